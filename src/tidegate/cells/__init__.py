@@ -1,0 +1,22 @@
+"""The cells that Tidegate ships, each its equations and nothing else."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from types import MappingProxyType
+
+from tidegate.cells import gru, lstm, simple
+from tidegate.equations import Cell
+from tidegate.errors import ArgumentError
+
+CELLS: Mapping[str, Cell] = MappingProxyType(
+    {found.name: found for family in (simple, lstm, gru) for found in vars(family).values() if isinstance(found, Cell)}
+)
+
+
+def get(name: str) -> Cell:
+    """The cell of that name. Raises ArgumentError, with the nearest names, where there is none."""
+    if name in CELLS:
+        return CELLS[name]
+    near = get_close_matches(name, CELLS, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise ArgumentError(f"there is no cell {name!r}: {hint}`tidegate cells` lists them all")

@@ -1,0 +1,15 @@
+"""Simple recurrent networks."""
+
+from tidegate.equations import cell, linear, relu, tanh
+
+
+@cell(states="h", source="Elman 1990, doi:10.1207/s15516709cog1402_1; tanh as in torch.nn.RNN")
+def elman(x, h):
+    h = tanh(linear("h", x, h))  # hidden state
+    return h
+
+
+@cell(states="h", source="Elman 1990, doi:10.1207/s15516709cog1402_1; ReLU as in torch.nn.RNN(nonlinearity='relu')")
+def elman_relu(x, h):
+    h = relu(linear("h", x, h))  # hidden state
+    return h

@@ -1,0 +1,28 @@
+"""Graphs from graphs: a visitor sees each value with its new operands, and says what stands in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from tidegate.equations.graph import Value, walk
+
+Visitor = Callable[[Value, tuple[Value, ...]], Value]
+
+
+def with_args(value: Value, args: Sequence[Value]) -> Value:
+    """The value itself where its operands are the same; else a copy on the new ones, under the same name."""
+    if len(args) == len(value.args) and all(a is b for a, b in zip(args, value.args, strict=True)):
+        return value
+    rate = value.rate if not args else None
+    copy = Value(value.op, tuple(args), value.size, rate, **value.attrs)
+    copy.name, copy.version, copy.legend = value.name, value.version, value.legend
+    copy.file, copy.line = value.file, value.line
+    return copy
+
+
+def rewrite(roots: Iterable[Value], visit: Visitor) -> dict[Value, Value]:
+    """What stands in the place of each value that the roots are made of."""
+    new: dict[Value, Value] = {}
+    for value in walk(roots):
+        new[value] = visit(value, tuple(new[a] for a in value.args))
+    return new

@@ -1,0 +1,159 @@
+"""Reading a cell: its function is called once with symbols, and every value it makes is noted down."""
+
+from __future__ import annotations
+
+import sys
+import tokenize
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import StringIO
+from linecache import getline
+from types import CodeType, FrameType
+from typing import Any
+
+from tidegate.equations.graph import (
+    INITIALISERS,
+    LEAVES,
+    SHAPELESS,
+    Rate,
+    Size,
+    Value,
+    constant,
+    fail,
+    listener,
+    show_size,
+    user_frame,
+)
+from tidegate.equations.names import check_name, check_weight_name
+
+
+class Tracer:
+    """Notes each value's line and name, and keeps the weights."""
+
+    def __init__(self, code: CodeType) -> None:
+        self.code = code
+        self.weights: dict[str, Value] = {}
+        self.inits: dict[str, Value] = {}
+        self.made: set[Value] = set()
+        self.versions: dict[str, list[Value]] = {}
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Within this block every new value is noted, and the cell function's variables when it returns."""
+        token, before = listener.set(self), sys.getprofile()
+
+        def at_return(frame: FrameType, event: str, _: Any) -> None:
+            if event == "return" and frame.f_code is self.code:
+                self._name_locals(frame)
+
+        sys.setprofile(at_return)
+        try:
+            yield
+        finally:
+            sys.setprofile(before)
+            listener.reset(token)
+
+    def created(self, value: Value) -> None:
+        """Note a new value: where it was written, and the variables bound since the last one."""
+        self.made.add(value)
+        frame = user_frame()
+        if frame is not None:
+            value.file, value.line = frame.f_code.co_filename, frame.f_lineno
+        while frame is not None and frame.f_code is not self.code:
+            frame = frame.f_back
+        if frame is not None:
+            self._name_locals(frame)
+
+    def _name_locals(self, frame: FrameType) -> None:
+        for name, value in frame.f_locals.items():
+            if isinstance(value, Value) and value.name is None and self._can_be_named(value):
+                self.rename(value, name)
+
+    def _can_be_named(self, value: Value) -> bool:
+        return value in self.made and value.op not in LEAVES and value.op not in INITIALISERS
+
+    def rename(self, value: Value, name: str) -> Value:
+        """Give a value a name; the values of one name become its versions."""
+        if value.name is not None:
+            self.versions[value.name] = [v for v in self.versions.get(value.name, []) if v is not value]
+        value.name = name
+        self.versions.setdefault(name, []).append(value)
+        return value
+
+    def leaf(self, op: str, name: str, size: Size, rate: Rate) -> Value:
+        """An input or an old state."""
+        value = Value(op, (), size, rate, name=check_name(name, "the name of an input or state"))
+        value.name = name
+        return value
+
+    def option(self, name: str, value: float) -> Value:
+        """A float option: a constant that keeps its name."""
+        return constant(value, name)
+
+    def weight(self, name: str, size: Size, init: Value, learn: bool, **attrs: Any) -> Value:
+        """A new tensor of the file; a name is one tensor."""
+        self._check_free(check_weight_name(name))
+        if init.size not in (SHAPELESS, (1,), size):
+            fail(f"weight {name!r} is {show_size(size)}, and its initial value is {show_size(init.size)}")
+        value = Value("weight", (), size, Rate.WEIGHTS, name=name, learn=bool(learn), **attrs)
+        value.name = name
+        self.weights[name], self.inits[name] = value, init
+        return value
+
+    def _check_free(self, name: str) -> None:
+        if name in self.weights:
+            fail(f"weight {name!r} exists already: a name is one tensor in the file; choose another")
+        group, dot, _ = name.partition(".")
+        taken = group in self.weights if dot else any(w.startswith(name + ".") for w in self.weights)
+        if taken:
+            fail(f"weight {name!r}: {group!r} cannot be both a weight and the name of a linear; choose another")
+
+
+def settle_names(tracer: Tracer, new: dict[str, Value]) -> None:
+    """Number the versions of names bound again; the value that becomes the state keeps the plain name."""
+    for state, value in new.items():
+        if not value.is_leaf and not any(value is v and v.name == k for k, v in new.items() if k != state):
+            tracer.rename(value, state)
+    for name, values in tracer.versions.items():
+        final = new.get(name)
+        plain = final if any(v is final for v in values) else (values[-1] if values else None)
+        if name in tracer.weights and plain is not final:
+            plain = None  # the plain name is the weight's
+        earlier = [v for v in values if v is not plain]
+        for k, value in enumerate(earlier, start=1):
+            value.version = k
+
+
+def name_nets(values: tuple[Value, ...]) -> None:
+    """What a named activation is applied to is its pre-activation: `i` gives `i.net`."""
+    for value in values:
+        if value.name is None or value.is_leaf or value.version or len(value.args) != 1 or value.op == "neg":
+            continue
+        net = value.args[0]
+        if net.name is None and not net.is_leaf:
+            net.name = f"{value.name}.net"
+
+
+def read_legends(values: tuple[Value, ...]) -> None:
+    """The comment at the end of a value's line, where there is source, becomes its legend."""
+    for value in values:
+        if value.name is not None and value.file is not None and value.line is not None and not value.is_leaf:
+            value.legend = _comment(getline(value.file, value.line))
+
+
+def _comment(line: str) -> str | None:
+    if "#" not in line:
+        return None
+    try:
+        for token in tokenize.generate_tokens(StringIO(line.strip()).readline):
+            if token.type == tokenize.COMMENT:
+                return token.string.lstrip("# ").strip() or None
+    except (tokenize.TokenError, SyntaxError):
+        return None
+    return None
+
+
+def call_with_symbols(function: Callable[..., Any], tracer: Tracer, args: list[Any], options: dict[str, Any]) -> Any:
+    """Call the cell function under the tracer."""
+    with tracer.listening():
+        return function(*args, **options)

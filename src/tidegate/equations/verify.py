@@ -1,0 +1,176 @@
+"""What must hold of a graph, whether it was traced, derived or read from a file."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+
+from tidegate.equations.graph import (
+    INITIALISERS,
+    LEAVES,
+    SCALAR,
+    SHAPELESS,
+    Graph,
+    Rate,
+    Size,
+    Value,
+    show_size,
+    walk,
+)
+from tidegate.equations.ops import OPS
+from tidegate.errors import EquationError, TidegateNotice
+
+MAX_VALUES, MAX_STATES = 4096, 64
+STEP_LEAVES = LEAVES - {"seed"}
+
+
+def verify(graph: Graph) -> None:
+    """Raise EquationError unless every value is sound: a known op, its arity, sizes and rate; initial values apart."""
+    everything = walk([*graph.roots, *graph.weights.values(), *graph.inits.values()])
+    if len(everything) > MAX_VALUES:
+        _refuse(graph, f"has {len(everything)} values, and {MAX_VALUES} is the most")
+    if len(graph.states) > MAX_STATES:
+        _refuse(graph, f"has {len(graph.states)} states, and {MAX_STATES} is the most")
+    for value in everything:
+        _verify_value(graph, value)
+    for value in graph.values:
+        _verify_step_value(graph, value)
+    for state in graph.states:
+        size = graph.new[state.name].size
+        if size not in (state.size, SCALAR):
+            _refuse(graph, f"gives state {state.name!r} of {show_size(state.size)} a value of {show_size(size)}")
+    for name, init in graph.inits.items():
+        _verify_init(graph, name, init)
+
+
+def _verify_value(graph: Graph, value: Value) -> None:
+    if value.op not in OPS and value.op not in STEP_LEAVES:
+        _refuse(graph, f"uses the unknown operation {value.op!r}", value)
+    row = OPS.get(value.op)
+    if row is not None and row.arity is not None and row.arity != len(value.args):
+        _refuse(graph, f"gives {value.op!r} {len(value.args)} operands, and it takes {row.arity}", value)
+    wanted = expected_size(value)
+    if wanted is not None and wanted != value.size:
+        _refuse(graph, f"has a {value.op!r} of {show_size(value.size)}, and it must be {show_size(wanted)}", value)
+
+
+def expected_size(value: Value) -> Size | None:
+    """The size that follows from the operands; None where it is declared."""
+    row = OPS.get(value.op)
+    if row is None or row.kind == "initial":
+        return None
+    if row.kind == "pointwise":
+        sizes = [a.size for a in value.args if a.size not in (SCALAR, SHAPELESS)]
+        if any(s != sizes[0] for s in sizes):
+            return SHAPELESS
+        return sizes[0] if sizes else max((a.size for a in value.args), key=len)
+    return _structural_size(value)
+
+
+def _structural_size(value: Value) -> Size | None:
+    args = value.args
+    if value.op == "linear":
+        pairs = range(len(value.attrs["labels"]))
+        sound = len(args) == 2 * len(pairs) + bool(value.attrs["bias"]) and all(
+            args[2 * k].size == (*value.size, *args[2 * k + 1].size) for k in pairs
+        )
+        return value.size if sound else SHAPELESS
+    if value.op == "product":
+        return args[0].size[:1] if args[0].size[1:] == args[1].size else SHAPELESS
+    if value.op == "matmul":
+        return (args[0].size[0], args[1].size[-1]) if args[0].size[-1] == args[1].size[0] else SHAPELESS
+    if value.op == "transpose":
+        return args[0].size[::-1]
+    if value.op == "concat":
+        return ("+".join(str(a.size[0]) for a in args),)
+    return SCALAR if value.op == "mean" else None
+
+
+def _verify_step_value(graph: Graph, value: Value) -> None:
+    if value.op in INITIALISERS:
+        _refuse(graph, f"uses {value.op}() in its step: it is an initial value, for init= and bias= only", value)
+    row = OPS.get(value.op)
+    if row is not None and row.kind == "adjoint":
+        _refuse(graph, f"uses {value.op!r}, which belongs to derivatives only", value)
+    if len(value.size) == 2 and value.rate > Rate.WEIGHTS:
+        _refuse(graph, "computes a matrix within the step: matrix states are not part of the language yet", value)
+    if any(a.op == "concat" for a in value.args):
+        _refuse(graph, "computes with a concatenation: concat(...) is for the output only", value)
+    if value.op == "concat" and value is not graph.output:
+        _refuse(graph, "carries a concatenation: concat(...) is for the output only", value)
+
+
+def _verify_init(graph: Graph, name: str, init: Value) -> None:
+    for value in walk([init]):
+        if value.rate != Rate.WEIGHTS or value.op in ("linear", "product"):
+            _refuse(
+                graph, f"starts weight {name!r} from {value.op!r}: an initial value uses numbers and weights", value
+            )
+        if value.op == "weight" and list(graph.weights).index(value.attrs["name"]) >= list(graph.weights).index(name):
+            _refuse(graph, f"starts weight {name!r} from {value.attrs['name']!r}, which must be declared before", value)
+
+
+def verify_reads(graph: Graph) -> None:
+    """Raise EquationError where a weight, an old state or an input is never read: a slip in the equations."""
+    used = set(graph.values) | set(walk(graph.inits.values()))
+    unused = [n for n, w in graph.weights.items() if w not in used]
+    if unused:
+        _refuse(graph, f"never uses the weights {', '.join(map(repr, unused))}: remove them, or use them")
+    unread = [s.name for s in graph.states if s.name not in graph.old]
+    if unread:
+        _refuse(graph, f"never reads the states {', '.join(map(repr, unread))}: what is carried must matter")
+    unseen = [i.name for i in graph.inputs if i.name not in graph.input_values]
+    if unseen:
+        _refuse(graph, f"never reads the inputs {', '.join(map(repr, unseen))}")
+
+
+def verify_derivatives(graph: Graph) -> None:
+    """Warn where `where` hides an operation whose derivative has no bound: 0 times infinity is NaN on the way back."""
+    for value in graph.values:
+        if value.op != "where":
+            continue
+        culprit = next((v for v in _unguarded(value.args[1:]) if _hazard(v)), None)
+        if culprit is not None:
+            warnings.warn_explicit(
+                f"cell {graph.name!r}: where(...) selects values and does not protect derivatives: {culprit.op!r} in a "
+                "branch may have an infinite one where the branch is not taken, and the gradient becomes NaN; guard "
+                "its argument, as in log(maximum(v, 1e-6))",
+                TidegateNotice,
+                value.file or "<graph>",
+                value.line or 0,
+            )
+
+
+def _unguarded(branches: Iterable[Value]) -> list[Value]:
+    found: list[Value] = []
+    stack = list(branches)
+    while stack:
+        value = stack.pop()
+        row = OPS.get(value.op)
+        if row is not None and row.kind == "pointwise" and value.op not in ("where", "stop"):
+            found.append(value)
+            stack.extend(value.args)
+    return found
+
+
+def _hazard(value: Value) -> bool:
+    if not OPS[value.op].unbounded or value.rate == Rate.WEIGHTS:
+        return False
+    if value.op == "div":
+        return value.args[1].rate > Rate.WEIGHTS and not _guarded(value.args[1])
+    if value.op == "pow":
+        exponent = value.args[1]
+        whole = exponent.op == "constant" and exponent.attrs["value"] >= 1 and exponent.attrs["value"] % 1 == 0
+        return not whole and not _guarded(value.args[0])
+    return not _guarded(value.args[0])
+
+
+def _guarded(argument: Value) -> bool:
+    if argument.op == "neg":
+        return _guarded(argument.args[0])
+    return argument.op in ("maximum", "minimum", "where", "sigmoid", "tanh", "softplus", "relu", "sin", "cos", "mod")
+
+
+def _refuse(graph: Graph, complaint: str, value: Value | None = None) -> None:
+    place = {} if value is None or value.file is None else {"file": value.file, "line": value.line}
+    raise EquationError(f"cell {graph.name!r} {complaint}", **place)  # type: ignore[arg-type]

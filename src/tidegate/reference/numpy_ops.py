@@ -1,0 +1,167 @@
+"""The array namespace over numpy: what the op table computes with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+exp, expm1, log, log1p, sqrt = np.exp, np.expm1, np.log, np.log1p, np.sqrt
+sin, cos, tanh, floor, sign, abs = np.sin, np.cos, np.tanh, np.floor, np.sign, np.abs
+maximum, minimum, mod, matmul = np.maximum, np.minimum, np.mod, np.matmul
+
+
+def shape(array: Array) -> tuple[int, ...]:
+    """The array's shape."""
+    return np.shape(array)
+
+
+def expand(array: Any, to: tuple[int, ...]) -> Array:
+    """The array broadcast to a shape."""
+    return np.broadcast_to(array, to)
+
+
+def compare(relation: Callable[[Any, Any], Any], a: Any, b: Any) -> Array:
+    """A comparison as 1 and 0 of the operands' type."""
+    return np.asarray(relation(a, b), dtype=np.result_type(a, b))
+
+
+def eye(units: int, like: Array) -> Array:
+    """The identity matrix, of another array's type."""
+    return np.eye(units, dtype=like.dtype)
+
+
+def stack_rows(matrices: Any) -> Array:
+    """Matrices one below another."""
+    return np.concatenate(matrices, axis=0)
+
+
+def where(condition: Array, a: Any, b: Any) -> Array:
+    """`a` where the condition is not 0."""
+    return np.where(np.asarray(condition) != 0, a, b)
+
+
+def sigmoid(a: Any) -> Array:
+    """The logistic function without overflow."""
+    small = np.exp(-np.abs(a))
+    return np.where(np.asarray(a) >= 0, 1.0, small) / (1.0 + small)
+
+
+def softplus(a: Any) -> Array:
+    """log(1 + exp(a)) without overflow."""
+    return np.logaddexp(a, 0.0)
+
+
+def log_sigmoid(a: Any) -> Array:
+    """log(sigmoid(a)) without underflow."""
+    return -np.logaddexp(-np.asarray(a), 0.0)
+
+
+def relu(a: Any) -> Array:
+    """max(a, 0)."""
+    return np.maximum(a, 0.0)
+
+
+def stop(a: Any) -> Any:
+    """The value itself."""
+    return a
+
+
+def clip_gradient(a: Any, limit: Any) -> Any:
+    """The value itself."""
+    return a
+
+
+def product(matrix: Array, vector: Array) -> Array:
+    """`matrix @ vector` for vectors `[..., columns]`; a block-diagonal matrix is `[blocks, rows, columns]`; a vector of
+    integers holds the indices of one-hots, and picks columns."""
+    if np.issubdtype(vector.dtype, np.integer):
+        return matrix.T[vector]
+    if matrix.ndim == 2:
+        return vector @ matrix.T
+    parts = vector.reshape(*vector.shape[:-1], matrix.shape[0], matrix.shape[2])
+    rows: Array = np.einsum("nrc,...nc->...nr", matrix, parts)
+    return rows.reshape(*vector.shape[:-1], -1)
+
+
+def transpose(matrix: Array) -> Array:
+    """Rows become columns, within each block."""
+    return np.swapaxes(matrix, -1, -2)
+
+
+def mean(a: Array) -> Array:
+    """The mean over units, kept as one unit."""
+    return np.mean(a, axis=-1, keepdims=True)
+
+
+def total(a: Array, units: int) -> Array:
+    """Sums over neighbouring units until `units` are left."""
+    return np.sum(np.reshape(a, (*a.shape[:-1], units, -1)), axis=-1)
+
+
+def total_matrix(a: Array) -> Array:
+    """The sum over a whole matrix of weights, as one unit."""
+    return np.sum(a).reshape(1)
+
+
+def spread(a: Array, units: int) -> Array:
+    """Each unit repeated in place until there are `units`."""
+    return np.repeat(a, units // a.shape[-1], axis=-1)
+
+
+def concat(arrays: Any) -> Array:
+    """Vectors one after another, broadcast to a common batch."""
+    lead = np.broadcast_shapes(*(a.shape[:-1] for a in arrays))
+    return np.concatenate([np.broadcast_to(a, (*lead, a.shape[-1])) for a in arrays], axis=-1)
+
+
+def part(a: Array, start: int, units: int) -> Array:
+    """Some units of a vector, from one on."""
+    return a[..., start : start + units]
+
+
+def outer(a: Array, b: Array, blocks: int | None = None) -> Array:
+    """Column times row; with blocks, only the blocks on the diagonal."""
+    if blocks is None:
+        return a[..., :, None] * b[..., None, :]
+    split = [v.reshape(*v.shape[:-1], blocks, -1) for v in (a, b)]
+    return split[0][..., :, None] * split[1][..., None, :]
+
+
+def diagonal(a: Array) -> Array:
+    """The diagonal matrix of a vector."""
+    return a[..., :, None] * np.eye(a.shape[-1])
+
+
+def column(a: Array) -> Array:
+    """A vector as a column, to scale a matrix's rows."""
+    return a[..., :, None]
+
+
+def row(a: Array) -> Array:
+    """A vector as a row, to scale a matrix's columns."""
+    return a[..., None, :]
+
+
+def dense(matrix: Array) -> Array:
+    """A block-diagonal matrix written out."""
+    if matrix.ndim == 2:
+        return matrix
+    n, rows, columns = matrix.shape
+    full = np.zeros((n, rows, n, columns), dtype=matrix.dtype)
+    full[np.arange(n), :, np.arange(n)] = matrix
+    return full.reshape(n * rows, n * columns)
+
+
+def total_rows(matrix: Array, rows: int) -> Array:
+    """Sums over neighbouring rows until `rows` are left."""
+    return np.sum(matrix.reshape(*matrix.shape[:-2], rows, -1, matrix.shape[-1]), axis=-2)
+
+
+def spread_rows(matrix: Array, rows: int) -> Array:
+    """Each row repeated in place until there are `rows`."""
+    return np.repeat(matrix, rows // matrix.shape[-2], axis=-2)

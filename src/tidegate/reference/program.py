@@ -1,0 +1,130 @@
+"""The slow definition: a graph computed value by value over an array namespace, numpy's or torch's.
+
+Vectors are `[..., units]`, matrices of weights `[rows, columns]` (`[blocks, rows / blocks, columns / blocks]` where block
+diagonal). Everything faster is tested against what stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from tidegate.equations.graph import Graph, Size, Value
+from tidegate.equations.ops import OPS
+from tidegate.errors import ArgumentError
+from tidegate.reference import numpy_ops
+
+Sizes = Mapping[str, int]
+Env = dict[Value, Any]
+
+
+def bound(size: Size, sizes: Sizes) -> tuple[int, ...]:
+    """A size in numbers: letters bound by `sizes`, `H+S` as their sum."""
+    return tuple(p if isinstance(p, int) else sum(_letter(q, sizes) for q in p.split("+")) for p in size)
+
+
+def _letter(letter: str, sizes: Sizes) -> int:
+    if letter == "1":
+        return 1
+    if letter not in sizes:
+        raise ArgumentError(f"size {letter} is not bound: give it a number, as in {letter}=8")
+    return sizes[letter]
+
+
+def weight_shape(weight: Value, sizes: Sizes) -> tuple[int, ...]:
+    """The shape of a weight's tensor. Raises ArgumentError where blocks do not divide it."""
+    shape = bound(weight.size, sizes)
+    blocks = weight.attrs.get("blocks")
+    if blocks is None:
+        return shape
+    if any(n % blocks for n in shape):
+        raise ArgumentError(
+            f"weight {weight.attrs['name']!r} of {shape[0]} x {shape[1]} cannot be cut into {blocks} blocks: "
+            f"choose sizes that {blocks} divides"
+        )
+    return (blocks, *(n // blocks for n in shape))
+
+
+class Program:
+    """The values that the roots need, in order, ready to be computed any number of times.
+
+    Called with an environment that holds the leaves (and whatever is known already), it adds the rest and returns the
+    roots. `given` are values not to be computed: what they are made of is not touched.
+    """
+
+    def __init__(self, roots: Iterable[Value], given: Iterable[Value] = ()) -> None:
+        self.roots = tuple(roots)
+        known = set(given)
+        self.order = [v for v in _needed(self.roots, known) if v not in known]
+
+    def __call__(self, xp: Any, sizes: Sizes, env: Env) -> list[Any]:
+        for value in self.order:
+            if value not in env:
+                env[value] = _compute(xp, sizes, value, [env[a] for a in value.args], env)
+        return [env[r] for r in self.roots]
+
+
+def _needed(roots: Sequence[Value], known: set[Value]) -> list[Value]:
+    seen: set[Value] = set()
+    stack = [r for r in roots if r not in known]
+    while stack:
+        value = stack.pop()
+        if value not in seen:
+            seen.add(value)
+            stack.extend(a for a in value.args if a not in known)
+    return sorted(seen, key=lambda v: v.order)
+
+
+def _compute(xp: Any, sizes: Sizes, value: Value, arrays: list[Any], env: Env) -> Any:
+    if value.op == "constant":
+        return value.attrs["value"]
+    if value.op == "count":
+        return float(bound((value.attrs["of"],), sizes)[0])
+    if value.op == "eye":
+        return xp.eye(bound(value.size, sizes)[0], next(iter(env.values())))
+    row = OPS.get(value.op)
+    if row is None or row.value is None:
+        raise ArgumentError(f"{value.op} {value.label or ''} has no value here: it must be given")
+    if row.kind != "pointwise":
+        return row.value(xp, value, partial(bound, sizes=sizes), *arrays)
+    if all(isinstance(a, float) for a in arrays):
+        return float(row.value(numpy_ops, *arrays))
+    return row.value(xp, *arrays)
+
+
+def evaluate(roots: Iterable[Value], env: Env, xp: Any, sizes: Sizes) -> list[Any]:
+    """The arrays of the roots, from an environment that holds every leaf they need; the environment is filled."""
+    return Program(roots)(xp, sizes, env)
+
+
+def leaves(graph: Graph, weights: Mapping[str, Any], inputs: Mapping[str, Any], states: Mapping[str, Any]) -> Env:
+    """An environment that holds a graph's weights, inputs and old states, each given by name."""
+    env: Env = {graph.weights[name]: array for name, array in weights.items()}
+    env |= {value: inputs[name] for name, value in graph.input_values.items()}
+    return env | {value: states[name] for name, value in graph.old.items()}
+
+
+def step(
+    graph: Graph,
+    weights: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    states: Mapping[str, Any],
+    xp: Any,
+    sizes: Sizes,
+) -> tuple[Any, dict[str, Any]]:
+    """One step: the output and the new states, each `[..., size]`, from weights, inputs and old states by name."""
+    env = leaves(graph, weights, inputs, states)
+    output, *new = evaluate(graph.roots, env, xp, sizes)
+    shape = xp.shape(next(iter(inputs.values())))[:-1]
+    expanded = {s.name: xp.expand(v, (*shape, *bound(s.size, sizes))) for s, v in zip(graph.states, new, strict=True)}
+    width = bound(output_size(graph), sizes)
+    return xp.expand(output, (*shape, *width)), expanded
+
+
+def output_size(graph: Graph) -> Size:
+    """The size of the cell's output: its state's where it is one, even if the value is a scalar that broadcasts."""
+    for state in graph.states:
+        if graph.new[state.name] is graph.output:
+            return state.size
+    return graph.output.size
