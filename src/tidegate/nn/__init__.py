@@ -1,0 +1,9 @@
+"""Layers: any cell over time, stacked, in both directions, with lengths and resets; and torch's own as drop-ins."""
+
+from tidegate.nn.clip import clip_norm_, clip_value_
+from tidegate.nn.dropin import GRU, LSTM, RNN, swap
+from tidegate.nn.layer import Recurrent, Trace
+from tidegate.nn.state import State
+from tidegate.nn.stepper import Stepper
+
+__all__ = ["GRU", "LSTM", "RNN", "Recurrent", "State", "Stepper", "Trace", "clip_norm_", "clip_value_", "swap"]

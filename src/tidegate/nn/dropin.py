@@ -1,0 +1,164 @@
+"""Drop-ins for torch's recurrent modules: the same arguments, results, state_dict and initial values."""
+
+from __future__ import annotations
+
+import warnings
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from tidegate.cells import get
+from tidegate.equations.graph import Graph
+from tidegate.errors import ArgumentError, TidegateNotice
+from tidegate.nn.arguments import Batch
+from tidegate.nn.layouts import TORCH, Layout, cell_weights
+from tidegate.nn.sequence import Sequence, reversed_reset, reversed_rows
+
+TENSORS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+
+
+class _DropIn(nn.RNNBase):
+    """What the three drop-ins share: a torch module whose CPU path runs the cell's equations."""
+
+    def _layout(self) -> Layout:
+        return TORCH["LSTM with projection" if self.proj_size else self.mode]
+
+    def _graph(self) -> Graph:
+        return get(self._layout().cell).graph
+
+    def _run(self, x: Any, hx: Any, lengths: Any, reset: Any) -> tuple[Any, Any]:
+        graph = self._graph()
+        batch = Batch(graph, x, lengths, reset, self.batch_first, {"I": self.input_size, "H": self.hidden_size})
+        states = self._states(graph, hx, batch)
+        y, ends = next(iter(batch.inputs.values())), []
+        for k in range(self.num_layers):
+            outputs = []
+            for d, suffix in enumerate(("", "_reverse")[: 1 + self.bidirectional]):
+                place = k * (1 + self.bidirectional) + d
+                out, end = self._direction(graph, k, suffix, y, {n: s[place] for n, s in states.items()}, batch)
+                outputs.append(out)
+                ends.append(end)
+            y = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
+            if self.dropout and k + 1 < self.num_layers:
+                y = nn.functional.dropout(y, self.dropout, self.training)
+        final = {n: torch.stack([e[n] for e in ends]) for n in states}
+        if batch.unbatched:
+            final = {n: s.squeeze(1) for n, s in final.items()}
+        return batch.restore(y), final["h"] if len(final) == 1 else (final["h"], final["c"])
+
+    def _direction(
+        self, graph: Graph, k: int, suffix: str, x: Tensor, state: dict[str, Tensor], batch: Batch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        tensors = {n: getattr(self, f"{n}_l{k}{suffix}") for n in TENSORS if hasattr(self, f"{n}_l{k}{suffix}")}
+        weights = cell_weights(self._layout(), tensors)
+        sequence = _sequence(graph, x.shape[-1], self.hidden_size, self.proj_size)
+        start = {n: torch.zeros_like(s[:1]) for n, s in state.items()}
+        name = graph.inputs[0].name
+        if not suffix:
+            return sequence(weights, {name: x}, state, start, batch.lengths, batch.reset)
+        back = None if batch.reset is None else reversed_reset(batch.reset, batch.lengths)
+        turned = {name: reversed_rows(x, batch.lengths)}
+        y, end = sequence(weights, turned, state, start, batch.lengths, back)
+        return reversed_rows(y, batch.lengths), end
+
+    def _states(self, graph: Graph, hx: Any, batch: Batch) -> dict[str, Tensor]:
+        """The initial states `[L * D, B, size]` by name: zeros, or what was given."""
+        count = self.num_layers * (1 + self.bidirectional)
+        sizes = {"h": self.proj_size or self.hidden_size, "c": self.hidden_size}
+        given = {} if hx is None else dict(zip(("h", "c"), hx if isinstance(hx, tuple | list) else (hx,), strict=False))
+        states = {}
+        for s in graph.states:
+            shape = (count, batch.rows, sizes[s.name])
+            if s.name not in given:
+                states[s.name] = self.weight_ih_l0.new_zeros(shape)
+                continue
+            tensor = given[s.name].unsqueeze(1) if batch.unbatched else given[s.name]
+            if tuple(tensor.shape) != shape:
+                wanted = [count, sizes[s.name]] if batch.unbatched else list(shape)
+                raise ArgumentError(f"{s.name}_0 must be {wanted}, and {list(given[s.name].shape)} came")
+            states[s.name] = tensor
+        return states
+
+    def _elsewhere(self, x: Any, hx: Any, lengths: Any, reset: Any) -> tuple[Any, Any]:
+        """Off the CPU: torch's own op, with lengths by packing; resets have no op there and take the equations."""
+        if reset is not None:
+            _say_once("reset has no torch op off the CPU: the cell's equations run step by step there")
+            return self._run(x, hx, lengths, reset)
+        if lengths is None:
+            return super().forward(x, hx)
+        ends = torch.as_tensor(lengths).cpu()
+        if bool((ends == 0).any()):
+            _say_once("a length of 0 has no torch op off the CPU: the cell's equations run step by step there")
+            return self._run(x, hx, lengths, None)
+        packed = pack_padded_sequence(x, ends, self.batch_first, enforce_sorted=False)
+        y, state = super().forward(packed, hx)
+        steps = x.shape[1 if self.batch_first else 0]
+        return pad_packed_sequence(y, self.batch_first, total_length=steps)[0], state
+
+    def forward(self, input: Any, hx: Any = None, *, lengths: Any = None, reset: Any = None) -> tuple[Any, Any]:
+        """As torch's module, with two more: `lengths` `[B]` and `reset` `[T, B]`, as `tidegate.Recurrent` has them.
+
+        On any device but the CPU torch's own op runs.
+        """
+        x = input.data if isinstance(input, PackedSequence) else input
+        if isinstance(x, Tensor) and x.device.type != "cpu":
+            return self._elsewhere(input, hx, lengths, reset)
+        return self._run(input, hx, lengths, reset)
+
+
+class LSTM(_DropIn, nn.LSTM):
+    """A drop-in for `torch.nn.LSTM`: same arguments, results, state_dict and initial values (same seed, same bits).
+
+    `forget_bias`, where given, is the forget gate's initial bias; torch's own is drawn around 0.
+    """
+
+    def __init__(self, *args: Any, forget_bias: float | None = None, **kwargs: Any) -> None:
+        nn.LSTM.__init__(self, *args, **kwargs)
+        if forget_bias is not None:
+            self._set_forget_bias(forget_bias)
+
+    def _set_forget_bias(self, value: float) -> None:
+        if not self.bias:
+            raise ArgumentError(f"forget_bias={value} has no effect with bias=False: leave one of them away")
+        gate = slice(self.hidden_size, 2 * self.hidden_size)
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if name.startswith("bias_"):
+                    parameter[gate] = value if name.startswith("bias_ih") else 0.0
+
+
+class GRU(_DropIn, nn.GRU):
+    """A drop-in for `torch.nn.GRU`: same arguments, results, state_dict and initial values (same seed, same bits)."""
+
+
+class RNN(_DropIn, nn.RNN):
+    """A drop-in for `torch.nn.RNN`: same arguments, results, state_dict and initial values (same seed, same bits)."""
+
+
+REPLACES: dict[type[nn.Module], type[nn.Module]] = {nn.LSTM: LSTM, nn.GRU: GRU, nn.RNN: RNN}
+
+
+def swap(model: nn.Module) -> list[str]:
+    """Make every `torch.nn.LSTM`, `GRU` and `RNN` within a model Tidegate's, in place; returns the names of these.
+
+    The modules stay the same objects with the same parameters, hooks and state_dict: an optimiser that holds them goes
+    on. Subclasses are left alone, since they may rely on torch's own forward. The model itself is named ''.
+    """
+    found = [name for name, module in model.named_modules() if type(module) in REPLACES]
+    for name in found:
+        module = model.get_submodule(name)
+        module.__class__ = REPLACES[type(module)]
+    return found
+
+
+@lru_cache(maxsize=256)
+def _sequence(graph: Graph, input_size: int, hidden_size: int, proj_size: int) -> Sequence:
+    return Sequence(graph, {"I": input_size, "H": hidden_size} | ({"P": proj_size} if proj_size else {}))
+
+
+@lru_cache(maxsize=64)
+def _say_once(message: str) -> None:
+    warnings.warn(message, TidegateNotice, stacklevel=4)

@@ -1,0 +1,303 @@
+"""`Recurrent`: any cell as a layer, stacked and in both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from tidegate.cells import get
+from tidegate.equations import Cell, Graph
+from tidegate.errors import ArgumentError
+from tidegate.nn.arguments import Batch, bind_sizes
+from tidegate.nn.sequence import Sequence, reversed_reset, reversed_rows, trace
+from tidegate.nn.state import State
+from tidegate.nn.stepper import Stepper
+from tidegate.nn.weights import CellWeights
+from tidegate.reference import bound, output_size
+
+Merge = Literal["concat", "sum", "mean"]
+MERGES = ("concat", "sum", "mean")
+
+
+class Trace(Mapping[str, Tensor]):
+    """The named values of a run, `[T, B, size]` by printed name: those of the top layer; `trace.layers` has each."""
+
+    def __init__(self, layers: list[dict[str, Tensor]]) -> None:
+        self.layers = tuple(layers)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.layers[-1][name]
+
+    def __iter__(self) -> Any:
+        return iter(self.layers[-1])
+
+    def __len__(self) -> int:
+        return len(self.layers[-1])
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer of any cell.
+
+    `cell` is a Cell or the name of one; sizes other than I and H are bound by their letters, as in
+    `Recurrent(scrn, 8, 128, S=40)`. `num_layers` are stacked, each reading the one below; `bidirectional` adds a second
+    set of weights that reads backwards, and `merge` joins the two (`concat`, `sum` or `mean`); `dropout` acts between
+    layers, in training. `learn_initial_state` makes the states' starts parameters (bookkeeping states apart).
+    Weights are parameters under the names of the cell's equations: `l0.i.x`, and `l0_reverse.i.x` backwards.
+
+    Raises ArgumentError for a size that is missing, unknown or at odds, and for an option that would have no effect.
+    """
+
+    def __init__(
+        self,
+        cell: Cell | str,
+        input_size: int,
+        hidden_size: int,
+        *,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        merge: Merge = "concat",
+        dropout: float = 0.0,
+        batch_first: bool = False,
+        learn_initial_state: bool = False,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        **sizes: int,
+    ) -> None:
+        super().__init__()
+        self.cell = get(cell) if isinstance(cell, str) else _cell(cell)
+        self.input_size, self.hidden_size = input_size, hidden_size
+        self.num_layers, self.bidirectional, self.merge = num_layers, bidirectional, merge
+        self.dropout, self.batch_first = dropout, batch_first
+        self._check_options(learn_initial_state)
+        width, self._sequences = input_size, []
+        for k in range(num_layers):
+            bound_sizes = bind_sizes(self.graph, width, hidden_size, sizes)
+            self._check_stackable(k, bound_sizes)
+            self._sequences.append(Sequence(self.graph, bound_sizes))
+            for suffix in self._suffixes:
+                self.add_module(f"l{k}{suffix}", CellWeights(self.graph, bound_sizes, device=device, dtype=dtype))
+                if learn_initial_state:
+                    self.add_module(f"start_l{k}{suffix}", _starts(self.graph, bound_sizes, device, dtype))
+            self.output_size = bound(output_size(self.graph), bound_sizes)[0] * self._widening
+            width = self.output_size
+
+    @property
+    def graph(self) -> Graph:
+        """The cell's equations."""
+        return self.cell.graph
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes of the first layer, by letter."""
+        return self._sequences[0].sizes
+
+    @property
+    def _suffixes(self) -> tuple[str, ...]:
+        return ("", "_reverse") if self.bidirectional else ("",)
+
+    @property
+    def _widening(self) -> int:
+        return 2 if self.bidirectional and self.merge == "concat" else 1
+
+    def _check_options(self, learn_initial_state: bool) -> None:
+        if isinstance(self.num_layers, bool) or not isinstance(self.num_layers, int) or self.num_layers < 1:
+            raise ArgumentError(f"num_layers is a whole number of 1 or more, and {self.num_layers!r} came")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ArgumentError(f"dropout is a probability in [0, 1), and {self.dropout!r} came")
+        if self.dropout and self.num_layers == 1:
+            raise ArgumentError(
+                f"dropout={self.dropout} acts between layers, and there is one: leave it away, or add layers"
+            )
+        if self.merge not in MERGES:
+            raise ArgumentError(f"merge is one of {', '.join(MERGES)}, and {self.merge!r} came")
+        if self.merge != "concat" and not self.bidirectional:
+            raise ArgumentError(f"merge={self.merge!r} joins two directions, and there is one: set bidirectional=True")
+        if learn_initial_state and all(s.bookkeeping for s in self.graph.states):
+            raise ArgumentError(f"cell {self.cell.name!r} has bookkeeping states only, whose starts are not learned")
+
+    def _check_stackable(self, layer: int, sizes: Mapping[str, int]) -> None:
+        for extra in self.graph.inputs[1:]:
+            if layer and "I" in extra.size and sizes["I"] != self.input_size:
+                raise ArgumentError(
+                    f"input {extra.name!r} of cell {self.cell.name!r} has the size I, which is {self.input_size} in the "
+                    f"first layer and {sizes['I']} above: stack single layers by hand"
+                )
+
+    def reset_parameters(self) -> None:
+        """Draw every weight anew, as the cell declares it."""
+        for module in self.children():
+            if isinstance(module, CellWeights):
+                module.reset_parameters()
+
+    def forward(
+        self, x: Any, state: State | None = None, *, lengths: Any = None, reset: Any = None
+    ) -> tuple[Any, State]:
+        """Run over a batch of sequences.
+
+        `x` is `[T, B, I]` (`[B, T, I]` with batch_first, `[T, I]` for one sequence alone), or integers `[T, B]` as
+        indices of one-hots, or a PackedSequence, or a mapping of these by input name. `state` carries on from an earlier
+        call. `lengths` (list, array or tensor, one whole number a row, 0 allowed) ends each row early: its output is 0
+        from there on, its state the one at its end, and the backward direction starts there. `reset` `[T, B]` starts a
+        row afresh at the flagged steps, from the layer's own start.
+
+        Returns the output, in the form of `x` with size `output_size`, and the State at each row's end.
+        """
+        return self._run(Batch(self.graph, x, lengths, reset, self.batch_first, self.sizes), state)
+
+    def _run(self, batch: Batch, state: State | None) -> tuple[Any, State]:
+        states = self._begin(batch.rows, state)
+        inputs, ends = dict(batch.inputs), []
+        for k in range(self.num_layers):
+            y, end = self._layer(k, inputs, states.layers[k], batch)
+            ends.append(end)
+            if self.dropout and k + 1 < self.num_layers:
+                y = nn.functional.dropout(y, self.dropout, self.training)
+            inputs[self.graph.inputs[0].name] = y
+        return batch.restore(y), State(ends)
+
+    def _layer(
+        self, k: int, inputs: dict[str, Tensor], states: Any, batch: Batch
+    ) -> tuple[Tensor, list[dict[str, Tensor]]]:
+        outputs, ends = [], []
+        for suffix, state in zip(self._suffixes, states, strict=True):
+            y, end = self._direction(k, suffix, inputs, dict(state), batch)
+            outputs.append(y)
+            ends.append(end)
+        if len(outputs) == 1:
+            return outputs[0], ends
+        if self.merge == "concat":
+            return torch.cat(outputs, -1), ends
+        joined = outputs[0] + outputs[1]
+        return (joined if self.merge == "sum" else joined / 2), ends
+
+    def _direction(
+        self, k: int, suffix: str, inputs: dict[str, Tensor], state: dict[str, Tensor], batch: Batch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        weights, start = self._weights(k, suffix), self._start(k, suffix)
+        sequence, lengths, reset = self._sequences[k], batch.lengths, batch.reset
+        if not suffix:
+            return sequence(weights, inputs, state, start, lengths, reset)
+        timed = [i.name for i in self.graph.inputs if inputs[i.name].shape[:2] == (batch.steps, batch.rows)]
+        turned = {n: reversed_rows(x, lengths) if n in timed else x for n, x in inputs.items()}
+        back = None if reset is None else reversed_reset(reset, lengths)
+        y, end = sequence(weights, turned, state, start, lengths, back)
+        return reversed_rows(y, lengths), end
+
+    def _weights(self, k: int, suffix: str = "") -> dict[str, Tensor]:
+        module = self._modules[f"l{k}{suffix}"]
+        assert isinstance(module, CellWeights)
+        return module.tensors()
+
+    def _start(self, k: int, suffix: str = "") -> dict[str, Tensor]:
+        """Where the layer starts, `[1, size]` by state: zeros, what the cell declares, or what was learned."""
+        learned = self._modules.get(f"start_l{k}{suffix}")
+        like = next(iter(self._weights(k, suffix).values()))
+        starts = {}
+        for s in self.graph.states:
+            width = bound(s.size, self._sequences[k].sizes)
+            own = None if learned is None or s.bookkeeping else getattr(learned, s.name).unsqueeze(0)
+            starts[s.name] = like.new_full((1, *width), s.start) if own is None else own
+        return starts
+
+    def initial_state(self, batch: int = 1) -> State:
+        """The layer's own start, for `batch` rows."""
+        return State(
+            [
+                [{n: t.expand(batch, t.shape[-1]) for n, t in self._start(k, s).items()} for s in self._suffixes]
+                for k in range(self.num_layers)
+            ]
+        )
+
+    def _begin(self, rows: int, state: State | None) -> State:
+        own = self.initial_state(rows)
+        if state is None:
+            return own
+        if not isinstance(state, State):
+            raise ArgumentError(f"state is a tidegate.State, as a layer returns it, and a {type(state).__name__} came")
+        if self.bidirectional:
+            raise ArgumentError(
+                "a bidirectional layer carries no state from call to call: its backward direction starts at the end of "
+                "a sequence, which has not come yet; give the whole sequence, or use one direction"
+            )
+        _check_state(state, own)
+        return state
+
+    def step(self, x_t: Any, state: State | None = None) -> tuple[Tensor, State]:
+        """One step: `x_t` is `[B, I]` (or `[B]` integers, or a mapping by input name). Returns `[B, size]` and the State.
+
+        A bidirectional layer refuses: its backward direction needs the steps to come.
+        """
+        self._refuse_both_directions("step")
+        moving = {i.name for i in self.graph.inputs if i.rate.name == "INPUT"}
+        named = dict(x_t) if isinstance(x_t, Mapping) else {self.graph.inputs[0].name: x_t}
+        timed = {n: x.unsqueeze(0) if n in moving and isinstance(x, Tensor) else x for n, x in named.items()}
+        first = self.graph.inputs[0].name
+        if isinstance(timed.get(first), Tensor) and timed[first].dim() < (3 if timed[first].is_floating_point() else 2):
+            raise ArgumentError(f"step takes x_t of [B, {self.input_size}], and {list(named[first].shape)} came")
+        y, state = self._run(Batch(self.graph, timed, None, None, False, self.sizes), state)
+        return y.squeeze(0), state
+
+    def stepper(self, batch: int = 1, state: State | None = None) -> Stepper:
+        """A fast stepper for streaming, with a snapshot of the weights as they are now; see `Stepper`."""
+        self._refuse_both_directions("stepper")
+        weights = [self._weights(k) for k in range(self.num_layers)]
+        begin = self._begin(batch, state)
+        return Stepper(self.graph, [s.sizes for s in self._sequences], weights, begin, self.initial_state(1))
+
+    def trace(self, x: Any, state: State | None = None) -> Trace:
+        """Every named value of the equations (gates, pre-activations, states) at every step, `[T, B, size]`, no grad."""
+        self._refuse_both_directions("trace")
+        batch = Batch(self.graph, x, None, None, self.batch_first, self.sizes)
+        states, inputs, layers = self._begin(batch.rows, state), dict(batch.inputs), []
+        with torch.no_grad():
+            for k, sequence in enumerate(self._sequences):
+                weights, carried = self._weights(k), dict(states.layers[k][0])
+                values, _ = trace(self.graph, sequence.sizes, weights, inputs, carried)
+                inputs[self.graph.inputs[0].name], _ = sequence(weights, inputs, carried, self._start(k))
+                layers.append(values)
+        return Trace(layers)
+
+    def _refuse_both_directions(self, what: str) -> None:
+        if self.bidirectional:
+            raise ArgumentError(
+                f"a bidirectional layer has no {what}: its backward direction reads from the end of the sequence, which "
+                "has not come yet; use one direction"
+            )
+
+    def extra_repr(self) -> str:
+        """The cell, its sizes and what differs from a plain layer."""
+        shown = f"{self.cell!r}, {self.input_size}, {self.hidden_size}"
+        options = {"num_layers": 1, "bidirectional": False, "merge": "concat", "dropout": 0.0, "batch_first": False}
+        changed = [f"{k}={getattr(self, k)!r}" for k, usual in options.items() if getattr(self, k) != usual]
+        return ", ".join([shown, *changed])
+
+
+def _cell(cell: object) -> Cell:
+    if not isinstance(cell, Cell):
+        raise ArgumentError(
+            f"a layer takes a Cell or the name of one, and {cell!r} came: decorate its function with @cell"
+        )
+    return cell
+
+
+def _starts(graph: Graph, sizes: Mapping[str, int], device: Any, dtype: torch.dtype | None) -> nn.Module:
+    starts = nn.Module()
+    for s in graph.states:
+        if not s.bookkeeping:
+            value = torch.full(bound(s.size, sizes), s.start, device=device, dtype=dtype)
+            starts.register_parameter(s.name, nn.Parameter(value))
+    return starts
+
+
+def _check_state(state: State, own: State) -> None:
+    def shapes(s: State) -> list[Any]:
+        return [[{n: list(t.shape) for n, t in d.items()} for d in directions] for directions in s.layers]
+
+    if shapes(state) != shapes(own):
+        raise ArgumentError(
+            f"the state does not fit this layer and batch: its shapes by layer and direction are {shapes(state)}, "
+            f"and {shapes(own)} were expected"
+        )

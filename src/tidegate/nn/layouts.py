@@ -1,0 +1,72 @@
+"""How torch's recurrent modules store a cell's weights: one table, read in both directions.
+
+A row says of which tensors, and of which of their row blocks, a weight of the cell is the sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Terms = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A module's tensors seen as a cell's weights."""
+
+    cell: str
+    blocks: int
+    rows: Mapping[str, Terms]
+
+
+def _both(name: str, k: int) -> dict[str, Terms]:
+    return {
+        f"{name}.x": (("weight_ih", k),),
+        f"{name}.h": (("weight_hh", k),),
+        f"{name}.bias": (("bias_ih", k), ("bias_hh", k)),
+    }
+
+
+def _gates(names: str) -> dict[str, Terms]:
+    return {key: terms for k, name in enumerate(names.split()) for key, terms in _both(name, k).items()}
+
+
+_CANDIDATE: dict[str, Terms] = {
+    "n.x": (("weight_ih", 2),),
+    "n.bias": (("bias_ih", 2),),
+    "m.h": (("weight_hh", 2),),
+    "m.bias": (("bias_hh", 2),),
+}
+
+TORCH: dict[str, Layout] = {
+    "LSTM": Layout("lstm", 4, _gates("i f g o")),
+    "LSTM with projection": Layout("lstm_projection", 4, {**_gates("i f g o"), "p.m": (("weight_hr", 0),)}),
+    "GRU": Layout("gru_reset_after", 3, {**_gates("r z"), **_CANDIDATE}),
+    "RNN_TANH": Layout("elman", 1, _gates("h")),
+    "RNN_RELU": Layout("elman_relu", 1, _gates("h")),
+}
+
+
+def cell_weights(layout: Layout, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The cell's weights as expressions of torch's tensors (by name without layer suffix); absent biases are zero."""
+    parts = {name: (t,) if name == "weight_hr" else t.chunk(layout.blocks) for name, t in tensors.items()}
+    rows = parts["weight_ih"][0]
+    zero = rows.new_zeros(rows.shape[0])
+    found: dict[str, Tensor] = {}
+    for weight, terms in layout.rows.items():
+        given = [parts[name][k] for name, k in terms if name in parts]
+        found[weight] = given[0] if len(given) == 1 else sum(given[1:], given[0]) if given else zero
+    return found
+
+
+def torch_tensors(layout: Layout, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """torch's tensors from a cell's weights: where a weight is a sum, all of it goes into the first term."""
+    blocks: dict[str, dict[int, Tensor]] = {}
+    for weight, terms in layout.rows.items():
+        for place, (name, k) in enumerate(terms):
+            blocks.setdefault(name, {})[k] = weights[weight] if place == 0 else torch.zeros_like(weights[weight])
+    return {name: torch.cat([parts[k] for k in sorted(parts)]) for name, parts in blocks.items()}

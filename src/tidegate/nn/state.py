@@ -1,0 +1,138 @@
+"""The state of a recurrent layer: immutable, a pytree, with bytes of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from tidegate.errors import ArgumentError
+
+Named = Mapping[str, Tensor]
+
+
+class State:
+    """What a layer carries from step to step: for each layer and direction, tensors `[B, size]` by the state's name.
+
+    `state["h"]` is `[L * D, B, H]`, layers first, as torch stacks them; where the layers' sizes differ it is an error,
+    and `.layers[layer][direction]["h"]` has each. A state never changes; every call gives a new one.
+    """
+
+    __slots__ = ("layers",)
+
+    def __init__(self, layers: Sequence[Sequence[Named]]) -> None:
+        self.layers = tuple(tuple(MappingProxyType(dict(d)) for d in directions) for directions in layers)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the states, in the cell's order."""
+        return tuple(dict.fromkeys(name for d in self._flat() for name in d))
+
+    @property
+    def batch_size(self) -> int:
+        """How many rows there are."""
+        return int(next(t for d in self._flat() for t in d.values()).shape[0])
+
+    def _flat(self) -> Iterator[Named]:
+        for directions in self.layers:
+            yield from directions
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.names:
+            raise KeyError(f"there is no state {name!r}; there are {', '.join(self.names)}")
+        tensors = [d[name] for d in self._flat() if name in d]
+        if len({t.shape for t in tensors}) > 1:
+            sizes = ", ".join(str(t.shape[-1]) for t in tensors)
+            raise ArgumentError(
+                f"state {name!r} has the sizes {sizes} in the layers, which cannot be one tensor: "
+                f"read state.layers[layer][direction][{name!r}]"
+            )
+        return torch.stack(tensors)
+
+    def __repr__(self) -> str:
+        first = self.layers[0][0]
+        shapes = ", ".join(f"{name} {list(t.shape)}" for name, t in first.items())
+        return f"State({len(self.layers)} layers x {len(self.layers[0])} directions: {shapes})"
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> State:
+        """The state with a function applied to every tensor."""
+        return State([[{k: function(t) for k, t in d.items()} for d in ds] for ds in self.layers])
+
+    def detach(self) -> State:
+        """The same values, through which no gradient flows: where truncation cuts."""
+        return self.map(Tensor.detach)
+
+    def to(self, *args: Any, **kwargs: Any) -> State:
+        """The state on another device or of another type, as `Tensor.to` takes them."""
+        return self.map(lambda t: t.to(*args, **kwargs))
+
+    def rows(self, index: Any) -> State:
+        """Some rows of the batch: an index, slice, list or tensor of row numbers."""
+        chosen = [index] if isinstance(index, int) else index
+        return self.map(lambda t: t[chosen])
+
+    @staticmethod
+    def cat(states: Sequence[State]) -> State:
+        """The rows of several states one after another."""
+        if not states:
+            raise ArgumentError("State.cat takes at least one state, and none came")
+        columns = zip(*(s.layers for s in states), strict=True)
+        return State([[_cat(d) for d in zip(*layers, strict=True)] for layers in columns])
+
+    def to_bytes(self) -> bytes:
+        """The state as safetensors, for another process or another day."""
+        tensors = {
+            f"{layer}.{direction}.{name}": t.detach().cpu().contiguous()
+            for layer, directions in enumerate(self.layers)
+            for direction, named in enumerate(directions)
+            for name, t in named.items()
+        }
+        return safetensors.torch.save(tensors, {"order": " ".join(tensors)})
+
+    @staticmethod
+    def from_bytes(data: bytes) -> State:
+        """The state that `to_bytes` gave. Raises ArgumentError where the bytes are none."""
+        try:
+            tensors = safetensors.torch.load(data)
+            order = _order(data)
+            layers: list[list[dict[str, Tensor]]] = []
+            for key in order:
+                layer, direction, name = key.split(".", 2)
+                while len(layers) <= int(layer):
+                    layers.append([])
+                while len(layers[int(layer)]) <= int(direction):
+                    layers[int(layer)].append({})
+                layers[int(layer)][int(direction)][name] = tensors[key]
+            return State(layers)
+        except (safetensors.SafetensorError, ValueError, KeyError) as error:
+            raise ArgumentError(f"these {len(data)} bytes are no state as State.to_bytes writes it: {error}") from error
+
+
+def _order(data: bytes) -> list[str]:
+    length = int.from_bytes(data[:8], "little")
+    order: str = json.loads(data[8 : 8 + length])["__metadata__"]["order"]
+    return order.split()
+
+
+def _cat(named: Sequence[Named]) -> Named:
+    return {name: torch.cat([n[name] for n in named]) for name in named[0]}
+
+
+def _flatten(state: State) -> tuple[list[Tensor], Any]:
+    keys = tuple(tuple(tuple(d) for d in directions) for directions in state.layers)
+    return [t for d in state._flat() for t in d.values()], keys
+
+
+def _unflatten(tensors: Any, keys: Any) -> State:
+    items = iter(tensors)
+    return State([[{name: next(items) for name in names} for names in directions] for directions in keys])
+
+
+pytree.register_pytree_node(State, _flatten, _unflatten, serialized_type_name="tidegate.State")

@@ -1,0 +1,60 @@
+"""A cell's weights as parameters: `i.x` is parameter `x` of submodule `i`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tidegate.equations.graph import Graph
+from tidegate.nn.initialise import draw
+from tidegate.reference import weight_shape
+
+
+class CellWeights(nn.Module):
+    """The weights of one cell, in one layer and direction, under the names that its equations give them."""
+
+    def __init__(self, graph: Graph, sizes: Mapping[str, int], **factory: Any) -> None:
+        super().__init__()
+        self.graph, self.sizes = graph, dict(sizes)
+        self.names = tuple(graph.weights)
+        for name, value in graph.weights.items():
+            tensor = torch.empty(weight_shape(value, sizes), **factory)
+            holder, leaf = self._holder(name)
+            if value.attrs["learn"]:
+                holder.register_parameter(leaf, nn.Parameter(tensor))
+            else:
+                holder.register_buffer(leaf, tensor)
+        self.reset_parameters()
+
+    def _holder(self, name: str) -> tuple[nn.Module, str]:
+        group, dot, leaf = name.rpartition(".")
+        if not dot:
+            return self, leaf
+        if group not in self._modules:
+            self.add_module(group, nn.Module())
+        return self.get_submodule(group), leaf
+
+    def reset_parameters(self) -> None:
+        """Draw every weight anew, as the cell declares it."""
+        tensors = self.tensors()
+        if any(t.is_meta for t in tensors.values()):
+            return
+        drawn = draw(self.graph, self.sizes)
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                tensor.copy_(drawn[name])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The weights by name, parametrisations applied."""
+        found: dict[str, Tensor] = {}
+        for name in self.names:
+            group, dot, leaf = name.rpartition(".")
+            found[name] = getattr(self._modules[group] if dot else self, leaf)
+        return found
+
+    def extra_repr(self) -> str:
+        """The cell and its sizes."""
+        return f"{self.graph.name}, " + ", ".join(f"{k}={v}" for k, v in self.sizes.items())
