@@ -373,6 +373,14 @@ class Graph:
         return (self.output, *self.new.values())
 
     @property
+    def output_size(self) -> Size:
+        """The size of the output: its state's where it is one, even if the value is a scalar that broadcasts."""
+        for state in self.states:
+            if self.new[state.name] is self.output:
+                return state.size
+        return self.output.size
+
+    @property
     def old(self) -> dict[str, Value]:
         """The state before the step, by name; a state that is never read is absent."""
         return {v.attrs["name"]: v for v in self.values if v.op == "old"}

@@ -102,6 +102,8 @@ def expression(value: Value, numbers: Mapping[Value, str] = NONE, *, top: bool =
         return _wrapped(f"{left} {SIGNS[value.op]} {right}", own < strength)
     if value.op == "constant":
         return value.attrs.get("name") or f"{value.attrs['value']:g}"
+    if value.op == "seed":
+        return f"d({value.attrs['name']})"
     if value.op == "neg":
         return f"-{expression(value.args[0], numbers, strength=3)}"
     if value.op == "linear":

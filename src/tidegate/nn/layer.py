@@ -16,7 +16,7 @@ from tidegate.nn.sequence import Sequence, reversed_reset, reversed_rows, trace
 from tidegate.nn.state import State
 from tidegate.nn.stepper import Stepper
 from tidegate.nn.weights import CellWeights
-from tidegate.reference import bound, output_size
+from tidegate.reference import bound
 
 Merge = Literal["concat", "sum", "mean"]
 MERGES = ("concat", "sum", "mean")
@@ -81,7 +81,7 @@ class Recurrent(nn.Module):
                 self.add_module(f"l{k}{suffix}", CellWeights(self.graph, bound_sizes, device=device, dtype=dtype))
                 if learn_initial_state:
                     self.add_module(f"start_l{k}{suffix}", _starts(self.graph, bound_sizes, device, dtype))
-            self.output_size = bound(output_size(self.graph), bound_sizes)[0] * self._widening
+            self.output_size = bound(self.graph.output_size, bound_sizes)[0] * self._widening
             width = self.output_size
 
     @property

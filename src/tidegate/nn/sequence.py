@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tidegate.calculus.hoist import Phases, phases
 from tidegate.equations.graph import Graph, Rate, Value
-from tidegate.reference import Program, bound, output_size
+from tidegate.reference import Program, bound
 from tidegate.reference import torch_ops as xp
 
 Tensors = dict[str, Tensor]
@@ -32,7 +32,7 @@ class Sequence:
         self.before = Program(cut.before, given=cut.prologue)
         self.steps = Program([*cut.new.values(), *cut.carried], given=[*cut.prologue, *cut.before])
         self.after = Program([cut.output], given=[*cut.prologue, *cut.before, *cut.carried])
-        self.width = bound(output_size(graph), sizes)
+        self.width = bound(graph.output_size, sizes)
 
     def __call__(
         self,

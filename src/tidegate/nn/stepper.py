@@ -13,7 +13,7 @@ from torch import Tensor
 from tidegate.equations.graph import Graph, Rate, Value
 from tidegate.errors import ArgumentError
 from tidegate.nn.state import State
-from tidegate.reference import Program, bound, numpy_ops, output_size
+from tidegate.reference import Program, bound, numpy_ops
 
 Array = NDArray[Any]
 
@@ -41,7 +41,7 @@ class Stepper:
         self._state = [_arrays(layer[0]) for layer in state.layers]
         self._program = Program(graph.roots)
         self._fixed = [_prologue(graph, s, w) for s, w in zip(self._sizes, weights, strict=True)]
-        width = bound(output_size(graph), self._sizes[-1])
+        width = bound(graph.output_size, self._sizes[-1])
         self._output = np.zeros((state.batch_size, *width), dtype=next(iter(self._state[0].values())).dtype)
 
     @property

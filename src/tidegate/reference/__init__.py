@@ -1,5 +1,5 @@
 """The slow definition of every cell, over numpy or torch; what everything else is tested against."""
 
-from tidegate.reference.program import Program, bound, evaluate, leaves, output_size, step, weight_shape
+from tidegate.reference.program import Program, bound, evaluate, leaves, step, weight_shape
 
-__all__ = ["Program", "bound", "evaluate", "leaves", "output_size", "step", "weight_shape"]
+__all__ = ["Program", "bound", "evaluate", "leaves", "step", "weight_shape"]

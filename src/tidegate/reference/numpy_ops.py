@@ -35,6 +35,11 @@ def eye(units: int, like: Array) -> Array:
     return np.eye(units, dtype=like.dtype)
 
 
+def vector(number: float, like: Array) -> Array:
+    """A number as a vector of one unit, of another array's type."""
+    return np.full(1, number, dtype=like.dtype)
+
+
 def stack_rows(matrices: Any) -> Array:
     """Matrices one below another."""
     return np.concatenate(matrices, axis=0)

@@ -87,6 +87,7 @@ def _compute(xp: Any, sizes: Sizes, value: Value, arrays: list[Any], env: Env) -
     if row is None or row.value is None:
         raise ArgumentError(f"{value.op} {value.label or ''} has no value here: it must be given")
     if row.kind != "pointwise":
+        arrays = [xp.vector(a, next(iter(env.values()))) if isinstance(a, float) else a for a in arrays]
         return row.value(xp, value, partial(bound, sizes=sizes), *arrays)
     if all(isinstance(a, float) for a in arrays):
         return float(row.value(numpy_ops, *arrays))
@@ -118,13 +119,5 @@ def step(
     output, *new = evaluate(graph.roots, env, xp, sizes)
     shape = xp.shape(next(iter(inputs.values())))[:-1]
     expanded = {s.name: xp.expand(v, (*shape, *bound(s.size, sizes))) for s, v in zip(graph.states, new, strict=True)}
-    width = bound(output_size(graph), sizes)
+    width = bound(graph.output_size, sizes)
     return xp.expand(output, (*shape, *width)), expanded
-
-
-def output_size(graph: Graph) -> Size:
-    """The size of the cell's output: its state's where it is one, even if the value is a scalar that broadcasts."""
-    for state in graph.states:
-        if graph.new[state.name] is graph.output:
-            return state.size
-    return graph.output.size

@@ -122,6 +122,11 @@ def eye(units: int, like: Tensor) -> Tensor:
     return torch.eye(units, dtype=like.dtype, device=like.device)
 
 
+def vector(number: float, like: Tensor) -> Tensor:
+    """A number as a vector of one unit, of another tensor's type and device."""
+    return torch.full((1,), number, dtype=like.dtype, device=like.device)
+
+
 def stack_rows(matrices: Any) -> Tensor:
     """Matrices one below another."""
     return torch.cat(matrices, 0)

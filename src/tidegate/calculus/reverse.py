@@ -1,0 +1,124 @@
+"""Reverse mode, graph to graph: from a step's equations those of its backward pass.
+
+Baydin et al. 2018, arXiv:1502.05767, section 3.2. The adjoint of a value that changes with the weights only is a sum over
+rows and steps; the graph gives each step's contribution (an `outer` for a matrix), and whoever runs it sums. From there
+the weights' own gradients follow once a call, through the prologue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tidegate.calculus.simplify import simplify
+from tidegate.equations.graph import SCALAR, Graph, Rate, Size, Value, walk
+from tidegate.equations.ops import OPS, spread, total
+from tidegate.errors import EquationError
+
+
+@dataclass(frozen=True, eq=False)
+class Adjoint:
+    """The backward pass of one step.
+
+    `seeds` are leaves to be given: the adjoint of the output under its name with the prefix `out.`, and of each new
+    state under `new.`. `states` and `inputs` hold the adjoints of the old states and the inputs; `weights` those of the
+    values of weights only that the step reads, one contribution for each use, to be summed over rows and steps.
+    Where nothing flows there is no entry.
+    """
+
+    seeds: Mapping[str, Value]
+    states: Mapping[str, Value]
+    inputs: Mapping[str, Value]
+    weights: Mapping[Value, tuple[Value, ...]]
+
+    @property
+    def roots(self) -> tuple[Value, ...]:
+        """Everything that the backward pass computes."""
+        contributions = (v for group in self.weights.values() for v in group)
+        return (*self.states.values(), *self.inputs.values(), *contributions)
+
+
+def reverse(graph: Graph) -> Adjoint:
+    """The backward pass of one step of a cell."""
+    seeds = {f"out.{graph.output_name}": _seed(f"out.{graph.output_name}", graph.output_size)}
+    pairs = [(graph.output, _fitted(seeds[f"out.{graph.output_name}"], graph.output))]
+    for state in graph.states:
+        name = f"new.{state.name}"
+        seeds[name] = _seed(name, state.size)
+        pairs.append((graph.new[state.name], _fitted(seeds[name], graph.new[state.name])))
+    adjoints = _propagate(pairs, stop_at=Rate.WEIGHTS)
+    sums = {v: _summed(a) for v, a in adjoints.items() if v.rate > Rate.WEIGHTS and v.is_leaf and a}
+    weights = {v: tuple(a) for v, a in adjoints.items() if v.rate == Rate.WEIGHTS and a and not _is_constant(v)}
+    return _simplified(graph, seeds, sums, weights)
+
+
+def _simplified(
+    graph: Graph, seeds: dict[str, Value], sums: dict[Value, Value], weights: dict[Value, tuple[Value, ...]]
+) -> Adjoint:
+    small = simplify([*sums.values(), *(v for group in weights.values() for v in group)], fixed=graph.values)
+    return Adjoint(
+        seeds=seeds,
+        states={n: small[sums[v]] for n, v in graph.old.items() if v in sums},
+        inputs={n: small[sums[v]] for n, v in graph.input_values.items() if v in sums},
+        weights={v: tuple(small[c] for c in group) for v, group in weights.items()},
+    )
+
+
+def reverse_prologue(adjoints: Mapping[Value, Value]) -> dict[str, Value]:
+    """The gradients of the weights by name, from the summed adjoints of what the step reads of them."""
+    found = _propagate(adjoints.items(), stop_at=None)
+    return {v.attrs["name"]: _summed(a) for v, a in found.items() if v.op == "weight" and a}
+
+
+def _seed(name: str, size: Size) -> Value:
+    return Value("seed", (), size, Rate.STATE, name=name)
+
+
+def _is_constant(value: Value) -> bool:
+    return all(v.op in ("constant", "count", "eye") or not v.is_leaf for v in walk([value]))
+
+
+def _propagate(pairs: Iterable[tuple[Value, Value]], stop_at: Rate | None) -> dict[Value, list[Value]]:
+    """The contributions to each value's adjoint; values of rate `stop_at` are not looked into."""
+    adjoints: dict[Value, list[Value]] = {}
+    roots = []
+    for value, adjoint in pairs:
+        adjoints.setdefault(value, []).append(adjoint)
+        roots.append(value)
+    for value in reversed(walk(roots)):
+        if value not in adjoints or value.is_leaf or value.rate == stop_at:
+            continue
+        for operand, adjoint in _contributions(value, _summed(adjoints[value])):
+            adjoints.setdefault(operand, []).append(adjoint)
+    return adjoints
+
+
+def _contributions(value: Value, adjoint: Value) -> list[tuple[Value, Value]]:
+    derivative = OPS[value.op].derivative
+    if derivative is None:
+        raise EquationError(f"{value.op!r} has no derivative: it belongs to derivatives itself")
+    found = []
+    for operand, part in zip(value.args, derivative(adjoint, value, *value.args), strict=True):
+        if part is not None and not _is_constant(operand):
+            found.append((operand, _fitted(part, operand)))
+    return found
+
+
+def _fitted(adjoint: Value, operand: Value) -> Value:
+    """What was broadcast on the way forward is summed on the way back, and the other way round."""
+    if adjoint.size == operand.size:
+        return adjoint
+    if operand.size == SCALAR:
+        return total(adjoint)
+    return _broadcast(adjoint, operand.size)
+
+
+def _broadcast(adjoint: Value, size: Size) -> Value:
+    return spread(adjoint, size) if adjoint.size == SCALAR and len(size) == 1 else adjoint
+
+
+def _summed(parts: list[Value]) -> Value:
+    result = parts[0]
+    for part in parts[1:]:
+        result = result + part
+    return result

@@ -1,0 +1,79 @@
+"""A smaller graph of the same values, to the last bit, NaN and infinity included.
+
+Equal computations become one, constants are folded, and a product with 1, a sum with 0 and a double negation vanish.
+A product with 0 stays: it is NaN where the other factor is not finite. Two weights never merge, however equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from dataclasses import replace
+from math import isfinite
+
+from tidegate.equations.graph import Graph, Value, walk
+from tidegate.equations.ops import OPS
+from tidegate.equations.rewrite import rewrite, with_args
+
+Key = tuple[Hashable, ...]
+FOLDED = frozenset({"add", "sub", "mul", "div", "neg"})
+
+
+def simplify(roots: Iterable[Value], fixed: Iterable[Value] = ()) -> dict[Value, Value]:
+    """What stands in the place of each value that the roots are made of; `fixed` values stay themselves."""
+    known: dict[Key, Value] = {}
+    kept = set(fixed)
+    for value in walk(kept):
+        known.setdefault(_key(value), value)
+
+    def visit(value: Value, args: tuple[Value, ...]) -> Value:
+        if value in kept:
+            return value
+        candidates = (_folded(value, args), _without_effect(value, args), with_args(value, args))
+        found = next(c for c in candidates if c is not None)
+        return known.setdefault(_key(found), found)
+
+    return rewrite(roots, visit)
+
+
+def simplify_graph(graph: Graph) -> Graph:
+    """The graph as a machine would have it; what people are shown stays the graph as written."""
+    small = simplify(graph.roots)
+    return replace(graph, output=small[graph.output], new={name: small[v] for name, v in graph.new.items()})
+
+
+def _key(value: Value) -> Key:
+    if value.op in ("input", "old", "weight", "seed"):
+        return (value.op, value.attrs["name"])
+    attrs = tuple(sorted((k, str(v)) for k, v in value.attrs.items() if k != "linear"))
+    return (value.op, tuple(id(a) for a in value.args), value.size, attrs)
+
+
+def _number(value: Value) -> float | None:
+    """The value of a nameless constant; options keep their names and are not folded."""
+    return value.attrs["value"] if value.op == "constant" and "name" not in value.attrs else None
+
+
+def _folded(value: Value, args: tuple[Value, ...]) -> Value | None:
+    numbers = [_number(a) for a in args]
+    compute = OPS[value.op].value if value.op in FOLDED else None
+    if compute is None or any(n is None for n in numbers) or (value.op == "div" and numbers[1] == 0.0):
+        return None
+    result = compute(None, *numbers)
+    return Value("constant", value=result) if isfinite(result) else None
+
+
+def _without_effect(value: Value, args: tuple[Value, ...]) -> Value | None:
+    left = args[0] if args else None
+    if left is None:
+        return None
+    first, second = _number(left), _number(args[1]) if len(args) == 2 else None
+    kept: Value | None = None
+    if value.op == "mul":
+        kept = args[1] if first == 1.0 else left if second == 1.0 else None
+    elif value.op in ("div", "pow") and second == 1.0:
+        kept = left
+    elif value.op == "neg" and left.op == "neg":
+        kept = left.args[0]
+    elif value.op == "sub" and second == 0.0:
+        kept = left
+    return kept if kept is not None and kept.size == value.size else None
