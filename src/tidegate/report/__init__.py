@@ -1,0 +1,60 @@
+"""Pages and figures: one-file HTML from parts, SVG text from numpy arrays. Knows no model and no torch.
+
+    from tidegate import report
+    html = report.page("Forecast of co2", [
+        report.banner("Better than seasonal naive by 12 %.", tone="good"),
+        report.section("The series", report.figure(report.series(times, values), "Monthly means, ppm.")),
+        report.section("The cell", report.formulas(cell.latex()), report.diagram(cell.diagram(), "One step.")),
+    ])
+
+Everything that makes a part escapes the strings it is given; nothing in a page is fetched from elsewhere, and nothing
+needs a script.
+"""
+
+from tidegate.errors import MissingExtraError
+
+try:
+    import latex2mathml as _latex2mathml  # noqa: F401
+    import matplotlib as _matplotlib  # noqa: F401
+except ModuleNotFoundError as missing:
+    raise MissingExtraError("app", "A report") from missing
+
+from tidegate.report.figures import by_horizon, calibration, fan, learning_curve, series
+from tidegate.report.formulas import formulas
+from tidegate.report.page import page
+from tidegate.report.parts import (
+    Part,
+    banner,
+    columns,
+    details,
+    diagram,
+    figure,
+    key_figures,
+    listing,
+    section,
+    table,
+    text,
+)
+from tidegate.report.traces import traces
+
+__all__ = [
+    "Part",
+    "banner",
+    "by_horizon",
+    "calibration",
+    "columns",
+    "details",
+    "diagram",
+    "fan",
+    "figure",
+    "formulas",
+    "key_figures",
+    "learning_curve",
+    "listing",
+    "page",
+    "section",
+    "series",
+    "table",
+    "text",
+    "traces",
+]

@@ -1,0 +1,164 @@
+"""The paper that figures are drawn on: one look, colours that follow the page's scheme, the same bytes every time."""
+
+import hashlib
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+
+from tidegate.report.html import element, escape, printable
+
+# Okabe and Ito's palette, darker where white paper asks for it. In an SVG each colour is `var(--tg-NAME, #hex)`.
+COLOURS = {
+    "ink": "#1c2329",
+    "soft": "#5a6570",
+    "grid": "#e5e8eb",
+    "shade": "#eef1f3",
+    "paper": "#fefefe",
+    "blue": "#0072b2",
+    "vermillion": "#d55e00",
+    "green": "#009e73",
+    "purple": "#b85d94",
+    "orange": "#d99000",
+    "grey": "#7f8a94",
+}
+CYCLE = ("blue", "vermillion", "green", "purple", "orange", "grey")
+DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+WIDTH, HALF = 9.0, 4.6
+
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "tidegate",
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9.0,
+    "text.color": COLOURS["ink"],
+    "axes.edgecolor": COLOURS["soft"],
+    "axes.labelcolor": COLOURS["soft"],
+    "axes.labelsize": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.titlecolor": COLOURS["ink"],
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "axes.formatter.useoffset": False,
+    "grid.color": COLOURS["grid"],
+    "grid.linewidth": 0.7,
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "xtick.color": COLOURS["soft"],
+    "ytick.color": COLOURS["soft"],
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "xtick.major.size": 3.0,
+    "ytick.major.size": 0.0,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "legend.handlelength": 1.8,
+    "lines.linewidth": 1.4,
+    "lines.solid_joinstyle": "round",
+    "patch.linewidth": 0.0,
+}
+_NAMES = {colour: name for name, colour in COLOURS.items()}
+_TAG = re.compile(r"<[^<>]+>")
+_COLOUR = re.compile("|".join(_NAMES))
+_FONT = re.compile(r"font: ([0-9.]+px) 'DejaVu Sans'")
+_PROLOGUE = re.compile(r".*?(?=<svg)", re.DOTALL)
+_METADATA = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)
+_REFERENCE = re.compile(r'(?:url\(#|href="#)([^)"]+)')
+_IDENTITY = re.compile(r' id="([^"]+)"')
+_SIZE = re.compile(r'\s(?:width|height)="[0-9.]+pt"')
+
+
+def draw(height: float, paint: Callable[[Figure], None], *, title: str, alt: str, width: float = WIDTH) -> str:
+    """An SVG of `width` x `height` inches that `paint` fills; `title` and `alt` are read to those who do not see it.
+
+    On a page it is never larger than that; a figure of the full width does not go into a narrow column.
+    """
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # A glyph that the measuring font lacks is still drawn by the reader's own font.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        paint(figure)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    svg = _clean(buffer.getvalue(), title, alt)
+    kind = "wide" if width > HALF else "narrow"
+    return svg.replace("<svg ", f'<svg class="{kind}" style="max-width:{100 * width:.0f}px" ', 1)
+
+
+def words(axes: Axes, *, x: str | None = None, y: str | None = None, title: str | None = None) -> None:
+    """Axis labels and a title; a dollar sign in them is a dollar sign."""
+    for setter, label in ((axes.set_xlabel, x), (axes.set_ylabel, y), (axes.set_title, title)):
+        if label is not None:
+            setter(printable(label), parse_math=False)
+
+
+def key(place: Axes | Figure, entries: Iterable[tuple[Any, str]]) -> None:
+    """A legend above axes or a figure, of (artist, label) pairs; any text is a label, a leading underscore too."""
+    handles, labels = zip(*entries, strict=True)
+    figure = place.get_figure(root=True)
+    inches = figure.get_figwidth() if figure else WIDTH
+    longest = 0.55 + 0.075 * max(map(len, labels))
+    columns = min(len(labels), max(1, int(0.9 * inches / longest)))
+    where: dict[str, Any] = {"loc": "outside upper right"}
+    if isinstance(place, Axes):
+        where = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.2}
+    legend = place.legend(list(handles), [f"{k}" for k in range(len(labels))], ncols=columns, **where)
+    for shown, label in zip(legend.get_texts(), labels, strict=True):
+        shown.set_parse_math(False)
+        shown.set_text(printable(label))
+
+
+def note(axes: Axes, x: Any, y: Any, label: str, **options: Any) -> None:
+    """A small text at a point."""
+    style: dict[str, Any] = {"fontsize": 8.5, "color": COLOURS["soft"]}
+    axes.text(x, y, printable(label), parse_math=False, **(style | options))
+
+
+def time_axis(axes: Axes, times: np.ndarray) -> None:
+    """Dates without repetition where `times` are dates; the time axis is as long as the data."""
+    if np.issubdtype(times.dtype, np.datetime64):
+        locator = AutoDateLocator(minticks=4, maxticks=9)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.grid(False, axis="x")
+    axes.margins(x=0.01)
+
+
+def _clean(svg: str, title: str, alt: str) -> str:
+    svg = _METADATA.sub("", _PROLOGUE.sub("", svg, count=1), count=1)
+    svg = _TAG.sub(lambda tag: _recoloured(tag[0]), svg)
+    mark = hashlib.sha256(svg.encode()).hexdigest()[:8]
+    used = {name for tag in _TAG.findall(svg) for name in _REFERENCE.findall(tag)}
+    head, _, rest = _TAG.sub(lambda tag: _own_identity(tag[0], mark, used), svg).partition(">")
+    names = element("title", escape(title), id=f"{mark}-t") + element("desc", escape(alt), id=f"{mark}-d")
+    return f'{_SIZE.sub("", head)} role="img" aria-labelledby="{mark}-t {mark}-d">{names}{rest.strip()}'
+
+
+def _recoloured(tag: str) -> str:
+    tag = _FONT.sub(r"font-size: \1; font-family: system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif", tag)
+    return _COLOUR.sub(lambda found: f"var(--tg-{_NAMES[found[0]]}, {found[0]})", tag)
+
+
+def _own_identity(tag: str, mark: str, used: set[str]) -> str:
+    """Ids that nothing refers to are dropped, the others are made unlike those of any other figure on the page."""
+    tag = _IDENTITY.sub(lambda found: f' id="{mark}-{found[1]}"' if found[1] in used else "", tag)
+    return _REFERENCE.sub(lambda found: found[0].replace("#", f"#{mark}-", 1), tag)
