@@ -1,0 +1,177 @@
+"""What a user may choose: option models whose field descriptions are the help of the command line.
+
+Nothing derived is kept here, and torch is not imported. A value that does not fit raises `ArgumentError`, which says
+what came, what was expected and what to give instead.
+"""
+
+import difflib
+import itertools
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from tidegate.errors import ArgumentError, MissingExtraError
+
+try:
+    from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+except ImportError:  # pragma: no cover - seen only where the extra is not installed
+    raise MissingExtraError("app", "Reading options") from None
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds(value: object) -> float:
+    """A length of time in seconds: a number, or text such as "90s", "2m", "1h30m"."""
+    if isinstance(value, str):
+        parts = re.findall(r"(\d+(?:\.\d+)?)([smh])", value.strip())
+        if not parts or "".join(number + unit for number, unit in parts) != value.strip():
+            raise ValueError(value)
+        return sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(value)
+    return float(value)
+
+
+def _names(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _gradient(value: object) -> str:
+    text = str(value).replace(" ", "").lower()
+    match = re.fullmatch(r"truncated:(\d+),(\d+)", text)
+    if text != "bptt" and not (match and 1 <= int(match[1]) <= int(match[2])):
+        raise ValueError(value)
+    return text
+
+
+Seconds = Annotated[float, BeforeValidator(seconds)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+Levels = Annotated[tuple[float, ...], BeforeValidator(_names)]
+Gradient = Annotated[str, BeforeValidator(_gradient)]
+
+
+def option(default: Any, help: str, expected: str, example: str, **limits: Any) -> Any:
+    """A field with its help, and with the words an error needs: what was expected, and an example."""
+    return Field(default, description=help, json_schema_extra={"expected": expected, "example": example}, **limits)
+
+
+class Options(BaseModel):
+    """A frozen set of options; built with `make`, which turns every complaint into an `ArgumentError`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @classmethod
+    def make(cls, **values: object) -> Self:
+        """The options with these values; what is not given, or given as None, takes its default."""
+        try:
+            return cls(**{name: value for name, value in values.items() if value is not None})
+        except ValidationError as error:
+            raise ArgumentError(_sentence(cls, error.errors()[0], values)) from None
+
+
+def _sentence(model: type[Options], problem: Mapping[str, Any], values: Mapping[str, object]) -> str:
+    name = str(problem["loc"][0])
+    if problem["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(name, model.model_fields, n=1)
+        hint = f"Did you mean '{close[0]}'?" if close else f"The options are {', '.join(model.model_fields)}."
+        return f"There is no option '{name}'. {hint}"
+    words = model.model_fields[name].json_schema_extra
+    assert isinstance(words, dict)
+    came = "is missing; it" if problem["type"] == "missing" else f"was given {values.get(name)!r}, but"
+    return f"The option '{name}' {came} must be {words['expected']}. Give for example {words['example']}."
+
+
+class ForecastOptions(Options):
+    """What a forecaster is told: the task, the net, and how it is trained."""
+
+    horizon: int = option(..., "Steps to forecast.", "a whole number of at least 1", "12", ge=1)
+    season: int | None = option(
+        None,
+        "Steps in a season: 24 for hours in a day, 12 for months in a year; 1 says there is none. "
+        "Without it the distance between rows decides.",
+        "a whole number of at least 1",
+        "12",
+        ge=1,
+    )
+    cell: str = option(
+        "lstm",
+        "The recurrent cell: a name that `tidegate cells` lists, or FILE.py:NAME for one of your own.",
+        "the name of a cell or FILE.py:NAME",
+        "lstm",
+        min_length=1,
+    )
+    hidden_size: int = option(32, "Units in a layer.", "a whole number from 1 to 4096", "32", ge=1, le=4096)
+    num_layers: int = option(1, "Layers on top of each other.", "a whole number from 1 to 16", "1", ge=1, le=16)
+    context: int | None = option(
+        None,
+        "Steps the net reads before it forecasts. Without it: a few seasons.",
+        "a whole number of at least 2",
+        "96",
+        ge=2,
+    )
+    quantiles: Levels = option(
+        (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95),
+        "Quantile levels, with commas between them.",
+        "rising numbers between 0 and 1 with 0.5 among them",
+        "0.1,0.5,0.9",
+    )
+    budget: Seconds = option(
+        120.0, "Time for training, such as 90s or 2m.", "a length of time above zero", "90s or 2m", gt=0
+    )
+    seed: int = option(
+        0, "Start of the random numbers.", "a whole number from 0 to 4294967295", "0", ge=0, le=2**32 - 1
+    )
+    learning_rate: float = option(0.003, "Step size of Adam.", "a number above 0 and below 1", "0.003", gt=0, lt=1)
+    clip: float = option(1.0, "Largest norm of a gradient.", "a number above 0", "1.0", gt=0)
+    gradient: Gradient = option(
+        "bptt",
+        "How gradients go back through time: bptt, or truncated:K1,K2 "
+        "(an update every K1 steps, with gradients through K2).",
+        "bptt, or truncated:K1,K2 with whole numbers 1 <= K1 <= K2",
+        "truncated:16,32",
+    )
+
+    @field_validator("quantiles")
+    @classmethod
+    def _rising(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
+        inside = all(0 < level < 1 for level in levels)
+        if not (inside and 0.5 in levels and all(a < b for a, b in itertools.pairwise(levels))):
+            raise ValueError(levels)
+        return levels
+
+
+class ForecastConfig(ForecastOptions):
+    """What `tidegate fit forecast` is told: a forecaster's options, the columns to read and where to write."""
+
+    target: str = option(..., "The column to forecast.", "the name of a column", "co2", min_length=1)
+    time: str | None = option(
+        None,
+        "The column with the time of each row. Without it the rows are equal steps in the order of the file.",
+        "the name of a column",
+        "date",
+        min_length=1,
+    )
+    id: str | None = option(
+        None,
+        "The column that says which series a row belongs to, where a file holds several.",
+        "the name of a column",
+        "store",
+        min_length=1,
+    )
+    covariates: Names = option(
+        (),
+        "Further columns the net may read, with commas between them; their past is used, not their future.",
+        "names of columns with commas between them",
+        "price,rain",
+    )
+    out: str | None = option(
+        None,
+        "The folder to write, which must not exist yet. Without it: runs/NAME-1, runs/NAME-2 and so on.",
+        "the name of a folder",
+        "runs/co2",
+        min_length=1,
+    )
+
+    def options(self) -> ForecastOptions:
+        """The part that the forecaster itself is told."""
+        return ForecastOptions(**self.model_dump(include=set(ForecastOptions.model_fields)))

@@ -1,0 +1,22 @@
+"""Readers of tables, regular time grids, series with their gaps marked, windows, and a real series to start with."""
+
+from tidegate.data.calendar import calendar_features
+from tidegate.data.grid import Grid, infer_grid
+from tidegate.data.panel import Panel, Series, read_panel
+from tidegate.data.samples import sample
+from tidegate.data.table import Table, read_table
+from tidegate.data.windows import draw_windows, window_rows
+
+__all__ = [
+    "Grid",
+    "Panel",
+    "Series",
+    "Table",
+    "calendar_features",
+    "draw_windows",
+    "infer_grid",
+    "read_panel",
+    "read_table",
+    "sample",
+    "window_rows",
+]

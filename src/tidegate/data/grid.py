@@ -1,0 +1,131 @@
+"""The regular grid that a column of times lies on, and the way between times and places on it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_SECOND = 1_000_000
+_DAY = 86_400 * _SECOND
+_NAMES = {_SECOND: "second", 60 * _SECOND: "minute", 3600 * _SECOND: "hour", _DAY: "day", 7 * _DAY: "week"}
+_SEASONS = {60 * _SECOND: 60, 3600 * _SECOND: 24, _DAY: 7, 7 * _DAY: 52}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Equally spaced times: place 0, 1, 2 ... stand `step` units apart, beginning at `origin`.
+
+    `unit` is "step" (whole numbers), "us" (microseconds), "month" (calendar months, on the day of `origin`, or on the
+    last day of each month where `month_end`), or "weekday" (Monday to Friday). `origin` is a whole number: of the unit
+    "step", or else of microseconds since 1970.
+    """
+
+    unit: str
+    step: int
+    origin: int
+    month_end: bool = False
+
+    @property
+    def season(self) -> int:
+        """The season that usually goes with this spacing: 24 for hours, 7 for days, 12 for months; else 1."""
+        if self.unit == "month":
+            return 12 // self.step if 12 % self.step == 0 else 1
+        if self.unit == "us":
+            return _SEASONS.get(self.step, _DAY // self.step if self.step < _DAY and _DAY % self.step == 0 else 1)
+        return 5 if self.unit == "weekday" else 1
+
+    @property
+    def spacing(self) -> str:
+        """The distance between neighbours in words: "1 hour", "3 months", "1 step"."""
+        if self.unit == "us":
+            base = max((size for size in _NAMES if self.step % size == 0), default=1)
+            return _counted(self.step // base, _NAMES.get(base, "microsecond"))
+        return _counted(self.step, self.unit)
+
+    @property
+    def typical_step(self) -> float:
+        """Microseconds between neighbours, on the average; meaningless for the unit "step"."""
+        return self.step * {"us": 1.0, "month": 365.2425 / 12 * _DAY, "weekday": 1.4 * _DAY}.get(self.unit, 1.0)
+
+    def places(self, times: np.ndarray) -> np.ndarray:
+        """Places of times as float64: a whole number where the time lies on the grid, a fraction or NaN elsewhere."""
+        if self.unit == "step":
+            return (times.astype(np.int64) - self.origin) / self.step
+        origin = _from_us(self.origin)
+        if self.unit == "us":
+            return (times.astype("datetime64[us]").astype(np.int64) - self.origin) / self.step
+        rough = self._rough_places(times, origin)
+        whole = np.round(rough).astype(np.int64)
+        return np.where(self.times(whole) == times, rough, np.nan)
+
+    def times(self, places: np.ndarray) -> np.ndarray:
+        """Times of whole places: int64 for the unit "step", datetime64[us] for the others."""
+        offsets = np.asarray(places, np.int64) * self.step
+        if self.unit in ("step", "us"):
+            numbers = self.origin + offsets
+            return numbers if self.unit == "step" else numbers.astype("datetime64[us]")
+        origin = _from_us(self.origin)
+        clock = origin - origin.astype("datetime64[D]")
+        if self.unit == "weekday":
+            return np.busday_offset(origin.astype("datetime64[D]"), offsets).astype("datetime64[us]") + clock
+        months = origin.astype("datetime64[M]") + offsets
+        if self.month_end:
+            return (months + 1).astype("datetime64[D]").astype("datetime64[us]") - np.timedelta64(1, "D") + clock
+        day = origin.astype("datetime64[D]") - origin.astype("datetime64[M]").astype("datetime64[D]")
+        return (months.astype("datetime64[D]") + day).astype("datetime64[us]") + clock
+
+    def _rough_places(self, times: np.ndarray, origin: np.datetime64) -> np.ndarray:
+        if self.unit == "weekday":
+            return np.busday_count(origin.astype("datetime64[D]"), times.astype("datetime64[D]")) / self.step
+        return (times.astype("datetime64[M]") - origin.astype("datetime64[M]")).astype(np.int64) / self.step
+
+
+def infer_grid(runs: list[np.ndarray]) -> Grid:
+    """The grid of several series' times, each rising: the spacing that occurs most often, counted over all of them.
+
+    Months are seen where all times stand on the same day of the month (at most the 28th) or all on the last; weekdays
+    where days follow each other and no Saturday or Sunday occurs. A single time gives steps of 1.
+    """
+    joined = np.concatenate(runs)
+    if joined.dtype.kind != "M":
+        return Grid("step", _mode([np.diff(run) for run in runs], 1), int(joined.min()))
+    origin = int(joined.min().astype("datetime64[us]").astype(np.int64))
+    gaps = [np.diff(run.astype("datetime64[us]")).astype(np.int64) for run in runs]
+    month_end = _all_month_ends(joined)
+    if min((int(gap.min()) for gap in gaps if len(gap)), default=0) >= 28 * _DAY and (month_end or _same_day(joined)):
+        steps = [np.diff(run.astype("datetime64[M]")).astype(np.int64) for run in runs]
+        return Grid("month", _mode(steps, 1), origin, month_end)
+    if _mode(gaps, 1) == _DAY and _only_weekdays(joined, gaps):
+        return Grid("weekday", 1, origin)
+    return Grid("us", _mode(gaps, _DAY), origin)
+
+
+def _counted(number: int, unit: str) -> str:
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
+
+
+def _from_us(number: int) -> np.datetime64:
+    return np.datetime64(number, "us")
+
+
+def _mode(gaps: list[np.ndarray], default: int) -> int:
+    values, counts = np.unique(np.concatenate(gaps), return_counts=True)
+    return int(values[counts.argmax()]) if len(values) else default
+
+
+def _clock(times: np.ndarray) -> np.ndarray:
+    return times.astype("datetime64[us]").astype(np.int64) % _DAY
+
+
+def _same_day(times: np.ndarray) -> bool:
+    days = (times.astype("datetime64[D]") - times.astype("datetime64[M]").astype("datetime64[D]")).astype(np.int64)
+    return bool(days.max() == days.min() < 28 and np.ptp(_clock(times)) == 0)
+
+
+def _all_month_ends(times: np.ndarray) -> bool:
+    tomorrow = (times.astype("datetime64[D]") + 1).astype("datetime64[D]")
+    return bool(np.all(tomorrow == tomorrow.astype("datetime64[M]")) and np.ptp(_clock(times)) == 0)
+
+
+def _only_weekdays(times: np.ndarray, gaps: list[np.ndarray]) -> bool:
+    weekend = any(bool(np.any(gap == 3 * _DAY)) for gap in gaps)
+    return bool(weekend and np.all(np.is_busday(times.astype("datetime64[D]"))) and np.ptp(_clock(times)) == 0)

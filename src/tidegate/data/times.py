@@ -1,0 +1,69 @@
+"""A column of times, read: time stamps in the usual spellings, dates, or whole numbers that count steps."""
+
+import numpy as np
+import polars as pl
+
+from tidegate.data.table import Table
+from tidegate.errors import DataError
+
+_DAYS = ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
+_CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S%.f")
+_ZONED = ("%Y-%m-%d %H:%M:%S%#z", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M%#z")
+_MONTHS = ("%Y-%m", "%Y/%m")
+_EXPECTED = "Expected a time such as 2024-01-31 or 2024-01-31 13:00:00 in every row, or whole numbers"
+
+
+def read_times(table: Table, name: str) -> np.ndarray:
+    """The column as datetime64[us] (UTC where it names a zone), or as int64 where it holds whole numbers.
+
+    Day and month are told apart by the rows themselves; where both orders fit and differ, that is an error.
+    """
+    column = table.column(name)
+    if column.null_count():
+        raise DataError(f"{table.place(int(column.is_null().arg_max() or 0), name)}: no time. {_EXPECTED}.")
+    if column.dtype == pl.Datetime and column.dtype.time_zone:  # type: ignore[attr-defined]
+        column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    if column.dtype in (pl.Datetime, pl.Date):
+        return column.cast(pl.Datetime("us")).to_numpy().astype("datetime64[us]")
+    if column.dtype.is_integer():
+        return column.cast(pl.Int64).to_numpy()
+    return _parse(table, name, table.texts(name))
+
+
+def _parse(table: Table, name: str, text: pl.Series) -> np.ndarray:
+    if text.null_count():
+        raise DataError(f"{table.place(int(text.is_null().arg_max() or 0), name)}: no time. {_EXPECTED}.")
+    whole = text.cast(pl.Int64, strict=False)
+    if not whole.null_count():
+        days = text.str.to_datetime("%Y%m%d", strict=False, time_unit="us")
+        compact = text.str.contains(r"^(18|19|20|21)\d{6}$").all() and not days.null_count()
+        return days.to_numpy().astype("datetime64[us]") if compact else whole.to_numpy()
+    spaced = text.str.replace(r"^(\d{4}-\d\d-\d\d)T", "$1 ").str.replace(r"Z$", "+00:00")
+    readings = [(style, _try(spaced, style)) for style in _styles()]
+    fitting = [(style, times) for style, times in readings if not times.null_count()]
+    if not fitting:
+        _, best = min(readings, key=lambda reading: reading[1].null_count())
+        row = int(best.is_null().arg_max() or 0)
+        raise DataError(f"{table.place(row, name)}: {text[row]!r} is not read as a time. {_EXPECTED}.")
+    first_style, first = fitting[0]
+    for style, times in fitting[1:]:
+        if not times.equals(first, check_dtypes=False):
+            row = int((times != first).arg_max() or 0)
+            raise DataError(
+                f"{table.place(row, name)}: {text[row]!r} may be read as {first_style} or as {style}, and so may every "
+                "other row. Write the times as 2024-01-31 so that day and month cannot be taken for each other."
+            )
+    return first.to_numpy().astype("datetime64[us]")
+
+
+def _styles() -> list[str]:
+    return [day + clock for day in _DAYS for clock in _CLOCKS] + [*_ZONED, *_MONTHS]
+
+
+def _try(text: pl.Series, style: str) -> pl.Series:
+    if style in _MONTHS:
+        text, style = text + "-01", style + "-%d"
+    times = text.str.to_datetime(style, strict=False, time_unit="us")
+    if getattr(times.dtype, "time_zone", None):
+        times = times.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    return times.set(times.dt.year() < 1000, None)

@@ -1,0 +1,1 @@
+"""Tasks: whole jobs on top of the other rooms, a folder each."""

@@ -1,0 +1,130 @@
+"""What a fit leaves: all that predicting, reporting and saving need."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tidegate.config import ForecastOptions
+from tidegate.data import Panel, read_panel
+from tidegate.equations import Cell
+from tidegate.tasks.forecast.evaluation import Evaluation
+from tidegate.tasks.forecast.inputs import Inputs, make_inputs
+from tidegate.tasks.forecast.net import ForecastNet
+from tidegate.tasks.forecast.recipe import Recipe
+from tidegate.tasks.forecast.result import Forecast
+from tidegate.tasks.forecast.story import Story
+from tidegate.tasks.forecast.tail import continue_tail, tail_from_data, tail_to_data
+from tidegate.tasks.forecast.task import rolling
+from tidegate.training import History
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names of the columns that the forecaster was fitted on."""
+
+    target: str
+    time: str | None
+    id: str | None
+    covariates: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained net with its recipe, the end of its series, its judgement and its record."""
+
+    options: ForecastOptions
+    columns: Columns
+    recipe: Recipe
+    net: ForecastNet
+    tail: Panel
+    evaluation: Evaluation
+    history: History
+    story: Story
+
+    def read(self, data: Any) -> Panel:
+        """New rows, joined to the kept end where they follow it."""
+        columns = self.columns
+        new = read_panel(
+            data,
+            columns.target,
+            time=columns.time,
+            id=columns.id,
+            covariates=columns.covariates,
+            grid=self.tail.grid,
+        )
+        return continue_tail(self.tail, new, self.recipe, columns.time is not None)
+
+    def forecast(self, panel: Panel) -> Forecast:
+        """Quantiles for the steps after the end of each series of a panel."""
+        inputs = make_inputs(panel, self.recipe)
+        quantiles = np.stack([self._after(inputs, index, panel) for index in range(len(panel.series))])
+        ahead = np.arange(self.recipe.horizon)
+        times = np.stack([panel.grid.times(series.stop + ahead) for series in panel.series])
+        names = tuple(series.name for series in panel.series)
+        columns = self.columns
+        return Forecast(
+            names, times, self.options.quantiles, quantiles, columns.target, columns.time or "step", columns.id
+        )
+
+    def _after(self, inputs: Inputs, index: int, panel: Panel) -> np.ndarray:
+        series = panel.series[index]
+        anchored = rolling(self.net, inputs, index, len(series) - 1, len(series))[0].numpy().astype(float)
+        return series.values[-1] + self.recipe.scale(series).unit * anchored
+
+    def to_spec(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Plain data and tensors from which `from_spec` makes the same again."""
+        tail, tensors = tail_to_data(self.tail)
+        columns = self.columns
+        spec = {
+            "options": self.options.model_dump(),
+            "cell": self.net.layer.cell.to_json(),
+            "inputs": self.net.inputs,
+            "columns": [columns.target, columns.time, columns.id, list(columns.covariates)],
+            "recipe": self.recipe.to_json(),
+            "tail": tail,
+            "evaluation": self.evaluation.to_json(),
+            "history": self.history.to_json(),
+            "story": self.story.to_json(),
+        }
+        weights = {f"net.{name}": tensor.detach().clone() for name, tensor in self.net.state_dict().items()}
+        return spec, tensors | weights
+
+    @classmethod
+    def from_spec(cls, spec: dict[str, Any], tensors: dict[str, Tensor]) -> "Fitted":
+        """What `to_spec` wrote."""
+        options = ForecastOptions.make(**spec["options"])
+        net = make_net(options, Cell.from_json(spec["cell"]), spec["inputs"])
+        net.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net.")})
+        net.eval()
+        target, time, id_, covariates = spec["columns"]
+        return cls(
+            options=options,
+            columns=Columns(target, time, id_, tuple(covariates)),
+            recipe=Recipe.from_json(spec["recipe"]),
+            net=net,
+            tail=tail_from_data(spec["tail"], tensors),
+            evaluation=Evaluation.from_json(spec["evaluation"]),
+            history=History.from_json(spec["history"]),
+            story=Story.from_json(spec["story"]),
+        )
+
+
+def make_net(options: ForecastOptions, cell: Cell | str, inputs: int) -> ForecastNet:
+    """A new net for these options."""
+    return ForecastNet(
+        cell, inputs, options.horizon, options.quantiles, hidden=options.hidden_size, layers=options.num_layers
+    )
+
+
+@torch.no_grad()
+def trace_end(fitted: Fitted) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """What the top layer did over the last steps of the first series: their times `[T]`, and label to `[T, size]`."""
+    series, recipe = fitted.tail.series[0], fitted.recipe
+    count = min(recipe.context, len(series))
+    x = make_inputs(fitted.tail, recipe).x[len(series) - count : len(series), None]
+    traced = fitted.net.layer.trace(x)
+    times = fitted.tail.grid.times(np.arange(series.stop - count, series.stop))
+    return times, {label: traced[label][:, 0].numpy() for label in traced}

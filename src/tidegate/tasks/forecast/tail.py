@@ -1,0 +1,83 @@
+"""The end of the series, which a fitted forecaster keeps, and rows that continue it."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tidegate.data import Grid, Panel, Series
+from tidegate.errors import DataError
+from tidegate.tasks.forecast.recipe import Recipe
+
+
+def keep_tail(panel: Panel, recipe: Recipe) -> Panel:
+    """The last steps of each series: all that a forecast from its end looks at."""
+    return replace(
+        panel, series=tuple(_last(series, recipe.past + recipe.context) for series in panel.series), notes=()
+    )
+
+
+def continue_tail(tail: Panel, new: Panel, recipe: Recipe, timed: bool) -> Panel:
+    """The series of `new`, each after the kept end of the series of that name where it begins later.
+
+    Without a time column (`timed` false) rows of a known series go on where it ended. A series that begins earlier, or
+    that the fit did not see, stands alone; it must have the steps that a forecast looks back at.
+    """
+    known = {series.name: series for series in tail.series}
+    joined = tuple(_continue(known.get(series.name), series, timed) for series in new.series)
+    for series in joined:
+        if len(series) <= recipe.past:
+            raise DataError(
+                f"{new.name}: {_called(series)} has {len(series)} steps, but a forecast looks back at "
+                f"{recipe.past + 1}. Give at least {recipe.past + 1} steps, or rows that follow the data of the fit."
+            )
+    return replace(new, series=tuple(_last(series, recipe.past + recipe.context) for series in joined))
+
+
+def tail_to_data(tail: Panel) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A tail as plain data and tensors."""
+    grid = tail.grid
+    data = {
+        "name": tail.name,
+        "target": tail.target,
+        "covariates": list(tail.covariates),
+        "grid": {"unit": grid.unit, "step": grid.step, "origin": grid.origin, "month_end": grid.month_end},
+        "series": [{"name": series.name, "start": series.start} for series in tail.series],
+    }
+    tensors = {f"tail.{k}.values": torch.from_numpy(series.values.copy()) for k, series in enumerate(tail.series)}
+    extra = {f"tail.{k}.covariates": torch.from_numpy(one.covariates.copy()) for k, one in enumerate(tail.series)}
+    return data, tensors | extra
+
+
+def tail_from_data(data: dict[str, Any], tensors: dict[str, Tensor]) -> Panel:
+    """The tail that `tail_to_data` wrote."""
+    series = tuple(
+        Series(one["name"], one["start"], tensors[f"tail.{k}.values"].numpy(), tensors[f"tail.{k}.covariates"].numpy())
+        for k, one in enumerate(data["series"])
+    )
+    return Panel(data["name"], data["target"], tuple(data["covariates"]), Grid(**data["grid"]), series, ())
+
+
+def _continue(kept: Series | None, new: Series, timed: bool) -> Series:
+    if kept is None:
+        return new
+    start = new.start if timed else kept.stop + new.start
+    gap = start - kept.stop
+    if gap < 0:
+        return new
+    values = np.concatenate([kept.values, np.full(gap, np.nan), new.values])
+    covariates = np.concatenate([kept.covariates, np.full((gap, new.covariates.shape[1]), np.nan), new.covariates])
+    return Series(new.name, kept.start, values, covariates)
+
+
+def _last(series: Series, count: int) -> Series:
+    first = max(0, len(series) - count)
+    while first and np.isnan(series.values[first]):
+        first -= 1
+    return Series(series.name, series.start + first, series.values[first:], series.covariates[first:])
+
+
+def _called(series: Series) -> str:
+    return f"series '{series.name}'" if series.name else "the series"

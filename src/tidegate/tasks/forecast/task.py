@@ -1,0 +1,111 @@
+"""Forecasting as the training loop sees it: random windows, each step of which is an origin."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tidegate.data import draw_windows, window_rows
+from tidegate.metrics import pinball
+from tidegate.nn import State
+from tidegate.tasks.forecast.inputs import Inputs
+from tidegate.tasks.forecast.net import ForecastNet
+from tidegate.tasks.forecast.split import Split
+
+_BATCH = 32
+_ROWS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A batch: rows `[T, B]`, and for each window its series' first row and the row where the training part stops."""
+
+    rows: Tensor
+    firsts: Tensor
+    stops: Tensor
+
+
+class ForecastTask:
+    """The net, windows of the training parts, and the mean quantile loss over the validation parts."""
+
+    def __init__(self, net: ForecastNet, inputs: Inputs, splits: tuple[Split, ...], levels: Tensor) -> None:
+        self.module, self.inputs, self.splits, self.levels = net, inputs, splits, levels
+        self.stops = inputs.offsets + torch.tensor([cut.validation for cut in splits])
+
+    def batches(self, generator: torch.Generator) -> Iterator[Windows]:
+        """Windows of `context` steps from anywhere in the training parts, without end."""
+        length = self.inputs.recipe.context
+        counts = [cut.validation - length + 1 for cut in self.splits]
+        while True:
+            series, starts = draw_windows(counts, _BATCH, generator)
+            rows = window_rows(self.inputs.offsets, series, starts, length)
+            yield Windows(rows, self.inputs.offsets[series], self.stops[series])
+
+    def length(self, batch: Windows) -> int:
+        """The number of steps in a batch."""
+        return len(batch.rows)
+
+    def run(self, batch: Windows, start: int, stop: int, state: State | None) -> tuple[Tensor, State]:
+        """Outputs of the layer for these steps."""
+        return self.module(self.inputs.x[batch.rows[start:stop]], state)
+
+    def score(self, batch: Windows, outputs: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """The quantile loss, averaged over levels and summed over origins and horizons whose truth is known."""
+        first = max(start, self.inputs.recipe.warm)
+        rows = batch.rows[first:stop]
+        targets = self.inputs.targets(rows, batch.stops)
+        early = rows < batch.firsts + self.inputs.recipe.past
+        known = ~(targets.isnan() | early[..., None])
+        safe = torch.where(early, batch.firsts + self.inputs.recipe.past, rows)
+        forecasts = self.module.forecast(outputs[first - start :], self.inputs.anchors(safe))
+        losses = pinball(targets.nan_to_num(0.0)[..., None], forecasts, self.levels).mean(-1)
+        return (losses * known).sum(), known.sum()
+
+    def validate(self) -> float:
+        """The mean quantile loss over every origin of the validation parts, each series counting by its length."""
+        total, count = 0.0, 0
+        for series, cut in enumerate(self.splits):
+            first, stop = cut.validation - 1, cut.held_out - 1
+            forecasts = rolling(self.module, self.inputs, series, first, stop)
+            rows = self.inputs.offsets[series] + torch.arange(first, stop)
+            stops = (self.inputs.offsets[series] + cut.held_out).expand(len(rows))
+            targets = self.inputs.targets(rows, stops)
+            losses = pinball(targets[..., None], forecasts, self.levels).mean(-1)
+            total, count = total + float(losses.nansum()), count + int((~targets.isnan()).sum())
+        return total / count if count else float("nan")
+
+
+@torch.no_grad()
+def rolling(net: ForecastNet, inputs: Inputs, series: int, first: int, stop: int) -> Tensor:
+    """Quantiles `[N, K, Q]` in scaled units from the value at the origin, for the origins first ... stop - 1.
+
+    Each origin is seen by a net that started afresh at most `context` steps before it, as in training.
+    """
+    recipe = inputs.recipe
+    stretch = max(1, recipe.context - recipe.warm)
+    starts = torch.arange(first, stop, stretch)
+    pieces = [_stretches(net, inputs, series, piece, stretch) for piece in starts.split(_ROWS_AT_ONCE)]
+    return torch.cat(pieces)[: stop - first]
+
+
+def _stretches(net: ForecastNet, inputs: Inputs, series: int, starts: Tensor, stretch: int) -> Tensor:
+    begins = (starts - inputs.recipe.warm).clamp(min=0)
+    offset, last = inputs.offsets[series], int(inputs.lengths[series]) - 1
+    rows = offset + (begins + torch.arange(inputs.recipe.warm + stretch)[:, None]).clamp(max=last)
+    outputs, _ = net(inputs.x[rows])
+    places = (starts + torch.arange(stretch)[:, None]).clamp(max=last)
+    taken = outputs[places - begins, torch.arange(len(starts))]
+    return net.forecast(taken, inputs.anchors(offset + places)).transpose(0, 1).flatten(0, 1)
+
+
+def training_origins(inputs: Inputs, splits: tuple[Split, ...], most: int = 4096) -> tuple[Tensor, Tensor]:
+    """Rows of origins spread evenly over the training parts, and where each one's training part stops: `[N]` each."""
+    rows, stops = [], []
+    for offset, cut in zip(inputs.offsets.tolist(), splits, strict=True):
+        origins = np.arange(offset + inputs.recipe.past, offset + cut.validation - 1)
+        rows.append(origins)
+        stops.append(np.full(len(origins), offset + cut.validation))
+    chosen = np.linspace(0, sum(map(len, rows)) - 1, min(most, sum(map(len, rows)))).astype(int)
+    return torch.from_numpy(np.concatenate(rows)[chosen]), torch.from_numpy(np.concatenate(stops)[chosen])

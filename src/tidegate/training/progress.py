@@ -1,0 +1,49 @@
+"""Progress on the terminal; beside `cli` the only file that writes there."""
+
+from types import TracebackType
+from typing import Self
+
+from tidegate.errors import MissingExtraError
+from tidegate.training.events import Checked, Event, Finished, Started
+
+try:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+except ImportError:  # pragma: no cover - seen only where the extra is not installed
+    raise MissingExtraError("app", "Progress on the terminal") from None
+
+
+class TerminalProgress:
+    """A listener that draws one line on standard error; use it as a context manager.
+
+    The bar is the time that training may take. Where standard error is no terminal nothing moves, and only the last
+    line is written.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        words = "{task.description}  loss {task.fields[loss]}  update {task.fields[update]}"
+        self._progress = Progress(
+            TextColumn(words), BarColumn(), TimeRemainingColumn(), console=console or Console(stderr=True)
+        )
+        self._line = self._progress.add_task("training", loss="-", update=0, start=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show an event of the loop."""
+        match event:
+            case Started(budget=budget):
+                self._progress.start()
+                self._progress.start_task(self._line)
+                self._progress.update(self._line, total=budget)
+            case Checked(seconds=seconds, update=update, validation=loss):
+                self._progress.update(self._line, completed=seconds, loss=f"{loss:.4g}", update=update)
+            case Finished(updates=updates, reason=reason):
+                described = f"trained until {reason}"
+                self._progress.update(self._line, description=described, update=updates, total=1, completed=1)
