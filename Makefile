@@ -1,0 +1,63 @@
+# Everything is installed into .venv, always with constraints.txt; the stamps inside it remember what for.
+PYTHON ?= $(or $(shell command -v python3.11),python3)
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+RECIPE := pyproject.toml constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+# Build environments take these: -c alone does not reach them.
+export PIP_CONSTRAINT := constraints.txt
+export PIP_BUILD_CONSTRAINT := constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+SAMPLE := src/tidegate/data/samples/co2_mauna_loa.csv
+DEMO := --target co2 --time month --horizon 12 --season 12 --budget 60s
+
+.PHONY: help demo test test-slow lint golden docs wheel clean
+
+help:  ## show this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 18
+
+demo: $(VENV)/app.stamp  ## forecast a shipped series; prints the verdict and where the report lies
+	$(BIN)/tidegate fit forecast $(SAMPLE) $(DEMO)
+
+test: $(VENV)/dev.stamp  ## the quick tests (more options: make test ARGS="-k lstm")
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(VENV)/dev.stamp  ## the slow tests
+	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
+
+lint: $(VENV)/dev.stamp  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+golden: $(VENV)/dev.stamp  ## write tests/golden anew; look at the difference before you commit it
+	$(BIN)/python -m pytest --golden $(ARGS)
+
+docs: $(VENV)/dev.stamp  ## write docs/cells.md and its drawings anew, from the equations
+	$(BIN)/python docs/generate.py
+
+wheel: $(VENV)/made.stamp  ## dist/tidegate-VERSION-py3-none-any.whl
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:  ## remove what was built; .venv and runs stay
+	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/made.stamp:
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/app.stamp: $(RECIPE) | $(VENV)/made.stamp
+	$(INSTALL) --editable '.[app]'
+	touch $@
+
+$(VENV)/dev.stamp: $(RECIPE) | $(VENV)/made.stamp
+	$(INSTALL) --editable '.[dev]'
+	touch $(VENV)/app.stamp $@

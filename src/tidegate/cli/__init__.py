@@ -1,0 +1,72 @@
+"""The command `tidegate`: one file a verb, and every heavy import inside the verb that needs it.
+
+Exit codes: 0 done, 1 not usable or interrupted, 2 wrong use, wrong data, or an extra that is not installed.
+"""
+
+import re
+import sys
+from importlib.metadata import requires, version
+from typing import TYPE_CHECKING, Annotated
+
+from tidegate.errors import MissingExtraError, TidegateError
+
+if TYPE_CHECKING:
+    import typer
+
+
+def main() -> int:
+    """Run the command line; what Tidegate raises on purpose is told in one line on stderr."""
+    try:
+        application()(prog_name="tidegate")
+    except TidegateError as error:
+        return _refuse(error)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in packages("app"):
+            raise
+        return _refuse(MissingExtraError("app", "the command line"))
+    return 0
+
+
+def application() -> "typer.Typer":
+    """The whole command line: each verb's file registers itself."""
+    import typer
+
+    from tidegate.cli import cells, doctor, fit, predict, report
+
+    app = typer.Typer(
+        help="Recurrent neural networks from their equations.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+
+    def show(wanted: bool) -> None:
+        if wanted:
+            typer.echo(f"tidegate {version('tidegate')}")
+            raise typer.Exit
+
+    flag = typer.Option("--version", help="Print the version and stop.", callback=show, is_eager=True)
+
+    @app.callback()
+    def options(version: Annotated[bool, flag] = False) -> None: ...
+
+    for verb in (fit, predict, report, cells, doctor):
+        verb.register(app)
+    return app
+
+
+def packages(extra: str | None = None) -> list[str]:
+    """The packages that an extra brings, or without one those that Tidegate always needs."""
+    found = []
+    for line in requires("tidegate") or []:
+        requirement, _, marker = line.partition(";")
+        wanted = re.search(r"extra\s*==\s*['\"]([\w-]+)", marker)
+        if (wanted.group(1) if wanted else None) == extra:
+            found.append(re.split(r"[^\w-]", requirement.strip())[0])
+    return found
+
+
+def _refuse(error: TidegateError) -> int:
+    sys.stderr.write(f"tidegate: {' '.join(str(error).split())}\n")
+    return 2

@@ -1,0 +1,87 @@
+"""`tidegate cells`: what cells there are, and the equations of one."""
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from tidegate.equations import Cell, Input, State
+
+_COLUMNS = ("name", "states", "inputs", "linears", "source")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.command("cells")(cells)
+
+
+def cells(
+    name: Annotated[str | None, typer.Argument(help="A cell to show whole.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the cells, or show the equations of one.
+
+    With a NAME: its formulas as text and LaTeX, its weights with sizes and initial values, options and legends.
+    """
+    from tidegate.cells import CELLS, get
+
+    if name is None:
+        rows = [summary(cell) for cell in CELLS.values()]
+        typer.echo(as_data(rows) if as_json else table(rows))
+    else:
+        typer.echo(as_data(details(get(name))) if as_json else page(get(name)))
+
+
+def summary(cell: "Cell") -> dict[str, Any]:
+    """What the list says of a cell."""
+    return {
+        "name": cell.name,
+        "states": _sized(cell.graph.states),
+        "inputs": _sized(cell.graph.inputs),
+        "linears": sum(v.op == "linear" for v in cell.graph.values),
+        "source": cell.source,
+    }
+
+
+def details(cell: "Cell") -> dict[str, Any]:
+    """Everything about a cell that can be read: formulas as text and LaTeX, weights, options, legends."""
+    from tidegate.equations.graph import show_size
+    from tidegate.equations.printing import expression, option_text
+
+    graph = cell.graph
+    return summary(cell) | {
+        "options": {option: option_text(value) for option, value in cell.options.items()},
+        "weights": [
+            {"name": w, "size": show_size(v.size), "learn": v.attrs["learn"], "start": expression(graph.inits[w])}
+            for w, v in graph.weights.items()
+        ],
+        "formulas": {label: expression(value, top=True) for label, value in graph.named.items()},
+        "legends": {label: v.legend for label, v in graph.named.items() if v.legend and not label.endswith(".net")},
+        "latex": cell.latex(),
+        "text": cell.print(),
+    }
+
+
+def page(cell: "Cell") -> str:
+    """A cell for people: the printed graph, then the formulas in LaTeX."""
+    return f"{cell.print().rstrip()}\n\nLaTeX\n{cell.latex().rstrip()}"
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows below their headings, each column as wide as its longest entry."""
+    lines = [_COLUMNS, *(tuple(str(row[column]) for column in _COLUMNS) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def as_data(found: object) -> str:
+    """JSON for other programs."""
+    return json.dumps(found, indent=2, ensure_ascii=False)
+
+
+def _sized(items: Iterable["Input | State"]) -> str:
+    from tidegate.equations.graph import show_size
+
+    return " ".join(f"{item.name}:{show_size(item.size)}" for item in items)

@@ -1,0 +1,143 @@
+"""`tidegate fit forecast`: a table goes in; a judged forecaster, a forecast and a report come out."""
+
+import importlib.util
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tidegate.config import ForecastConfig, ForecastOptions
+from tidegate.errors import ArgumentError, TidegateError
+
+if TYPE_CHECKING:
+    from tidegate.equations import Cell
+    from tidegate.tasks.forecast import Forecaster
+    from tidegate.training import RunFolder
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    fit = typer.Typer(help="Train a model on a file and judge it.", no_args_is_help=True)
+    fit.command("forecast")(with_options(forecast))
+    app.add_typer(fit, name="fit")
+
+
+def with_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """The verb with an option for each field of `ForecastConfig`, its description being the help.
+
+    Every option is taken as text, so that the config alone decides what is right and says so in one sentence.
+    """
+
+    def command(**given: Any) -> None:
+        verb(given.pop("file"), as_json=given.pop("as_json"), **given)
+
+    own = [name for name in ForecastConfig.model_fields if name not in ForecastOptions.model_fields]
+    annotations = {
+        "file": Annotated[str, typer.Argument(help="A CSV, TSV or Parquet file.")],
+        **{name: Annotated[str | None, _option(name)] for name in [*own, *ForecastOptions.model_fields]},
+        "as_json": Annotated[bool, typer.Option("--json", help="Print the result as JSON.")],
+    }
+    defaults = dict.fromkeys(annotations, None) | {"file": inspect.Parameter.empty, "as_json": False}
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=annotation)
+        for name, annotation in annotations.items()
+    ]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = annotations
+    command.__doc__ = verb.__doc__
+    return command
+
+
+def _option(name: str) -> Any:
+    field = ForecastConfig.model_fields[name]
+    if field.is_required():
+        note = " Required."
+    elif field.default in (None, ()):
+        note = ""
+    else:
+        shown = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        note = f" [default: {shown:g}s]" if name == "budget" else f" [default: {shown}]"
+    return typer.Option(f"--{name.replace('_', '-')}", help=f"{field.description}{note}", show_default=False)
+
+
+def forecast(file: str, *, as_json: bool, **given: Any) -> None:
+    """Forecast a column of a file by a recurrent net, judged beside naive forecasts on a held-out part.
+
+    Writes a folder with the model, the report and the record of the run, and prints the verdict.
+    """
+    config = ForecastConfig.make(**given)
+    cell = load_cell(config.cell)
+
+    from tidegate.models import save
+    from tidegate.tasks.forecast import Forecaster
+    from tidegate.training import RunFolder
+    from tidegate.training.progress import TerminalProgress
+
+    record = {"task": "forecast", "file": str(Path(file).resolve()), **config.model_dump(mode="json")}
+    stem = Path(file).name.split(".")[0] or "run"
+    folder = RunFolder(Path(config.out), record) if config.out else RunFolder.fresh(stem, record)
+    forecaster = Forecaster(**{**config.options().model_dump(), "cell": cell})
+    with TerminalProgress() as progress:
+        forecaster.fit(
+            file,
+            config.target,
+            time=config.time,
+            id=config.id,
+            covariates=config.covariates,
+            listeners=[folder, progress],
+        )
+    save(forecaster, folder.path / "model")
+    report = forecaster.write_report(folder.path / "report.html")
+    typer.echo(_as_json(forecaster, folder, report) if as_json else _as_text(forecaster, folder, report))
+
+
+def load_cell(text: str) -> "Cell | str":
+    """The cell that the text names: a name as it is, or NAME of FILE.py, which is run."""
+    path, colon, name = text.rpartition(":")
+    if not colon or not path.endswith(".py"):
+        return text
+    from tidegate.equations import Cell
+
+    found = getattr(_run_file(Path(path)), name, None)
+    if not isinstance(found, Cell):
+        what = "nothing" if found is None else f"a {type(found).__name__}"
+        raise ArgumentError(f"{path} has {what} under the name '{name}'. Expected a function decorated with @cell.")
+    return found
+
+
+def _run_file(path: Path) -> Any:
+    if not path.is_file():
+        raise ArgumentError(f"There is no file {path}. Give FILE.py:NAME, the file and the cell's name in it.")
+    spec = importlib.util.spec_from_file_location(f"_cell_file_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except TidegateError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ArgumentError(f"{path} cannot be run ({reason}). Expected a Python file that defines a cell.") from error
+    return module
+
+
+def _as_text(forecaster: "Forecaster", folder: "RunFolder", report: Path) -> str:
+    return f"{forecaster.verdict}\nreport: {report}\nrun: {folder.path}"
+
+
+def _as_json(forecaster: "Forecaster", folder: "RunFolder", report: Path) -> str:
+    result = {
+        "verdict": forecaster.verdict,
+        "evaluation": forecaster.evaluation.to_json(),
+        "training": forecaster.history.to_json()["finished"],
+        "forecast": forecaster.predict().to_json(),
+        "run": str(folder.path),
+        "report": str(report),
+    }
+    return json.dumps(result, indent=2, ensure_ascii=False)

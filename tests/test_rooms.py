@@ -1,0 +1,198 @@
+"""The rooms of docs/layout.md, enforced: what may be imported where, and who may write to a terminal."""
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "tidegate"
+
+LINES = """
+errors
+config
+equations
+cells | calculus | reference
+native
+files
+nn
+gradients | data | metrics
+report
+training
+tasks | online
+models
+conformance | experiments | recipes | bench
+cli
+"""
+RANK = {room: rank for rank, line in enumerate(LINES.strip().splitlines()) for room in line.split(" | ")}
+
+TORCH_FREE = {"errors", "config", "equations", "cells", "calculus", "reference", "native", "files", "report"}
+OWNERS = {  # a path below src/tidegate, or a room: who may import a package
+    "torch": (set(RANK) - TORCH_FREE) | {"reference/torch_ops.py"},
+    "llvmlite": {"native", "cli/doctor.py"},
+    "typer": {"cli"},
+    "rich": {"cli", "training/progress.py"},
+}
+LATE = {"__init__.py", "cli"}
+TERMINAL = {"cli", "training/progress.py"}
+CLI_AT_ONCE = {"errors", "config", "equations", "cells", "calculus", "files", "report", "cli"}
+
+
+@dataclass(frozen=True)
+class Import:
+    module: str
+    line: int
+    late: bool
+    for_types: bool
+
+
+def violations(path: str, source: str) -> list[str]:
+    """What is wrong with the file at `path` (relative to src/tidegate), each with its line."""
+    tree = ast.parse(source)
+    found = [(i.line, fault) for i in imports(tree, path) for fault in faults(path, i)]
+    if not owned(path, TERMINAL):
+        found += [(line, "only cli and training/progress.py write to a terminal") for line in writes(tree)]
+    return [f"{path}:{line}: {fault}" for line, fault in sorted(found)]
+
+
+def faults(path: str, found: Import) -> Iterator[str]:
+    top, _, rest = found.module.partition(".")
+    if found.late and not owned(path, LATE):
+        yield f"imports {found.module} late: only tidegate/__init__.py and cli do"
+    if top == "tidegate":
+        yield from room_faults(path, found, rest.partition(".")[0])
+    elif top in OWNERS and not owned(path, OWNERS[top]):
+        yield f"imports {top}, which belongs to {', '.join(sorted(OWNERS[top]))}"
+    elif top in ("torch", "llvmlite") and room_of(path) == "cli" and not found.late:
+        yield f"imports {top} at once: cli imports it inside a verb"
+
+
+def room_faults(path: str, found: Import, target: str) -> Iterator[str]:
+    room = room_of(path)
+    if room in ("__init__", "__main__"):
+        return
+    if room not in RANK:
+        yield f"{room} is no room of docs/layout.md"
+    elif target not in RANK:
+        yield f"imports {found.module}: name the room that it lives in"
+    elif target != room and RANK[target] >= RANK[room]:
+        yield f"{room} imports {target}, which is not above it"
+    elif room == "cli" and not (found.late or found.for_types or target in CLI_AT_ONCE):
+        yield f"cli imports {target} at once: that may bring torch, so import it inside the verb"
+
+
+def imports(tree: ast.AST, path: str) -> Iterator[Import]:
+    in_functions = below(tree, lambda n: isinstance(n, ast.FunctionDef | ast.Lambda))
+    for_types = below(tree, lambda n: isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
+    for node in ast.walk(tree):
+        for module in modules(node, path):
+            yield Import(module, node.lineno, node in in_functions or isinstance(node, ast.Call), node in for_types)
+
+
+def below(tree: ast.AST, wanted: Callable[[ast.AST], bool]) -> set[ast.AST]:
+    return {inner for node in ast.walk(tree) if wanted(node) for inner in ast.walk(node)}
+
+
+def modules(node: ast.AST, path: str) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        base = absolute(node, path)
+        yield from (f"tidegate.{alias.name}" for alias in node.names) if base == "tidegate" else (base,)
+    elif isinstance(node, ast.Call) and re.search(r"(\b|_)(import_module|__import__)$", ast.unparse(node.func)):
+        yield str(node.args[0].value) if isinstance(node.args[0], ast.Constant) else ast.unparse(node.args[0])
+
+
+def absolute(node: ast.ImportFrom, path: str) -> str:
+    package = ["tidegate", *Path(path).parent.parts]
+    base = package[: len(package) - node.level + 1] if node.level else []
+    return ".".join([*base, *([node.module] if node.module else [])])
+
+
+def writes(tree: ast.AST) -> Iterator[int]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("print", "input"):
+            yield node.lineno
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("sys.stdout", "sys.stderr", "sys.stdin"):
+            yield node.lineno
+
+
+def room_of(path: str) -> str:
+    return Path(path).parts[0].removesuffix(".py")
+
+
+def owned(path: str, owners: set[str]) -> bool:
+    return path in owners or room_of(path) in owners
+
+
+def test_every_file_keeps_to_its_room() -> None:
+    files = sorted(PACKAGE.rglob("*.py"))
+    assert files
+    found = [v for f in files for v in violations(f.relative_to(PACKAGE).as_posix(), f.read_text(encoding="utf-8"))]
+    assert not found, "\n".join(found)
+
+
+def test_oracles_are_independent_of_the_cells() -> None:
+    files = sorted((ROOT / "tests" / "oracles").rglob("*.py"))
+    assert files
+    for file in files:
+        found = {i.module for i in imports(ast.parse(file.read_text(encoding="utf-8")), "tests")}
+        assert not [m for m in found if m.startswith(("tidegate.cells", "tests.cells"))], f"{file} imports a cell"
+
+
+def test_the_rooms_are_those_of_the_page_of_the_layout() -> None:
+    page = (ROOT / "docs" / "layout.md").read_text(encoding="utf-8")
+    drawn = re.search(r"```text\n(.*?)```", page, re.DOTALL)
+    assert drawn
+    assert drawn.group(1).strip() == LINES.strip()
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "expected"),
+    [
+        ("equations/ops.py", "import torch.nn", "imports torch, which belongs to"),
+        ("reference/numpy_ops.py", "from torch import nn", "imports torch, which belongs to"),
+        ("nn/layer.py", "import llvmlite", "imports llvmlite, which belongs to cli/doctor.py, native"),
+        ("data/frames.py", "from rich import table", "imports rich, which belongs to cli, training/progress.py"),
+        ("cells/lstm.py", "from tidegate.calculus import reverse", "cells imports calculus, which is not above it"),
+        ("nn/layer.py", "from tidegate import training", "nn imports training, which is not above it"),
+        ("nn/layer.py", "from ..training import loop", "nn imports training, which is not above it"),
+        ("nn/layer.py", "if TYPE_CHECKING:\n    import tidegate.tasks", "nn imports tasks, which is not above it"),
+        ("training/loop.py", "from tidegate import Recurrent", "imports tidegate.Recurrent: name the room"),
+        ("training/loop.py", "import tidegate", "imports tidegate: name the room"),
+        ("odd/new.py", "from tidegate import errors", "odd is no room of docs/layout.md"),
+        ("nn/layer.py", "def f():\n    import numpy", "imports numpy late: only tidegate/__init__.py and cli do"),
+        ("nn/layer.py", "importlib.import_module('numpy')", "imports numpy late"),
+        ("nn/layer.py", "g = lambda n: __import__(n)", "imports n late"),
+        ("cli/fit.py", "import torch", "imports torch at once: cli imports it inside a verb"),
+        ("cli/fit.py", "from tidegate.tasks.forecast import Forecaster", "cli imports tasks at once"),
+        ("training/loop.py", "print('epoch 1')", "only cli and training/progress.py write to a terminal"),
+        ("training/loop.py", "sys.stderr.write('epoch 1')", "only cli and training/progress.py write to a terminal"),
+    ],
+)
+def test_a_planted_fault_is_found(path: str, source: str, expected: str) -> None:
+    (found,) = violations(path, source)
+    line = source.count("\n") + 1
+    assert found.startswith(f"{path}:{line}: ")
+    assert expected in found
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("reference/torch_ops.py", "import torch"),
+        ("nn/layer.py", "import torch\nfrom tidegate.cells import CELLS\nfrom tidegate.nn.state import State"),
+        ("nn/layer.py", "from .state import State\nfrom . import clip"),
+        (
+            "cli/fit.py",
+            "import typer\nfrom tidegate.cli import packages\ndef fit():\n    import torch\n    print(torch)",
+        ),
+        ("training/progress.py", "import sys\nfrom rich.progress import Progress\nsys.stderr.write('')"),
+        ("__init__.py", "def __getattr__(name):\n    return import_module(name)"),
+    ],
+)
+def test_what_is_allowed_is_not_found(path: str, source: str) -> None:
+    assert violations(path, source) == []
