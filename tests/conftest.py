@@ -47,7 +47,7 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         path = GOLDEN / name
         if request.config.getoption("--golden"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            path.write_text(text, encoding="utf-8", newline="\n")
         if not path.exists():
             pytest.fail(f"tests/golden/{name} does not exist yet: run make golden, read it and commit it")
         assert text == path.read_text(encoding="utf-8"), (

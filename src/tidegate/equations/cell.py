@@ -5,12 +5,30 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
-from tidegate.equations.graph import Graph, Input, Rate, Size, State, Value, fail, join, lift, listener, show_size
-from tidegate.equations.names import HEADER, check_name, parse_size
-from tidegate.equations.tracer import Tracer, call_with_symbols, name_nets, read_legends, settle_names
-from tidegate.equations.verify import verify, verify_derivatives, verify_reads
+from tidegate.equations.diagram import step_diagram
+from tidegate.equations.graph import (
+    SCALAR,
+    Graph,
+    Input,
+    Rate,
+    State,
+    Value,
+    fail,
+    finite,
+    lift,
+    listener,
+    show_size,
+    shown,
+)
+from tidegate.equations.latex import latex
+from tidegate.equations.loading import graph_from_json
+from tidegate.equations.names import HEADER, check_identifier, check_name, parse_size
+from tidegate.equations.printing import print_graph
+from tidegate.equations.serial import graph_to_json, with_options
+from tidegate.equations.tracer import Tracer, call_with_symbols, name_nets, name_results, read_legends, settle_names
+from tidegate.equations.verify import MAX_STATES, verify, verify_derivatives, verify_reads
 from tidegate.errors import EquationError
 
 
@@ -44,8 +62,8 @@ class Cell:
         chosen = dict(self.options)
         for name, value in options.items():
             if name not in chosen:
-                known = ", ".join(chosen) or "no options"
-                raise EquationError(f"cell {self.name!r} has no option {name!r}; it has {known}")
+                known = ", ".join(chosen) or "none"
+                raise EquationError(f"cell {self.name!r} has no option {name!r}; its options are: {known}")
             chosen[name] = _checked_option(self.name, name, value, chosen[name])
         return Cell(self._define(chosen), self._define)
 
@@ -61,33 +79,23 @@ class Cell:
 
     def print(self) -> str:
         """The graph as text, a line for each value."""
-        from tidegate.equations.printing import print_graph
-
         return print_graph(self.graph)
 
     def latex(self) -> str:
         """The rows of an `aligned` block: the cell's formulas."""
-        from tidegate.equations.latex import latex
-
         return latex(self.graph)
 
     def diagram(self) -> str:
         """One step drawn, as SVG."""
-        from tidegate.equations.diagram import step_diagram
-
         return step_diagram(self.graph)
 
     def to_json(self) -> dict[str, Any]:
         """The equations as plain data; `Cell.from_json` reads them back without running code."""
-        from tidegate.equations.serial import graph_to_json
-
         return graph_to_json(self.graph)
 
     @classmethod
     def from_json(cls, data: object) -> Cell:
         """A cell from what `to_json` gave. Raises EquationError where the data is not a sound graph."""
-        from tidegate.equations.serial import graph_from_json, with_options
-
         graph = graph_from_json(data)
         return cls(graph, lambda options: with_options(graph, options))
 
@@ -98,12 +106,13 @@ def _option_text(value: Any) -> str:
 
 def _checked_option(cell: str, name: str, value: Any, present: Any) -> Any:
     if isinstance(present, float):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise EquationError(f"option {name!r} of cell {cell!r} is a finite number, and {value!r} came")
-        return float(value)
+        number = finite(value)
+        if number is None:
+            raise EquationError(f"option {name!r} of cell {cell!r} is a finite number, and {shown(value)} came")
+        return number
     if isinstance(present, bool | int) and type(value) is not type(present):
         wanted = "True or False" if isinstance(present, bool) else "a whole number"
-        raise EquationError(f"option {name!r} of cell {cell!r} is {wanted}, and {value!r} came")
+        raise EquationError(f"option {name!r} of cell {cell!r} is {wanted}, and {shown(value)} came")
     return value
 
 
@@ -120,6 +129,9 @@ def cell(
     """
 
     def decorate(function: Callable[..., Any]) -> Cell:
+        _refuse_other_than_functions(function)
+        _refuse_header(function, states=states, inputs=inputs or "", output=output or "", source=source)
+        _refuse_symbols(function, symbols or {})
         header = (states, inputs, output, source, dict(symbols or {}))
         options = {
             p.name: p.default for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY
@@ -128,7 +140,7 @@ def cell(
         def define(chosen: Mapping[str, Any]) -> Graph:
             return _read(function, header, dict(chosen))
 
-        _refuse_missing_defaults(function, options)
+        _refuse_options(function, options)
         return Cell(define(options), define)
 
     if listener.get() is not None:
@@ -136,13 +148,33 @@ def cell(
     return decorate
 
 
-def _refuse_missing_defaults(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+def _refuse_other_than_functions(function: object) -> None:
+    step_by_step = inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function)
+    if step_by_step or not inspect.isfunction(function):
+        fail(f"@cell is for a function defined with def, without yield and async, and {shown(function)} came")
+
+
+def _refuse_header(function: Callable[..., Any], **texts: object) -> None:
+    for word, text in texts.items():
+        if not isinstance(text, str):
+            _complain(function, f"{word}= is a text, and {shown(text)} came: write {word}='...'")
+
+
+def _refuse_symbols(function: Callable[..., Any], symbols: object) -> None:
+    if not isinstance(symbols, Mapping) or not all(isinstance(t, str) for pair in symbols.items() for t in pair):
+        _complain(function, f"symbols= gives LaTeX by name, as in {{'log_f': r'\\log f'}}, and {shown(symbols)} came")
+
+
+def _refuse_options(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
     for name, default in options.items():
+        check_identifier(name, "an option")
         if default is inspect.Parameter.empty:
             _complain(function, f"option {name!r} has no default: write {name}=... in the function's header")
+        if isinstance(default, float) and finite(default) is None:
+            _complain(function, f"option {name!r} is {default}: a number must be finite, such as 1e9")
 
 
-def _complain(function: Callable[..., Any], message: str) -> None:
+def _complain(function: Callable[..., Any], message: str) -> NoReturn:
     code, prefix = function.__code__, f"cell {function.__name__!r}"
     whole = message if message.startswith(prefix) else f"{prefix}: {message}"
     raise EquationError(whole, file=code.co_filename, line=code.co_firstlineno)
@@ -187,12 +219,21 @@ class _Reading:
         names = []
         for p in inspect.signature(self.function).parameters.values():
             if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
-                raise EquationError(f"*{p.name}: a cell names its inputs, states and options one by one")
+                stars = "*" if p.kind is p.VAR_POSITIONAL else "**"
+                raise EquationError(f"{stars}{p.name}: a cell names its inputs, states and options one by one")
+            if p.kind is not p.KEYWORD_ONLY and p.default is not p.empty:
+                raise EquationError(
+                    f"parameter {p.name!r} has a default, and inputs and states have none: write options after a star, "
+                    f"as in def {self.name}(x, h, *, {p.name}=...)"
+                )
             if p.kind is not p.KEYWORD_ONLY:
                 names.append(p.name)
         missing = [g for g in self.groups if g not in names]
         if missing:
-            raise EquationError(f"state {missing[0]!r} of the header is no parameter: the parameters are {names}")
+            raise EquationError(
+                f"state {missing[0]!r} of the header is no parameter of the function: its parameters are "
+                f"{', '.join(names) or 'none'}; add it there (it is the state before the step), or take it out of states="
+            )
         return names
 
     def _parse_states(self) -> None:
@@ -201,11 +242,13 @@ class _Reading:
             for token in text.split():
                 self._add_state(token, kept)
         if not self.states:
-            raise EquationError("states='' names no state: a recurrent cell carries at least one")
+            raise EquationError(
+                f"states={self.states_text!r} names no state: a recurrent cell carries at least one, as in states='h'"
+            )
         names = [s.name for s in self.states]
         twice = next((n for n in names if names.count(n) > 1), None)
         if twice:
-            raise EquationError(f"state {twice!r} is named twice in states={self.states_text!r}")
+            raise EquationError(f"state {twice!r} stands twice in states={self.states_text!r}: rename one of them")
 
     def _add_state(self, token: str, bookkeeping: bool) -> None:
         match = HEADER.fullmatch(token)
@@ -227,10 +270,11 @@ class _Reading:
         return value
 
     def _array_length(self, text: str) -> int:
-        count = int(text) if text.isdigit() else self.options.get(text)
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        count = int(text[:9]) if text.isdecimal() else self.options.get(text)
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_STATES:
             raise EquationError(
-                f"'*{text}' in states={self.states_text!r} must be an option that is a whole number >= 1"
+                f"'*{text}' in states={self.states_text!r} must be a whole number from 1 to {MAX_STATES}, or an option "
+                "that is one"
             )
         return count
 
@@ -243,6 +287,11 @@ class _Reading:
             raise EquationError(
                 f"the parameters that are no state are {parameters}, and the header declares the inputs {names}: "
                 f"write inputs='{' '.join(p if k == 0 else p + ':1' for k, p in enumerate(parameters))}' with their sizes"
+            )
+        if not any(i.rate == Rate.INPUT for i in declared):
+            raise EquationError(
+                "no input comes at each step: a recurrent cell reads at least one, as in def step(x, h), and @sequence "
+                "marks what comes once a sequence"
             )
         return tuple(declared)
 
@@ -262,15 +311,16 @@ class _Reading:
         separate = self.output_name is not None and self.output_name not in [s.name for s in self.states]
         wanted = [self.output_name or ""] * separate + list(self.groups)
         if len(items) != len(wanted):
-            raise EquationError(
-                f"the function returns {len(items)} values, and these were expected: {', '.join(wanted)}"
-            )
+            came = f"{len(items)} values" if isinstance(returned, tuple) else f"one value, {shown(returned)}"
+            raise EquationError(f"the function returns {came}; write: return {', '.join(wanted)}")
         new = self._new_states(items[separate:])
-        output_name = self.output_name or self.states[0].name
+        output_name = check_name(self.output_name or self.states[0].name, "the name of an output")
+        if output_name in [i.name for i in inputs]:
+            raise EquationError(f"output={output_name!r} is the name of an input: choose another")
         output = lift(items[0]) if separate else new[output_name]
-        settle_names(self.tracer, new)
+        name_results(self.tracer, new)
         if separate and not output.is_leaf and not any(output is v for v in new.values()):
-            self.tracer.rename(output, check_name(output_name, "the name of an output"))
+            self.tracer.rename(output, output_name)
         return self._checked(inputs, output, output_name, new)
 
     def _new_states(self, items: list[Any]) -> dict[str, Value]:
@@ -278,7 +328,8 @@ class _Reading:
         for (group, names), item in zip(self.groups.items(), items, strict=True):
             if isinstance(names, list) and (not isinstance(item, list | tuple) or len(item) != len(names)):
                 raise EquationError(
-                    f"state {group!r} is an array of {len(names)}: return a list of {len(names)} values"
+                    f"state {group!r} is an array of {len(names)}, and {shown(item)} is returned in its place: return a "
+                    f"list of {len(names)} values"
                 )
             flat += list(item) if isinstance(names, list) else [item]
         return {s.name: self._new_state(s, item) for s, item in zip(self.states, flat, strict=True)}
@@ -290,9 +341,10 @@ class _Reading:
                 f"{value.name!r} is returned where state {state.name!r} is expected: "
                 f"return the new states in the order of the header, {', '.join(self.groups)}"
             )
-        if join(state.size, value.size) != state.size:
+        if value.size not in (state.size, SCALAR):
             raise EquationError(
-                f"state {state.name!r} is {show_size(state.size)}, its new value {show_size(value.size)}"
+                f"state {state.name!r} is {show_size(state.size)}, and its new value is {show_size(value.size)}: declare "
+                "its size in the header, as in states='h:P', or return a value of that size"
             )
         return value
 
@@ -311,8 +363,10 @@ class _Reading:
             weights=dict(self.tracer.weights),
             inits=dict(self.tracer.inits),
         )
+        floats = {name for name, value in self.options.items() if isinstance(value, float)}
+        settle_names(self.tracer, graph, {*graph.weights, *(i.name for i in inputs), *floats})
         name_nets(graph.values)
-        read_legends(graph.values)
+        read_legends(self.tracer, graph.values)
         verify(graph)
         verify_reads(graph)
         verify_derivatives(graph)

@@ -11,8 +11,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from types import FrameType
-from typing import Any, ClassVar, NoReturn, Protocol, Union
+from types import FrameType, FunctionType
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Union
 
 from tidegate.errors import EquationError
 
@@ -62,11 +62,16 @@ listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
 def user_frame() -> FrameType | None:
-    """The innermost stack frame outside this package: the user's own line."""
+    """The innermost stack frame outside this package and the array libraries: the user's own line."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and Path(frame.f_code.co_filename).parent == _HERE:
+    while frame is not None and _is_ours(frame):
         frame = frame.f_back
     return frame
+
+
+def _is_ours(frame: FrameType) -> bool:
+    library = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+    return library in ("numpy", "torch") or Path(frame.f_code.co_filename).parent == _HERE
 
 
 def fail(message: str) -> NoReturn:
@@ -194,10 +199,23 @@ class Value:
     def __rmatmul__(self, other: Operand) -> Value:
         return matrix_product(lift(other), self)
 
-    __iter__: ClassVar[None] = None
+    def __getitem__(self, *_: object) -> NoReturn:
+        fail(
+            "a value of a cell has no items and no length: an equation speaks of all units at once; for sums across "
+            "units write total(v) or mean(v) (state arrays are Python lists, and have both)"
+        )
 
-    def __getitem__(self, index: object) -> NoReturn:
-        fail("a value of a cell has no items: an equation speaks of all units at once (state arrays are Python lists)")
+    __iter__ = __len__ = __contains__ = __setitem__ = __delitem__ = __reversed__ = __getitem__
+
+    if not TYPE_CHECKING:  # a type checker shall go on refusing unknown attributes
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            fail(
+                f"a value of a cell has no attribute {name!r}: values are used with operators and with the words of "
+                "tidegate.equations, as in tanh(v) or total(v)"
+            )
 
     def __bool__(self) -> NoReturn:
         fail(
@@ -212,9 +230,30 @@ class Value:
             "instead of math.exp, float() and the like use the words of tidegate.equations (exp, log, sqrt, ...)"
         )
 
-    __int__ = __index__ = __complex__ = __float__
+    __int__ = __index__ = __complex__ = __trunc__ = __float__
 
-    def __array_ufunc__(self, ufunc: Any, *_: Any, **__: Any) -> NoReturn:
+    def __round__(self, *_: object) -> NoReturn:
+        fail("a value of a cell cannot be rounded by round(): write floor(v + 0.5)")
+
+    def __floordiv__(self, _: object) -> NoReturn:
+        fail("a value of a cell has no // and no divmod(): write floor(a / b) for the quotient, a % b for the rest")
+
+    __rfloordiv__ = __divmod__ = __rdivmod__ = __floordiv__
+
+    def __and__(self, _: object) -> NoReturn:
+        fail(
+            "conditions of a cell are 1 and 0, and have no &, | and ~: for 'a and b' write a * b, for 'a or b' "
+            "maximum(a, b), for 'not a' 1 - a"
+        )
+
+    __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __and__
+
+    def __invert__(self) -> NoReturn:
+        self.__and__(self)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **_: Any) -> Value:
+        if method == "__call__" and ufunc.__name__ in NUMPY_OPERATORS and not isinstance(inputs[0], Value):
+            return pointwise(NUMPY_OPERATORS[ufunc.__name__], *inputs)  # a numpy number stands on the left
         fail(
             f"numpy.{ufunc.__name__} cannot be applied to a value of a cell: use the word of tidegate.equations instead"
         )
@@ -232,6 +271,10 @@ class Value:
 
 Operand = Union[Value, int, float]  # noqa: UP007 - a run-time alias
 
+NUMPY_OPERATORS = {"add": "add", "subtract": "sub", "multiply": "mul", "divide": "div", "power": "pow"}
+NUMPY_OPERATORS |= {"remainder": "mod", "less": "lt", "less_equal": "le", "greater": "gt", "greater_equal": "ge"}
+NUMPY_OPERATORS |= {"equal": "eq", "not_equal": "ne"}
+
 
 def show_size(size: Size) -> str:
     """A size for people: `H`, `1`, `H x I`."""
@@ -240,10 +283,21 @@ def show_size(size: Size) -> str:
 
 def constant(value: float, name: str | None = None) -> Value:
     """A number; with a name, an option of the cell that prints by its name."""
-    if not math.isfinite(value):
-        fail(f"a constant must be finite, and {value!r} is not: choose a large number such as 1e9 instead")
-    attrs: dict[str, Any] = {"value": float(value)} if name is None else {"value": float(value), "name": name}
-    return Value("constant", **attrs)
+    number = finite(value)
+    if number is None:
+        fail(f"a constant must be a finite number, and {shown(value)} came: choose a large number such as 1e9 instead")
+    return Value("constant", **({"value": number} if name is None else {"value": number, "name": name}))
+
+
+def finite(number: object) -> float | None:
+    """A number as a float; None where it is no finite number, and where it is True or False."""
+    if isinstance(number, bool) or not isinstance(number, numbers.Real):
+        return None
+    try:
+        value = float(number)
+    except OverflowError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def lift(operand: object) -> Value:
@@ -251,11 +305,19 @@ def lift(operand: object) -> Value:
     if isinstance(operand, Value):
         return operand
     if isinstance(operand, numbers.Real) and not isinstance(operand, bool):
-        return constant(float(operand))
+        return constant(operand)  # type: ignore[arg-type]
     fail(
-        f"{operand!r} of type {type(operand).__name__} cannot be used in an equation: values are numbers, inputs, "
+        f"{shown(operand)} of type {type(operand).__name__} cannot be used in an equation: values are numbers, inputs, "
         "states, weights and what is computed from them"
     )
+
+
+def shown(thing: object) -> str:
+    """What came, for a message: a function's name, else the repr, on one line and not too long."""
+    if isinstance(thing, type | FunctionType):
+        return f"{'the class' if isinstance(thing, type) else 'the function'} {thing.__name__}"
+    text = " ".join(repr(thing).split())
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def join(a: Size, b: Size) -> Size:
@@ -288,7 +350,10 @@ def matrix_product(left: Value, right: Value) -> Value:
         fail("the left side of @ must be computed from weights only: matrix states are not part of the language yet")
     rows, columns = left.size
     if columns != right.size[0]:
-        fail(f"the matrix has {columns} columns and what it multiplies has {right.size[0]} rows: they must be the same")
+        fail(
+            f"the matrix has {columns} columns and what it multiplies has {right.size[0]} rows: they must be the same "
+            "letter, so declare the matrix with these, as in matrix(name, rows='H', cols='I')"
+        )
     if len(right.size) == 2:
         if right.rate != Rate.WEIGHTS:
             fail("a product of two matrices is for weights only: matrix states are not part of the language yet")
@@ -299,7 +364,7 @@ def matrix_product(left: Value, right: Value) -> Value:
 def transpose(matrix: Value) -> Value:
     """Rows become columns; for matrices of weights."""
     if len(matrix.size) != 2:
-        fail(f".T is for a matrix, and this value is {show_size(matrix.size)}")
+        fail(f".T is for a matrix of weights, and this value is {show_size(matrix.size)}: a vector needs no transpose")
     return Value("transpose", (matrix,), matrix.size[::-1], **_blocks(matrix))
 
 
@@ -316,6 +381,18 @@ def walk(roots: Iterable[Value]) -> list[Value]:
         if value not in seen:
             seen.add(value)
             stack.extend(value.args)
+    return sorted(seen, key=lambda v: v.order)
+
+
+def reachable(roots: Iterable[Value]) -> list[Value]:
+    """Everything that the roots are computed from or shown with: the arguments of calls too, in the order written."""
+    seen: set[Value] = set()
+    stack = list(roots)
+    while stack:
+        value = stack.pop()
+        if value not in seen:
+            seen.add(value)
+            stack.extend((*value.args, *value.call.args) if value.call else value.args)
     return sorted(seen, key=lambda v: v.order)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tidegate.equations.graph import SCALAR, Size, fail
+from tidegate.equations.graph import SCALAR, Size, fail, shown
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 LETTER = re.compile(r"[A-Z]")
@@ -27,10 +27,17 @@ def check_name(name: object, what: str) -> str:
     if not isinstance(name, str) or not NAME.fullmatch(name):
         fail(
             f"{what} must begin with a letter or underscore, followed by at most 63 letters, digits or underscores, "
-            f"and {name!r} came"
+            f"and {shown(name)} came"
         )
     if name in RESERVED:
         fail(f"{what} cannot be {name!r}: torch.nn.Module has an attribute of that name; choose another")
+    return name
+
+
+def check_identifier(name: object, what: str) -> str:
+    """The name, if Python would take it for a variable's: what values, options and functions may be called."""
+    if not isinstance(name, str) or not name.isidentifier() or len(name) > 64:
+        fail(f"{what} must be a name of Python of at most 64 characters, and {shown(name)} came")
     return name
 
 
@@ -46,10 +53,10 @@ def check_weight_name(name: object) -> str:
 
 def parse_size(text: object) -> Size:
     """A declared size: a capital letter, or 1."""
-    if text in (1, "1"):
+    if text == "1" if isinstance(text, str) else type(text) is int and text == 1:
         return SCALAR
     if isinstance(text, str) and LETTER.fullmatch(text):
         return (text,)
     if isinstance(text, str) and "," in text:
-        fail(f"size {text!r}: states that are matrices are not part of the language yet")
-    fail(f"a size is a capital letter that the layer binds, such as 'H', or 1, and {text!r} came")
+        fail(f"size {text!r} has two letters: states and inputs that are matrices are not part of the language yet")
+    fail(f"a size is a capital letter that the layer binds, such as 'H', or 1, and {shown(text)} came")

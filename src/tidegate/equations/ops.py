@@ -46,8 +46,8 @@ def _call(name: str, *operands: Value | float) -> Value:
     return pointwise(name, *operands)
 
 
-def _half(d: Value, wins: Value, ties: Value) -> Value:
-    return d * _where(ties, 0.5, _where(wins, 1.0, 0.0))
+def _half(d: Value, loses: Value, ties: Value) -> Value:
+    return d * _where(ties, 0.5, _where(loses, 0.0, 1.0))
 
 
 def _power(d: Value, y: Value, a: Value, b: Value) -> tuple[Value, Value | None]:
@@ -211,13 +211,13 @@ _POINTWISE = [
         "maximum",
         r"\max\left({0}, {1}\right)",
         lambda xp, a, b: xp.maximum(a, b),
-        lambda d, y, a, b: (_half(d, a > b, _call("eq", a, b)), _half(d, b > a, _call("eq", a, b))),
+        lambda d, y, a, b: (_half(d, a < b, _call("eq", a, b)), _half(d, b < a, _call("eq", a, b))),
     ),
     _row(
         "minimum",
         r"\min\left({0}, {1}\right)",
         lambda xp, a, b: xp.minimum(a, b),
-        lambda d, y, a, b: (_half(d, a < b, _call("eq", a, b)), _half(d, b < a, _call("eq", a, b))),
+        lambda d, y, a, b: (_half(d, a > b, _call("eq", a, b)), _half(d, b > a, _call("eq", a, b))),
     ),
     _row(
         "where",

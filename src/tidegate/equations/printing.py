@@ -117,7 +117,8 @@ def _wrapped(text: str, brackets: bool) -> str:
 
 def _linear(value: Value, numbers: Mapping[Value, str]) -> str:
     labels, args = value.attrs["labels"], value.args
-    terms = [f"{args[2 * k].name} @ {expression(args[2 * k + 1], numbers, strength=3)}" for k in range(len(labels))]
+    pairs = [(args[2 * k], args[2 * k + 1]) for k in range(len(labels))]
+    terms = [" @ ".join(expression(part, numbers, strength=3) for part in pair) for pair in pairs]
     return " + ".join(terms + [expression(a, numbers) for a in args[2 * len(labels) :]])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tokenize
 from collections.abc import Callable, Iterator
@@ -14,17 +15,25 @@ from typing import Any
 from tidegate.equations.graph import (
     INITIALISERS,
     LEAVES,
+    SCALAR,
     SHAPELESS,
+    Graph,
     Rate,
     Size,
     Value,
     constant,
     fail,
     listener,
+    reachable,
     show_size,
+    shown,
     user_frame,
+    walk,
 )
 from tidegate.equations.names import check_name, check_weight_name
+
+
+NOT_FOR_PEOPLE = re.compile(r"# *(?:noqa|type:|fmt:|ruff:|mypy:|pylint:|pragma:)")
 
 
 class Tracer:
@@ -36,6 +45,7 @@ class Tracer:
         self.inits: dict[str, Value] = {}
         self.made: set[Value] = set()
         self.versions: dict[str, list[Value]] = {}
+        self.places: dict[Value, tuple[str, int]] = {}
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -62,11 +72,12 @@ class Tracer:
         while frame is not None and frame.f_code is not self.code:
             frame = frame.f_back
         if frame is not None:
+            self.places[value] = frame.f_code.co_filename, frame.f_lineno
             self._name_locals(frame)
 
     def _name_locals(self, frame: FrameType) -> None:
         for name, value in frame.f_locals.items():
-            if isinstance(value, Value) and value.name is None and self._can_be_named(value):
+            if isinstance(value, Value) and value.name is None and self._can_be_named(value) and len(name) <= 64:
                 self.rename(value, name)
 
     def _can_be_named(self, value: Value) -> bool:
@@ -93,12 +104,25 @@ class Tracer:
     def weight(self, name: str, size: Size, init: Value, learn: bool, **attrs: Any) -> Value:
         """A new tensor of the file; a name is one tensor."""
         self._check_free(check_weight_name(name))
-        if init.size not in (SHAPELESS, (1,), size):
-            fail(f"weight {name!r} is {show_size(size)}, and its initial value is {show_size(init.size)}")
-        value = Value("weight", (), size, Rate.WEIGHTS, name=name, learn=bool(learn), **attrs)
+        if init.size not in (SHAPELESS, SCALAR, size):
+            fail(
+                f"weight {name!r} is {show_size(size)}, and its initial value is {show_size(init.size)}: give a number, "
+                "an initialiser, or an expression of the weight's own size"
+            )
+        if not isinstance(learn, bool):
+            fail(f"weight {name!r}: learn is True for a weight, False for a buffer, and {shown(learn)} came")
+        if len(size) == 1:
+            self._refuse_matrix_starts(name, init)
+        value = Value("weight", (), size, Rate.WEIGHTS, name=name, learn=learn, **attrs)
         value.name = name
         self.weights[name], self.inits[name] = value, init
         return value
+
+    def _refuse_matrix_starts(self, name: str, init: Value) -> None:
+        for value in walk([init]):
+            if value.op in ("orthogonal", "identity") or value.attrs.get("axis") == 1:
+                word = "position(1)" if value.op == "position" else f"{value.op}()"
+                fail(f"weight {name!r} is a vector, and {word} starts matrices: use uniform, normal, ramp or position()")
 
     def _check_free(self, name: str) -> None:
         if name in self.weights:
@@ -109,19 +133,31 @@ class Tracer:
             fail(f"weight {name!r}: {group!r} cannot be both a weight and the name of a linear; choose another")
 
 
-def settle_names(tracer: Tracer, new: dict[str, Value]) -> None:
-    """Number the versions of names bound again; the value that becomes the state keeps the plain name."""
+def settle_names(tracer: Tracer, graph: Graph, taken: set[str]) -> None:
+    """Number the versions of names bound again, and take the names from what the step does not compute.
+
+    The value that becomes a state has the state's name, else the last one keeps the plain name; where something given
+    has it (`taken`: weights, inputs, options), none does.
+    """
+    live = set(reachable(graph.roots))
+    results = {graph.output_name: graph.output, **graph.new}
+    for name, values in tracer.versions.items():
+        kept = [v for v in values if v in live]
+        final = results.get(name)
+        if not any(v is final for v in kept):
+            final = None if name in taken or not kept else kept[-1]
+        for k, value in enumerate([v for v in kept if v is not final], start=1):
+            value.version = k
+    for value in tracer.made - live:
+        if not value.is_leaf:
+            value.name = None
+
+
+def name_results(tracer: Tracer, new: dict[str, Value]) -> None:
+    """What becomes a state is called as the state is."""
     for state, value in new.items():
         if not value.is_leaf and not any(value is v and v.name == k for k, v in new.items() if k != state):
             tracer.rename(value, state)
-    for name, values in tracer.versions.items():
-        final = new.get(name)
-        plain = final if any(v is final for v in values) else (values[-1] if values else None)
-        if name in tracer.weights and plain is not final:
-            plain = None  # the plain name is the weight's
-        earlier = [v for v in values if v is not plain]
-        for k, value in enumerate(earlier, start=1):
-            value.version = k
 
 
 def name_nets(values: tuple[Value, ...]) -> None:
@@ -134,11 +170,11 @@ def name_nets(values: tuple[Value, ...]) -> None:
             net.name = f"{value.name}.net"
 
 
-def read_legends(values: tuple[Value, ...]) -> None:
-    """The comment at the end of a value's line, where there is source, becomes its legend."""
+def read_legends(tracer: Tracer, values: tuple[Value, ...]) -> None:
+    """The comment at the end of the cell's line that makes a value, where there is source, becomes its legend."""
     for value in values:
-        if value.name is not None and value.file is not None and value.line is not None and not value.is_leaf:
-            value.legend = _comment(getline(value.file, value.line))
+        if value.name is not None and value in tracer.places and not value.is_leaf:
+            value.legend = _comment(getline(*tracer.places[value]))
 
 
 def _comment(line: str) -> str | None:
@@ -147,7 +183,7 @@ def _comment(line: str) -> str | None:
     try:
         for token in tokenize.generate_tokens(StringIO(line.strip()).readline):
             if token.type == tokenize.COMMENT:
-                return token.string.lstrip("# ").strip() or None
+                return NOT_FOR_PEOPLE.split(token.string, maxsplit=1)[0].strip("# ").strip() or None
     except (tokenize.TokenError, SyntaxError):
         return None
     return None

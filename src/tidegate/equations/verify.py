@@ -14,33 +14,82 @@ from tidegate.equations.graph import (
     Rate,
     Size,
     Value,
+    reachable,
     show_size,
     walk,
 )
 from tidegate.equations.ops import OPS
 from tidegate.errors import EquationError, TidegateNotice
 
-MAX_VALUES, MAX_STATES = 4096, 64
+MAX_VALUES, MAX_STATES, MAX_NESTING = 4096, 64, 100
 STEP_LEAVES = LEAVES - {"seed"}
 
 
 def verify(graph: Graph) -> None:
     """Raise EquationError unless every value is sound: a known op, its arity, sizes and rate; initial values apart."""
-    everything = walk([*graph.roots, *graph.weights.values(), *graph.inits.values()])
+    everything = reachable([*graph.roots, *graph.weights.values(), *graph.inits.values()])
     if len(everything) > MAX_VALUES:
         _refuse(graph, f"has {len(everything)} values, and {MAX_VALUES} is the most")
     if len(graph.states) > MAX_STATES:
         _refuse(graph, f"has {len(graph.states)} states, and {MAX_STATES} is the most")
+    _verify_leaves(graph, everything)
+    _verify_nesting(graph, everything)
     for value in everything:
         _verify_value(graph, value)
     for value in graph.values:
         _verify_step_value(graph, value)
+    if len(graph.output.size) != 1 or graph.output.rate == Rate.WEIGHTS:
+        _refuse(graph, "gives an output that is no vector, or that depends on neither inputs nor states", graph.output)
+    _verify_labels(graph)
     for state in graph.states:
         size = graph.new[state.name].size
         if size not in (state.size, SCALAR):
             _refuse(graph, f"gives state {state.name!r} of {show_size(state.size)} a value of {show_size(size)}")
     for name, init in graph.inits.items():
         _verify_init(graph, name, init)
+
+
+def _verify_leaves(graph: Graph, everything: list[Value]) -> None:
+    """Each input, state and weight is one leaf, and the graph's own."""
+    known: dict[tuple[str, str], Value] = {("weight", name): w for name, w in graph.weights.items()}
+    declared = {("input", i.name) for i in graph.inputs} | {("old", s.name) for s in graph.states}
+    for value in everything:
+        if value.op in ("input", "old", "weight"):
+            key = (value.op, value.attrs["name"])
+            if key in declared:
+                known.setdefault(key, value)
+            if known.get(key) is not value:
+                user = next((v for v in everything if any(a is value for a in v.args)), None)
+                _refuse(
+                    graph,
+                    f"uses {value.attrs['name']!r} of another cell: a value belongs to the reading of one cell; make it "
+                    "anew inside this cell's function",
+                    user,
+                )
+
+
+def _verify_nesting(graph: Graph, everything: list[Value]) -> None:
+    """What has no name is written out inside what uses it: deep towers are refused, for no reader could follow them."""
+    depth: dict[Value, int] = {}
+    for value in everything:
+        shown = value.call.args if value.call else value.args
+        depth[value] = 1 + max((0 if a.label else depth[a] for a in shown), default=0)
+        if depth[value] > MAX_NESTING:
+            _refuse(
+                graph,
+                f"nests more than {MAX_NESTING} operations without a name: assign the steps between to variables of the "
+                "cell's function, or give them names with named(...)",
+                value,
+            )
+
+
+def _verify_labels(graph: Graph) -> None:
+    seen: set[str] = set()
+    for value in graph.values:
+        if value.label is not None and not value.is_leaf:
+            if value.label in seen:
+                _refuse(graph, f"has two values called {value.label!r}", value)
+            seen.add(value.label)
 
 
 def _verify_value(graph: Graph, value: Value) -> None:
@@ -50,6 +99,8 @@ def _verify_value(graph: Graph, value: Value) -> None:
     if row is not None and row.arity is not None and row.arity != len(value.args):
         _refuse(graph, f"gives {value.op!r} {len(value.args)} operands, and it takes {row.arity}", value)
     wanted = expected_size(value)
+    if value.args and value.rate != max(a.rate for a in value.args):
+        _refuse(graph, f"has a {value.op!r} of rate {value.rate.name.lower()}, which is not that of its operands", value)
     if wanted is not None and wanted != value.size:
         _refuse(graph, f"has a {value.op!r} of {show_size(value.size)}, and it must be {show_size(wanted)}", value)
 
@@ -94,19 +145,26 @@ def _verify_step_value(graph: Graph, value: Value) -> None:
         _refuse(graph, f"uses {value.op!r}, which belongs to derivatives only", value)
     if len(value.size) == 2 and value.rate > Rate.WEIGHTS:
         _refuse(graph, "computes a matrix within the step: matrix states are not part of the language yet", value)
-    if any(a.op == "concat" for a in value.args):
-        _refuse(graph, "computes with a concatenation: concat(...) is for the output only", value)
-    if value.op == "concat" and value is not graph.output:
-        _refuse(graph, "carries a concatenation: concat(...) is for the output only", value)
+    if any(a.op == "concat" for a in value.args) or (value.op == "concat" and value is not graph.output):
+        _refuse(
+            graph,
+            "uses a concatenation within the step, and concat(...) is for the output only: give a linear its vectors one "
+            "by one, as in linear(name, x, c=c)",
+            value,
+        )
 
 
 def _verify_init(graph: Graph, name: str, init: Value) -> None:
+    names = list(graph.weights)
     for value in walk([init]):
         if value.rate != Rate.WEIGHTS or value.op in ("linear", "product"):
             _refuse(
-                graph, f"starts weight {name!r} from {value.op!r}: an initial value uses numbers and weights", value
+                graph,
+                f"starts weight {name!r} from {value.op!r}: an initial value uses numbers, initialisers and weights "
+                "declared before, without products",
+                value,
             )
-        if value.op == "weight" and list(graph.weights).index(value.attrs["name"]) >= list(graph.weights).index(name):
+        if value.op == "weight" and names.index(value.attrs["name"]) >= names.index(name):
             _refuse(graph, f"starts weight {name!r} from {value.attrs['name']!r}, which must be declared before", value)
 
 
@@ -118,10 +176,14 @@ def verify_reads(graph: Graph) -> None:
         _refuse(graph, f"never uses the weights {', '.join(map(repr, unused))}: remove them, or use them")
     unread = [s.name for s in graph.states if s.name not in graph.old]
     if unread:
-        _refuse(graph, f"never reads the states {', '.join(map(repr, unread))}: what is carried must matter")
+        _refuse(
+            graph,
+            f"never reads the states {', '.join(map(repr, unread))}: what is carried must matter; use them, or take them "
+            "out of states=",
+        )
     unseen = [i.name for i in graph.inputs if i.name not in graph.input_values]
     if unseen:
-        _refuse(graph, f"never reads the inputs {', '.join(map(repr, unseen))}")
+        _refuse(graph, f"never reads the inputs {', '.join(map(repr, unseen))}: use them, or take them out of the function")
 
 
 def verify_derivatives(graph: Graph) -> None:

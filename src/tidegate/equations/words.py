@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any, overload
-
 
 from tidegate.equations.graph import (
     SCALAR,
@@ -17,10 +17,12 @@ from tidegate.equations.graph import (
     Size,
     Value,
     fail,
+    finite,
     lift,
     listener,
     pointwise,
     show_size,
+    shown,
 )
 from tidegate.equations.names import check_name, parse_size
 from tidegate.equations.tracer import Tracer
@@ -87,7 +89,13 @@ def where(condition: Operand, a: Operand, b: Operand) -> Value:
 
 def clip_gradient(v: Operand, limit: Operand) -> Value:
     """The value itself; on the way back its gradient is clipped to [-limit, limit]."""
-    return pointwise("clip_gradient", v, limit)
+    result = pointwise("clip_gradient", v, limit)
+    value, bound = result.args
+    if result.size != value.size:
+        fail(f"clip_gradient(v, limit): the limit is {show_size(bound.size)} and v is {show_size(value.size)}; use one limit")
+    if bound.op == "constant" and bound.attrs["value"] < 0:
+        fail(f"clip_gradient(v, limit): a limit is 0 or more, and {bound.attrs['value']:g} came")
+    return result
 
 
 # ------------------------------------------------------------------------------------------------------- across units
@@ -111,7 +119,7 @@ def concat(*vectors: Operand) -> Value:
     """Vectors one after another; in the output only."""
     values = tuple(_vector("concat", v) for v in vectors)
     if len(values) < 2:
-        fail(f"concat takes two vectors or more, and {len(values)} came")
+        fail(f"concat takes two vectors or more, and {len(values)} came: give them one by one, as in concat(h, s)")
     return Value("concat", values, ("+".join(str(v.size[0]) for v in values),))
 
 
@@ -136,11 +144,17 @@ def eye(size: str = "H") -> Value:
 
 
 def _initial(name: str, init: object) -> Value:
-    if isinstance(init, bool) or init is None:
-        fail(f"the initial value of weight {name!r} is {init!r}: it must be a number or an initialiser")
+    if not isinstance(init, Value) and (isinstance(init, bool) or not isinstance(init, numbers.Real)):
+        fail(
+            f"the initial value of weight {name!r} is {shown(init)}: it must be a number, an initialiser such as "
+            "uniform(-1, 1), or an expression of these and of weights declared before"
+        )
     value = lift(init)
     if value.rate != Rate.WEIGHTS:
-        fail(f"the initial value of weight {name!r} may use numbers, random numbers and other weights only")
+        fail(
+            f"the initial value of weight {name!r} changes with the {value.rate.name.lower()}: it may use numbers, "
+            "initialisers and weights declared before"
+        )
     return value
 
 
@@ -168,6 +182,7 @@ def linear(
     if not terms:
         fail(f"linear {name!r} multiplies nothing: give it the vectors, as in linear({name!r}, x, h)")
     args: list[Value] = []
+    _refuse_other_labels(name, [label for label, _ in terms], blocks=blocks, init=init)
     for label, v in terms:
         chosen, count = _by_label(init, label), _by_label(blocks, label)
         start = _default_matrix(rows, v) if chosen is None else chosen
@@ -183,6 +198,13 @@ def _by_label(choice: Any, label: str) -> Any:
     return choice.get(label) if isinstance(choice, Mapping) else choice
 
 
+def _refuse_other_labels(name: str, labels: list[str], **choices: object) -> None:
+    for option, choice in choices.items():
+        for label in choice if isinstance(choice, Mapping) else ():
+            if label not in labels:
+                fail(f"linear {name!r}: {option} speaks of {label!r}, and the vectors are {', '.join(labels)}")
+
+
 def _checked_blocks(name: str, count: object) -> int:
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         fail(f"linear {name!r}: blocks must be a whole number of 1 or more, and {count!r} came")
@@ -195,13 +217,16 @@ def _default_matrix(rows: Size, vector: Value) -> Value:
 
 def _unlabelled(name: str, vector: object) -> str:
     if not isinstance(vector, Value):
-        fail(f"linear {name!r} multiplies vectors, and {vector!r} came")
+        fail(
+            f"linear {name!r} multiplies vectors, and {shown(vector)} came: give inputs and states one by one "
+            "(a state array with a star, *u), and the initial bias as bias=..."
+        )
     if vector.op in ("input", "old"):
         return str(vector.attrs["name"])
-    shown = vector.name if vector.name and vector.name.isidentifier() else "h"
+    label = vector.name if vector.name and vector.name.isidentifier() else "h"
     fail(
         f"linear {name!r}: only inputs and old states may stand without a label, and this vector is computed; "
-        f"say which weight it meets: linear({name!r}, ..., {shown}=...)"
+        f"say which weight it meets: linear({name!r}, ..., {label}=...)"
     )
 
 
@@ -212,14 +237,24 @@ def _bias(tracer: Tracer, name: str, bias: object, rows: Size) -> tuple[Value, .
         fail(f"linear {name!r}: bias={bias} is not a value: give the initial number (bias=0.0), or None for no bias")
     if isinstance(bias, Value) and bias.op == "weight":
         if bias.size != rows:
-            fail(f"linear {name!r} has {show_size(rows)} rows, and its bias {bias.name!r} {show_size(bias.size)} units")
+            fail(
+                f"linear {name!r} has {show_size(rows)} rows, and its bias {bias.name!r} is {show_size(bias.size)}: "
+                f"declare it as weight({bias.name!r}, size={show_size(rows)!r})"
+            )
         return (bias,)
     return (tracer.weight(f"{name}.bias", rows, _initial(f"{name}.bias", bias), True),)
 
 
 # ------------------------------------------------------------------------------------------------------- initial values
 def _initialiser(op: str, *args: Operand, **attrs: int) -> Value:
-    return Value(op, tuple(lift(a) for a in args), SHAPELESS, Rate.WEIGHTS, **attrs)
+    values = tuple(lift(a) for a in args)
+    for value in values:
+        if value.size != SCALAR:
+            fail(
+                f"{op}() takes numbers, and a value of size {show_size(value.size)} came: compute with the drawn "
+                f"values instead, as in {op}(...) * v"
+            )
+    return Value(op, values, SHAPELESS, **attrs)
 
 
 def uniform(low: Operand, high: Operand) -> Value:
@@ -254,15 +289,20 @@ def ramp(start: Operand, step: Operand) -> Value:
 
 def position(axis: int = 0) -> Value:
     """Where a unit stands: its index over the size, in [0, 1), along axis 0 (rows) or 1 (columns of a matrix)."""
-    if axis not in (0, 1):
-        fail(f"position(axis) takes 0 for rows or 1 for columns, and {axis!r} came")
+    if type(axis) is not int or axis not in (0, 1):
+        fail(f"position(axis) takes 0 for rows or 1 for columns, and {shown(axis)} came")
     return _initialiser("position", axis=axis)
 
 
 # ------------------------------------------------------------------------------------------------------- names and functions
 def named(name: str, value: Operand) -> Value:
     """Give a value a name by hand; otherwise it has that of the variable that first holds it."""
-    return _tracer("named()").rename(lift(value), check_name(name, "the name of a value"))
+    tracer, v = _tracer("named()"), lift(value)
+    check_name(name, "the name of a value")
+    if v.is_leaf:
+        what = {"old": "a state", "weight": "a weight", "input": "an input"}.get(v.op, "a number")
+        fail(f"named({name!r}, ...) is for what is computed, and {what} came: it prints by its own name or value")
+    return tracer.rename(v, name)
 
 
 @overload
@@ -273,15 +313,18 @@ def function(body: Callable[..., Any] | None = None, *, latex: str | None = None
     """Make a function of the language: inlined for machines, kept as a call for people."""
 
     def decorate(inner: Callable[..., Any]) -> Callable[..., Any]:
+        if not inspect.isfunction(inner) or not inner.__name__.isidentifier():
+            fail(f"@function is for a function defined with def, which has a name to show, and {shown(inner)} came")
+
         @functools.wraps(inner)
         def call(*args: Any, **kwargs: Any) -> Any:
             bound = inspect.signature(inner).bind(*args, **kwargs)
-            shown = tuple(v for v in _flat(bound.args) if isinstance(v, Value))
+            visible = _arguments(bound.args)
             result = inner(*args, **kwargs)
             several = isinstance(result, list | tuple)
             for k, v in enumerate(result if several else [result]):
-                if isinstance(v, Value) and not v.is_leaf and v.call is None and not any(v is a for a in shown):
-                    v.call = Call(inner.__name__, shown, k if several else None, latex)
+                if isinstance(v, Value) and not v.is_leaf and v.call is None and not any(v is a for a in visible):
+                    v.call = Call(inner.__name__, visible, k if several else None, latex)
             return result
 
         return call
@@ -289,8 +332,10 @@ def function(body: Callable[..., Any] | None = None, *, latex: str | None = None
     return decorate if body is None else decorate(body)
 
 
-def _flat(args: tuple[Any, ...]) -> list[Any]:
-    return [item for a in args for item in (a if isinstance(a, list | tuple) else (a,))]
+def _arguments(args: tuple[Any, ...]) -> tuple[Value, ...]:
+    """What people see a function applied to: values and numbers, not names and switches."""
+    flat = [item for a in args for item in (a if isinstance(a, list | tuple) else (a,))]
+    return tuple(lift(a) for a in flat if isinstance(a, Value) or finite(a) is not None)
 
 
 @function(latex=r"\operatorname{SiLU}")
@@ -316,7 +361,7 @@ def layer_norm(name: str, *vectors: Value, gain: float = 1.0, epsilon: float = 1
     """Layer normalisation (Ba, Kiros & Hinton 2016, arXiv:1607.06450) with one mean and one variance over all the
     vectors given, which must have the same size; each has its gain and shift. One vector in, one out; several, a list.
     """
-    _same_sizes("layer_norm", vectors)
+    vectors = _to_normalise("layer_norm", name, vectors)
     centre = _mean_of(vectors)
     deviations = [v - centre for v in vectors]
     scale = 1.0 / sqrt(_mean_of([d * d for d in deviations]) + epsilon)
@@ -331,6 +376,7 @@ def layer_norm(name: str, *vectors: Value, gain: float = 1.0, epsilon: float = 1
 @function(latex=r"\operatorname{RMS}")
 def rms_norm(name: str, vector: Value, gain: float = 1.0, epsilon: float = 1e-5) -> Value:
     """Root-mean-square normalisation (Zhang & Sennrich 2019, arXiv:1910.07467)."""
+    (vector,) = _to_normalise("rms_norm", name, (vector,))
     scale = 1.0 / sqrt(mean(vector * vector) + epsilon)
     return weight(f"{name}.gain", init=gain, size=str(vector.size[0])) * (vector * scale)
 
@@ -341,10 +387,13 @@ def straight_through(hard: Value, soft: Value) -> Value:
     return soft + stop(hard - soft)
 
 
-def _same_sizes(word: str, vectors: tuple[Value, ...]) -> None:
-    sizes = {v.size for v in vectors}
-    if len(sizes) != 1:
-        fail(f"{word} normalises vectors of one size together, and these are {sorted(map(show_size, sizes))}")
+def _to_normalise(word: str, name: object, given: tuple[object, ...]) -> tuple[Value, ...]:
+    check_name(name, f"the name that {word}() begins with")
+    vectors = tuple(_vector(word, v) for v in given)
+    if len({v.size for v in vectors}) != 1:
+        found = ", ".join(show_size(v.size) for v in vectors) or "none"
+        fail(f"{word}(name, ...) normalises vectors of one size together, and these came: {found}")
+    return vectors
 
 
 def _mean_of(vectors: Any) -> Value:

@@ -116,8 +116,8 @@ def key(place: Axes | Figure, entries: Iterable[tuple[Any, str]]) -> None:
     handles, labels = zip(*entries, strict=True)
     figure = place.get_figure(root=True)
     inches = figure.get_figwidth() if figure else WIDTH
-    longest = 0.55 + 0.075 * max(map(len, labels))
-    columns = min(len(labels), max(1, int(0.9 * inches / longest)))
+    widths = [0.5 + 0.07 * len(label) for label in labels]
+    columns = len(labels) if sum(widths) < inches else max(1, int(0.9 * inches / max(widths)))
     where: dict[str, Any] = {"loc": "outside upper right"}
     if isinstance(place, Axes):
         where = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.2}

@@ -15,7 +15,15 @@ from tidegate.report.parts import Part
 _TOKEN = re.compile(r"\\begin\{|\\end\{|\\\\|\\.|[{}&]", re.DOTALL)
 # \\begin{ opens an environment and a brace; \\end{ closes the one and opens the other.
 _DEPTH = {r"\begin{": 2, r"\end{": 0, "{": 1, "}": -1}
-_UNREADABLE = tuple(e for e in vars(exceptions).values() if isinstance(e, type) and issubclass(e, Exception))
+_ERRORS: tuple[type[Exception], ...] = tuple(
+    e for e in vars(exceptions).values() if isinstance(e, type) and issubclass(e, Exception)
+)
+_UNREADABLE: tuple[type[Exception], ...] = (
+    *_ERRORS,
+    StopIteration,
+    RecursionError,
+    LookupError,
+)  # what its parser trips over before it names it
 _KEPT = frozenset({"columnalign", "columnspacing", "displaystyle", "fence", "form", "linethickness", "lspace"})
 _KEPT |= {"mathvariant", "maxsize", "minsize", "movablelimits", "rspace", "scriptlevel", "stretchy", "width"}
 
