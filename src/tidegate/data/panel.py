@@ -161,7 +161,12 @@ def _gap_notes(target: str, rows: _Rows, filled: list[Series], series: tuple[Ser
     absent = sum(len(one) for one in filled) - sum(len(group) for group in rows.values())
     missing = sum(int(np.isnan(one.values).sum()) for one in series)
     total = sum(len(one) for one in series)
-    notes = [f"{absent} steps of {grid.spacing} had no row and were filled in as missing."] if absent else []
+    steps = sum(len(one) for one in filled)
+    notes = (
+        [f"At {absent} of {steps} steps of {grid.spacing} there was no row; their values are missing."]
+        if absent
+        else []
+    )
     if missing:
         notes.append(f"{missing} of {total} values of '{target}' are missing; no forecast is scored on them.")
     empty = [one.name for one in filled if np.isnan(one.values).all()]

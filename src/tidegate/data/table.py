@@ -76,8 +76,8 @@ def read_table(data: Any) -> Table:
     """A table from a path (CSV, TSV or text, also .gz; Parquet) or from a pandas, polars or other narwhals frame.
 
     A text file's columns are separated by comma, semicolon or tab, whichever its first line holds most of; with
-    semicolons, numbers may have a decimal comma. Rows are counted as in the file, its header being row 1; rows of a
-    frame from 0.
+    semicolons, numbers may have a decimal comma. Rows are counted as in the file, its header being row 1; those of
+    a frame or a Parquet file from 0.
     """
     if isinstance(data, str | os.PathLike):
         return _read_file(Path(data))
@@ -94,7 +94,7 @@ def _read_file(path: Path) -> Table:
     if not path.is_file():
         raise DataError(f"There is no file {path}. Give the path of a CSV, TSV or Parquet file.")
     if name.lower().endswith(".parquet"):
-        return Table(_guarded(name, lambda: pl.read_parquet(path)), name, 2)
+        return Table(_guarded(name, lambda: pl.read_parquet(path)), name, 0)
     if not name.lower().endswith(_TEXT):
         raise DataError(f"{name} has an ending that is not known. Expected {', '.join(_TEXT)} or .parquet.")
     text = _decode(path).rstrip("\r\n") + "\n"

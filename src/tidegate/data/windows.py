@@ -1,6 +1,5 @@
 """Windows: which rows of which series go into a batch."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,8 +19,3 @@ def draw_windows(counts: list[int], batch: int, generator: torch.Generator) -> t
 def window_rows(offsets: Tensor, series: Tensor, starts: Tensor, length: int) -> Tensor:
     """Rows `[length, batch]` of windows in series laid end to end, `offsets[s]` being the first row of series s."""
     return (offsets[series] + starts)[None] + torch.arange(length)[:, None]
-
-
-def stretch_starts(first: int, stop: int, length: int) -> np.ndarray:
-    """Starts of stretches of `length` rows that cover first..stop - 1 without overlap, the last one reaching over."""
-    return np.arange(first, stop, length)

@@ -94,16 +94,22 @@ class Fitted:
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any], tensors: dict[str, Tensor]) -> "Fitted":
-        """What `to_spec` wrote."""
-        options = ForecastOptions.make(**spec["options"])
-        net = make_net(options, Cell.from_json(spec["cell"]), spec["inputs"])
-        net.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net.")})
-        net.eval()
+        """What `to_spec` wrote; a ValueError or RuntimeError where its parts do not fit each other.
+
+        The net is made on the meta device, so that nothing is allocated before names and shapes are seen to fit.
+        """
+        options, recipe = ForecastOptions.make(**spec["options"]), Recipe.from_json(spec["recipe"])
+        if recipe.horizon != options.horizon:
+            raise ValueError(f"a horizon of {recipe.horizon} and one of {options.horizon}")
+        with torch.device("meta"):
+            net = make_net(options, Cell.from_json(spec["cell"]), spec["inputs"]).eval()
+        weights = {name[4:]: value for name, value in tensors.items() if name.startswith("net.")}
+        net.load_state_dict(weights, assign=True)
         target, time, id_, covariates = spec["columns"]
         return cls(
             options=options,
             columns=Columns(target, time, id_, tuple(covariates)),
-            recipe=Recipe.from_json(spec["recipe"]),
+            recipe=recipe,
             net=net,
             tail=tail_from_data(spec["tail"], tensors),
             evaluation=Evaluation.from_json(spec["evaluation"]),

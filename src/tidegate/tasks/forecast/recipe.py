@@ -48,6 +48,11 @@ class Recipe:
         """Steps at the start of a window that warm the net up and are not scored."""
         return self.context // 2
 
+    @property
+    def stretch(self) -> int:
+        """Steps of a window that are scored."""
+        return self.context - self.warm
+
     def scale(self, series: Series) -> Scale:
         """The scale of a series: that of the fit, or for a series that the fit did not see, from its own values."""
         return self.scales.get(series.name) or scale_of(series.values, self.season)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from tidegate.data import Panel, Series
 from tidegate.errors import DataError
 
@@ -39,8 +41,22 @@ def split(series: Series, horizon: int, past: int) -> Split:
 
 
 def split_all(panel: Panel, horizon: int, past: int) -> tuple[Split, ...]:
-    """The split of each series of a panel."""
-    return tuple(split(series, horizon, past) for series in panel.series)
+    """The split of each series of a panel; each part must hold a known value in one of them."""
+    splits = tuple(split(series, horizon, past) for series in panel.series)
+    _refuse_empty("validation", panel, [(cut.validation, cut.held_out) for cut in splits])
+    _refuse_empty("held-out", panel, [(cut.held_out, cut.stop) for cut in splits])
+    return splits
+
+
+def _refuse_empty(part: str, panel: Panel, spans: list[tuple[int, int]]) -> None:
+    pieces = [series.values[first:stop] for series, (first, stop) in zip(panel.series, spans, strict=True)]
+    if not any(np.isfinite(piece).any() for piece in pieces):
+        first, stop = spans[0]
+        begin, end = panel.grid.times(panel.series[0].start + np.array([first, stop - 1]))
+        raise DataError(
+            f"{panel.name}, column '{panel.target}': the {part} part, from {begin} to {end}, has no known value. "
+            "Expected a series with shorter gaps; leave out the rows before or after the gap."
+        )
 
 
 def _shortest(least: int, horizon: int) -> int:

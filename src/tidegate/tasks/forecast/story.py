@@ -56,7 +56,7 @@ class Story:
 def tell(panel: Panel, splits: tuple[Split, ...], net: ForecastNet, inputs: Inputs, levels: np.ndarray) -> Story:
     """The story of a panel, its first series shown."""
     series, cut = panel.series[0], splits[0]
-    kept = _thinned(series.values)
+    kept = thinned(series.values)
     cuts = {"training": 0, "validation": cut.validation, "held out": cut.held_out}
     return Story(
         data=panel.name,
@@ -103,7 +103,7 @@ def _examples(series: Series, cut: Split, net: ForecastNet, inputs: Inputs, leve
     ]
 
 
-def _thinned(values: np.ndarray) -> np.ndarray:
+def thinned(values: np.ndarray) -> np.ndarray:
     """Indices of the lowest and the highest known value of each of some buckets, in their order."""
     if len(values) <= 2 * _BUCKETS:
         return np.arange(len(values))

@@ -16,6 +16,7 @@ from tidegate.tasks.forecast.split import Split
 
 _BATCH = 32
 _ROWS_AT_ONCE = 64
+_MOST_LOOKS = 256
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class ForecastTask:
 
     def __init__(self, net: ForecastNet, inputs: Inputs, splits: tuple[Split, ...], levels: Tensor) -> None:
         self.module, self.inputs, self.splits, self.levels = net, inputs, splits, levels
+        self.looks = _looks(inputs, splits)
         self.stops = inputs.offsets + torch.tensor([cut.validation for cut in splits])
 
     def batches(self, generator: torch.Generator) -> Iterator[Windows]:
@@ -64,17 +66,21 @@ class ForecastTask:
         return (losses * known).sum(), known.sum()
 
     def validate(self) -> float:
-        """The mean quantile loss over every origin of the validation parts, each series counting by its length."""
-        total, count = 0.0, 0
-        for series, cut in enumerate(self.splits):
-            first, stop = cut.validation - 1, cut.held_out - 1
-            forecasts = rolling(self.module, self.inputs, series, first, stop)
-            rows = self.inputs.offsets[series] + torch.arange(first, stop)
-            stops = (self.inputs.offsets[series] + cut.held_out).expand(len(rows))
-            targets = self.inputs.targets(rows, stops)
-            losses = pinball(targets[..., None], forecasts, self.levels).mean(-1)
-            total, count = total + float(losses.nansum()), count + int((~targets.isnan()).sum())
-        return total / count if count else float("nan")
+        """The mean quantile loss over origins of the validation parts: all of them, or where they are many a sample."""
+        forecasts, places = run_stretches(self.module, self.inputs, *self.looks)
+        rows = self.inputs.offsets[self.looks[0]] + places
+        ends = self.inputs.offsets + torch.tensor([cut.held_out for cut in self.splits])
+        targets = self.inputs.targets(rows, ends[self.looks[0]].expand(rows.shape))
+        losses = pinball(targets[..., None], forecasts, self.levels).mean(-1)
+        return float(losses.nanmean())
+
+
+def _looks(inputs: Inputs, splits: tuple[Split, ...]) -> tuple[Tensor, Tensor]:
+    """Stretches that cover the validation parts, or at most `_MOST_LOOKS` of them, spread evenly."""
+    parts = [torch.arange(cut.validation - 1, cut.held_out - 1, inputs.recipe.stretch) for cut in splits]
+    series = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor([len(part) for part in parts]))
+    chosen = torch.linspace(0, len(series) - 1, min(len(series), _MOST_LOOKS)).long()
+    return series[chosen], torch.cat(parts)[chosen]
 
 
 @torch.no_grad()
@@ -83,21 +89,34 @@ def rolling(net: ForecastNet, inputs: Inputs, series: int, first: int, stop: int
 
     Each origin is seen by a net that started afresh at most `context` steps before it, as in training.
     """
-    recipe = inputs.recipe
-    stretch = max(1, recipe.context - recipe.warm)
-    starts = torch.arange(first, stop, stretch)
-    pieces = [_stretches(net, inputs, series, piece, stretch) for piece in starts.split(_ROWS_AT_ONCE)]
-    return torch.cat(pieces)[: stop - first]
+    starts = torch.arange(first, stop, inputs.recipe.stretch)
+    forecasts, _ = run_stretches(net, inputs, torch.full_like(starts, series), starts)
+    return forecasts.transpose(0, 1).flatten(0, 1)[: stop - first]
 
 
-def _stretches(net: ForecastNet, inputs: Inputs, series: int, starts: Tensor, stretch: int) -> Tensor:
-    begins = (starts - inputs.recipe.warm).clamp(min=0)
-    offset, last = inputs.offsets[series], int(inputs.lengths[series]) - 1
-    rows = offset + (begins + torch.arange(inputs.recipe.warm + stretch)[:, None]).clamp(max=last)
-    outputs, _ = net(inputs.x[rows])
-    places = (starts + torch.arange(stretch)[:, None]).clamp(max=last)
+@torch.no_grad()
+def run_stretches(net: ForecastNet, inputs: Inputs, series: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+    """Quantiles `[S, N, K, Q]` of N stretches of S origins each, and the origins' places `[S, N]` in their series.
+
+    Stretch n begins at the place `starts[n]` of `series[n]`, after the steps that warm the net up. Places after the
+    end of a series are its last one.
+    """
+    pieces = [
+        _run_some(net, inputs, some, begin)
+        for some, begin in zip(series.split(_ROWS_AT_ONCE), starts.split(_ROWS_AT_ONCE), strict=True)
+    ]
+    forecasts, places = zip(*pieces, strict=True)
+    return torch.cat(forecasts, 1), torch.cat(places, 1)
+
+
+def _run_some(net: ForecastNet, inputs: Inputs, series: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+    recipe, offsets, last = inputs.recipe, inputs.offsets[series], inputs.lengths[series] - 1
+    begins = (starts - recipe.warm).clamp(min=0)
+    steps = torch.arange(recipe.warm + recipe.stretch)[:, None]
+    outputs, _ = net(inputs.x[offsets + torch.minimum(begins + steps, last)])
+    places = torch.minimum(starts + steps[: recipe.stretch], last)
     taken = outputs[places - begins, torch.arange(len(starts))]
-    return net.forecast(taken, inputs.anchors(offset + places)).transpose(0, 1).flatten(0, 1)
+    return net.forecast(taken, inputs.anchors(offsets + places)), places
 
 
 def training_origins(inputs: Inputs, splits: tuple[Split, ...], most: int = 4096) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,107 @@
+"""Options: what is taken, what is refused, and in which words."""
+
+import pytest
+
+from tidegate.config import ForecastConfig, ForecastOptions, seconds
+from tidegate.errors import ArgumentError
+
+WRONG = {
+    "horizon": ("abc", "The option 'horizon' was given 'abc', but must be a whole number of at least 1. "
+                "Give for example 12."),
+    "season": (0, "The option 'season' was given 0, but must be a whole number of at least 1. Give for example 12."),
+    "cell": ("", "The option 'cell' was given '', but must be the name of a cell or FILE.py:NAME. "
+             "Give for example lstm."),
+    "hidden_size": ("5000", "The option 'hidden_size' was given '5000', but must be a whole number from 1 to 4096. "
+                    "Give for example 32."),
+    "num_layers": (0, "The option 'num_layers' was given 0, but must be a whole number from 1 to 16. "
+                   "Give for example 1."),
+    "context": (1, "The option 'context' was given 1, but must be a whole number of at least 2. Give for example 96."),
+    "quantiles": ("0.1,0.9", "The option 'quantiles' was given '0.1,0.9', but must be rising numbers between 0 and 1 "
+                  "with 0.5 among them. Give for example 0.1,0.5,0.9."),
+    "budget": ("soon", "The option 'budget' was given 'soon', but must be a length of time above zero. "
+               "Give for example 90s or 2m."),
+    "seed": (-1, "The option 'seed' was given -1, but must be a whole number from 0 to 4294967295. "
+             "Give for example 0."),
+    "learning_rate": (1, "The option 'learning_rate' was given 1, but must be a number above 0 and below 1. "
+                      "Give for example 0.003."),
+    "clip": (float("inf"), "The option 'clip' was given inf, but must be a number above 0. Give for example 1.0."),
+    "gradient": ("truncated:4,2", "The option 'gradient' was given 'truncated:4,2', but must be bptt, or "
+                 "truncated:K1,K2 with whole numbers 1 <= K1 <= K2. Give for example truncated:16,32."),
+    "target": ("", "The option 'target' was given '', but must be the name of a column. Give for example co2."),
+    "time": (3, "The option 'time' was given 3, but must be the name of a column. Give for example date."),
+    "id": ("", "The option 'id' was given '', but must be the name of a column. Give for example store."),
+    "covariates": (7, "The option 'covariates' was given 7, but must be names of columns with commas between them. "
+                   "Give for example price,rain."),
+    "out": ("", "The option 'out' was given '', but must be the name of a folder. Give for example runs/co2."),
+}  # fmt: skip
+
+
+def test_every_option_has_a_wrong_value_here() -> None:
+    assert set(WRONG) == set(ForecastConfig.model_fields)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_value_is_told_in_a_sentence(name: str) -> None:
+    value, sentence = WRONG[name]
+    with pytest.raises(ArgumentError) as caught:
+        ForecastConfig.make(**({"target": "y", "horizon": 1} | {name: value}))
+    assert str(caught.value) == sentence
+
+
+def test_a_missing_value_is_told() -> None:
+    with pytest.raises(ArgumentError) as caught:
+        ForecastConfig.make(target="y")
+    assert str(caught.value) == (
+        "The option 'horizon' is missing; it must be a whole number of at least 1. Give for example 12."
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("hiden_size", "There is no option 'hiden_size'. Did you mean 'hidden_size'?"),
+        (
+            "xyz",
+            "There is no option 'xyz'. The options are horizon, season, cell, hidden_size, num_layers, context, "
+            "quantiles, budget, seed, learning_rate, clip, gradient.",
+        ),
+    ],
+)
+def test_an_unknown_option_is_told(name: str, sentence: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        ForecastOptions.make(horizon=1, **{name: 1})
+    assert str(caught.value) == sentence
+
+
+def test_text_from_a_command_line_is_read() -> None:
+    config = ForecastConfig.make(
+        target="y", horizon="3", quantiles="0.1, 0.5", covariates="a, b", budget="1h2m3s", gradient="Truncated: 2, 5"
+    )
+    assert (config.horizon, config.quantiles, config.covariates) == (3, (0.1, 0.5), ("a", "b"))
+    assert (config.budget, config.gradient) == (3723.0, "truncated:2,5")
+
+
+def test_none_takes_the_default() -> None:
+    assert ForecastOptions.make(horizon=2, seed=None, cell=None) == ForecastOptions.make(horizon=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("90s", 90.0), ("1.5m", 90.0), ("1m30s", 90.0), (90, 90.0), ("2h", 7200.0)]
+)
+def test_lengths_of_time(text: object, value: float) -> None:
+    assert seconds(text) == value
+
+
+@pytest.mark.parametrize("text", ["?", "90", "s", "1d", "1m x", True, None])
+def test_what_is_no_length_of_time(text: object) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        seconds(text)
+
+
+def test_the_part_for_the_estimator() -> None:
+    config = ForecastConfig.make(target="y", horizon=4, seed=9)
+    assert config.options() == ForecastOptions.make(horizon=4, seed=9)
+
+
+def test_every_option_says_what_it_does() -> None:
+    assert all(field.description for field in ForecastConfig.model_fields.values())
