@@ -1,6 +1,7 @@
 """The generated pages are those that the present equations give."""
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -25,6 +26,17 @@ PAGES: dict[Path, str] = generator().pages()
 def test_page_is_up_to_date(path: Path) -> None:
     assert path.exists(), f"{path.name} is missing: run make docs and commit what it writes"
     assert path.read_text(encoding="utf-8") == PAGES[path], f"{path.name} is out of date: run make docs and commit it"
+
+
+@pytest.mark.slow
+def test_the_guide_to_forecasting_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "forecasting.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "forecasting.md", "exec"), {})
+    assert (tmp_path / "runs" / "co2-model" / "model.json").is_file()
 
 
 def test_no_page_is_left_over() -> None:

@@ -45,7 +45,15 @@ def test_fresh_folders_are_numbered(tmp_path: Path) -> None:
 
 def test_progress_writes_its_last_line_where_there_is_no_terminal() -> None:
     out = io.StringIO()
-    with TerminalProgress(Console(file=out, width=120)) as progress:
+    with TerminalProgress(Console(file=out, width=20)) as progress:
+        for event in EVENTS:
+            progress(event)
+    assert out.getvalue() == "trained until the time was up (5 updates)\n"
+
+
+def test_progress_draws_one_line_on_a_terminal() -> None:
+    out = io.StringIO()
+    with TerminalProgress(Console(file=out, width=120, force_terminal=True)) as progress:
         for event in EVENTS:
             progress(event)
     assert "trained until the time was up  loss 1.25  update 5" in out.getvalue()

@@ -17,14 +17,13 @@ class TerminalProgress:
     """A listener that draws one line on standard error; use it as a context manager.
 
     The bar is the time that training may take. Where standard error is no terminal nothing moves, and only the last
-    line is written.
+    line is written, whole.
     """
 
     def __init__(self, console: Console | None = None) -> None:
         words = "{task.description}  loss {task.fields[loss]}  update {task.fields[update]}"
-        self._progress = Progress(
-            TextColumn(words), BarColumn(), TimeRemainingColumn(), console=console or Console(stderr=True)
-        )
+        self._console = console or Console(stderr=True)
+        self._progress = Progress(TextColumn(words), BarColumn(), TimeRemainingColumn(), console=self._console)
         self._line = self._progress.add_task("training", loss="-", update=0, start=False)
 
     def __enter__(self) -> Self:
@@ -40,7 +39,8 @@ class TerminalProgress:
         """Show an event of the loop."""
         match event:
             case Started(budget=budget):
-                self._progress.start()
+                if self._console.is_terminal:
+                    self._progress.start()
                 self._progress.start_task(self._line)
                 self._progress.update(self._line, total=budget)
             case Checked(seconds=seconds, update=update, validation=loss):
@@ -48,3 +48,5 @@ class TerminalProgress:
             case Finished(updates=updates, reason=reason):
                 described = f"trained until {reason}"
                 self._progress.update(self._line, description=described, update=updates, total=1, completed=1)
+                if not self._console.is_terminal:
+                    self._console.print(f"{described} ({updates} updates)", soft_wrap=True, markup=False)
