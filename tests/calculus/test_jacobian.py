@@ -104,7 +104,7 @@ def test_delay_lines_are_seen() -> None:
         return h, [x, *p[:-1]]
 
     assert delay_lines(late.graph) == {"p0", "p1", "p2"}
-    assert delay_lines(ALL["hard qrnn"].graph) == {"u"}
+    assert delay_lines(ALL["hard qrnn"].graph) == {"u0"}
     assert delay_lines(ALL["shipped lstm"].graph) == frozenset()
 
 

@@ -1,8 +1,8 @@
 """The Jacobians of one step: of the new states in the old states, in pre-activations and in weights.
 
 They come as equations, with their structure seen and not declared: `Diagonal` where units do not mix (an element-wise
-recurrence), `Dense` otherwise; what does not depend is absent. The Jacobian in a linear's matrix W is that in its result,
-`z = W v`, times v: d s_k / d W_ij = (d s_k / d z_i) v_j, so that only the first factor is computed.
+recurrence), `Dense` otherwise; what does not depend is absent. The Jacobian in a linear's matrix W is that in its
+result, `z = W v`, times v: d s_k / d W_ij = (d s_k / d z_i) v_j, so that only the first factor is computed.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ Jacobian = Diagonal | Dense
 
 @dataclass(frozen=True, eq=False)
 class StepJacobians:
-    """`states[new, old]`, `linears[new, z]` in the results z of linears and products, `vectors[new, w]` in the vectors of
-    weights that the step reads unit by unit. Pairs that do not depend on each other are absent. `delays` are the states
-    that only remember inputs."""
+    """`states[new, old]`, `linears[new, z]` in the results z of linears and products, `vectors[new, w]` in the vectors
+    of weights that the step reads unit by unit. Pairs that do not depend on each other are absent. `delays` are the
+    states that only remember inputs."""
 
     states: Mapping[tuple[str, str], Jacobian]
     linears: Mapping[tuple[str, Value], Jacobian]

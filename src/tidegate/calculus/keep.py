@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tidegate.calculus.reverse import Adjoint
 from tidegate.equations.graph import SCALAR, Graph, Rate, Value, walk
@@ -21,7 +22,7 @@ VECTOR_COST, SCALAR_COST, INFINITE = 1024, 1, 1 << 40
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """`stored` values are written down on the way forward; `recomputed` are computed again from them on the way back."""
+    """`stored` values are written down on the way forward; `recomputed` are computed from them on the way back."""
 
     stored: tuple[Value, ...]
     recomputed: tuple[Value, ...]
@@ -90,7 +91,7 @@ class _Network:
 
     def saturate(self, source: object, sink: object) -> None:
         while (trail := self.path(source, sink)) is not None:
-            edges = list(zip(trail, trail[1:], strict=False))
+            edges = list(pairwise(trail))
             room = min(self.capacity[a][b] for a, b in edges)
             for a, b in edges:
                 self.capacity[a][b] -= room

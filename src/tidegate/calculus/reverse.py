@@ -1,8 +1,8 @@
 """Reverse mode, graph to graph: from a step's equations those of its backward pass.
 
-Baydin et al. 2018, arXiv:1502.05767, section 3.2. The adjoint of a value that changes with the weights only is a sum over
-rows and steps; the graph gives each step's contribution (an `outer` for a matrix), and whoever runs it sums. From there
-the weights' own gradients follow once a call, through the prologue.
+Baydin et al. 2018, arXiv:1502.05767, section 3.2. The adjoint of a value that changes with the weights only is a sum
+over rows and steps; the graph gives each step's contribution (an `outer` for a matrix), and whoever runs it sums. From
+there the weights' own gradients follow once a call, through the prologue.
 """
 
 from __future__ import annotations

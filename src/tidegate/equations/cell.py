@@ -25,7 +25,7 @@ from tidegate.equations.graph import (
 from tidegate.equations.latex import latex
 from tidegate.equations.loading import graph_from_json
 from tidegate.equations.names import HEADER, check_identifier, check_name, parse_size
-from tidegate.equations.printing import print_graph
+from tidegate.equations.printing import option_text, print_graph
 from tidegate.equations.serial import graph_to_json, with_options
 from tidegate.equations.tracer import Tracer, call_with_symbols, name_nets, name_results, read_legends, settle_names
 from tidegate.equations.verify import MAX_STATES, verify, verify_derivatives, verify_reads
@@ -74,7 +74,7 @@ class Cell:
         return Cell.from_json, (self.to_json(),)
 
     def __repr__(self) -> str:
-        options = ", ".join(f"{k}={_option_text(v)}" for k, v in self.options.items())
+        options = ", ".join(f"{k}={option_text(v)}" for k, v in self.options.items())
         return f"Cell({self.name}{': ' + options if options else ''})"
 
     def print(self) -> str:
@@ -98,10 +98,6 @@ class Cell:
         """A cell from what `to_json` gave. Raises EquationError where the data is not a sound graph."""
         graph = graph_from_json(data)
         return cls(graph, lambda options: with_options(graph, options))
-
-
-def _option_text(value: Any) -> str:
-    return getattr(value, "__name__", None) or repr(value)
 
 
 def _checked_option(cell: str, name: str, value: Any, present: Any) -> Any:
@@ -232,7 +228,8 @@ class _Reading:
         if missing:
             raise EquationError(
                 f"state {missing[0]!r} of the header is no parameter of the function: its parameters are "
-                f"{', '.join(names) or 'none'}; add it there (it is the state before the step), or take it out of states="
+                f"{', '.join(names) or 'none'}; add it there (it is the state before the step), or take it out of "
+                "states="
             )
         return names
 
@@ -284,9 +281,10 @@ class _Reading:
             declared = [Input(parameters[0], ("I",))]
         names = [i.name for i in declared]
         if sorted(names) != sorted(parameters):
+            proposal = " ".join(p if k == 0 else p + ":1" for k, p in enumerate(parameters))
             raise EquationError(
                 f"the parameters that are no state are {parameters}, and the header declares the inputs {names}: "
-                f"write inputs='{' '.join(p if k == 0 else p + ':1' for k, p in enumerate(parameters))}' with their sizes"
+                f"write inputs='{proposal}' with their sizes"
             )
         if not any(i.rate == Rate.INPUT for i in declared):
             raise EquationError(
@@ -328,8 +326,8 @@ class _Reading:
         for (group, names), item in zip(self.groups.items(), items, strict=True):
             if isinstance(names, list) and (not isinstance(item, list | tuple) or len(item) != len(names)):
                 raise EquationError(
-                    f"state {group!r} is an array of {len(names)}, and {shown(item)} is returned in its place: return a "
-                    f"list of {len(names)} values"
+                    f"state {group!r} is an array of {len(names)}, and {shown(item)} is returned in its place: return "
+                    f"a list of {len(names)} values"
                 )
             flat += list(item) if isinstance(names, list) else [item]
         return {s.name: self._new_state(s, item) for s, item in zip(self.states, flat, strict=True)}
@@ -343,8 +341,8 @@ class _Reading:
             )
         if value.size not in (state.size, SCALAR):
             raise EquationError(
-                f"state {state.name!r} is {show_size(state.size)}, and its new value is {show_size(value.size)}: declare "
-                "its size in the header, as in states='h:P', or return a value of that size"
+                f"state {state.name!r} is {show_size(state.size)}, and its new value is {show_size(value.size)}: "
+                "declare its size in the header, as in states='h:P', or return a value of that size"
             )
         return value
 

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
+from reprlib import Repr
 from types import FrameType, FunctionType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Union
 
@@ -24,6 +25,9 @@ INITIALISERS = frozenset({"uniform", "normal", "orthogonal", "glorot", "identity
 
 _HERE = Path(__file__).parent
 _order = itertools.count()
+_SHORT = Repr()  # neither deep nor long things are written out before they are cut
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxdict = 5, 40, 40, 20
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 200
 
 
 class Rate(IntEnum):
@@ -118,7 +122,7 @@ class Value:
         return self.op in LEAVES
 
     @property
-    def T(self) -> Value:
+    def T(self) -> Value:  # noqa: N802 - as it is written on paper
         """The transpose of a matrix of weights."""
         return transpose(self)
 
@@ -316,7 +320,10 @@ def shown(thing: object) -> str:
     """What came, for a message: a function's name, else the repr, on one line and not too long."""
     if isinstance(thing, type | FunctionType):
         return f"{'the class' if isinstance(thing, type) else 'the function'} {thing.__name__}"
-    text = " ".join(repr(thing).split())
+    try:
+        text = " ".join(_SHORT.repr(thing).split())
+    except ValueError:  # a whole number of more digits than Python writes
+        return f"a {type(thing).__name__} that is too long to show"
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -11,15 +11,16 @@ LETTER = re.compile(r"[A-Z]")
 HEADER = re.compile(r"(?P<name>\w+)(?::(?P<size>[^*@=]+))?(?:\*(?P<array>\w+))?(?:@(?P<rate>\w+))?(?:=(?P<start>\S+))?")
 
 # What torch.nn.Module calls its own: a weight of such a name could not be an attribute of a module.
-RESERVED = frozenset(
-    """T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches
-    eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict modules
-    mtia named_buffers named_children named_modules named_parameters parameters register_backward_hook register_buffer
-    register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook
-    register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter
-    register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory
-    state_dict to to_empty train training type xpu zero_grad""".split()
-)
+_OF_TORCH = """
+    T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches
+    eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict
+    modules mtia named_buffers named_children named_modules named_parameters parameters register_backward_hook
+    register_buffer register_forward_hook register_forward_pre_hook register_full_backward_hook
+    register_full_backward_pre_hook register_load_state_dict_post_hook register_load_state_dict_pre_hook
+    register_module register_parameter register_state_dict_post_hook register_state_dict_pre_hook requires_grad_
+    set_extra_state set_submodule share_memory state_dict to to_empty train training type xpu zero_grad
+"""
+RESERVED = frozenset(_OF_TORCH.split())
 
 
 def check_name(name: object, what: str) -> str:
@@ -55,8 +56,8 @@ def parse_size(text: object) -> Size:
     """A declared size: a capital letter, or 1."""
     if text == "1" if isinstance(text, str) else type(text) is int and text == 1:
         return SCALAR
-    if isinstance(text, str) and LETTER.fullmatch(text):
-        return (text,)
     if isinstance(text, str) and "," in text:
         fail(f"size {text!r} has two letters: states and inputs that are matrices are not part of the language yet")
-    fail(f"a size is a capital letter that the layer binds, such as 'H', or 1, and {shown(text)} came")
+    if not isinstance(text, str) or not LETTER.fullmatch(text):
+        fail(f"a size is a capital letter that the layer binds, such as 'H', or 1, and {shown(text)} came")
+    return (text,)

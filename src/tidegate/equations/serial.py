@@ -69,8 +69,8 @@ def with_options(graph: Graph, options: Mapping[str, Any]) -> Graph:
     fixed = [k for k in changed if not isinstance(graph.options[k], float)]
     if fixed:
         raise EquationError(
-            f"cell {graph.name!r} was read from a file, where option {fixed[0]!r} is fixed in the form of its equations: "
-            "change it where the cell is defined in Python"
+            f"cell {graph.name!r} was read from a file, where option {fixed[0]!r} is fixed in the form of its "
+            "equations: change it where the cell is defined in Python"
         )
     data = graph_to_json(graph)
     data["options"] |= changed

@@ -32,7 +32,6 @@ from tidegate.equations.graph import (
 )
 from tidegate.equations.names import check_name, check_weight_name
 
-
 NOT_FOR_PEOPLE = re.compile(r"# *(?:noqa|type:|fmt:|ruff:|mypy:|pylint:|pragma:)")
 
 
@@ -106,8 +105,8 @@ class Tracer:
         self._check_free(check_weight_name(name))
         if init.size not in (SHAPELESS, SCALAR, size):
             fail(
-                f"weight {name!r} is {show_size(size)}, and its initial value is {show_size(init.size)}: give a number, "
-                "an initialiser, or an expression of the weight's own size"
+                f"weight {name!r} is {show_size(size)}, and its initial value is {show_size(init.size)}: give a "
+                "number, an initialiser, or an expression of the weight's own size"
             )
         if not isinstance(learn, bool):
             fail(f"weight {name!r}: learn is True for a weight, False for a buffer, and {shown(learn)} came")
@@ -122,7 +121,9 @@ class Tracer:
         for value in walk([init]):
             if value.op in ("orthogonal", "identity") or value.attrs.get("axis") == 1:
                 word = "position(1)" if value.op == "position" else f"{value.op}()"
-                fail(f"weight {name!r} is a vector, and {word} starts matrices: use uniform, normal, ramp or position()")
+                fail(
+                    f"weight {name!r} is a vector, and {word} starts matrices: use uniform, normal, ramp or position()"
+                )
 
     def _check_free(self, name: str) -> None:
         if name in self.weights:

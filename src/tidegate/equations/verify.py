@@ -51,21 +51,19 @@ def verify(graph: Graph) -> None:
 
 def _verify_leaves(graph: Graph, everything: list[Value]) -> None:
     """Each input, state and weight is one leaf, and the graph's own."""
-    known: dict[tuple[str, str], Value] = {("weight", name): w for name, w in graph.weights.items()}
+    given = [v for v in everything if v.op in ("input", "old", "weight")]
     declared = {("input", i.name) for i in graph.inputs} | {("old", s.name) for s in graph.states}
-    for value in everything:
-        if value.op in ("input", "old", "weight"):
-            key = (value.op, value.attrs["name"])
-            if key in declared:
-                known.setdefault(key, value)
-            if known.get(key) is not value:
-                user = next((v for v in everything if any(a is value for a in v.args)), None)
-                _refuse(
-                    graph,
-                    f"uses {value.attrs['name']!r} of another cell: a value belongs to the reading of one cell; make it "
-                    "anew inside this cell's function",
-                    user,
-                )
+    own = {(v.op, v.attrs["name"]): v for v in given if (v.op, v.attrs["name"]) in declared}  # the last is the newest
+    own |= {("weight", name): w for name, w in graph.weights.items()}
+    for value in given:
+        if own.get((value.op, value.attrs["name"])) is not value:
+            user = next((v for v in everything if any(a is value for a in v.args)), None)
+            _refuse(
+                graph,
+                f"uses {value.attrs['name']!r} of another cell: a value belongs to the reading of one cell; make it "
+                "anew inside this cell's function",
+                user,
+            )
 
 
 def _verify_nesting(graph: Graph, everything: list[Value]) -> None:
@@ -77,8 +75,8 @@ def _verify_nesting(graph: Graph, everything: list[Value]) -> None:
         if depth[value] > MAX_NESTING:
             _refuse(
                 graph,
-                f"nests more than {MAX_NESTING} operations without a name: assign the steps between to variables of the "
-                "cell's function, or give them names with named(...)",
+                f"nests more than {MAX_NESTING} operations without a name: assign the steps between to variables of "
+                "the cell's function, or give them names with named(...)",
                 value,
             )
 
@@ -100,7 +98,9 @@ def _verify_value(graph: Graph, value: Value) -> None:
         _refuse(graph, f"gives {value.op!r} {len(value.args)} operands, and it takes {row.arity}", value)
     wanted = expected_size(value)
     if value.args and value.rate != max(a.rate for a in value.args):
-        _refuse(graph, f"has a {value.op!r} of rate {value.rate.name.lower()}, which is not that of its operands", value)
+        _refuse(
+            graph, f"has a {value.op!r} of rate {value.rate.name.lower()}, which is not that of its operands", value
+        )
     if wanted is not None and wanted != value.size:
         _refuse(graph, f"has a {value.op!r} of {show_size(value.size)}, and it must be {show_size(wanted)}", value)
 
@@ -148,8 +148,8 @@ def _verify_step_value(graph: Graph, value: Value) -> None:
     if any(a.op == "concat" for a in value.args) or (value.op == "concat" and value is not graph.output):
         _refuse(
             graph,
-            "uses a concatenation within the step, and concat(...) is for the output only: give a linear its vectors one "
-            "by one, as in linear(name, x, c=c)",
+            "uses a concatenation within the step, and concat(...) is for the output only: give a linear its vectors "
+            "one by one, as in linear(name, x, c=c)",
             value,
         )
 
@@ -178,12 +178,14 @@ def verify_reads(graph: Graph) -> None:
     if unread:
         _refuse(
             graph,
-            f"never reads the states {', '.join(map(repr, unread))}: what is carried must matter; use them, or take them "
-            "out of states=",
+            f"never reads the states {', '.join(map(repr, unread))}: what is carried must matter; use them, or take "
+            "them out of states=",
         )
     unseen = [i.name for i in graph.inputs if i.name not in graph.input_values]
     if unseen:
-        _refuse(graph, f"never reads the inputs {', '.join(map(repr, unseen))}: use them, or take them out of the function")
+        _refuse(
+            graph, f"never reads the inputs {', '.join(map(repr, unseen))}: use them, or take them out of the function"
+        )
 
 
 def verify_derivatives(graph: Graph) -> None:

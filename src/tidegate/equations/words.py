@@ -92,7 +92,10 @@ def clip_gradient(v: Operand, limit: Operand) -> Value:
     result = pointwise("clip_gradient", v, limit)
     value, bound = result.args
     if result.size != value.size:
-        fail(f"clip_gradient(v, limit): the limit is {show_size(bound.size)} and v is {show_size(value.size)}; use one limit")
+        fail(
+            f"clip_gradient(v, limit): the limit is {show_size(bound.size)} and v is {show_size(value.size)}; "
+            "use one limit"
+        )
     if bound.op == "constant" and bound.attrs["value"] < 0:
         fail(f"clip_gradient(v, limit): a limit is 0 or more, and {bound.attrs['value']:g} came")
     return result
@@ -221,13 +224,13 @@ def _unlabelled(name: str, vector: object) -> str:
             f"linear {name!r} multiplies vectors, and {shown(vector)} came: give inputs and states one by one "
             "(a state array with a star, *u), and the initial bias as bias=..."
         )
-    if vector.op in ("input", "old"):
-        return str(vector.attrs["name"])
-    label = vector.name if vector.name and vector.name.isidentifier() else "h"
-    fail(
-        f"linear {name!r}: only inputs and old states may stand without a label, and this vector is computed; "
-        f"say which weight it meets: linear({name!r}, ..., {label}=...)"
-    )
+    if vector.op not in ("input", "old"):
+        label = vector.name if vector.name and vector.name.isidentifier() else "h"
+        fail(
+            f"linear {name!r}: only inputs and old states may stand without a label, and this vector is computed; "
+            f"say which weight it meets: linear({name!r}, ..., {label}=...)"
+        )
+    return str(vector.attrs["name"])
 
 
 def _bias(tracer: Tracer, name: str, bias: object, rows: Size) -> tuple[Value, ...]:
@@ -246,7 +249,7 @@ def _bias(tracer: Tracer, name: str, bias: object, rows: Size) -> tuple[Value, .
 
 
 # ------------------------------------------------------------------------------------------------------- initial values
-def _initialiser(op: str, *args: Operand, **attrs: int) -> Value:
+def _initialiser(op: str, *args: Operand, **attrs: Any) -> Value:
     values = tuple(lift(a) for a in args)
     for value in values:
         if value.size != SCALAR:
@@ -294,7 +297,7 @@ def position(axis: int = 0) -> Value:
     return _initialiser("position", axis=axis)
 
 
-# ------------------------------------------------------------------------------------------------------- names and functions
+# ---------------------------------------------------------------------------------------------- names and functions
 def named(name: str, value: Operand) -> Value:
     """Give a value a name by hand; otherwise it has that of the variable that first holds it."""
     tracer, v = _tracer("named()"), lift(value)

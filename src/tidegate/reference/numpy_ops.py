@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 exp, expm1, log, log1p, sqrt = np.exp, np.expm1, np.log, np.log1p, np.sqrt
-sin, cos, tanh, floor, sign, abs = np.sin, np.cos, np.tanh, np.floor, np.sign, np.abs
+sin, cos, tanh, floor, abs = np.sin, np.cos, np.tanh, np.floor, np.abs
 maximum, minimum, mod, matmul = np.maximum, np.minimum, np.mod, np.matmul
 
 
@@ -46,7 +46,9 @@ def stack_rows(matrices: Any) -> Array:
 
 
 def where(condition: Array, a: Any, b: Any) -> Array:
-    """`a` where the condition is not 0."""
+    """`a` where the condition is not 0; two numbers take the condition's type."""
+    if isinstance(a, float) and isinstance(b, float):
+        a = np.asarray(a, dtype=np.result_type(condition))
     return np.where(np.asarray(condition) != 0, a, b)
 
 
@@ -64,6 +66,11 @@ def softplus(a: Any) -> Array:
 def log_sigmoid(a: Any) -> Array:
     """log(sigmoid(a)) without underflow."""
     return -np.logaddexp(-np.asarray(a), 0.0)
+
+
+def sign(a: Any) -> Array:
+    """-1, 0 or 1; of NaN 0, as torch has it."""
+    return np.where(np.isnan(a), 0.0, np.sign(a)).astype(np.result_type(a))
 
 
 def relu(a: Any) -> Array:
@@ -85,7 +92,7 @@ def product(matrix: Array, vector: Array) -> Array:
     """`matrix @ vector` for vectors `[..., columns]`; a block-diagonal matrix is `[blocks, rows, columns]`; a vector of
     integers holds the indices of one-hots, and picks columns."""
     if np.issubdtype(vector.dtype, np.integer):
-        return matrix.T[vector]
+        return dense(matrix).T[vector]
     if matrix.ndim == 2:
         return vector @ matrix.T
     parts = vector.reshape(*vector.shape[:-1], matrix.shape[0], matrix.shape[2])
@@ -139,7 +146,7 @@ def outer(a: Array, b: Array, blocks: int | None = None) -> Array:
 
 def diagonal(a: Array) -> Array:
     """The diagonal matrix of a vector."""
-    return a[..., :, None] * np.eye(a.shape[-1])
+    return a[..., :, None] * np.eye(a.shape[-1], dtype=a.dtype)
 
 
 def column(a: Array) -> Array:

@@ -1,7 +1,7 @@
 """The slow definition: a graph computed value by value over an array namespace, numpy's or torch's.
 
-Vectors are `[..., units]`, matrices of weights `[rows, columns]` (`[blocks, rows / blocks, columns / blocks]` where block
-diagonal). Everything faster is tested against what stands here.
+Vectors are `[..., units]`, matrices of weights `[rows, columns]`, or where they are block-diagonal
+`[blocks, rows / blocks, columns / blocks]`. Everything faster is tested against what stands here.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from tidegate.equations.graph import Graph, Size, Value
-from tidegate.equations.ops import OPS
+from tidegate.equations.ops import OPS, Op
 from tidegate.errors import ArgumentError
 from tidegate.reference import numpy_ops
 
@@ -59,9 +61,11 @@ class Program:
         self.order = [v for v in _needed(self.roots, known) if v not in known]
 
     def __call__(self, xp: Any, sizes: Sizes, env: Env) -> list[Any]:
-        for value in self.order:
-            if value not in env:
-                env[value] = _compute(xp, sizes, value, [env[a] for a in value.args], env)
+        """The roots' arrays; the environment gains everything that was computed."""
+        with np.errstate(all="ignore"):  # infinities and NaN are values here, with numpy as with torch
+            for value in self.order:
+                if value not in env:
+                    env[value] = _compute(xp, sizes, value, [env[a] for a in value.args], env)
         return [env[r] for r in self.roots]
 
 
@@ -85,13 +89,20 @@ def _compute(xp: Any, sizes: Sizes, value: Value, arrays: list[Any], env: Env) -
         return xp.eye(bound(value.size, sizes)[0], next(iter(env.values())))
     row = OPS.get(value.op)
     if row is None or row.value is None:
-        raise ArgumentError(f"{value.op} {value.label or ''} has no value here: it must be given")
+        what = f"{value.op} {value.label!r}" if value.label else value.op
+        raise ArgumentError(f"{what} is not computed here: give its value in the environment")
     if row.kind != "pointwise":
         arrays = [xp.vector(a, next(iter(env.values()))) if isinstance(a, float) else a for a in arrays]
         return row.value(xp, value, partial(bound, sizes=sizes), *arrays)
     if all(isinstance(a, float) for a in arrays):
-        return float(row.value(numpy_ops, *arrays))
+        return _of_numbers(row, arrays)
     return row.value(xp, *arrays)
+
+
+def _of_numbers(row: Op, numbers: list[float]) -> float:
+    """By the rules of arrays, where 1 / 0 is infinity and not an exception."""
+    assert row.value is not None
+    return float(row.value(numpy_ops, *map(np.float64, numbers)))
 
 
 def evaluate(roots: Iterable[Value], env: Env, xp: Any, sizes: Sizes) -> list[Any]:
@@ -117,7 +128,11 @@ def step(
     """One step: the output and the new states, each `[..., size]`, from weights, inputs and old states by name."""
     env = leaves(graph, weights, inputs, states)
     output, *new = evaluate(graph.roots, env, xp, sizes)
-    shape = xp.shape(next(iter(inputs.values())))[:-1]
-    expanded = {s.name: xp.expand(v, (*shape, *bound(s.size, sizes))) for s, v in zip(graph.states, new, strict=True)}
+    like = next(iter(states.values()))
+    shape = xp.shape(like)[:-1]
+    arrays = [xp.vector(v, like) if isinstance(v, float) else v for v in new]
+    expanded = {
+        s.name: xp.expand(v, (*shape, *bound(s.size, sizes))) for s, v in zip(graph.states, arrays, strict=True)
+    }
     width = bound(graph.output_size, sizes)
     return xp.expand(output, (*shape, *width)), expanded

@@ -105,7 +105,7 @@ def product(matrix: Tensor, vector: Tensor) -> Tensor:
     """`matrix @ vector` for vectors `[..., columns]`; a block-diagonal matrix is `[blocks, rows, columns]`; a vector of
     integers holds the indices of one-hots, and picks columns."""
     if not vector.is_floating_point():
-        return functional.embedding(vector, matrix.t())
+        return functional.embedding(vector, dense(matrix).t())
     if matrix.dim() == 2:
         return functional.linear(vector, matrix)
     parts = vector.reshape(*vector.shape[:-1], matrix.shape[0], matrix.shape[2])

@@ -1,0 +1,474 @@
+"""Headers, options and what a cell returns: every refusal in its whole text, at the line of the cell or of the slip."""
+
+# ruff: noqa: E501 - a slip and the whole of what is said of it stand on one line
+
+import functools
+
+import pytest
+
+from slips import complaint
+from tidegate.cells import get
+from tidegate.equations import Cell, cell, concat, eye, linear, mean, named, sigmoid, tanh, weight
+from tidegate.equations.names import RESERVED
+from tidegate.errors import EquationError
+
+
+def step(x, h):
+    return tanh(linear("a", x, h))
+
+
+def two(x, h, c):
+    c = sigmoid(linear("i", x, h)) * c
+    h = tanh(c)
+    return h, c
+
+
+def of_states(text: str, token: str) -> str:
+    return f"cell 'step': states={text!r}: {token!r} is not NAME[:SIZE][*OPTION][=START]"
+
+
+def of_inputs(text: str, token: str) -> str:
+    return f"cell 'step': inputs={text!r}: {token!r} is not NAME[:SIZE][@sequence]"
+
+
+def bad_size(came: str) -> str:
+    return f"cell 'step': a size is a capital letter that the layer binds, such as 'H', or 1, and {came!r} came"
+
+
+def bad_start(token: str) -> str:
+    return f"cell 'step': state {token!r}: a start is a finite number (0 times infinity is NaN), such as -1e9"
+
+
+def bad_name(what: str, came: str) -> str:
+    return (
+        f"cell 'step': {what} must begin with a letter or underscore, followed by at most 63 letters, digits or "
+        f"underscores, and {came!r} came"
+    )
+
+
+def no_parameter(state: str) -> str:
+    return (
+        f"cell 'step': state {state!r} of the header is no parameter of the function: its parameters are x, h; add it "
+        "there (it is the state before the step), or take it out of states="
+    )
+
+
+def no_state(text: str) -> str:
+    return f"cell 'step': states={text!r} names no state: a recurrent cell carries at least one, as in states='h'"
+
+
+def other_inputs(names: str) -> str:
+    return (
+        f"cell 'step': the parameters that are no state are ['x'], and the header declares the inputs {names}: "
+        "write inputs='x' with their sizes"
+    )
+
+
+def length(text: str, token: str) -> str:
+    return f"cell 'step': {token!r} in states={text!r} must be a whole number from 1 to 64, or an option that is one"
+
+
+STATES = {
+    "": no_state(""),
+    " | ": no_state(" | "),
+    "h h": "cell 'step': state 'h' stands twice in states='h h': rename one of them",
+    "h c": no_parameter("c"),
+    "h | m": no_parameter("m"),
+    "h:": of_states("h:", "h:"),
+    "h=": of_states("h=", "h="),
+    "h-c": of_states("h-c", "h-c"),
+    "h*-1": of_states("h*-1", "h*-1"),
+    "h@sequence": of_states("h@sequence", "h@sequence"),
+    "h | m | n": of_states("h | m | n", "|"),
+    "h:HH": bad_size("HH"),
+    "h:h": bad_size("h"),
+    "h:2": bad_size("2"),
+    "h:H,K": "cell 'step': size 'H,K' has two letters: states and inputs that are matrices are not part of the language yet",
+    "h=inf": bad_start("h=inf"),
+    "h=nan": bad_start("h=nan"),
+    "h=1e400": bad_start("h=1e400"),
+    "h=none": bad_start("h=none"),
+    "3h": bad_name("the name of a state", "3h"),
+    "ħ": bad_name("the name of a state", "ħ"),
+    "half": "cell 'step': the name of a state cannot be 'half': torch.nn.Module has an attribute of that name; choose another",
+    "h*0": length("h*0", "*0"),
+    "h*65": length("h*65", "*65"),
+    "h*1000000000000": length("h*1000000000000", "*1000000000000"),
+    "h*n": length("h*n", "*n"),
+    "x h": "cell 'step': no input comes at each step: a recurrent cell reads at least one, as in def step(x, h), and "
+    "@sequence marks what comes once a sequence",
+    "h:1": "cell 'step': state 'h' is 1, and its new value is H: declare its size in the header, as in states='h:P', or "
+    "return a value of that size",
+}
+INPUTS = {
+    "": other_inputs("[]"),
+    "y": other_inputs("['y']"),
+    "x y:1": other_inputs("['x', 'y']"),
+    "x x:1": other_inputs("['x', 'x']"),
+    "x y": "cell 'step': input 'y' has no size: only the first may leave it out; write y:1",
+    "x@step": of_inputs("x@step", "x@step"),
+    "x*2": of_inputs("x*2", "x*2"),
+    "x=3": of_inputs("x=3", "x=3"),
+    "x:i": bad_size("i"),
+    "x:I,J": "cell 'step': size 'I,J' has two letters: states and inputs that are matrices are not part of the language yet",
+    "x@sequence": STATES["x h"],
+}
+
+
+@pytest.mark.parametrize("text", STATES)
+def test_states(text):
+    assert complaint(step, states=text) == STATES[text]
+
+
+@pytest.mark.parametrize("text", INPUTS)
+def test_inputs(text):
+    assert complaint(step, inputs=text) == INPUTS[text]
+
+
+@pytest.mark.parametrize("word", ["states", "inputs", "output", "source"])
+def test_header_of_other_types(word):
+    text = complaint(step, **{word: ["h"]})
+    assert text == f"cell 'step': {word}= is a text, and ['h'] came: write {word}='...'"
+
+
+@pytest.mark.parametrize("symbols", [3, "h", {"h": 3}, {3: "h"}])
+def test_symbols_of_other_types(symbols):
+    text = complaint(step, symbols=symbols)
+    assert text == rf"cell 'step': symbols= gives LaTeX by name, as in {{'log_f': r'\log f'}}, and {symbols!r} came"
+
+
+def test_output():
+    assert (
+        complaint(step, output="3y")
+        == "cell 'step': the function returns one value, <tanh: H, state>; write: return 3y, h"
+    )
+
+    def dotted(x, h):
+        h = step(x, h)
+        return h + 1, h
+
+    assert complaint(dotted, output="3y") == bad_name("the name of an output", "3y").replace("'step'", "'dotted'")
+    assert complaint(dotted, output="x") == "cell 'dotted': output='x' is the name of an input: choose another"
+
+
+def test_output_must_be_a_vector_of_the_step():
+    def fixed(x, h):
+        y = weight("w") * 2  # here
+        return y, step(x, h)
+
+    def square(x, h):
+        return eye(), step(x, h)  # here
+
+    text = "gives an output that is no vector, or that depends on neither inputs nor states"
+    assert complaint(fixed, output="y") == f"cell 'fixed' {text}"
+    assert complaint(square, output="y") == f"cell 'square' {text}"
+
+
+def returning(what):
+    def gives(x, h, c):
+        h, c = two(x, h, c)
+        return what(h, c)
+
+    return complaint(gives, states="h c")
+
+
+IN_ORDER = "return the new states in the order of the header, h, c"
+
+
+def test_what_is_returned():
+    swapped = "cell 'gives': 'c' is returned where state 'h' is expected: " + IN_ORDER
+    assert returning(lambda h, c: (c, h)) == swapped
+    assert returning(lambda h, c: (h, h)) == "cell 'gives': 'h' is returned where state 'c' is expected: " + IN_ORDER
+    assert returning(lambda h, c: (h, c, c)) == "cell 'gives': the function returns 3 values; write: return h, c"
+    assert (
+        returning(lambda h, c: h) == "cell 'gives': the function returns one value, <h: H, state>; write: return h, c"
+    )
+    assert returning(lambda h, c: None) == "cell 'gives': the function returns one value, None; write: return h, c"
+    assert (
+        returning(lambda h, c: (h, "c"))
+        == "cell 'gives': 'c' of type str cannot be used in an equation: values are numbers, inputs, states, weights "
+        "and what is computed from them"
+    )
+
+
+def test_new_state_of_another_size():
+    def narrow(x, h, c):
+        h, c = two(x, h, c)
+        return h, x
+
+    assert (
+        complaint(narrow, states="h c")
+        == "cell 'narrow': state 'c' is H, and its new value is I: declare its size in the header, as in states='h:P', "
+        "or return a value of that size"
+    )
+
+
+def test_state_arrays_come_back_as_lists():
+    def delay(x, h, u):
+        h = tanh(linear("a", x, h, *u))
+        return h, x
+
+    def short(x, h, u):
+        h = tanh(linear("a", x, h, *u))
+        return h, [x]
+
+    start = "state 'u' is an array of 2, and "
+    end = " is returned in its place: return a list of 2 values"
+    assert complaint(delay, states="h | u:I*2") == f"cell 'delay': {start}<x: I, input>{end}"
+    assert complaint(short, states="h | u:I*2") == f"cell 'short': {start}[<x: I, input>]{end}"
+
+
+def test_scalar_and_number_may_become_a_vector_state():
+    @cell(states="h c first=1", source="allowed")
+    def broadcast(x, h, c, first):
+        h = tanh(linear("a", x, h)) * first
+        c = mean(c) + mean(h)
+        return h, c, 0.0
+
+    assert broadcast.graph.new["first"].op == "constant"
+    assert broadcast.graph.new["c"].size == (1,)
+
+
+def unread(what: str) -> str:
+    return f"cell 'blind' never reads {what}"
+
+
+def test_what_is_never_read():
+    def blind(x, h):
+        weight("w")
+        linear("b", x)
+        return tanh(linear("a", x, h))
+
+    assert complaint(blind) == "cell 'blind' never uses the weights 'w', 'b.x', 'b.bias': remove them, or use them"
+
+    def blind(x, h):
+        return tanh(linear("a", x))
+
+    assert complaint(blind) == unread(
+        "the states 'h': what is carried must matter; use them, or take them out of states="
+    )
+
+    def blind(x, y, h):
+        return tanh(linear("a", x, h))
+
+    assert complaint(blind, inputs="x y:1") == unread("the inputs 'y': use them, or take them out of the function")
+
+
+def test_parameters():
+    def stars(x, *h):
+        return x
+
+    def double_stars(x, h, **more):
+        return h
+
+    def default(x, h, forget_bias=1.0):
+        return h
+
+    one_by_one = "a cell names its inputs, states and options one by one"
+    assert complaint(stars) == f"cell 'stars': *h: {one_by_one}"
+    assert complaint(double_stars) == f"cell 'double_stars': **more: {one_by_one}"
+    assert (
+        complaint(default)
+        == "cell 'default': parameter 'forget_bias' has a default, and inputs and states have none: write options after "
+        "a star, as in def default(x, h, *, forget_bias=...)"
+    )
+
+
+def test_inputs_must_be_declared_where_there_are_several():
+    def pair(x, y, h):
+        return tanh(linear("a", x, y, h))
+
+    assert (
+        complaint(pair)
+        == "cell 'pair': the parameters that are no state are ['x', 'y'], and the header declares the inputs []: "
+        "write inputs='x y:1' with their sizes"
+    )
+
+
+def test_names_of_cells():
+    def forward(x, h):
+        return step(x, h)
+
+    assert (
+        complaint(forward)
+        == "cell 'forward': the name of a cell cannot be 'forward': torch.nn.Module has an attribute of that name; "
+        "choose another"
+    )
+
+
+class Callable:
+    def __call__(self, x, h):
+        return step(x, h)
+
+    def __repr__(self):
+        return "Callable()"
+
+
+async def later(x, h):
+    return h
+
+
+def yielding(x, h):
+    yield h
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (3, "3"),
+        (Callable(), "Callable()"),
+        (Callable, "the class Callable"),
+        (later, "the function later"),
+        (yielding, "the function yielding"),
+        (functools.partial(int, "3"), "functools.partial(<class 'int'>, '3')"),
+    ],
+)
+def test_only_functions_are_cells(given, shown):
+    with pytest.raises(EquationError) as caught:
+        cell(states="h", source="a slip")(given)
+    expected = f"@cell is for a function defined with def, without yield and async, and {shown} came"
+    assert str(caught.value) == expected
+
+
+def test_reserved_names_are_those_of_torch_modules():
+    import torch
+
+    assert {name for name in dir(torch.nn.Module()) if not name.startswith("_")} == RESERVED
+
+
+def test_words_outside_a_cell():
+    for word, call in (
+        ("weight()", lambda: weight("w")),
+        ("linear()", lambda: linear("a")),
+        ("named()", lambda: named("a", 1)),
+    ):
+        with pytest.raises(EquationError) as caught:
+            call()
+        text = "belongs inside a function decorated with @cell, and no cell is being read here"
+        assert str(caught.value) == f"{word} {text}"
+
+
+def test_a_users_own_exception_is_left_alone():
+    def broken(x, h):
+        raise KeyError("theirs")
+
+    with pytest.raises(KeyError, match="theirs"):
+        cell(states="h", source="a slip")(broken)
+
+
+def test_values_of_another_cell():
+    kept = {}
+
+    def first(x, h):
+        kept.update(input=x, state=tanh(h), weight=weight("w"))
+        return step(x, h) * kept["weight"]
+
+    cell(states="h", source="a slip")(first)
+
+    def theft(x, h):
+        return step(x, h) + mean(kept["input"])  # here
+
+    text = "of another cell: a value belongs to the reading of one cell; make it anew inside this cell's function"
+    assert complaint(theft) == f"cell 'theft' uses 'x' {text}"
+
+    def theft(x, h):
+        return step(x, h) + kept["weight"]  # here
+
+    assert complaint(theft) == f"cell 'theft' uses 'w' {text}"
+
+
+def test_towers_without_names():
+    def tower(x, h):
+        return step(x, h) + functools.reduce(lambda a, b: a + b, [h] * 102)  # here
+
+    assert (
+        complaint(tower)
+        == "cell 'tower' nests more than 100 operations without a name: assign the steps between to variables of the "
+        "cell's function, or give them names with named(...)"
+    )
+
+
+def test_too_large():
+    def many(x, h):
+        for _ in range(5000):
+            h = h + 1.0
+        return h + mean(x)
+
+    assert complaint(many) == "cell 'many' has 10004 values, and 4096 is the most"
+
+
+# ------------------------------------------------------------------------------------------------------------ options
+
+
+@cell(states="h", source="a test")
+def adjustable(x, h, *, scale=0.5, depth=2, gated=True, act=tanh, way="plain", other=None):
+    for k in range(depth):
+        h = act(linear(f"a{k}", x, h=h)) * scale
+    return h * sigmoid(linear("g", x)) if gated and way == "plain" else h
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            {"scales": 1.0},
+            "cell 'adjustable' has no option 'scales'; its options are: scale, depth, gated, act, way, other",
+        ),
+        ({"scale": "1"}, "option 'scale' of cell 'adjustable' is a finite number, and '1' came"),
+        ({"scale": True}, "option 'scale' of cell 'adjustable' is a finite number, and True came"),
+        ({"scale": float("nan")}, "option 'scale' of cell 'adjustable' is a finite number, and nan came"),
+        ({"scale": 10**400}, "option 'scale' of cell 'adjustable' is a finite number, and 1" + "0" * 76 + "... came"),
+        ({"depth": 2.0}, "option 'depth' of cell 'adjustable' is a whole number, and 2.0 came"),
+        ({"depth": True}, "option 'depth' of cell 'adjustable' is a whole number, and True came"),
+        ({"gated": 1}, "option 'gated' of cell 'adjustable' is True or False, and 1 came"),
+    ],
+)
+def test_options(options, text):
+    with pytest.raises(EquationError) as caught:
+        adjustable(**options)
+    assert str(caught.value) == text
+
+
+def test_a_cell_without_options_says_so():
+    with pytest.raises(EquationError) as caught:
+        get("elman")(forget_bias=1.0)
+    assert str(caught.value) == "cell 'elman' has no option 'forget_bias'; its options are: none"
+
+
+def test_options_change_the_cell_and_leave_the_first_alone():
+    before = adjustable.print()
+    other = adjustable(depth=1, scale=2, gated=False)
+    assert list(other.graph.weights) == ["a0.x", "a0.h", "a0.bias"]
+    assert other.options["scale"] == 2.0
+    assert isinstance(other.options["scale"], float)
+    assert "* scale" in other.print()
+    assert adjustable.print() == before
+
+
+def test_options_without_default_or_not_finite():
+    def bare(x, h, *, size):
+        return h
+
+    def endless(x, h, *, scale=float("inf")):
+        return h
+
+    assert complaint(bare) == "cell 'bare': option 'size' has no default: write size=... in the function's header"
+    assert complaint(endless) == "cell 'endless': option 'scale' is inf: a number must be finite, such as 1e9"
+
+
+def test_lambda_options_work_and_are_not_saved():
+    squared = adjustable(act=lambda v: v * v)
+    with pytest.raises(EquationError) as caught:
+        squared.to_json()
+    expected = "option 'act' is a lambda, which has no name to save: define a function with def"
+    assert str(caught.value) == f"cell 'adjustable': {expected}"
+
+
+def test_concat_as_output_is_fine():
+    @cell(states="h", output="y", source="a test")
+    def both(x, h):
+        h = step(x, h)
+        return concat(x, h), h
+
+    assert isinstance(both, Cell)
+    assert both.graph.output_size == ("I+H",)
