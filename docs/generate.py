@@ -15,8 +15,8 @@ from pathlib import Path
 from tidegate.cells import CELLS
 from tidegate.equations import Cell, Graph, State
 from tidegate.equations.diagram import net_diagram, step_diagram
-from tidegate.equations.graph import show_size
 from tidegate.equations.latex import latex, legend
+from tidegate.equations.values import show_size
 
 DOCS = Path(__file__).parent
 

@@ -44,13 +44,21 @@ def _recurrent_spec(layer: Recurrent) -> tuple[Spec, Tensors]:
     options["learn_initial_state"] = any(name.startswith("start_l") for name, _ in layer.named_children())
     sizes = {k: v for k, v in layer.sizes.items() if k not in "IH"}
     spec = {"input_size": layer.input_size, "hidden_size": layer.hidden_size, "sizes": sizes, "options": options}
-    return {"cell": layer.cell.to_json(), **spec}, dict(layer.state_dict())
+    tensors = dict(layer.state_dict())
+    derived = next((name for name in tensors if ".parametrizations." in name), None)
+    if derived is not None:
+        raise ArgumentError(
+            f"a layer with parametrisations cannot be saved, and {derived!r} came: make the weights their own again "
+            "with torch.nn.utils.parametrize.remove_parametrizations"
+        )
+    return {"cell": layer.cell.to_json(), **spec}, tensors
 
 
 def _recurrent(kind: type[Recurrent], spec: Spec, tensors: Tensors) -> Recurrent:
     cell = Cell.from_json(spec["cell"])
     _check_sizes({"input_size": spec["input_size"], "hidden_size": spec["hidden_size"], **spec["sizes"]})
     options = {k: spec["options"][k] for k in RECURRENT}
+    _check_layers(options["num_layers"], tensors)
     layer = Recurrent(cell, spec["input_size"], spec["hidden_size"], device="meta", **options, **spec["sizes"])
     return _filled(layer, tensors)
 
@@ -63,7 +71,8 @@ def _dropin_spec(module: nn.RNNBase) -> tuple[Spec, Tensors]:
 
 
 def _dropin(kind: Any, spec: Spec, tensors: Tensors) -> Any:
-    _check_sizes({k: spec[k] for k in ("input_size", "hidden_size", "num_layers")})
+    _check_sizes({k: spec[k] for k in ("input_size", "hidden_size")})
+    _check_layers(spec["num_layers"], tensors)
     arguments = {k: v for k, v in spec.items() if k in (*DROPIN, "proj_size", "nonlinearity")}
     return _filled(kind(**arguments, device="meta"), tensors)
 
@@ -76,6 +85,15 @@ def _check_sizes(sizes: dict[str, Any]) -> None:
             )
 
 
+def _check_layers(layers: Any, tensors: Tensors) -> None:
+    """Each layer has weights, so that their number bounds what is built before names and shapes are compared."""
+    if isinstance(layers, bool) or not isinstance(layers, int) or not 1 <= layers <= len(tensors):
+        raise ModelFileError(
+            f"the model's num_layers is {layers!r}, and a whole number from 1 to {len(tensors)}, the number of its "
+            "tensors, was expected"
+        )
+
+
 def _filled(module: nn.Module, tensors: Tensors) -> Any:
     """A module made on the meta device, which allocates nothing, with the tensors put in once they are seen to fit."""
     wanted = {name: tuple(t.shape) for name, t in module.state_dict().items()}
@@ -85,6 +103,11 @@ def _filled(module: nn.Module, tensors: Tensors) -> Any:
         raise ModelFileError(
             f"the weights do not fit the model: {wrong!r} is {found.get(wrong, 'missing')}, and "
             f"{wanted.get(wrong, 'nothing')} was expected"
+        )
+    types = {t.dtype for t in tensors.values()}
+    if len(types) > 1 or not all(t.is_floating_point for t in types):
+        raise ModelFileError(
+            f"the weights are of {', '.join(sorted(map(str, types)))}, and one floating-point type was expected"
         )
     module.load_state_dict(tensors, assign=True)
     return module
@@ -115,8 +138,8 @@ def _kind_of(model: Any) -> str:
         if type(model) is KINDS[name].load_type():
             return name
     raise ArgumentError(
-        f"a {type(model).__name__} cannot be saved: tidegate.save takes layers (Recurrent, LSTM, GRU, RNN) and estimators "
-        "(Forecaster); keep a module of your own with its state_dict"
+        f"a {type(model).__name__} cannot be saved: tidegate.save takes layers (Recurrent, LSTM, GRU, RNN) and "
+        "estimators (Forecaster); keep a module of your own with its state_dict"
     )
 
 
@@ -142,7 +165,9 @@ def load(folder: str | PathLike[str]) -> Any:
         return kind.from_spec(kind.load_type(), found.manifest["spec"], _tensors(Path(folder), found))
     except EquationError as error:
         raise ModelFileError(f"{folder} holds equations that are not sound: {error}") from error
-    except (KeyError, TypeError, IndexError, AttributeError, ArgumentError) as error:
+    except ModelFileError:
+        raise
+    except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError, RuntimeError) as error:
         raise ModelFileError(f"{folder} is damaged: its specification is incomplete or at odds: {error}") from error
 
 

@@ -30,7 +30,7 @@ from tidegate.equations.diagram_heights import set_heights
 from tidegate.equations.diagram_layers import Layout, end_height
 from tidegate.equations.diagram_layout import arrange
 from tidegate.equations.diagram_nodes import Reader
-from tidegate.equations.graph import Rate, pointwise
+from tidegate.equations.values import Rate, pointwise
 from tidegate.errors import ArgumentError
 
 SVG = "{http://www.w3.org/2000/svg}"

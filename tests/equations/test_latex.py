@@ -27,8 +27,8 @@ from tidegate.equations import (
     weight,
     where,
 )
-from tidegate.equations.graph import Rate, constant, pointwise
 from tidegate.equations.latex import latex, legend, number, symbol, upright
+from tidegate.equations.values import Rate, constant, pointwise
 
 
 def rows(graph: Graph) -> list[tuple[str, str]]:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from tidegate.equations.graph import LEAVES, Rate, Value, constant
 from tidegate.equations.ops import OPS
+from tidegate.equations.values import LEAVES, Rate, Value, constant
 from tidegate.reference import Program, evaluate, numpy_ops, torch_ops
 
 POINTWISE = [name for name, row in OPS.items() if row.kind == "pointwise"]

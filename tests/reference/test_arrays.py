@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tidegate.equations import Rate, Value, cell, concat, eye, linear, matrix, mean, spread, tanh, total
-from tidegate.equations.graph import constant
+from tidegate.equations.values import constant
 from tidegate.errors import ArgumentError
 from tidegate.reference import Program, bound, evaluate, numpy_ops, step, torch_ops, weight_shape
 

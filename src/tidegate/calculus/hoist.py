@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tidegate.equations.graph import Graph, Rate, Value, walk
+from tidegate.equations.graph import Graph
 from tidegate.equations.rewrite import rewrite, with_args
+from tidegate.equations.values import Rate, Value, walk
 
 
 @dataclass(frozen=True, eq=False)

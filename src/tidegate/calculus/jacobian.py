@@ -13,8 +13,9 @@ from functools import reduce
 
 from tidegate.calculus.simplify import simplify
 from tidegate.calculus.structure import delay_lines
-from tidegate.equations.graph import Graph, Rate, Size, Value, constant, walk
+from tidegate.equations.graph import Graph
 from tidegate.equations.ops import OPS, count
+from tidegate.equations.values import Rate, Size, Value, constant, walk
 from tidegate.errors import EquationError
 
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from tidegate.calculus.reverse import Adjoint
-from tidegate.equations.graph import SCALAR, Graph, Rate, Value, walk
+from tidegate.equations.graph import Graph
 from tidegate.equations.ops import OPS
+from tidegate.equations.values import SCALAR, Rate, Value, walk
 
 VECTOR_COST, SCALAR_COST, INFINITE = 1024, 1, 1 << 40
 

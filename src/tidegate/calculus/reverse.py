@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tidegate.calculus.simplify import simplify
-from tidegate.equations.graph import SCALAR, Graph, Rate, Size, Value, walk
+from tidegate.equations.graph import Graph
 from tidegate.equations.ops import OPS, spread, total
+from tidegate.equations.values import SCALAR, Rate, Size, Value, walk
 from tidegate.errors import EquationError
 
 

@@ -10,9 +10,10 @@ from collections.abc import Hashable, Iterable
 from dataclasses import replace
 from math import isfinite
 
-from tidegate.equations.graph import Graph, Value, walk
+from tidegate.equations.graph import Graph
 from tidegate.equations.ops import OPS
 from tidegate.equations.rewrite import rewrite, with_args
+from tidegate.equations.values import Value, walk
 
 Key = tuple[Hashable, ...]
 FOLDED = frozenset({"add", "sub", "mul", "div", "neg"})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tidegate.equations.graph import Graph, Rate
+from tidegate.equations.graph import Graph
+from tidegate.equations.values import Rate
 
 
 def delay_lines(graph: Graph) -> frozenset[str]:

@@ -15,8 +15,10 @@ CELLS: Mapping[str, Cell] = MappingProxyType(
 
 def get(name: str) -> Cell:
     """The cell of that name. Raises ArgumentError, with the nearest names, where there is none."""
+    if not isinstance(name, str):
+        raise ArgumentError(f"a cell is named by a text, such as 'lstm', and {name!r} came")
     if name in CELLS:
         return CELLS[name]
-    near = get_close_matches(name, CELLS, n=3, cutoff=0.5)
+    near = get_close_matches(name.lower(), CELLS, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise ArgumentError(f"there is no cell {name!r}: {hint}`tidegate cells` lists them all")

@@ -47,8 +47,8 @@ def summary(cell: "Cell") -> dict[str, Any]:
 
 def details(cell: "Cell") -> dict[str, Any]:
     """Everything about a cell that can be read: formulas as text and LaTeX, weights, options, legends."""
-    from tidegate.equations.graph import show_size
     from tidegate.equations.printing import expression, option_text
+    from tidegate.equations.values import show_size
 
     graph = cell.graph
     return summary(cell) | {
@@ -82,6 +82,6 @@ def as_data(found: object) -> str:
 
 
 def _sized(items: Iterable["Input | State"]) -> str:
-    from tidegate.equations.graph import show_size
+    from tidegate.equations.values import show_size
 
     return " ".join(f"{item.name}:{show_size(item.size)}" for item in items)

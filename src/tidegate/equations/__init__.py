@@ -1,7 +1,31 @@
 """The equation language: a cell is written once, as the equations of its paper. See docs/language.md."""
 
 from tidegate.equations.cell import Cell, cell
-from tidegate.equations.graph import Call, Graph, Input, Rate, Size, State, Value, walk
+from tidegate.equations.functions import (
+    function,
+    hard_sigmoid,
+    hard_tanh,
+    layer_norm,
+    named,
+    rms_norm,
+    silu,
+    straight_through,
+)
+from tidegate.equations.graph import Graph, Input, State
+from tidegate.equations.values import Call, Rate, Size, Value, walk
+from tidegate.equations.weights import (
+    eye,
+    glorot,
+    identity,
+    linear,
+    matrix,
+    normal,
+    orthogonal,
+    position,
+    ramp,
+    uniform,
+    weight,
+)
 from tidegate.equations.words import (
     absolute,
     clip_gradient,
@@ -9,41 +33,22 @@ from tidegate.equations.words import (
     cos,
     exp,
     expm1,
-    eye,
     floor,
-    function,
-    glorot,
-    hard_sigmoid,
-    hard_tanh,
-    identity,
-    layer_norm,
-    linear,
     log,
     log1p,
     log_sigmoid,
-    matrix,
     maximum,
     mean,
     minimum,
-    named,
-    normal,
-    orthogonal,
-    position,
-    ramp,
     relu,
-    rms_norm,
     sigmoid,
-    silu,
     sin,
     softplus,
     spread,
     sqrt,
     stop,
-    straight_through,
     tanh,
     total,
-    uniform,
-    weight,
     where,
 )
 

@@ -8,26 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from tidegate.equations.diagram import step_diagram
-from tidegate.equations.graph import (
-    SCALAR,
-    Graph,
-    Input,
-    Rate,
-    State,
-    Value,
-    fail,
-    finite,
-    lift,
-    listener,
-    show_size,
-    shown,
-)
+from tidegate.equations.graph import Graph, Input, State
 from tidegate.equations.latex import latex
 from tidegate.equations.loading import graph_from_json
 from tidegate.equations.names import HEADER, check_identifier, check_name, parse_size
 from tidegate.equations.printing import option_text, print_graph
 from tidegate.equations.serial import graph_to_json, with_options
 from tidegate.equations.tracer import Tracer, call_with_symbols, name_nets, name_results, read_legends, settle_names
+from tidegate.equations.values import SCALAR, Rate, Value, fail, finite, lift, listener, show_size, shown
 from tidegate.equations.verify import MAX_STATES, verify, verify_derivatives, verify_reads
 from tidegate.errors import EquationError
 

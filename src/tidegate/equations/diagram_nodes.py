@@ -12,9 +12,10 @@ from typing import Literal
 
 from tidegate.equations import diagram_text as text
 from tidegate.equations.diagram_text import Label
-from tidegate.equations.graph import SCALAR, Graph, Rate, Value
+from tidegate.equations.graph import Graph
 from tidegate.equations.latex import call_prefix, shown_args, visible
 from tidegate.equations.printing import expression
+from tidegate.equations.values import SCALAR, Rate, Value
 
 Kind = Literal["old", "input", "new", "output", "linear", "gate", "circle", "box", "call", "weights"]
 

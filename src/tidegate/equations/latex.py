@@ -13,8 +13,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from tidegate.equations.graph import SCALAR, Graph, Rate, Value
+from tidegate.equations.graph import Graph
 from tidegate.equations.ops import OPS
+from tidegate.equations.values import SCALAR, Rate, Value
 
 # fmt: off
 GREEK = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
-from tidegate.equations.graph import Call, Graph, Input, Rate, Size, State, Value, Written, finite, shown
+from tidegate.equations.graph import Graph, Input, State
 from tidegate.equations.names import LETTER, check_identifier, check_name, check_weight_name
 from tidegate.equations.ops import OPS
+from tidegate.equations.values import Call, Rate, Size, Value, Written, finite, shown
 from tidegate.equations.verify import MAX_STATES, MAX_VALUES, verify, verify_reads
 from tidegate.errors import EquationError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tidegate.equations.graph import SCALAR, Size, fail, shown
+from tidegate.equations.values import SCALAR, Size, fail, shown
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 LETTER = re.compile(r"[A-Z]")

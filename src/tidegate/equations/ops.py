@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tidegate.equations.graph import SCALAR, Size, Value, matrix_product, pointwise, transpose
+from tidegate.equations.values import SCALAR, Size, Value, matrix_product, pointwise, transpose
 
 Kind = Literal["pointwise", "units", "product", "weights", "adjoint", "initial"]
 Bind = Callable[[Size], tuple[int, ...]]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tidegate.equations.graph import Graph, Rate, State, Value, Written, show_size, walk
+from tidegate.equations.graph import Graph, State
+from tidegate.equations.values import Rate, Value, Written, show_size, walk
 
 SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "mod": "%"}
 SIGNS |= {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}

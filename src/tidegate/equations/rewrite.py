@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from tidegate.equations.graph import Value, walk
+from tidegate.equations.values import Value, walk
 
 Visitor = Callable[[Value, tuple[Value, ...]], Value]
 

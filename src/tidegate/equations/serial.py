@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from tidegate.equations.graph import Graph, Value, Written, reachable
+from tidegate.equations.graph import Graph
 from tidegate.equations.loading import FORMAT, graph_from_json
 from tidegate.equations.printing import option_text
+from tidegate.equations.values import Value, Written, reachable
 from tidegate.errors import EquationError
 
 

@@ -12,12 +12,13 @@ from linecache import getline
 from types import CodeType, FrameType
 from typing import Any
 
-from tidegate.equations.graph import (
+from tidegate.equations.graph import Graph
+from tidegate.equations.names import check_name, check_weight_name
+from tidegate.equations.values import (
     INITIALISERS,
     LEAVES,
     SCALAR,
     SHAPELESS,
-    Graph,
     Rate,
     Size,
     Value,
@@ -30,7 +31,6 @@ from tidegate.equations.graph import (
     user_frame,
     walk,
 )
-from tidegate.equations.names import check_name, check_weight_name
 
 NOT_FOR_PEOPLE = re.compile(r"# *(?:noqa|type:|fmt:|ruff:|mypy:|pylint:|pragma:)")
 
@@ -194,3 +194,11 @@ def call_with_symbols(function: Callable[..., Any], tracer: Tracer, args: list[A
     """Call the cell function under the tracer."""
     with tracer.listening():
         return function(*args, **options)
+
+
+def reading(word: str) -> Tracer:
+    """The tracer at work, for a word that has a meaning only while a cell is read."""
+    tracer = listener.get()
+    if not isinstance(tracer, Tracer):
+        fail(f"{word} belongs inside a function decorated with @cell, and no cell is being read here")
+    return tracer

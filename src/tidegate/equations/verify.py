@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 
-from tidegate.equations.graph import (
+from tidegate.equations.graph import Graph
+from tidegate.equations.ops import OPS
+from tidegate.equations.values import (
     INITIALISERS,
     LEAVES,
     SCALAR,
     SHAPELESS,
-    Graph,
     Rate,
     Size,
     Value,
@@ -18,7 +19,6 @@ from tidegate.equations.graph import (
     show_size,
     walk,
 )
-from tidegate.equations.ops import OPS
 from tidegate.errors import EquationError, TidegateNotice
 
 MAX_VALUES, MAX_STATES, MAX_NESTING = 4096, 64, 100

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.errors import ModelFileError
-from tidegate.files.atomic import write_atomic
+from tidegate.files.atomic import locked, write_atomic
 
 FORMAT = 1
 MANIFEST = "model.json"
 WEIGHTS = re.compile(r"weights-[0-9a-f]{64}\.safetensors")
+STALE = re.compile(rf"{WEIGHTS.pattern}|\.({WEIGHTS.pattern}|model\.json)\.[0-9a-f]{{8}}")  # or left by a crash
 MAX_MANIFEST, MAX_HEADER = 64 << 20, 16 << 20
 
 
@@ -36,12 +37,13 @@ def write_model(folder: Path, kind: str, version: str, spec: dict[str, Any], wei
     name = f"weights-{hashlib.sha256(weights).hexdigest()}.safetensors"
     manifest = {"format": FORMAT, "kind": kind, "tidegate": version, "weights": name, "spec": spec}
     text = json.dumps(manifest, indent=1, allow_nan=False, ensure_ascii=False)
-    write_atomic(folder / name, weights)
-    write_atomic(folder / MANIFEST, text.encode())
-    for old in folder.glob("weights-*.safetensors"):
-        if WEIGHTS.fullmatch(old.name) and old.name != name:
-            with contextlib.suppress(OSError):
-                old.unlink()
+    with locked(folder):
+        write_atomic(folder / name, weights)
+        write_atomic(folder / MANIFEST, text.encode())
+        for old in folder.iterdir():
+            if STALE.fullmatch(old.name) and old.name != name:
+                with contextlib.suppress(OSError):
+                    old.unlink()
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -60,7 +62,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _check_manifest(path: Path, manifest: Any) -> None:
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+    if not isinstance(manifest, dict) or type(manifest.get("format")) is not int or manifest["format"] < 1:
         raise ModelFileError(f"{path} is no model of Tidegate: it has no format number")
     if manifest["format"] > FORMAT:
         raise ModelFileError(
@@ -76,13 +78,20 @@ def _check_manifest(path: Path, manifest: Any) -> None:
 def read_model(folder: Path) -> ModelFolder:
     """The whole folder, checked. Raises ModelFileError."""
     manifest = read_manifest(folder)
-    path = folder / manifest["weights"]
-    if not path.is_file():
-        raise ModelFileError(f"{folder} is incomplete: {path.name}, which its {MANIFEST} names, is missing")
-    weights = path.read_bytes()
+    while (weights := _bytes(path := folder / manifest["weights"])) is None:
+        earlier, manifest = manifest, read_manifest(folder)
+        if manifest == earlier and not path.is_file():  # else another process has just saved a model here
+            raise ModelFileError(f"{folder} is incomplete: {path.name}, which its {MANIFEST} names, is missing")
     if hashlib.sha256(weights).hexdigest() != path.stem.removeprefix("weights-"):
         raise ModelFileError(f"{path} is damaged: its content does not have the hash in its name")
     return ModelFolder(manifest, weights, _header(path, weights))
+
+
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes() if path.is_file() else None
+    except FileNotFoundError:
+        return None
 
 
 def _header(path: Path, weights: bytes) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -93,5 +102,5 @@ def _header(path: Path, weights: bytes) -> dict[str, tuple[str, tuple[int, ...]]
         header = json.loads(weights[8 : 8 + length])
         header.pop("__metadata__", None)
         return {name: (str(t["dtype"]), tuple(map(int, t["shape"]))) for name, t in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ModelFileError(f"{path} is damaged: its header cannot be read: {error!r}") from error

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from tidegate.equations.graph import Graph, Rate, walk
+from tidegate.equations.graph import Graph
+from tidegate.equations.values import Rate, walk
 from tidegate.errors import ArgumentError
 from tidegate.reference import bound
 
@@ -59,7 +60,7 @@ class Batch:
         self.packed: PackedSequence | None = None
         self.batch_first = batch_first
         named = dict(x) if isinstance(x, Mapping) else {graph.inputs[0].name: x}
-        first = graph.inputs[0].name
+        self._first = first = graph.inputs[0].name
         if isinstance(named.get(first), PackedSequence):
             self.packed = named[first]
             named[first], lengths = _unpacked(self.packed, lengths)
@@ -67,14 +68,13 @@ class Batch:
         _check_names(graph, named)
         main = named[first]
         self.one_hot = isinstance(main, Tensor) and not main.is_floating_point() and not main.is_complex()
-        if self.one_hot:
-            _check_indices(graph, main, sizes)
         self.unbatched = isinstance(main, Tensor) and main.dim() == (1 if self.one_hot else 2)
         self.inputs = {i.name: self._input(i.name, i.rate, named[i.name]) for i in graph.inputs}
-        self.steps, self.rows = self.inputs[first].shape[:2]
         self._check_shapes(graph, sizes)
         self.lengths = self._lengths(lengths)
-        self.reset = self._reset(reset)
+        self.reset = self._valid_only(self._reset(reset))
+        if self.one_hot:
+            self._check_indices(graph, sizes)
 
     @property
     def device(self) -> torch.device:
@@ -84,34 +84,43 @@ class Batch:
     def _input(self, name: str, rate: Rate, x: Any) -> Tensor:
         if not isinstance(x, Tensor):
             raise ArgumentError(f"input {name!r} is a tensor, and a {type(x).__name__} came: use torch.as_tensor(...)")
+        found = x.long() if self.one_hot and name == self._first else x
         time = 0 if rate == Rate.SEQUENCE else 1
         if self.unbatched:
-            return x.unsqueeze(time)
-        if self.batch_first and time and x.dim() > 1:
-            return x.transpose(0, 1)
-        return x
+            return found.unsqueeze(time)
+        return found.transpose(0, 1) if self.batch_first and time and x.dim() > 1 else found
 
     def _check_shapes(self, graph: Graph, sizes: Mapping[str, int]) -> None:
+        main = self.inputs[self._first]
+        if main.dim() < 2:
+            form = _form(Rate.INPUT, self.batch_first, self.one_hot)
+            raise ArgumentError(f"input {self._first!r} must be {form}, and {list(main.squeeze(0).shape)} came")
+        self.steps, self.rows = main.shape[:2]
         for i in graph.inputs:
             x, size = self.inputs[i.name], bound(i.size, sizes)
             lead: tuple[int, ...] = (self.rows,) if i.rate == Rate.SEQUENCE else (self.steps, self.rows)
             if self.one_hot and i is graph.inputs[0]:
                 size = ()
             if tuple(x.shape) != (*lead, *size):
+                form = _form(i.rate, self.batch_first, whole=self.one_hot and i is graph.inputs[0])
                 raise ArgumentError(
-                    f"input {i.name!r} must be {_form(i.rate, self.batch_first)} = {self._shown((*lead, *size))}, "
-                    f"and {self._shown(tuple(x.shape))} came"
+                    f"input {i.name!r} must be {form} = {self._shown((*lead, *size), i.rate)}, "
+                    f"and {self._shown(tuple(x.shape), i.rate)} came"
                 )
 
-    def _shown(self, shape: tuple[int, ...]) -> list[int]:
-        if self.batch_first and not self.unbatched and len(shape) > 2:
+    def _shown(self, shape: tuple[int, ...], rate: Rate) -> list[int]:
+        if self.batch_first and not self.unbatched and rate == Rate.INPUT and len(shape) > 1:
             return [shape[1], shape[0], *shape[2:]]
         return list(shape)
 
     def _lengths(self, lengths: Any) -> Tensor | None:
         if lengths is None:
             return None
-        found = torch.as_tensor(lengths, device=self.device)
+        try:
+            found = torch.as_tensor(lengths, device=self.device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ArgumentError(f"lengths are {self.rows} whole numbers, one a row, and {lengths!r} came") from error
+        found = found.long() if found.numel() == 0 else found
         found = found.reshape(1) if self.unbatched and found.dim() == 0 else found
         if found.shape != (self.rows,) or found.is_floating_point() or found.dtype == torch.bool:
             raise ArgumentError(
@@ -127,7 +136,10 @@ class Batch:
     def _reset(self, reset: Any) -> Tensor | None:
         if reset is None:
             return None
-        found = torch.as_tensor(reset, device=self.device)
+        try:
+            found = torch.as_tensor(reset, device=self.device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ArgumentError(f"reset is one flag a step and row, and {reset!r} came") from error
         if self.unbatched and found.dim() == 1:
             found = found.unsqueeze(1)
         elif self.batch_first and found.dim() == 2:
@@ -140,6 +152,23 @@ class Batch:
             )
         return found.bool()
 
+    def _valid_only(self, reset: Tensor | None) -> Tensor | None:
+        """No reset where a row has ended: there is nothing left to start afresh."""
+        return reset if reset is None or self.lengths is None else reset & self._valid(self.lengths)
+
+    def _valid(self, lengths: Tensor) -> Tensor:
+        return torch.arange(self.steps, device=lengths.device).unsqueeze(1) < lengths
+
+    def _check_indices(self, graph: Graph, sizes: Mapping[str, int]) -> None:
+        check_multiplied_only(graph)
+        x = self.inputs[self._first] if self.lengths is None else self.inputs[self._first][self._valid(self.lengths)]
+        size = bound(graph.inputs[0].size, sizes)[0]
+        if x.numel() and (int(x.min()) < 0 or int(x.max()) >= size):
+            raise ArgumentError(
+                f"an index of a one-hot of size {size} lies between 0 and {size - 1}, and "
+                f"{int(x.min())} to {int(x.max())} came"
+            )
+
     def restore(self, y: Tensor) -> Any:
         """The output `[T, B, size]` in the form in which the input came."""
         if self.packed is not None:
@@ -149,7 +178,9 @@ class Batch:
         return y.transpose(0, 1) if self.batch_first else y
 
 
-def _form(rate: Rate, batch_first: bool) -> str:
+def _form(rate: Rate, batch_first: bool, whole: bool) -> str:
+    if whole:
+        return f"{'[B, T]' if batch_first else '[T, B]'} of whole numbers (indices of one-hots; numbers need .float())"
     if rate == Rate.SEQUENCE:
         return "[B, size]"
     return "[B, T, size]" if batch_first else "[T, B, size]"
@@ -157,26 +188,36 @@ def _form(rate: Rate, batch_first: bool) -> str:
 
 def _check_names(graph: Graph, named: Mapping[str, Any]) -> None:
     wanted = [i.name for i in graph.inputs]
-    if sorted(named) != sorted(wanted):
+    if set(named) != set(wanted):
         raise ArgumentError(
-            f"cell {graph.name!r} takes the inputs {', '.join(wanted)}, and {', '.join(map(str, named)) or 'none'} came: "
-            f"give them as {{{', '.join(f'{n!r}: tensor' for n in wanted)}}}"
+            f"cell {graph.name!r} takes the inputs {', '.join(wanted)}, and {', '.join(map(str, named)) or 'none'} "
+            f"came: give them as {{{', '.join(f'{n!r}: tensor' for n in wanted)}}}"
         )
 
 
-def _check_indices(graph: Graph, x: Tensor, sizes: Mapping[str, int]) -> None:
+def check_multiplied_only(graph: Graph) -> None:
+    """Raise ArgumentError where the cell's first input cannot be an index of a one-hot."""
     first = graph.inputs[0]
-    size = bound(first.size, sizes)[0]
     value = graph.input_values[first.name]
-    users = [v for v in graph.values if any(a is value for a in v.args)]
-    if any(v.op not in ("linear", "product") for v in users):
+    users = [v.op for v in graph.values if any(a is value for a in v.args)]
+    if any(r is value for r in graph.roots) or any(op not in ("linear", "product") for op in users):
         raise ArgumentError(
-            f"cell {graph.name!r} does more with {first.name!r} than multiply it, so it cannot be an index of a one-hot: "
-            "give it as numbers, as in torch.nn.functional.one_hot(x, size).float()"
+            f"cell {graph.name!r} does more with {first.name!r} than multiply it, so it cannot be an index of a "
+            "one-hot: give it as numbers, as in torch.nn.functional.one_hot(x, size).float()"
         )
-    if x.numel() and (int(x.min()) < 0 or int(x.max()) >= size):
+
+
+def check_types(batch: Batch, like: Tensor) -> None:
+    """Raise ArgumentError for an input that is not of the weights' type; autocast casts all floats but double."""
+    device = like.device.type
+    mixed = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    for k, (name, x) in enumerate(batch.inputs.items()):
+        cast = mixed and x.is_floating_point() and torch.float64 not in (x.dtype, like.dtype)
+        if (batch.one_hot and not k) or x.dtype == like.dtype or cast:
+            continue
         raise ArgumentError(
-            f"an index of a one-hot of size {size} lies between 0 and {size - 1}, and {int(x.min())} to {int(x.max())} came"
+            f"input {name!r} is {x.dtype}, and the weights are {like.dtype}: give it as x.to({like.dtype}), or move "
+            "the weights with .to(dtype)"
         )
 
 

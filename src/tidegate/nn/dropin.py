@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from tidegate.cells import get
 from tidegate.equations.graph import Graph
 from tidegate.errors import ArgumentError, TidegateNotice
-from tidegate.nn.arguments import Batch
+from tidegate.nn.arguments import Batch, check_types
 from tidegate.nn.layouts import TORCH, Layout, cell_weights
 from tidegate.nn.sequence import Sequence, reversed_reset, reversed_rows
 
@@ -32,6 +32,7 @@ class _DropIn(nn.RNNBase):
     def _run(self, x: Any, hx: Any, lengths: Any, reset: Any) -> tuple[Any, Any]:
         graph = self._graph()
         batch = Batch(graph, x, lengths, reset, self.batch_first, {"I": self.input_size, "H": self.hidden_size})
+        check_types(batch, self._like)
         states = self._states(graph, hx, batch)
         y, ends = next(iter(batch.inputs.values())), []
         for k in range(self.num_layers):
@@ -68,12 +69,12 @@ class _DropIn(nn.RNNBase):
         """The initial states `[L * D, B, size]` by name: zeros, or what was given."""
         count = self.num_layers * (1 + self.bidirectional)
         sizes = {"h": self.proj_size or self.hidden_size, "c": self.hidden_size}
-        given = {} if hx is None else dict(zip(("h", "c"), hx if isinstance(hx, tuple | list) else (hx,), strict=False))
+        given = {} if hx is None else self._given(graph, hx)
         states = {}
         for s in graph.states:
             shape = (count, batch.rows, sizes[s.name])
             if s.name not in given:
-                states[s.name] = self.weight_ih_l0.new_zeros(shape)
+                states[s.name] = self._like.new_zeros(shape)
                 continue
             tensor = given[s.name].unsqueeze(1) if batch.unbatched else given[s.name]
             if tuple(tensor.shape) != shape:
@@ -82,17 +83,32 @@ class _DropIn(nn.RNNBase):
             states[s.name] = tensor
         return states
 
+    def _given(self, graph: Graph, hx: Any) -> dict[str, Tensor]:
+        names = [s.name for s in graph.states]
+        tensors = (hx,) if len(names) == 1 else hx
+        if not isinstance(tensors, tuple | list) or [isinstance(t, Tensor) for t in tensors] != [True] * len(names):
+            wanted = "the tensor h_0" if len(names) == 1 else "the pair of tensors (h_0, c_0)"
+            raise ArgumentError(f"hx is {wanted} for {type(self).__name__}, and a {type(hx).__name__} came")
+        return dict(zip(names, tensors, strict=True))
+
+    @property
+    def _like(self) -> Tensor:
+        weight = self.weight_ih_l0
+        assert isinstance(weight, Tensor)
+        return weight
+
     def _elsewhere(self, x: Any, hx: Any, lengths: Any, reset: Any) -> tuple[Any, Any]:
-        """Off the CPU: torch's own op, with lengths by packing; resets have no op there and take the equations."""
-        if reset is not None:
-            _say_once("reset has no torch op off the CPU: the cell's equations run step by step there")
+        """Off the CPU: torch's own op, with lengths by packing; what it does not know takes the equations."""
+        if isinstance(x, PackedSequence) and lengths is not None:
             return self._run(x, hx, lengths, reset)
-        if lengths is None:
-            return super().forward(x, hx)
-        ends = torch.as_tensor(lengths).cpu()
-        if bool((ends == 0).any()):
-            _say_once("a length of 0 has no torch op off the CPU: the cell's equations run step by step there")
-            return self._run(x, hx, lengths, None)
+        ends = None if lengths is None else torch.as_tensor(lengths).cpu()
+        beyond = _beyond_torch(x, ends, reset)
+        if beyond:
+            _say_once(f"{beyond} has no torch op off the CPU: the cell's equations run step by step there")
+            return self._run(x, hx, lengths, reset)
+        if ends is None:
+            y, state = super().forward(x, hx)
+            return y, state
         packed = pack_padded_sequence(x, ends, self.batch_first, enforce_sorted=False)
         y, state = super().forward(packed, hx)
         steps = x.shape[1 if self.batch_first else 0]
@@ -152,6 +168,17 @@ def swap(model: nn.Module) -> list[str]:
         module = model.get_submodule(name)
         module.__class__ = REPLACES[type(module)]
     return found
+
+
+def _beyond_torch(x: Any, ends: Tensor | None, reset: Any) -> str | None:
+    """What torch's op cannot do of what was asked."""
+    if reset is not None:
+        return "reset"
+    if isinstance(x, Tensor) and not x.is_floating_point():
+        return "an index of a one-hot"
+    if ends is not None and x.dim() == 2:
+        return "the length of a sequence alone"
+    return "a length of 0" if ends is not None and bool((ends == 0).any()) else None
 
 
 @lru_cache(maxsize=256)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tidegate.equations.graph import INITIALISERS, Graph, Value, walk
+from tidegate.equations.graph import Graph
+from tidegate.equations.values import INITIALISERS, Value, walk
 from tidegate.reference import Program, weight_shape
 from tidegate.reference import torch_ops as xp
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from tidegate.cells import get
-from tidegate.equations import Cell, Graph
+from tidegate.equations import Cell, Graph, Rate
 from tidegate.errors import ArgumentError
-from tidegate.nn.arguments import Batch, bind_sizes
+from tidegate.nn.arguments import Batch, bind_sizes, check_types
 from tidegate.nn.sequence import Sequence, reversed_reset, reversed_rows, trace
-from tidegate.nn.state import State
+from tidegate.nn.state import State, check_state
 from tidegate.nn.stepper import Stepper
 from tidegate.nn.weights import CellWeights
 from tidegate.reference import bound
@@ -80,7 +80,7 @@ class Recurrent(nn.Module):
             for suffix in self._suffixes:
                 self.add_module(f"l{k}{suffix}", CellWeights(self.graph, bound_sizes, device=device, dtype=dtype))
                 if learn_initial_state:
-                    self.add_module(f"start_l{k}{suffix}", _starts(self.graph, bound_sizes, device, dtype))
+                    self.add_module(f"start_l{k}{suffix}", Starts(self.graph, bound_sizes, device=device, dtype=dtype))
             self.output_size = bound(self.graph.output_size, bound_sizes)[0] * self._widening
             width = self.output_size
 
@@ -105,7 +105,7 @@ class Recurrent(nn.Module):
     def _check_options(self, learn_initial_state: bool) -> None:
         if isinstance(self.num_layers, bool) or not isinstance(self.num_layers, int) or self.num_layers < 1:
             raise ArgumentError(f"num_layers is a whole number of 1 or more, and {self.num_layers!r} came")
-        if not 0.0 <= self.dropout < 1.0:
+        if isinstance(self.dropout, bool) or not isinstance(self.dropout, int | float) or not 0.0 <= self.dropout < 1.0:
             raise ArgumentError(f"dropout is a probability in [0, 1), and {self.dropout!r} came")
         if self.dropout and self.num_layers == 1:
             raise ArgumentError(
@@ -117,19 +117,24 @@ class Recurrent(nn.Module):
             raise ArgumentError(f"merge={self.merge!r} joins two directions, and there is one: set bidirectional=True")
         if learn_initial_state and all(s.bookkeeping for s in self.graph.states):
             raise ArgumentError(f"cell {self.cell.name!r} has bookkeeping states only, whose starts are not learned")
+        if not self.graph.weights:
+            raise ArgumentError(
+                f"cell {self.cell.name!r} has no weights, from which a layer takes its type and device: give it one, "
+                "as in weight('scale', init=1.0, learn=False)"
+            )
 
     def _check_stackable(self, layer: int, sizes: Mapping[str, int]) -> None:
         for extra in self.graph.inputs[1:]:
             if layer and "I" in extra.size and sizes["I"] != self.input_size:
                 raise ArgumentError(
-                    f"input {extra.name!r} of cell {self.cell.name!r} has the size I, which is {self.input_size} in the "
-                    f"first layer and {sizes['I']} above: stack single layers by hand"
+                    f"input {extra.name!r} of cell {self.cell.name!r} has the size I, which is {self.input_size} in "
+                    f"the first layer and {sizes['I']} above: stack single layers by hand"
                 )
 
     def reset_parameters(self) -> None:
-        """Draw every weight anew, as the cell declares it."""
+        """Draw every weight anew, as the cell declares it; learned starts go back to the declared ones."""
         for module in self.children():
-            if isinstance(module, CellWeights):
+            if isinstance(module, CellWeights | Starts):
                 module.reset_parameters()
 
     def forward(
@@ -138,16 +143,17 @@ class Recurrent(nn.Module):
         """Run over a batch of sequences.
 
         `x` is `[T, B, I]` (`[B, T, I]` with batch_first, `[T, I]` for one sequence alone), or integers `[T, B]` as
-        indices of one-hots, or a PackedSequence, or a mapping of these by input name. `state` carries on from an earlier
-        call. `lengths` (list, array or tensor, one whole number a row, 0 allowed) ends each row early: its output is 0
-        from there on, its state the one at its end, and the backward direction starts there. `reset` `[T, B]` starts a
-        row afresh at the flagged steps, from the layer's own start.
+        indices of one-hots, or a PackedSequence, or a mapping of these by input name. `state` carries on from an
+        earlier call. `lengths` (list, array or tensor, one whole number a row, 0 allowed) ends each row early: its
+        output is 0 from there on, its state the one at its end, and the backward direction starts there. `reset`
+        `[T, B]` starts a row afresh at the flagged steps, from the layer's own start.
 
         Returns the output, in the form of `x` with size `output_size`, and the State at each row's end.
         """
         return self._run(Batch(self.graph, x, lengths, reset, self.batch_first, self.sizes), state)
 
     def _run(self, batch: Batch, state: State | None) -> tuple[Any, State]:
+        check_types(batch, next(iter(self._weights(0).values())))
         states = self._begin(batch.rows, state)
         inputs, ends = dict(batch.inputs), []
         for k in range(self.num_layers):
@@ -180,8 +186,8 @@ class Recurrent(nn.Module):
         sequence, lengths, reset = self._sequences[k], batch.lengths, batch.reset
         if not suffix:
             return sequence(weights, inputs, state, start, lengths, reset)
-        timed = [i.name for i in self.graph.inputs if inputs[i.name].shape[:2] == (batch.steps, batch.rows)]
-        turned = {n: reversed_rows(x, lengths) if n in timed else x for n, x in inputs.items()}
+        once = {i.name for i in self.graph.inputs if i.rate == Rate.SEQUENCE}
+        turned = {n: x if n in once else reversed_rows(x, lengths) for n, x in inputs.items()}
         back = None if reset is None else reversed_reset(reset, lengths)
         y, end = sequence(weights, turned, state, start, lengths, back)
         return reversed_rows(y, lengths), end
@@ -222,21 +228,23 @@ class Recurrent(nn.Module):
                 "a bidirectional layer carries no state from call to call: its backward direction starts at the end of "
                 "a sequence, which has not come yet; give the whole sequence, or use one direction"
             )
-        _check_state(state, own)
+        check_state(state, own)
         return state
 
     def step(self, x_t: Any, state: State | None = None) -> tuple[Tensor, State]:
-        """One step: `x_t` is `[B, I]` (or `[B]` integers, or a mapping by input name). Returns `[B, size]` and the State.
+        """One step: `x_t` is `[B, I]` (or `[B]` integers, or a mapping by input name). Returns `[B, size]`, State.
 
         A bidirectional layer refuses: its backward direction needs the steps to come.
         """
         self._refuse_both_directions("step")
-        moving = {i.name for i in self.graph.inputs if i.rate.name == "INPUT"}
+        moving = {i.name for i in self.graph.inputs if i.rate == Rate.INPUT}
         named = dict(x_t) if isinstance(x_t, Mapping) else {self.graph.inputs[0].name: x_t}
         timed = {n: x.unsqueeze(0) if n in moving and isinstance(x, Tensor) else x for n, x in named.items()}
-        first = self.graph.inputs[0].name
-        if isinstance(timed.get(first), Tensor) and timed[first].dim() < (3 if timed[first].is_floating_point() else 2):
-            raise ArgumentError(f"step takes x_t of [B, {self.input_size}], and {list(named[first].shape)} came")
+        x = named.get(self.graph.inputs[0].name)
+        if isinstance(x, Tensor) and x.dim() < (2 if x.is_floating_point() else 1):
+            raise ArgumentError(
+                f"step takes x_t of [B, {self.input_size}], or whole numbers [B], and {list(x.shape)} came"
+            )
         y, state = self._run(Batch(self.graph, timed, None, None, False, self.sizes), state)
         return y.squeeze(0), state
 
@@ -248,9 +256,12 @@ class Recurrent(nn.Module):
         return Stepper(self.graph, [s.sizes for s in self._sequences], weights, begin, self.initial_state(1))
 
     def trace(self, x: Any, state: State | None = None) -> Trace:
-        """Every named value of the equations (gates, pre-activations, states) at every step, `[T, B, size]`, no grad."""
+        """Every named value of the equations (gates, pre-activations, states) at each step, `[T, B, size]`, no grad."""
         self._refuse_both_directions("trace")
         batch = Batch(self.graph, x, None, None, self.batch_first, self.sizes)
+        if batch.packed is not None:
+            raise ArgumentError("trace takes sequences of one length, and a PackedSequence came: give them one by one")
+        check_types(batch, next(iter(self._weights(0).values())))
         states, inputs, layers = self._begin(batch.rows, state), dict(batch.inputs), []
         with torch.no_grad():
             for k, sequence in enumerate(self._sequences):
@@ -263,8 +274,8 @@ class Recurrent(nn.Module):
     def _refuse_both_directions(self, what: str) -> None:
         if self.bidirectional:
             raise ArgumentError(
-                f"a bidirectional layer has no {what}: its backward direction reads from the end of the sequence, which "
-                "has not come yet; use one direction"
+                f"a bidirectional layer has no {what}: its backward direction reads from the end of the sequence, "
+                "which has not come yet; use one direction"
             )
 
     def extra_repr(self) -> str:
@@ -283,21 +294,19 @@ def _cell(cell: object) -> Cell:
     return cell
 
 
-def _starts(graph: Graph, sizes: Mapping[str, int], device: Any, dtype: torch.dtype | None) -> nn.Module:
-    starts = nn.Module()
-    for s in graph.states:
-        if not s.bookkeeping:
-            value = torch.full(bound(s.size, sizes), s.start, device=device, dtype=dtype)
-            starts.register_parameter(s.name, nn.Parameter(value))
-    return starts
+class Starts(nn.Module):
+    """Where the states of one layer and direction start, as parameters; bookkeeping states apart."""
 
+    def __init__(self, graph: Graph, sizes: Mapping[str, int], **factory: Any) -> None:
+        super().__init__()
+        self._declared = {s.name: s.start for s in graph.states if not s.bookkeeping}
+        for s in graph.states:
+            if s.name in self._declared:
+                self.register_parameter(s.name, nn.Parameter(torch.empty(bound(s.size, sizes), **factory)))
+        self.reset_parameters()
 
-def _check_state(state: State, own: State) -> None:
-    def shapes(s: State) -> list[Any]:
-        return [[{n: list(t.shape) for n, t in d.items()} for d in directions] for directions in s.layers]
-
-    if shapes(state) != shapes(own):
-        raise ArgumentError(
-            f"the state does not fit this layer and batch: its shapes by layer and direction are {shapes(state)}, "
-            f"and {shapes(own)} were expected"
-        )
+    def reset_parameters(self) -> None:
+        """Back to the starts that the cell declares."""
+        with torch.no_grad():
+            for name, start in self._declared.items():
+                nn.init.constant_(getattr(self, name), start)

@@ -6,15 +6,17 @@ Time-major: inputs `[T, B, size]`, states `[B, size]`, `lengths` `[B]`, `reset` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tidegate.calculus.hoist import Phases, phases
-from tidegate.equations.graph import Graph, Rate, Value
+from tidegate.equations.graph import Graph
+from tidegate.equations.values import Rate, Value
+from tidegate.nn.unrolled import StepCode
 from tidegate.reference import Program, bound
 from tidegate.reference import torch_ops as xp
 
@@ -30,9 +32,18 @@ class Sequence:
         cut = self.cut
         self.prologue = Program(cut.prologue)
         self.before = Program(cut.before, given=cut.prologue)
-        self.steps = Program([*cut.new.values(), *cut.carried], given=[*cut.prologue, *cut.before])
+        self.step = StepCode([*cut.new.values(), *cut.carried], [*cut.prologue, *cut.before], sizes)
         self.after = Program([cut.output], given=[*cut.prologue, *cut.before, *cut.carried])
+        self.old = [(self.step.place[v], name) for name, v in graph.old.items() if v in self.step.place]
+        self.new = [(name, self.step.place[v]) for name, v in cut.new.items()]
+        self.carried = [self.step.place[v] for v in cut.carried]
         self.width = bound(graph.output_size, sizes)
+
+    def __deepcopy__(self, memo: object) -> Sequence:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Sequence, (self.graph, self.sizes)
 
     def __call__(
         self,
@@ -44,25 +55,57 @@ class Sequence:
         reset: Tensor | None = None,
     ) -> tuple[Tensor, Tensors]:
         """The output `[T, B, size]`, zero where padded, and each row's state at its own end."""
+        if lengths is None:
+            return self._run(weights, inputs, state, start, None, reset)
+        T = _steps_and_rows(self.graph, inputs)[0]
+        longest = int(lengths.max()) if lengths.numel() else 0
+        kept, flags = self._padded(inputs, lengths, longest), None if reset is None else reset[:longest]
+        y, end = self._run(weights, kept, state, start, _valid(longest, lengths), flags)
+        return nn.functional.pad(y, (0, 0, 0, 0, 0, T - longest)), end
+
+    def _run(
+        self,
+        weights: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        state: Tensors,
+        start: Mapping[str, Tensor],
+        valid: Tensor | None,
+        reset: Tensor | None,
+    ) -> tuple[Tensor, Tensors]:
         T, B = _steps_and_rows(self.graph, inputs)
-        valid = None if lengths is None else _valid(T, lengths)
-        if valid is not None:
-            inputs = {name: _masked(x, valid) for name, x in inputs.items()}
         fixed, moving = self._hoisted(weights, inputs)
+        begin = None if reset is None else {k: _rows(v, B) for k, v in start.items()}
         taken: list[list[Any]] = []
-        for t in range(T):
-            if reset is not None:
-                state = _select(reset[t], {k: _rows(v, B) for k, v in start.items()}, state)
-            env = {**fixed, **{v: a[t] for v, a in moving.items()}}
-            env |= {v: state[name] for name, v in self.graph.old.items()}
-            self.steps(xp, self.sizes, env)
-            new = {
-                k: _like(env[v] if v.op != "constant" else v.attrs["value"], state[k]) for k, v in self.cut.new.items()
-            }
-            taken.append([env[v] for v in self.cut.carried])
+        for t, places in enumerate(self._each_step(fixed, moving, T)):
+            if reset is not None and begin is not None:
+                state = _select(reset[t], begin, state)
+            for value, name in self.old:
+                places[value] = state[name]
+            self.step(places)
+            new = {k: _like(places[v], state[k]) for k, v in self.new}
+            taken.append([places[v] for v in self.carried])
             state = new if valid is None else _select(valid[t], new, state)
         output = self._output(fixed, moving, taken, T, B, next(iter(state.values())))
         return output if valid is None else torch.where(valid.unsqueeze(-1), output, 0.0), state
+
+    def _each_step(self, fixed: Mapping[Value, Any], moving: Mapping[Value, Tensor], T: int) -> Iterator[list[Any]]:
+        """The places of the step, with what is known before time filled in.
+
+        Series are taken apart once: an index at each step would make a whole gradient at each step.
+        """
+        known = self.step.places(fixed)
+        series = [(self.step.place[v], a.unbind(0)) for v, a in moving.items() if v in self.step.place]
+        for t in range(T):
+            places = known.copy()
+            for place, rows in series:
+                places[place] = rows[t]
+            yield places
+
+    def _padded(self, inputs: Mapping[str, Tensor], lengths: Tensor, longest: int) -> dict[str, Tensor]:
+        """The inputs up to the longest row's end, with valid steps where they are padded: NaN may lie there, and 0 may
+        be no legal value."""
+        rates = {i.name: i.rate for i in self.graph.inputs}
+        return {n: _refilled(x[:longest], lengths) if rates[n] == Rate.INPUT else x for n, x in inputs.items()}
 
     def _hoisted(
         self, weights: Mapping[str, Tensor], inputs: Mapping[str, Tensor]
@@ -154,12 +197,14 @@ def _valid(T: int, lengths: Tensor) -> Tensor:
     return torch.arange(T, device=lengths.device).unsqueeze(1) < lengths
 
 
-def _masked(x: Tensor, valid: Tensor) -> Tensor:
-    """Zero where padded, selected and not multiplied: what lies there may be NaN, and NaN times 0 is NaN."""
-    if x.dim() < 2 or x.shape[:2] != valid.shape:
+def _refilled(x: Tensor, lengths: Tensor) -> Tensor:
+    """The last valid step of each row again and again after its end; rows without a step are given the longest's."""
+    T, B = x.shape[:2]
+    if not T or not B:
         return x
-    mask = valid.reshape(*valid.shape, *([1] * (x.dim() - 2)))
-    return torch.where(mask, x, torch.zeros((), dtype=x.dtype, device=x.device))
+    row = torch.where(lengths > 0, torch.arange(B, device=x.device), lengths.argmax())
+    step = torch.minimum(torch.arange(T, device=x.device).unsqueeze(1), lengths[row] - 1)
+    return x[step, row]
 
 
 def _select(rows: Tensor, a: Tensors, b: Tensors) -> Tensors:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +20,7 @@ from tidegate.errors import ArgumentError
 Named = Mapping[str, Tensor]
 
 
+@dataclass(frozen=True, eq=False, slots=True)
 class State:
     """What a layer carries from step to step: for each layer and direction, tensors `[B, size]` by the state's name.
 
@@ -25,10 +28,14 @@ class State:
     and `.layers[layer][direction]["h"]` has each. A state never changes; every call gives a new one.
     """
 
-    __slots__ = ("layers",)
+    layers: Sequence[Sequence[Named]]
 
-    def __init__(self, layers: Sequence[Sequence[Named]]) -> None:
-        self.layers = tuple(tuple(MappingProxyType(dict(d)) for d in directions) for directions in layers)
+    def __post_init__(self) -> None:
+        frozen = tuple(tuple(MappingProxyType(dict(d)) for d in directions) for directions in self.layers)
+        object.__setattr__(self, "layers", frozen)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return State, ([[dict(d) for d in directions] for directions in self.layers],)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -83,13 +90,19 @@ class State:
         """The rows of several states one after another."""
         if not states:
             raise ArgumentError("State.cat takes at least one state, and none came")
+        kinds = [[[tuple(d) for d in directions] for directions in s.layers] for s in states]
+        if any(kind != kinds[0] for kind in kinds):
+            raise ArgumentError(
+                f"State.cat takes states of one layer, and these differ in layers, directions or names: "
+                f"{', '.join(map(repr, states))}"
+            )
         columns = zip(*(s.layers for s in states), strict=True)
         return State([[_cat(d) for d in zip(*layers, strict=True)] for layers in columns])
 
     def to_bytes(self) -> bytes:
         """The state as safetensors, for another process or another day."""
         tensors = {
-            f"{layer}.{direction}.{name}": t.detach().cpu().contiguous()
+            f"{layer}.{direction}.{name}": t.detach().cpu().contiguous().clone()
             for layer, directions in enumerate(self.layers)
             for direction, named in enumerate(directions)
             for name, t in named.items()
@@ -101,18 +114,48 @@ class State:
         """The state that `to_bytes` gave. Raises ArgumentError where the bytes are none."""
         try:
             tensors = safetensors.torch.load(data)
-            order = _order(data)
-            layers: list[list[dict[str, Tensor]]] = []
-            for key in order:
-                layer, direction, name = key.split(".", 2)
-                while len(layers) <= int(layer):
-                    layers.append([])
-                while len(layers[int(layer)]) <= int(direction):
-                    layers[int(layer)].append({})
-                layers[int(layer)][int(direction)][name] = tensors[key]
-            return State(layers)
-        except (safetensors.SafetensorError, ValueError, KeyError) as error:
+            state = State(_by_layer({key: tensors.pop(key) for key in _order(data)}))
+            if tensors:
+                raise ValueError(f"{next(iter(tensors))!r} has no place in its order")
+        except (safetensors.SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
             raise ArgumentError(f"these {len(data)} bytes are no state as State.to_bytes writes it: {error}") from error
+        return state
+
+
+def check_state(state: State, own: State) -> None:
+    """Raise ArgumentError unless the state has the layers, names and shapes of the other."""
+
+    def shapes(s: State) -> list[Any]:
+        return [[{n: list(t.shape) for n, t in d.items()} for d in directions] for directions in s.layers]
+
+    if shapes(state) != shapes(own):
+        raise ArgumentError(
+            f"the state does not fit this layer and batch: its shapes by layer and direction are {shapes(state)}, "
+            f"and {shapes(own)} were expected"
+        )
+
+
+KEY = re.compile(r"(\d{1,4})\.([01])\.([A-Za-z_][A-Za-z0-9_]{0,63})")
+
+
+def _by_layer(tensors: Named) -> list[list[dict[str, Tensor]]]:
+    """Tensors by `layer.direction.name` in their places. Raises ValueError where they leave gaps or do not fit."""
+    layers: list[list[dict[str, Tensor]]] = []
+    for key, tensor in tensors.items():
+        match = KEY.fullmatch(key)
+        if match is None or tensor.dim() != 2 or tensor.shape[0] != next(iter(tensors.values())).shape[0]:
+            raise ValueError(f"{key!r} of {list(tensor.shape)} is no part of a state")
+        layer, direction, name = int(match[1]), int(match[2]), match[3]
+        if layer == len(layers):
+            layers.append([])
+        if layer == len(layers) - 1 and direction == len(layers[layer]):
+            layers[layer].append({})
+        if layer != len(layers) - 1 or direction != len(layers[layer]) - 1:
+            raise ValueError(f"{key!r} is out of its order")
+        layers[layer][direction][name] = tensor
+    if not layers:
+        raise ValueError("there is no tensor in them")
+    return layers
 
 
 def _order(data: bytes) -> list[str]:
@@ -135,4 +178,15 @@ def _unflatten(tensors: Any, keys: Any) -> State:
     return State([[{name: next(items) for name in names} for names in directions] for directions in keys])
 
 
-pytree.register_pytree_node(State, _flatten, _unflatten, serialized_type_name="tidegate.State")
+def _read_keys(data: Any) -> Any:
+    return tuple(tuple(tuple(names) for names in directions) for directions in data)
+
+
+pytree.register_pytree_node(
+    State,
+    _flatten,
+    _unflatten,
+    serialized_type_name="tidegate.State",
+    to_dumpable_context=lambda keys: keys,
+    from_dumpable_context=_read_keys,
+)

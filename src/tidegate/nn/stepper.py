@@ -10,12 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tidegate.equations.graph import Graph, Rate, Value
+from tidegate.equations.graph import Graph
+from tidegate.equations.values import Rate, Value
 from tidegate.errors import ArgumentError
-from tidegate.nn.state import State
+from tidegate.nn.arguments import check_multiplied_only
+from tidegate.nn.state import State, check_state
 from tidegate.reference import Program, bound, numpy_ops
 
 Array = NDArray[Any]
+NUMPY = (torch.float16, torch.float32, torch.float64)
 
 
 class Stepper:
@@ -37,6 +40,7 @@ class Stepper:
         start: State,
     ) -> None:
         self._graph, self._sizes = graph, [dict(s) for s in sizes]
+        _refuse_types_unknown_to_numpy(state)
         self._start = [_arrays(layer[0]) for layer in start.layers]
         self._state = [_arrays(layer[0]) for layer in state.layers]
         self._program = Program(graph.roots)
@@ -55,8 +59,9 @@ class Stepper:
         as_torch = any(isinstance(v, Tensor) for v in named.values())
         inputs = self._inputs(named)
         moves = self._active(active)
-        for k, fixed in enumerate(self._fixed):
-            inputs[self._graph.inputs[0].name] = self._layer(k, fixed, inputs, moves)
+        with np.errstate(all="ignore"):  # as torch: what overflows is infinite, and no warning
+            for k, fixed in enumerate(self._fixed):
+                inputs[self._graph.inputs[0].name] = self._layer(k, fixed, inputs, moves)
         self._output[...] = inputs[self._graph.inputs[0].name]
         if moves is not None:
             self._output[~moves] = 0.0
@@ -73,21 +78,28 @@ class Stepper:
         for name, value in zip(self._graph.new, new, strict=True):
             fresh = np.broadcast_to(np.asarray(value, dtype=old[name].dtype), old[name].shape)
             old[name] = np.array(fresh) if moves is None else np.where(moves[:, None], fresh, old[name])
-        return np.asarray(output)
+        width = bound(self._graph.output_size, self._sizes[k])
+        return np.broadcast_to(np.asarray(output, dtype=self._output.dtype), (self.batch, *width))
 
     def _inputs(self, named: Mapping[str, Any]) -> dict[str, Array]:
         wanted = {i.name: bound(i.size, self._sizes[0]) for i in self._graph.inputs}
-        if sorted(named) != sorted(wanted):
+        if set(named) != set(wanted):
             raise ArgumentError(
-                f"the stepper takes the inputs {', '.join(wanted)}, and {', '.join(named) or 'none'} came"
+                f"the stepper takes the inputs {', '.join(wanted)}, and {', '.join(map(str, named)) or 'none'} came"
             )
         found = {n: v.detach().cpu().numpy() if isinstance(v, Tensor) else np.asarray(v) for n, v in named.items()}
         first = self._graph.inputs[0].name
         for name, size in wanted.items():
-            shape = (self.batch,) if name == first and found[name].dtype.kind in "iu" else (self.batch, *size)
-            if found[name].shape != shape:
-                raise ArgumentError(f"input {name!r} must be {list(shape)}, and {list(found[name].shape)} came")
-            if found[name].dtype.kind == "f":
+            one_hot = name == first and found[name].dtype.kind in "iu" and found[name].ndim == 1
+            shape = (self.batch,) if one_hot else (self.batch, *size)
+            if found[name].shape != shape or found[name].dtype.kind not in "fiub":
+                raise ArgumentError(
+                    f"input {name!r} must be numbers of {list(shape)}, and {list(found[name].shape)} of "
+                    f"{found[name].dtype} came"
+                )
+            if one_hot:
+                _check_indices(self._graph, found[name], size[0])
+            else:
                 found[name] = found[name].astype(self._output.dtype, copy=False)
         return found
 
@@ -101,7 +113,7 @@ class Stepper:
 
     def reset(self, rows: Any = None) -> None:
         """Put these rows (all, unless given) back to the layer's own start."""
-        chosen = slice(None) if rows is None else rows
+        chosen = slice(None) if rows is None else rows.cpu().numpy() if isinstance(rows, Tensor) else rows
         for state, start in zip(self._state, self._start, strict=True):
             for name in state:
                 state[name][chosen] = start[name][0]
@@ -113,12 +125,32 @@ class Stepper:
 
     @state.setter
     def state(self, state: State) -> None:
+        if not isinstance(state, State):
+            raise ArgumentError(f"state is a tidegate.State, as a layer returns it, and a {type(state).__name__} came")
+        check_state(state, self.state)
+        _refuse_types_unknown_to_numpy(state)
         new = [_arrays(layer[0]) for layer in state.layers]
-        for fresh, old in zip(new, self._state, strict=True):
-            shapes = ({n: a.shape for n, a in fresh.items()}, {n: a.shape for n, a in old.items()})
-            if shapes[0] != shapes[1]:
-                raise ArgumentError(f"the state has the shapes {shapes[0]}, and {shapes[1]} were expected")
-        self._state = new
+        self._state = [
+            {n: a.astype(old[n].dtype) for n, a in fresh.items()} for fresh, old in zip(new, self._state, strict=True)
+        ]
+
+
+def _refuse_types_unknown_to_numpy(state: State) -> None:
+    found = {t.dtype for layer in state.layers for t in layer[0].values()} - set(NUMPY)
+    if found:
+        raise ArgumentError(
+            f"a stepper runs on numpy, which knows no {found.pop()}: make it of a copy in float32, as in "
+            "copy.deepcopy(layer).float().stepper()"
+        )
+
+
+def _check_indices(graph: Graph, indices: Array, size: int) -> None:
+    check_multiplied_only(graph)
+    if indices.size and (indices.min() < 0 or indices.max() >= size):
+        raise ArgumentError(
+            f"an index of a one-hot of size {size} lies between 0 and {size - 1}, and {indices.min()} to "
+            f"{indices.max()} came"
+        )
 
 
 def _arrays(named: Mapping[str, Tensor]) -> dict[str, Array]:

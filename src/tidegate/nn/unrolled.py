@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from tidegate.equations.graph import Size, Value
 from tidegate.equations.ops import OPS
+from tidegate.equations.values import Size, Value
 from tidegate.reference import Program, bound
 from tidegate.reference import torch_ops as xp
 
@@ -42,6 +43,7 @@ class StepCode:
         return places
 
     def __call__(self, places: list[Any]) -> None:
+        """Compute what is not given."""
         for function, read, filled in self._lines:
             result = function(*[places[k] for k in read])
             if len(filled) == 1:
@@ -71,7 +73,7 @@ def _function(value: Value, bind: Bind) -> Callable[..., Any]:
 
 
 def _split(sizes: list[int], whole: Tensor) -> tuple[Tensor, ...]:
-    return whole.split(sizes, -1)
+    return torch.split(whole, sizes, -1)
 
 
 def _whole_splits(values: Sequence[Value], bind: Bind) -> dict[Value, list[Value]]:
@@ -86,5 +88,6 @@ def _whole_splits(values: Sequence[Value], bind: Bind) -> dict[Value, list[Value
 
 def _covers(whole: Value, parts: list[Value]) -> bool:
     parts.sort(key=lambda p: len(p.attrs["before"]))
-    sizes = [p.size[0] for p in parts]
-    return all(p.attrs["before"] == sizes[:k] for k, p in enumerate(parts)) and whole.size[0] == "+".join(map(str, sizes))
+    sizes = [str(p.size[0]) for p in parts]
+    in_place = all([str(b) for b in p.attrs["before"]] == sizes[:k] for k, p in enumerate(parts))
+    return in_place and whole.size[0] == "+".join(sizes)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tidegate.equations.graph import Graph
+from tidegate.errors import ArgumentError
 from tidegate.nn.initialise import draw
 from tidegate.reference import weight_shape
 
@@ -18,11 +19,11 @@ class CellWeights(nn.Module):
 
     def __init__(self, graph: Graph, sizes: Mapping[str, int], **factory: Any) -> None:
         super().__init__()
-        self.graph, self.sizes = graph, dict(sizes)
-        self.names = tuple(graph.weights)
+        self._graph, self._sizes = graph, dict(sizes)
         for name, value in graph.weights.items():
             tensor = torch.empty(weight_shape(value, sizes), **factory)
             holder, leaf = self._holder(name)
+            _refuse_taken(graph, holder, name, leaf)
             if value.attrs["learn"]:
                 holder.register_parameter(leaf, nn.Parameter(tensor))
             else:
@@ -34,6 +35,7 @@ class CellWeights(nn.Module):
         if not dot:
             return self, leaf
         if group not in self._modules:
+            _refuse_taken(self._graph, self, name, group)
             self.add_module(group, nn.Module())
         return self.get_submodule(group), leaf
 
@@ -42,7 +44,7 @@ class CellWeights(nn.Module):
         tensors = self.tensors()
         if any(t.is_meta for t in tensors.values()):
             return
-        drawn = draw(self.graph, self.sizes)
+        drawn = draw(self._graph, self._sizes)
         with torch.no_grad():
             for name, tensor in tensors.items():
                 tensor.copy_(drawn[name])
@@ -50,11 +52,19 @@ class CellWeights(nn.Module):
     def tensors(self) -> dict[str, Tensor]:
         """The weights by name, parametrisations applied."""
         found: dict[str, Tensor] = {}
-        for name in self.names:
+        for name in self._graph.weights:
             group, dot, leaf = name.rpartition(".")
             found[name] = getattr(self._modules[group] if dot else self, leaf)
         return found
 
     def extra_repr(self) -> str:
         """The cell and its sizes."""
-        return f"{self.graph.name}, " + ", ".join(f"{k}={v}" for k, v in self.sizes.items())
+        return f"{self._graph.name}, " + ", ".join(f"{k}={v}" for k, v in self._sizes.items())
+
+
+def _refuse_taken(graph: Graph, holder: nn.Module, name: str, attribute: str) -> None:
+    if hasattr(holder, attribute):
+        raise ArgumentError(
+            f"weight {name!r} of cell {graph.name!r} cannot be kept under that name: the layer's module has an "
+            f"attribute {attribute!r} of its own; choose another"
+        )

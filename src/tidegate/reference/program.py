@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from tidegate.equations.graph import Graph, Size, Value
+from tidegate.equations.graph import Graph
 from tidegate.equations.ops import OPS, Op
+from tidegate.equations.values import Size, Value
 from tidegate.errors import ArgumentError
 from tidegate.reference import numpy_ops
 

@@ -1,0 +1,403 @@
+"""Values: what each line of a cell's equations becomes. Plain data; nothing here computes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import numbers
+import sys
+from collections.abc import Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from reprlib import Repr
+from types import FrameType, FunctionType
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Union
+
+from tidegate.errors import EquationError
+
+Size = tuple[str | int, ...]
+SCALAR: Size = (1,)
+SHAPELESS: Size = ()  # an initial value: it takes the shape of the weight it belongs to
+LEAVES = frozenset({"input", "old", "weight", "constant", "eye", "count", "seed"})
+INITIALISERS = frozenset({"uniform", "normal", "orthogonal", "glorot", "identity", "ramp", "position"})
+
+_HERE = Path(__file__).parent
+_order = itertools.count()
+_SHORT = Repr()  # neither deep nor long things are written out before they are cut
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxdict = 5, 40, 40, 20
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 200
+
+
+class Rate(IntEnum):
+    """How often a value changes. A value's rate is the highest of its operands' rates, never declared."""
+
+    WEIGHTS = 0
+    SEQUENCE = 1
+    INPUT = 2
+    STATE = 3
+
+
+class Written(str):
+    """An option that was read from a file as text: a function's name, an initialiser as it was written."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """The value is shown to people as `function(args)`; with `index`, as that item of what it returns."""
+
+    function: str
+    args: tuple[Value, ...]
+    index: int | None = None
+    latex: str | None = None
+
+
+class Listener(Protocol):
+    """Told of each value as it is made: the tracer."""
+
+    def created(self, value: Value) -> None:
+        """Take note of a new value."""
+
+
+listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+def user_frame() -> FrameType | None:
+    """The innermost stack frame outside this package and the array libraries: the user's own line."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and _is_ours(frame):
+        frame = frame.f_back
+    return frame
+
+
+def _is_ours(frame: FrameType) -> bool:
+    library = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+    return library in ("numpy", "torch") or Path(frame.f_code.co_filename).parent == _HERE
+
+
+def fail(message: str) -> NoReturn:
+    """Raise an EquationError that points at the user's line."""
+    frame = user_frame() if listener.get() is not None else None
+    if frame is None:
+        raise EquationError(message)
+    raise EquationError(message, file=frame.f_code.co_filename, line=frame.f_lineno)
+
+
+class Value:
+    """One value of a step: an operation on other values, or a leaf.
+
+    `size` is nominal: ("H",) a vector of H units, (1,) a scalar that broadcasts, ("H", "I") a matrix. `rate` says how
+    often the value changes. `attrs` holds what JSON can hold. Arithmetic on values makes new values.
+    """
+
+    __slots__ = ("args", "attrs", "call", "file", "legend", "line", "name", "op", "order", "rate", "size", "version")
+
+    def __init__(
+        self, op: str, args: tuple[Value, ...] = (), size: Size = SCALAR, rate: Rate | None = None, **attrs: Any
+    ) -> None:
+        self.op, self.args, self.size, self.attrs = op, args, size, attrs
+        self.rate: Rate = max((a.rate for a in args), default=Rate.WEIGHTS) if rate is None else rate
+        self.name: str | None = None
+        self.version = 0
+        self.file: str | None = None
+        self.line: int | None = None
+        self.legend: str | None = None
+        self.call: Call | None = None
+        self.order = next(_order)
+        watcher = listener.get()
+        if watcher is not None:
+            watcher.created(self)
+
+    @property
+    def label(self) -> str | None:
+        """The printed name: `i`, `i.net`, or `s~1` for an earlier version of a name bound again."""
+        return self.name if self.name is None or not self.version else f"{self.name}~{self.version}"
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether the value is given rather than computed."""
+        return self.op in LEAVES
+
+    @property
+    def T(self) -> Value:  # noqa: N802 - as it is written on paper
+        """The transpose of a matrix of weights."""
+        return transpose(self)
+
+    def __deepcopy__(self, memo: object) -> Value:
+        return self
+
+    def __repr__(self) -> str:
+        return f"<{self.label or self.op}: {show_size(self.size)}, {self.rate.name.lower()}>"
+
+    def __add__(self, other: Operand) -> Value:
+        return pointwise("add", self, other)
+
+    def __radd__(self, other: Operand) -> Value:
+        return pointwise("add", other, self)
+
+    def __sub__(self, other: Operand) -> Value:
+        return pointwise("sub", self, other)
+
+    def __rsub__(self, other: Operand) -> Value:
+        return pointwise("sub", other, self)
+
+    def __mul__(self, other: Operand) -> Value:
+        return pointwise("mul", self, other)
+
+    def __rmul__(self, other: Operand) -> Value:
+        return pointwise("mul", other, self)
+
+    def __truediv__(self, other: Operand) -> Value:
+        return pointwise("div", self, other)
+
+    def __rtruediv__(self, other: Operand) -> Value:
+        return pointwise("div", other, self)
+
+    def __pow__(self, other: Operand) -> Value:
+        return pointwise("pow", self, other)
+
+    def __rpow__(self, other: Operand) -> Value:
+        return pointwise("pow", other, self)
+
+    def __mod__(self, other: Operand) -> Value:
+        return pointwise("mod", self, other)
+
+    def __rmod__(self, other: Operand) -> Value:
+        return pointwise("mod", other, self)
+
+    def __neg__(self) -> Value:
+        return pointwise("neg", self)
+
+    def __pos__(self) -> Value:
+        return self
+
+    def __abs__(self) -> Value:
+        return pointwise("abs", self)
+
+    def __lt__(self, other: Operand) -> Value:
+        return pointwise("lt", self, other)
+
+    def __le__(self, other: Operand) -> Value:
+        return pointwise("le", self, other)
+
+    def __gt__(self, other: Operand) -> Value:
+        return pointwise("gt", self, other)
+
+    def __ge__(self, other: Operand) -> Value:
+        return pointwise("ge", self, other)
+
+    def __eq__(self, other: object) -> Value:  # type: ignore[override]
+        return pointwise("eq", self, other)
+
+    def __ne__(self, other: object) -> Value:  # type: ignore[override]
+        return pointwise("ne", self, other)
+
+    __hash__ = object.__hash__
+
+    def __matmul__(self, other: Operand) -> Value:
+        return matrix_product(self, lift(other))
+
+    def __rmatmul__(self, other: Operand) -> Value:
+        return matrix_product(lift(other), self)
+
+    def __getitem__(self, *_: object) -> NoReturn:
+        fail(
+            "a value of a cell has no items and no length: an equation speaks of all units at once; for sums across "
+            "units write total(v) or mean(v) (state arrays are Python lists, and have both)"
+        )
+
+    __iter__ = __len__ = __contains__ = __setitem__ = __delitem__ = __reversed__ = __getitem__
+
+    if not TYPE_CHECKING:  # a type checker shall go on refusing unknown attributes
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            fail(
+                f"a value of a cell has no attribute {name!r}: values are used with operators and with the words of "
+                "tidegate.equations, as in tanh(v) or total(v)"
+            )
+
+    def __bool__(self) -> NoReturn:
+        fail(
+            "a value of a cell is neither true nor false while the equations are read: "
+            "for 'if' write where(condition, a, b); for 'and' multiply the conditions; for 'a < b < c' write "
+            "(a < b) * (b < c); for max() and min() write maximum(a, b) and minimum(a, b)"
+        )
+
+    def __float__(self) -> NoReturn:
+        fail(
+            "a value of a cell is no number while the equations are read: "
+            "instead of math.exp, float() and the like use the words of tidegate.equations (exp, log, sqrt, ...)"
+        )
+
+    __int__ = __index__ = __complex__ = __trunc__ = __float__
+
+    def __round__(self, *_: object) -> NoReturn:
+        fail("a value of a cell cannot be rounded by round(): write floor(v + 0.5)")
+
+    def __floordiv__(self, _: object) -> NoReturn:
+        fail("a value of a cell has no // and no divmod(): write floor(a / b) for the quotient, a % b for the rest")
+
+    __rfloordiv__ = __divmod__ = __rdivmod__ = __floordiv__
+
+    def __and__(self, _: object) -> NoReturn:
+        fail(
+            "conditions of a cell are 1 and 0, and have no &, | and ~: for 'a and b' write a * b, for 'a or b' "
+            "maximum(a, b), for 'not a' 1 - a"
+        )
+
+    __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __and__
+
+    def __invert__(self) -> NoReturn:
+        self.__and__(self)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **_: Any) -> Value:
+        if method == "__call__" and ufunc.__name__ in NUMPY_OPERATORS and not isinstance(inputs[0], Value):
+            return pointwise(NUMPY_OPERATORS[ufunc.__name__], *inputs)  # a numpy number stands on the left
+        fail(
+            f"numpy.{ufunc.__name__} cannot be applied to a value of a cell: use the word of tidegate.equations instead"
+        )
+
+    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+        fail("a value of a cell cannot become a numpy array: use the words of tidegate.equations instead")
+
+    @classmethod
+    def __torch_function__(cls, function: Any, *_: Any, **__: Any) -> NoReturn:
+        fail(
+            f"torch.{function.__name__} cannot be applied to a value of a cell: "
+            "use the word of tidegate.equations instead"
+        )
+
+
+Operand = Union[Value, int, float]  # noqa: UP007 - a run-time alias
+
+NUMPY_OPERATORS = {"add": "add", "subtract": "sub", "multiply": "mul", "divide": "div", "power": "pow"}
+NUMPY_OPERATORS |= {"remainder": "mod", "less": "lt", "less_equal": "le", "greater": "gt", "greater_equal": "ge"}
+NUMPY_OPERATORS |= {"equal": "eq", "not_equal": "ne"}
+
+
+def show_size(size: Size) -> str:
+    """A size for people: `H`, `1`, `H x I`."""
+    return " x ".join(map(str, size)) if size else "any"
+
+
+def constant(value: float, name: str | None = None) -> Value:
+    """A number; with a name, an option of the cell that prints by its name."""
+    number = finite(value)
+    if number is None:
+        fail(f"a constant must be a finite number, and {shown(value)} came: choose a large number such as 1e9 instead")
+    return Value("constant", **({"value": number} if name is None else {"value": number, "name": name}))
+
+
+def finite(number: object) -> float | None:
+    """A number as a float; None where it is no finite number, and where it is True or False."""
+    if isinstance(number, bool) or not isinstance(number, numbers.Real):
+        return None
+    try:
+        value = float(number)
+    except OverflowError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def lift(operand: object) -> Value:
+    """A value as it is; a number as a constant; anything else is an error."""
+    if isinstance(operand, Value):
+        return operand
+    if isinstance(operand, numbers.Real) and not isinstance(operand, bool):
+        return constant(operand)  # type: ignore[arg-type]
+    fail(
+        f"{shown(operand)} of type {type(operand).__name__} cannot be used in an equation: values are numbers, inputs, "
+        "states, weights and what is computed from them"
+    )
+
+
+def shown(thing: object) -> str:
+    """What came, for a message: a function's name, else the repr, on one line and not too long."""
+    if isinstance(thing, type | FunctionType):
+        return f"{'the class' if isinstance(thing, type) else 'the function'} {thing.__name__}"
+    try:
+        text = " ".join(_SHORT.repr(thing).split())
+    except ValueError:  # a whole number of more digits than Python writes
+        return f"a {type(thing).__name__} that is too long to show"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def join(a: Size, b: Size) -> Size:
+    """The size of a unit-by-unit operation on two sizes: equal letters, or a scalar beside anything."""
+    if a == b or b in (SCALAR, SHAPELESS):
+        return a if a != SHAPELESS else b
+    if a in (SCALAR, SHAPELESS):
+        return b
+    fail(
+        f"sizes differ: one operand is {show_size(a)}, the other {show_size(b)}; sizes are equal only if they are the "
+        "same letter (a product such as linear(...) or matrix(...) @ v changes a size; declare a size in the header, "
+        "as in inputs='x:H')"
+    )
+
+
+def pointwise(op: str, *operands: object) -> Value:
+    """An operation unit by unit."""
+    args = tuple(lift(o) for o in operands)
+    size: Size = SHAPELESS
+    for a in args:
+        size = join(size, a.size)
+    return Value(op, args, size)
+
+
+def matrix_product(left: Value, right: Value) -> Value:
+    """`M @ v` in the step, `M @ N` among weights only."""
+    if len(left.size) != 2:
+        fail(f"the left side of @ must be a matrix of weights, and it is {show_size(left.size)}: write matrix(...) @ v")
+    if left.rate != Rate.WEIGHTS:
+        fail("the left side of @ must be computed from weights only: matrix states are not part of the language yet")
+    rows, columns = left.size
+    if columns != right.size[0]:
+        fail(
+            f"the matrix has {columns} columns and what it multiplies has {right.size[0]} rows: they must be the same "
+            "letter, so declare the matrix with these, as in matrix(name, rows='H', cols='I')"
+        )
+    if len(right.size) == 2:
+        if right.rate != Rate.WEIGHTS:
+            fail("a product of two matrices is for weights only: matrix states are not part of the language yet")
+        return Value("matmul", (left, right), (rows, right.size[1]))
+    return Value("product", (left, right), (rows,))
+
+
+def transpose(matrix: Value) -> Value:
+    """Rows become columns; for matrices of weights."""
+    if len(matrix.size) != 2:
+        fail(f".T is for a matrix of weights, and this value is {show_size(matrix.size)}: a vector needs no transpose")
+    return Value("transpose", (matrix,), matrix.size[::-1], **_blocks(matrix))
+
+
+def _blocks(matrix: Value) -> dict[str, Any]:
+    return {"blocks": matrix.attrs["blocks"]} if "blocks" in matrix.attrs else {}
+
+
+def walk(roots: Iterable[Value]) -> list[Value]:
+    """Everything that the roots are computed from, operands first, in the order in which it was written."""
+    seen: set[Value] = set()
+    stack = list(roots)
+    while stack:
+        value = stack.pop()
+        if value not in seen:
+            seen.add(value)
+            stack.extend(value.args)
+    return sorted(seen, key=lambda v: v.order)
+
+
+def reachable(roots: Iterable[Value]) -> list[Value]:
+    """Everything that the roots are computed from or shown with: the arguments of calls too, in the order written."""
+    seen: set[Value] = set()
+    stack = list(roots)
+    while stack:
+        value = stack.pop()
+        if value not in seen:
+            seen.add(value)
+            stack.extend((*value.args, *value.call.args) if value.call else value.args)
+    return sorted(seen, key=lambda v: v.order)

@@ -1,0 +1,194 @@
+"""The words of the language that declare weights: linears, vectors, matrices, and how they start."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Mapping
+from typing import Any
+
+from tidegate.equations.names import check_name, parse_size
+from tidegate.equations.tracer import Tracer, reading
+from tidegate.equations.values import (
+    SCALAR,
+    SHAPELESS,
+    Operand,
+    Rate,
+    Size,
+    Value,
+    fail,
+    lift,
+    show_size,
+    shown,
+)
+from tidegate.equations.words import vector
+
+Initial = Value | float | int | None
+
+
+def weight(name: str, init: Initial = 0.0, size: str | int = "H", learn: bool = True) -> Value:
+    """A vector of weights of the given size; `size=1` is a scalar, `learn=False` a buffer.
+
+    `init` is a number, an initialiser, or an expression of these and of other weights.
+    """
+    return reading("weight()").weight(name, parse_size(size), _initial(name, init), learn)
+
+
+def matrix(name: str, rows: str = "H", cols: str = "H", init: Initial = None, learn: bool = True) -> Value:
+    """A matrix of weights, for `M @ v` in the step and for algebra among weights; Glorot's uniform unless declared."""
+    start = glorot() if init is None else init
+    return reading("matrix()").weight(name, (*parse_size(rows), *parse_size(cols)), _initial(name, start), learn)
+
+
+def eye(size: str = "H") -> Value:
+    """The identity matrix, for algebra among weights."""
+    return Value("eye", (), parse_size(size) * 2)
+
+
+def _initial(name: str, init: object) -> Value:
+    if not isinstance(init, Value) and (isinstance(init, bool) or not isinstance(init, numbers.Real)):
+        fail(
+            f"the initial value of weight {name!r} is {shown(init)}: it must be a number, an initialiser such as "
+            "uniform(-1, 1), or an expression of these and of weights declared before"
+        )
+    value = lift(init)
+    if value.rate != Rate.WEIGHTS:
+        fail(
+            f"the initial value of weight {name!r} changes with the {value.rate.name.lower()}: it may use numbers, "
+            "initialisers and weights declared before"
+        )
+    return value
+
+
+def linear(
+    name: str,
+    *vectors: Value,
+    bias: Initial = 0.0,
+    size: str | int = "H",
+    blocks: int | Mapping[str, int] | None = None,
+    init: Initial | Mapping[str, Initial] = None,
+    **labelled: Operand,
+) -> Value:
+    """A sum of matrix products plus a bias: `linear("i", x, h)` is W_i x + U_i h + b_i.
+
+    Unlabelled vectors are inputs and old states, and lend their names to the weights `i.x` and `i.h`; anything else
+    comes by keyword, as in `linear("n", x, h=r * h)`. `bias` is a number or an initialiser (the initial value), a
+    weight (the bias itself), or None for no bias. `blocks=n` makes the matrices block-diagonal with n blocks.
+    `init` is the matrices' initial value, one for all or a mapping by label; unless declared, orthogonal for a square
+    matrix on a state, Glorot's uniform otherwise.
+    """
+    tracer, rows = reading("linear()"), parse_size(size)
+    check_name(name, "the name of a linear")
+    terms = [(_unlabelled(name, v), v) for v in vectors]
+    terms += [(label, vector(f"linear {name!r}", v)) for label, v in labelled.items()]
+    if not terms:
+        fail(f"linear {name!r} multiplies nothing: give it the vectors, as in linear({name!r}, x, h)")
+    args: list[Value] = []
+    _refuse_other_labels(name, [label for label, _ in terms], blocks=blocks, init=init)
+    for label, v in terms:
+        chosen, count = _by_label(init, label), _by_label(blocks, label)
+        start = _default_matrix(rows, v) if chosen is None else chosen
+        more = {"blocks": _checked_blocks(name, count)} if count is not None else {}
+        full = f"{name}.{label}"
+        args += [tracer.weight(full, (*rows, *v.size), _initial(full, start), True, **more), v]
+    given = _bias(tracer, name, bias, rows)
+    labels = [label for label, _ in terms]
+    return Value("linear", (*args, *given), rows, linear=name, labels=labels, bias=bool(given))
+
+
+def _by_label(choice: Any, label: str) -> Any:
+    return choice.get(label) if isinstance(choice, Mapping) else choice
+
+
+def _refuse_other_labels(name: str, labels: list[str], **choices: object) -> None:
+    for option, choice in choices.items():
+        for label in choice if isinstance(choice, Mapping) else ():
+            if label not in labels:
+                fail(f"linear {name!r}: {option} speaks of {label!r}, and the vectors are {', '.join(labels)}")
+
+
+def _checked_blocks(name: str, count: object) -> int:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        fail(f"linear {name!r}: blocks must be a whole number of 1 or more, and {count!r} came")
+    return count
+
+
+def _default_matrix(rows: Size, vector: Value) -> Value:
+    return orthogonal() if vector.rate == Rate.STATE and rows == vector.size else glorot()
+
+
+def _unlabelled(name: str, vector: object) -> str:
+    if not isinstance(vector, Value):
+        fail(
+            f"linear {name!r} multiplies vectors, and {shown(vector)} came: give inputs and states one by one "
+            "(a state array with a star, *u), and the initial bias as bias=..."
+        )
+    if vector.op not in ("input", "old"):
+        label = vector.name if vector.name and vector.name.isidentifier() else "h"
+        fail(
+            f"linear {name!r}: only inputs and old states may stand without a label, and this vector is computed; "
+            f"say which weight it meets: linear({name!r}, ..., {label}=...)"
+        )
+    return str(vector.attrs["name"])
+
+
+def _bias(tracer: Tracer, name: str, bias: object, rows: Size) -> tuple[Value, ...]:
+    if bias is None:
+        return ()
+    if isinstance(bias, bool):
+        fail(f"linear {name!r}: bias={bias} is not a value: give the initial number (bias=0.0), or None for no bias")
+    if isinstance(bias, Value) and bias.op == "weight":
+        if bias.size != rows:
+            fail(
+                f"linear {name!r} has {show_size(rows)} rows, and its bias {bias.name!r} is {show_size(bias.size)}: "
+                f"declare it as weight({bias.name!r}, size={show_size(rows)!r})"
+            )
+        return (bias,)
+    return (tracer.weight(f"{name}.bias", rows, _initial(f"{name}.bias", bias), True),)
+
+
+def _initialiser(op: str, *args: Operand, **attrs: Any) -> Value:
+    values = tuple(lift(a) for a in args)
+    for value in values:
+        if value.size != SCALAR:
+            fail(
+                f"{op}() takes numbers, and a value of size {show_size(value.size)} came: compute with the drawn "
+                f"values instead, as in {op}(...) * v"
+            )
+    return Value(op, values, SHAPELESS, **attrs)
+
+
+def uniform(low: Operand, high: Operand) -> Value:
+    """Initial values drawn evenly from [low, high)."""
+    return _initialiser("uniform", low, high)
+
+
+def normal(mean: Operand = 0.0, std: Operand = 1.0) -> Value:
+    """Initial values drawn from a normal distribution."""
+    return _initialiser("normal", mean, std)
+
+
+def orthogonal(gain: Operand = 1.0) -> Value:
+    """A random orthogonal matrix times `gain` (Saxe, McClelland & Ganguli 2014, arXiv:1312.6120)."""
+    return _initialiser("orthogonal", gain)
+
+
+def glorot(gain: Operand = 1.0) -> Value:
+    """Uniform on +-gain sqrt(6 / (rows + columns)) (Glorot & Bengio 2010, eq. 16)."""
+    return _initialiser("glorot", gain)
+
+
+def identity(gain: Operand = 1.0) -> Value:
+    """The identity matrix times `gain` (Le, Jaitly & Hinton 2015, arXiv:1504.00941)."""
+    return _initialiser("identity", gain)
+
+
+def ramp(start: Operand, step: Operand) -> Value:
+    """start, start + step, start + 2 step, ... along the units."""
+    return _initialiser("ramp", start, step)
+
+
+def position(axis: int = 0) -> Value:
+    """Where a unit stands: its index over the size, in [0, 1), along axis 0 (rows) or 1 (columns of a matrix)."""
+    if type(axis) is not int or axis not in (0, 1):
+        fail(f"position(axis) takes 0 for rows or 1 for columns, and {shown(axis)} came")
+    return _initialiser("position", axis=axis)

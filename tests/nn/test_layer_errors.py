@@ -1,0 +1,385 @@
+"""Every error of layers, in its whole text."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pack_padded_sequence
+
+import tidegate as tg
+from catalogue import HARD
+from layer_cases import told_once
+from tidegate.equations import cell, linear, mean, tanh, total, weight
+from tidegate.errors import ArgumentError
+from tidegate.nn import Recurrent, State, clip_norm_, clip_value_
+
+
+def refused(message: str, call: Any, *args: Any, **options: Any) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        call(*args, **options)
+    assert str(caught.value) == message
+
+
+# Making a layer
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_layers": 0}, "num_layers is a whole number of 1 or more, and 0 came"),
+        ({"num_layers": True}, "num_layers is a whole number of 1 or more, and True came"),
+        ({"num_layers": 2.0}, "num_layers is a whole number of 1 or more, and 2.0 came"),
+        ({"dropout": 1.0, "num_layers": 2}, "dropout is a probability in [0, 1), and 1.0 came"),
+        ({"dropout": -0.1, "num_layers": 2}, "dropout is a probability in [0, 1), and -0.1 came"),
+        ({"dropout": "much", "num_layers": 2}, "dropout is a probability in [0, 1), and 'much' came"),
+        ({"dropout": 0.5}, "dropout=0.5 acts between layers, and there is one: leave it away, or add layers"),
+        ({"merge": "max", "bidirectional": True}, "merge is one of concat, sum, mean, and 'max' came"),
+        ({"merge": "sum"}, "merge='sum' joins two directions, and there is one: set bidirectional=True"),
+        ({"S": 4}, "cell 'lstm' has no size 'S' to bind; besides I and H it has none"),
+        ({"I": 4}, "cell 'lstm' has no size 'I' to bind; besides I and H it has none"),
+    ],
+)
+def test_options(options: dict[str, Any], message: str) -> None:
+    refused(message, Recurrent, "lstm", 3, 5, **options)
+
+
+def test_sizes() -> None:
+    refused("input_size is a whole number of 1 or more, and 0 came", Recurrent, "lstm", 0, 5)
+    refused("hidden_size is a whole number of 1 or more, and 5.0 came", Recurrent, "lstm", 3, 5.0)
+    refused("hidden_size is a whole number of 1 or more, and True came", Recurrent, "lstm", 3, True)
+    refused("S is a whole number of 1 or more, and -1 came", Recurrent, HARD["scrn"], 3, 5, S=-1)
+    refused("cell 'scrn' needs the size S: give it, as in S=8", Recurrent, HARD["scrn"], 3, 5)
+    refused("cell 'scrn' has no size 'G' to bind; besides I and H it has S", Recurrent, HARD["scrn"], 3, 5, S=2, G=3)
+    refused(
+        "cell 'lru' reads its input unit by unit (x:H), so input_size must be 5, and 3 came: put a linear "
+        "layer before it",
+        Recurrent,
+        HARD["lru"],
+        3,
+        5,
+        N=2,
+    )
+    refused(
+        "weight 'z.h' of 6 x 6 cannot be cut into 4 blocks: choose sizes that 4 divides", Recurrent, HARD["slstm"], 3, 6
+    )
+
+
+def test_groups_that_do_not_divide() -> None:
+    refused(
+        "cell 'lstm_blocks_1997' shares 4 values among 6 units, and 4 does not divide 6: choose sizes that do",
+        Recurrent,
+        HARD["lstm_blocks_1997"],
+        3,
+        6,
+        G=4,
+    )
+
+    @cell(states="h", source="a test")
+    def grouped(x, h):
+        h = tanh(linear("h", x, h) + mean(total(h, to="G")))
+        return h
+
+    refused(
+        "cell 'grouped' shares 4 values among 6 units, and 4 does not divide 6: choose sizes that do",
+        Recurrent,
+        grouped,
+        3,
+        6,
+        G=4,
+    )
+
+
+def test_what_is_no_cell() -> None:
+    refused("a layer takes a Cell or the name of one, and 3 came: decorate its function with @cell", Recurrent, 3, 3, 5)
+    refused(
+        "there is no cell 'lstmm': did you mean lstm or lstm_1997? `tidegate cells` lists them all",
+        Recurrent,
+        "lstmm",
+        3,
+        5,
+    )
+
+
+def test_learned_starts_of_bookkeeping_states() -> None:
+    @cell(states="| h", source="a test")
+    def counting(x, h):
+        h = tanh(linear("h", x, h))
+        return h
+
+    refused(
+        "cell 'counting' has bookkeeping states only, whose starts are not learned",
+        Recurrent,
+        counting,
+        3,
+        5,
+        learn_initial_state=True,
+    )
+
+
+def test_a_cell_without_weights() -> None:
+    @cell(states="h", inputs="x:H", source="a test")
+    def smooth(x, h, *, keep=0.9):
+        h = keep * h + (1 - keep) * x
+        return h
+
+    refused(
+        "cell 'smooth' has no weights, from which a layer takes its type and device: give it one, as in "
+        "weight('scale', init=1.0, learn=False)",
+        Recurrent,
+        smooth,
+        5,
+        5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"), [("tensors", "tensors"), ("reset_parameters.x", "reset_parameters"), ("_graph", "_graph")]
+)
+def test_a_weight_that_has_no_room_in_the_module(name: str, weights: str) -> None:
+    @cell(states="h", source="a test")
+    def unlucky(x, h):
+        h = tanh(linear("n", x, h) if "." not in name else linear(weights, x, h))
+        return h if "." in name else h * weight(weights)
+
+    refused(
+        f"weight {name!r} of cell 'unlucky' cannot be kept under that name: the layer's module has an attribute "
+        f"{weights!r} of its own; choose another",
+        Recurrent,
+        unlucky,
+        3,
+        5,
+    )
+
+
+def test_weights_may_be_called_as_a_layer_calls_its_parts() -> None:
+    @cell(states="h", source="a test")
+    def lucky(x, h):
+        h = tanh(linear("sizes", x, h) + weight("graph") + weight("names") + weight("l0") + weight("cell"))
+        return h
+
+    assert {"l0.sizes.x", "l0.graph", "l0.names", "l0.l0", "l0.cell"} <= set(Recurrent(lucky, 3, 5).state_dict())
+
+
+def test_an_extra_input_of_size_i_above_the_first_layer() -> None:
+    refused(
+        "input 'm' of cell 'gru_d' has the size I, which is 3 in the first layer and 5 above: stack single layers by "
+        "hand",
+        Recurrent,
+        HARD["gru_d"],
+        3,
+        5,
+        num_layers=2,
+    )
+    Recurrent(HARD["gru_d"], 5, 5, num_layers=2)
+
+
+# Calling it
+
+
+def lstm(**options: Any) -> Recurrent:
+    return Recurrent("lstm", 3, 5, **options)
+
+
+X = torch.zeros(6, 4, 3)
+
+
+def test_shapes_of_the_input() -> None:
+    refused("input 'x' must be [T, B, size] = [6, 4, 3], and [6, 4, 2] came", lstm(), X[..., :2])
+    refused("input 'x' must be [B, T, size] = [6, 4, 3], and [6, 4, 2] came", lstm(batch_first=True), X[..., :2])
+    refused("input 'x' must be [T, B, size] = [6, 4, 3], and [6, 4, 3, 1] came", lstm(), X[..., None])
+    refused("input 'x' must be [T, B, size], and [3] came", lstm(), X[0, 0])
+    refused("input 'x' must be [B, T, size], and [] came", lstm(batch_first=True), torch.tensor(1.0))
+    refused("input 'x' is a tensor, and a list came: use torch.as_tensor(...)", lstm(), [[0.0]])
+
+
+def test_types_of_the_input() -> None:
+    said = "give it as x.to(torch.float32), or move the weights with .to(dtype)"
+    refused(f"input 'x' is torch.float64, and the weights are torch.float32: {said}", lstm(), X.double())
+    refused(f"input 'x' is torch.complex64, and the weights are torch.float32: {said}", lstm(), X.to(torch.complex64))
+    refused(f"input 'x' is torch.float64, and the weights are torch.float32: {said}", lstm().step, X[0].double())
+    refused(f"input 'x' is torch.float64, and the weights are torch.float32: {said}", lstm().trace, X.double())
+    layer = Recurrent(HARD["gru_d"], 3, 5)
+    refused(f"input 'm' is torch.bool, and the weights are torch.float32: {said}", layer, {"x": X, "m": X > 0, "d": X})
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        layer({"x": X.bfloat16(), "m": X, "d": X.half()})
+        refused(f"input 'x' is torch.float64, and the weights are torch.float32: {said}", lstm(), X.double())
+        refused(
+            f"input 'm' is torch.int64, and the weights are torch.float32: {said}",
+            layer,
+            {"x": X, "m": X.long(), "d": X},
+        )
+
+
+def test_names_of_the_inputs() -> None:
+    layer = Recurrent(told_once, 3, 5, S=2)
+    wanted = "{'x': tensor, 'who': tensor, 'rate': tensor}"
+    refused(f"cell 'told_once' takes the inputs x, who, rate, and x came: give them as {wanted}", layer, X)
+    refused(
+        f"cell 'told_once' takes the inputs x, who, rate, and x, whom, 1 came: give them as {wanted}",
+        layer,
+        {"x": X, "whom": X, 1: X},
+    )
+    refused(f"cell 'told_once' takes the inputs x, who, rate, and none came: give them as {wanted}", layer, {})
+    refused(
+        "input 'who' must be [B, size] = [4, 2], and [6, 2] came",
+        layer,
+        {"x": X, "who": torch.zeros(6, 2), "rate": torch.zeros(4, 1)},
+    )
+
+
+def test_indices() -> None:
+    layer, index = lstm(), torch.tensor([[0, 2], [1, 3]])
+    refused("an index of a one-hot of size 3 lies between 0 and 2, and 0 to 3 came", layer, index)
+    refused("an index of a one-hot of size 3 lies between 0 and 2, and -1 to 2 came", layer, index - 1)
+    refused("an index of a one-hot of size 3 lies between 0 and 2, and 2 to 3 came", layer, index, lengths=[0, 2])
+    refused(
+        "input 'x' must be [T, B] of whole numbers (indices of one-hots; numbers need .float()) = [6, 4], and "
+        "[6, 4, 3] came",
+        layer,
+        X.long(),
+    )
+    refused(
+        "input 'x' must be [B, T] of whole numbers (indices of one-hots; numbers need .float()) = [6, 4], and "
+        "[6, 4, 3] came",
+        lstm(batch_first=True),
+        X.long(),
+    )
+    said = "it cannot be an index of a one-hot: give it as numbers, as in torch.nn.functional.one_hot(x, size).float()"
+    delayed = Recurrent(HARD["qrnn"], 3, 5)
+    refused(f"cell 'qrnn' does more with 'x' than multiply it, so {said}", delayed, index)
+    lru = Recurrent(HARD["lru"], 3, 3, N=2)
+    refused(f"cell 'lru' does more with 'x' than multiply it, so {said}", lru, index)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        ([6, 4, 2], "lengths are 4 whole numbers, one a row, and [3] of torch.int64 came"),
+        ([6.0, 4.0, 2.0, 1.0], "lengths are 4 whole numbers, one a row, and [4] of torch.float32 came"),
+        ([True] * 4, "lengths are 4 whole numbers, one a row, and [4] of torch.bool came"),
+        (6, "lengths are 4 whole numbers, one a row, and [] of torch.int64 came"),
+        ([], "lengths are 4 whole numbers, one a row, and [0] of torch.int64 came"),
+        ("long", "lengths are 4 whole numbers, one a row, and 'long' came"),
+        ([[1], [2, 3]], "lengths are 4 whole numbers, one a row, and [[1], [2, 3]] came"),
+        ([7, 0, 1, 2], "lengths lie between 0 and the 6 steps of the input, and 0 to 7 came"),
+        ([6, -1, 1, 2], "lengths lie between 0 and the 6 steps of the input, and -1 to 6 came"),
+    ],
+)
+def test_lengths(lengths: Any, message: str) -> None:
+    refused(message, lstm(), X, lengths=lengths)
+
+
+def test_reset() -> None:
+    refused(
+        "reset must be [T, B] = [6, 4], one flag a step and row, and [4, 6] came", lstm(), X, reset=torch.zeros(4, 6)
+    )
+    refused(
+        "reset must be [B, T] = [6, 4], one flag a step and row, and [4, 6] came",
+        lstm(batch_first=True),
+        X,
+        reset=torch.zeros(4, 6),
+    )
+    refused("reset is one flag a step and row, and 'often' came", lstm(), X, reset="often")
+    refused("reset must be [T, B] = [6, 4], one flag a step and row, and [] came", lstm(), X, reset=True)
+
+
+def test_packed_sequences() -> None:
+    packed = pack_padded_sequence(X, torch.tensor([6, 4, 2, 1]))
+    refused("a PackedSequence has its own lengths: leave lengths= away", lstm(), packed, lengths=[6, 4, 2, 1])
+    refused(
+        "trace takes sequences of one length, and a PackedSequence came: give them one by one", lstm().trace, packed
+    )
+
+
+def test_states() -> None:
+    h = torch.zeros(1, 4, 5)
+    refused("state is a tidegate.State, as a layer returns it, and a tuple came", lstm(), X, (h, h))
+    refused(
+        "the state does not fit this layer and batch: its shapes by layer and direction are "
+        "[[{'h': [3, 5], 'c': [3, 5]}]], and [[{'h': [4, 5], 'c': [4, 5]}]] were expected",
+        lstm(),
+        X,
+        lstm().initial_state(3),
+    )
+    refused(
+        "the state does not fit this layer and batch: its shapes by layer and direction are "
+        "[[{'h': [4, 5]}]], and [[{'h': [4, 5], 'c': [4, 5]}]] were expected",
+        lstm(),
+        X,
+        State([[{"h": h[0]}]]),
+    )
+
+
+def test_both_directions_refuse_what_has_not_come() -> None:
+    layer = lstm(bidirectional=True)
+    _, state = layer(X)
+    refused(
+        "a bidirectional layer carries no state from call to call: its backward direction starts at the end of "
+        "a sequence, which has not come yet; give the whole sequence, or use one direction",
+        layer,
+        X,
+        state,
+    )
+    calls: dict[str, Any] = {
+        "step": lambda: layer.step(X[0]),
+        "stepper": layer.stepper,
+        "trace": lambda: layer.trace(X),
+    }
+    for what, call in calls.items():
+        refused(
+            f"a bidirectional layer has no {what}: its backward direction reads from the end of the sequence, which "
+            "has not come yet; use one direction",
+            call,
+        )
+
+
+def test_step() -> None:
+    refused("step takes x_t of [B, 3], or whole numbers [B], and [3] came", lstm().step, X[0, 0])
+    refused("step takes x_t of [B, 3], or whole numbers [B], and [] came", lstm().step, torch.tensor(1))
+
+
+# Clipping
+
+
+def parameters() -> list[Tensor]:
+    found = [torch.zeros(2, requires_grad=True), torch.zeros(3, requires_grad=True), torch.zeros(1, requires_grad=True)]
+    found[0].grad, found[1].grad = torch.tensor([3.0, 0.0]), torch.tensor([0.0, -4.0, 0.0])
+    return found
+
+
+def test_clip_norm_scales_all_together() -> None:
+    found = parameters()
+    assert clip_norm_(iter(found), 2.5).item() == 5.0
+    assert torch.allclose(found[0].grad, torch.tensor([1.5, 0.0]))
+    assert torch.allclose(found[1].grad, torch.tensor([0.0, -2.0, 0.0]))
+    assert clip_norm_(found, 10).item() == pytest.approx(2.5)
+    assert torch.allclose(found[1].grad, torch.tensor([0.0, -2.0, 0.0]))
+    assert found[2].grad is None
+
+
+def test_clip_norm_of_what_is_not_finite() -> None:
+    found = parameters()
+    found[0].grad[0] = torch.inf
+    assert clip_norm_(found, 1.0).item() == torch.inf
+    assert found[0].grad.isnan().any()
+
+
+def test_clip_value_clips_each() -> None:
+    found = parameters()
+    clip_value_(iter(found), 3.5)
+    assert (found[0].grad.tolist(), found[1].grad.tolist()) == ([3.0, 0.0], [0.0, -3.5, 0.0])
+
+
+@pytest.mark.parametrize("limit", [0, -1.0, float("nan"), "1", None])
+def test_limits_are_positive(limit: Any) -> None:
+    refused(f"max_norm is a positive number, and {limit!r} came", clip_norm_, parameters(), limit)
+    refused(f"limit is a positive number, and {limit!r} came", clip_value_, parameters(), limit)
+
+
+def test_repr() -> None:
+    shown = repr(
+        tg.Recurrent("gru", 3, 5, num_layers=2, bidirectional=True, merge="sum", dropout=0.1, batch_first=True)
+    )
+    assert "Cell(gru), 3, 5, num_layers=2, bidirectional=True, merge='sum', dropout=0.1, batch_first=True" in shown
+    assert "(l1_reverse): CellWeights(\n    gru, H=5, I=5" in shown
