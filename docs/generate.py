@@ -51,8 +51,8 @@ def _page(hard: dict[str, Cell]) -> Iterator[str]:
     for name, c in CELLS.items():
         yield from _cell(name, c)
     yield "## Hard cells\n"
-    yield "What the language was tried with: these stand in `examples/hard_cells.py`, each held against an oracle written"
-    yield "from its paper. [The guide](language.md) says what the language cannot say, and why.\n"
+    yield "What the language was tried with: these stand in `examples/hard_cells.py`, each held against an oracle"
+    yield "written from its paper. [The guide](language.md) says what the language cannot say, and why.\n"
     for name, c in hard.items():
         yield from _cell(name, c)
 

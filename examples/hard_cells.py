@@ -4,8 +4,6 @@ Every cell follows its paper, and the comment at the end of a line is what the v
 paper leaves out of its formulas to save room are kept where the cell would be lame without them, and said so.
 """
 
-# ruff: noqa: B008, RET504 - options are read when the cell is, and the last line names the new state
-
 from tidegate.equations import (
     cell,
     concat,

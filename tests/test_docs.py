@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import runpy
 from pathlib import Path
 from types import ModuleType
 
@@ -28,6 +29,11 @@ def test_page_is_up_to_date(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == PAGES[path], f"{path.name} is out of date: run make docs and commit it"
 
 
+def _written(path: Path, text: str) -> str:
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
 @pytest.mark.slow
 def test_the_guide_to_forecasting_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -35,7 +41,7 @@ def test_the_guide_to_forecasting_runs(tmp_path: Path, monkeypatch: pytest.Monke
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert blocks
     for block in blocks:
-        exec(compile(block, "forecasting.md", "exec"), {})
+        runpy.run_path(_written(tmp_path / "block.py", block))
     assert (tmp_path / "runs" / "co2-model" / "model.json").is_file()
 
 

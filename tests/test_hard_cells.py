@@ -1,6 +1,5 @@
 """The cells that are hard to say: traced, printed, read back from JSON, and held against the papers' own equations."""
 
-import importlib.util
 import json
 import math
 import re
@@ -8,7 +7,6 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from catalogue import HARD
 from oracles import ORACLES, slstm_unstabilised, unroll
 from oracles.agreement import BATCH, SIZES, STEPS, Setting, assert_agreement, random_setting, reference_of, run
 from tidegate.equations import Cell, Graph, walk
@@ -23,18 +22,6 @@ from tidegate.nn.initialise import draw
 from tidegate.reference import evaluate, numpy_ops, step, torch_ops, weight_shape
 
 ROOT = Path(__file__).parents[1]
-
-
-def load_example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("hard_cells", ROOT / "examples" / "hard_cells.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-CELLS = {name: value for name, value in vars(load_example()).items() if isinstance(value, Cell)}
 
 
 def initial(graph: Graph, name: str) -> Tensor:
@@ -113,18 +100,18 @@ CASES = [
     Case("gated_feedback", {"depth": 2}),
 ]
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
-every_cell = pytest.mark.parametrize("name", CELLS)
+every_cell = pytest.mark.parametrize("name", HARD)
 
 SHOWN_TO_THE_ORACLE = {"heads"}  # an option that the oracle reads from the shape of the weights
 
 
 def test_every_cell_has_a_case() -> None:
-    assert {case.name for case in CASES} == set(CELLS)
+    assert {case.name for case in CASES} == set(HARD)
 
 
 @every_case
 def test_agrees_with_its_oracle(case: Case) -> None:
-    cell = CELLS[case.name](**case.options)
+    cell = HARD[case.name](**case.options)
     options = {k: v for k, v in case.options.items() if k not in SHOWN_TO_THE_ORACLE}
     assert_agreement(cell, ORACLES[case.name], case.prepare, **options)
 
@@ -133,12 +120,12 @@ def test_agrees_with_its_oracle(case: Case) -> None:
 def test_defaults_are_the_oracles(name: str) -> None:
     """An option left alone means the same to both."""
     case = next(c for c in CASES if c.name == name)
-    assert_agreement(CELLS[name], ORACLES[name], case.prepare)
+    assert_agreement(HARD[name], ORACLES[name], case.prepare)
 
 
 @every_case
 def test_json_gives_the_same_cell(case: Case) -> None:
-    cell = CELLS[case.name](**case.options)
+    cell = HARD[case.name](**case.options)
     data = json.loads(json.dumps(cell.to_json(), allow_nan=False))
     again = Cell.from_json(data)
     assert again.print() == cell.print()
@@ -152,7 +139,7 @@ def test_json_gives_the_same_cell(case: Case) -> None:
 
 @every_cell
 def test_prints_what_it_has(name: str) -> None:
-    cell = CELLS[name]
+    cell = HARD[name]
     lines = cell.print().splitlines()
     assert lines[0] == f"cell {name}"
     assert lines[1] == f"  source {cell.source}"
@@ -165,24 +152,24 @@ def test_prints_what_it_has(name: str) -> None:
 @every_cell
 def test_prints_short_lines(name: str) -> None:
     """What is used twice, and what a function of the language does inside, is not written out again and again."""
-    assert max(map(len, CELLS[name].print().splitlines())) < 240
+    assert max(map(len, HARD[name].print().splitlines())) < 240
 
 
 @every_cell
 def test_source_has_authors_year_and_identifier(name: str) -> None:
-    assert re.search(r"^[A-Z].* (19|20)\d\d, (doi:10\.|arXiv:\d{4}\.\d{4,5})", CELLS[name].source)
+    assert re.search(r"^[A-Z].* (19|20)\d\d, (doi:10\.|arXiv:\d{4}\.\d{4,5})", HARD[name].source)
 
 
 @every_cell
 def test_formulas_have_a_row_for_each_named_value(name: str) -> None:
-    rows = CELLS[name].latex().replace(r"\begin{cases}", "{").replace(r"\end{cases}", "}")
+    rows = HARD[name].latex().replace(r"\begin{cases}", "{").replace(r"\end{cases}", "}")
     assert rows.count("{") == rows.count("}")
     assert "&=" in rows
 
 
 @every_cell
 def test_diagram_is_a_drawing(name: str) -> None:
-    drawing = ET.fromstring(CELLS[name].diagram())
+    drawing = ET.fromstring(HARD[name].diagram())
     assert drawing.tag.endswith("svg")
 
 
@@ -194,12 +181,12 @@ def count_weights(cell: Cell, **sizes: int) -> int:
 def test_weights_of_the_net_of_1997(blocks: int, size: int, published: int) -> None:
     """Hochreiter & Schmidhuber 1997, table 1: 7 inputs; 7 outputs see the cells only, and have no bias."""
     cells = blocks * size
-    assert count_weights(CELLS["lstm_blocks_1997"], I=7, H=cells, G=blocks) + 7 * cells == published
+    assert count_weights(HARD["lstm_blocks_1997"], I=7, H=cells, G=blocks) + 7 * cells == published
 
 
 def test_weights_of_the_net_of_2000() -> None:
     """Gers, Schmidhuber & Cummins 2000: four blocks of two cells; the 7 outputs see cells, inputs and a bias."""
-    assert count_weights(CELLS["lstm_blocks_2000"], I=7, H=8, G=4) + 7 * (8 + 7 + 1) == 424
+    assert count_weights(HARD["lstm_blocks_2000"], I=7, H=8, G=4) + 7 * (8 + 7 + 1) == 424
 
 
 def scalar(value: float) -> Tensor:
@@ -214,7 +201,7 @@ def test_lru_by_hand() -> None:
     weights |= {"c_re.re": scalar(2.0)[None], "c_im.im": scalar(1.0)[None]}
     x = torch.tensor([[[1.0]], [[2.0]], [[3.0]]], dtype=torch.float64)
     state = {"re": torch.zeros(1, 1, dtype=torch.float64), "im": torch.zeros(1, 1, dtype=torch.float64)}
-    graph, outputs, hidden = CELLS["lru"].graph, [], []
+    graph, outputs, hidden = HARD["lru"].graph, [], []
     for x_t in x:
         y, state = step(graph, weights, {"x": x_t}, state, torch_ops, {"H": 1, "N": 1})
         outputs.append(y.item())
@@ -231,7 +218,7 @@ def test_lru_gradients_by_hand() -> None:
     shaped = {k: v[None] if "." in k else v for k, v in weights.items()}
     x = torch.tensor([[[1.0]], [[2.0]], [[3.0]]], dtype=torch.float64)
     zero = torch.zeros(1, 1, dtype=torch.float64)
-    graph, state, loss = CELLS["lru"].graph, {"re": zero, "im": zero}, torch.zeros(())
+    graph, state, loss = HARD["lru"].graph, {"re": zero, "im": zero}, torch.zeros(())
     for x_t in x:
         y, state = step(graph, shaped, {"x": x_t}, state, torch_ops, {"H": 1, "N": 1})
         loss = loss + ((y - 1) ** 2).sum() / 2
@@ -245,7 +232,7 @@ def test_lru_gradients_by_hand() -> None:
 
 def test_slstm_starts_without_overflow_or_nan() -> None:
     """From its declared start the stabilised cell gives what the bare exponentials give."""
-    graph = CELLS["slstm"].graph
+    graph = HARD["slstm"].graph
     setting = random_setting(graph)
     start = {s.name: torch.full((BATCH, SIZES["H"]), s.start, dtype=torch.float64) for s in graph.states}
     assert start["m"][0, 0] == -1e9
@@ -257,7 +244,7 @@ def test_slstm_starts_without_overflow_or_nan() -> None:
 
 def test_slstm_survives_large_gates() -> None:
     """Exponents that overflow exp() leave the output finite, and its gradient too."""
-    graph = CELLS["slstm"].graph
+    graph = HARD["slstm"].graph
     setting = random_setting(graph)
     setting.weights["i.bias"] = torch.full((SIZES["H"],), 5000.0, dtype=torch.float64)
     prepare_slstm(graph, setting)
@@ -266,32 +253,32 @@ def test_slstm_survives_large_gates() -> None:
 
 
 def test_clockwork_masks_are_the_papers() -> None:
-    graph = CELLS["clockwork"](groups=3).graph
+    graph = HARD["clockwork"](groups=3).graph
     assert initial(graph, "period").tolist() == [1.0] * 4 + [2.0] * 4 + [4.0] * 4
     slower = initial(graph, "slower").reshape(3, 4, 3, 4)[:, 0, :, 0]
     assert slower.tolist() == [[1, 1, 1], [0, 1, 1], [0, 0, 1]]
 
 
 def test_initial_values_may_use_other_weights() -> None:
-    lru = draw(CELLS["lru"](r_min=0.4, r_max=0.9).graph, SIZES)
+    lru = draw(HARD["lru"](r_min=0.4, r_max=0.9).graph, SIZES)
     radius = torch.exp(-torch.exp(lru["nu_log"]))
     assert ((radius >= 0.4) & (radius <= 0.9)).all()
     assert torch.allclose(torch.exp(lru["gamma_log"]) ** 2 + radius**2, torch.ones(SIZES["N"]).double())
-    phased = draw(CELLS["lstm_phased"].graph, SIZES)
+    phased = draw(HARD["lstm_phased"].graph, SIZES)
     assert ((phased["s"] >= 0) & (phased["s"] < phased["tau"])).all()
 
 
 def test_gate_biases_of_the_blocks_are_the_papers() -> None:
     """Hochreiter & Schmidhuber 1997: -1, -2, -3; Gers et al. 2000: -0.5, -1, -1.5, -2 and +0.5, +1, +1.5, +2."""
-    assert draw(CELLS["lstm_blocks_1997"].graph, {"I": 7, "H": 6, "G": 3})["o.bias"].tolist() == [-1, -2, -3]
-    later = draw(CELLS["lstm_blocks_2000"].graph, {"I": 7, "H": 8, "G": 4})
+    assert draw(HARD["lstm_blocks_1997"].graph, {"I": 7, "H": 6, "G": 3})["o.bias"].tolist() == [-1, -2, -3]
+    later = draw(HARD["lstm_blocks_2000"].graph, {"I": 7, "H": 8, "G": 4})
     assert later["i.bias"].tolist() == later["o.bias"].tolist() == [-0.5, -1, -1.5, -2]
     assert later["f.bias"].tolist() == [0.5, 1, 1.5, 2]
 
 
 def test_missing_values_reach_nothing() -> None:
     """What stands in x where it was not seen, NaN or a number, changes neither values nor gradients."""
-    graph = CELLS["gru_d"].graph
+    graph = HARD["gru_d"].graph
     setting = random_setting(graph)
     prepare_gru_d(graph, setting)
     first = run(reference_of(graph), setting, {})
@@ -302,7 +289,7 @@ def test_missing_values_reach_nothing() -> None:
 
 
 def test_qrnn_remembers_its_inputs_only() -> None:
-    graph = CELLS["qrnn"](delay=2).graph
+    graph = HARD["qrnn"](delay=2).graph
     setting = random_setting(graph)
     _, last = unroll(reference_of(graph), setting.weights, setting.inputs, setting.states)
     assert torch.equal(last["u0"], setting.inputs["x"][STEPS - 1])
@@ -310,7 +297,7 @@ def test_qrnn_remembers_its_inputs_only() -> None:
 
 
 def test_bookkeeping_states_are_marked() -> None:
-    marked = {name: [s.name for s in cell.graph.states if s.bookkeeping] for name, cell in CELLS.items()}
+    marked = {name: [s.name for s in cell.graph.states if s.bookkeeping] for name, cell in HARD.items()}
     assert {name: states for name, states in marked.items() if states} == {
         "slstm": ["m"],
         "qrnn": ["u0"],
@@ -336,4 +323,4 @@ def test_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_guide_names_every_cell() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "language.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert rows == list(CELLS)
+    assert rows == list(HARD)

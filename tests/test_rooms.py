@@ -164,7 +164,11 @@ def test_the_rooms_are_those_of_the_page_of_the_layout() -> None:
         ("training/loop.py", "from tidegate import Recurrent", "imports tidegate.Recurrent: name the room"),
         ("training/loop.py", "import tidegate", "imports tidegate: name the room"),
         ("odd/new.py", "from tidegate import errors", "odd is no room of docs/layout.md"),
-        ("nn/layer.py", "def f():\n    import numpy", "imports numpy late: only tidegate/__init__.py, cli and models.py do"),
+        (
+            "nn/layer.py",
+            "def f():\n    import numpy",
+            "imports numpy late: only tidegate/__init__.py, cli and models.py do",
+        ),
         ("nn/layer.py", "importlib.import_module('numpy')", "imports numpy late"),
         ("nn/layer.py", "g = lambda n: __import__(n)", "imports n late"),
         ("cli/fit.py", "import torch", "imports torch at once: cli imports it inside a verb"),

@@ -9,13 +9,13 @@ from typing import Any
 from tidegate.equations.graph import Graph
 from tidegate.equations.loading import FORMAT, graph_from_json
 from tidegate.equations.printing import option_text
-from tidegate.equations.values import Value, Written, reachable
+from tidegate.equations.values import Value, Written, walk
 from tidegate.errors import EquationError
 
 
 def graph_to_json(graph: Graph) -> dict[str, Any]:
     """The graph as written, as plain data. Raises EquationError for an option that is a nameless function."""
-    values = reachable([*graph.roots, *graph.weights.values(), *graph.inits.values()])
+    values = walk([*graph.roots, *graph.weights.values(), *graph.inits.values()], shown=True)
     index = {v: k for k, v in enumerate(values)}
     return {
         "format": FORMAT,

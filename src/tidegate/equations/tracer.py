@@ -25,7 +25,6 @@ from tidegate.equations.values import (
     constant,
     fail,
     listener,
-    reachable,
     show_size,
     shown,
     user_frame,
@@ -140,7 +139,7 @@ def settle_names(tracer: Tracer, graph: Graph, taken: set[str]) -> None:
     The value that becomes a state has the state's name, else the last one keeps the plain name; where something given
     has it (`taken`: weights, inputs, options), none does.
     """
-    live = set(reachable(graph.roots))
+    live = set(walk(graph.roots, shown=True))
     results = {graph.output_name: graph.output, **graph.new}
     for name, values in tracer.versions.items():
         kept = [v for v in values if v in live]

@@ -379,25 +379,16 @@ def _blocks(matrix: Value) -> dict[str, Any]:
     return {"blocks": matrix.attrs["blocks"]} if "blocks" in matrix.attrs else {}
 
 
-def walk(roots: Iterable[Value]) -> list[Value]:
-    """Everything that the roots are computed from, operands first, in the order in which it was written."""
+def walk(roots: Iterable[Value], *, shown: bool = False) -> list[Value]:
+    """Everything that the roots are computed from, operands first, in the order in which it was written.
+
+    With `shown`, also what they are shown with: the arguments of calls.
+    """
     seen: set[Value] = set()
     stack = list(roots)
     while stack:
         value = stack.pop()
         if value not in seen:
             seen.add(value)
-            stack.extend(value.args)
-    return sorted(seen, key=lambda v: v.order)
-
-
-def reachable(roots: Iterable[Value]) -> list[Value]:
-    """Everything that the roots are computed from or shown with: the arguments of calls too, in the order written."""
-    seen: set[Value] = set()
-    stack = list(roots)
-    while stack:
-        value = stack.pop()
-        if value not in seen:
-            seen.add(value)
-            stack.extend((*value.args, *value.call.args) if value.call else value.args)
+            stack.extend((*value.args, *value.call.args) if shown and value.call else value.args)
     return sorted(seen, key=lambda v: v.order)

@@ -15,7 +15,6 @@ from tidegate.equations.values import (
     Rate,
     Size,
     Value,
-    reachable,
     show_size,
     walk,
 )
@@ -27,7 +26,7 @@ STEP_LEAVES = LEAVES - {"seed"}
 
 def verify(graph: Graph) -> None:
     """Raise EquationError unless every value is sound: a known op, its arity, sizes and rate; initial values apart."""
-    everything = reachable([*graph.roots, *graph.weights.values(), *graph.inits.values()])
+    everything = walk([*graph.roots, *graph.weights.values(), *graph.inits.values()], shown=True)
     if len(everything) > MAX_VALUES:
         _refuse(graph, f"has {len(everything)} values, and {MAX_VALUES} is the most")
     if len(graph.states) > MAX_STATES:
