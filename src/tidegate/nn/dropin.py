@@ -15,7 +15,8 @@ from tidegate.equations.graph import Graph
 from tidegate.errors import ArgumentError, TidegateNotice
 from tidegate.nn.arguments import Batch, check_types
 from tidegate.nn.layouts import TORCH, Layout, cell_weights
-from tidegate.nn.sequence import Sequence, reversed_reset, reversed_rows
+from tidegate.nn.sequence import Sequence
+from tidegate.nn.stacked import Direction, Stacked
 
 TENSORS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
@@ -33,37 +34,30 @@ class _DropIn(nn.RNNBase):
         graph = self._graph()
         batch = Batch(graph, x, lengths, reset, self.batch_first, {"I": self.input_size, "H": self.hidden_size})
         check_types(batch, self._like)
-        states = self._states(graph, hx, batch)
-        y, ends = next(iter(batch.inputs.values())), []
-        for k in range(self.num_layers):
-            outputs = []
-            for d, suffix in enumerate(("", "_reverse")[: 1 + self.bidirectional]):
-                place = k * (1 + self.bidirectional) + d
-                out, end = self._direction(graph, k, suffix, y, {n: s[place] for n, s in states.items()}, batch)
-                outputs.append(out)
-                ends.append(end)
-            y = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
-            if self.dropout and k + 1 < self.num_layers:
-                y = nn.functional.dropout(y, self.dropout, self.training)
-        final = {n: torch.stack([e[n] for e in ends]) for n in states}
+        states, count = self._states(graph, hx, batch), 1 + self.bidirectional
+        layers = [range(k * count, (k + 1) * count) for k in range(self.num_layers)]
+        begin = [[{n: s[place] for n, s in states.items()} for place in places] for places in layers]
+        dropout = self.dropout if self.training else 0.0
+        y, ends = Stacked(graph, self._directions(graph), dropout=dropout)(batch, begin)
+        final = {n: torch.stack([end[n] for layer in ends for end in layer]) for n in states}
         if batch.unbatched:
             final = {n: s.squeeze(1) for n, s in final.items()}
         return batch.restore(y), final["h"] if len(final) == 1 else (final["h"], final["c"])
 
-    def _direction(
-        self, graph: Graph, k: int, suffix: str, x: Tensor, state: dict[str, Tensor], batch: Batch
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        tensors = {n: getattr(self, f"{n}_l{k}{suffix}") for n in TENSORS if hasattr(self, f"{n}_l{k}{suffix}")}
-        weights = cell_weights(self._layout(), tensors)
-        sequence = _sequence(graph, x.shape[-1], self.hidden_size, self.proj_size)
-        start = {n: torch.zeros_like(s[:1]) for n, s in state.items()}
-        name = graph.inputs[0].name
-        if not suffix:
-            return sequence(weights, {name: x}, state, start, batch.lengths, batch.reset)
-        back = None if batch.reset is None else reversed_reset(batch.reset, batch.lengths)
-        turned = {name: reversed_rows(x, batch.lengths)}
-        y, end = sequence(weights, turned, state, start, batch.lengths, back)
-        return reversed_rows(y, batch.lengths), end
+    def _directions(self, graph: Graph) -> list[list[Direction]]:
+        suffixes = ("", "_reverse")[: 1 + self.bidirectional]
+        above = (self.proj_size or self.hidden_size) * len(suffixes)
+        return [
+            [self._direction(graph, above if k else self.input_size, f"_l{k}{suffix}") for suffix in suffixes]
+            for k in range(self.num_layers)
+        ]
+
+    def _direction(self, graph: Graph, width: int, suffix: str) -> Direction:
+        tensors = {n: getattr(self, n + suffix) for n in TENSORS if hasattr(self, n + suffix)}
+        sizes = {"h": self.proj_size or self.hidden_size, "c": self.hidden_size}
+        start = {s.name: self._like.new_zeros(1, sizes[s.name]) for s in graph.states}
+        sequence = _sequence(graph, width, self.hidden_size, self.proj_size)
+        return Direction(sequence, cell_weights(self._layout(), tensors), start)
 
     def _states(self, graph: Graph, hx: Any, batch: Batch) -> dict[str, Tensor]:
         """The initial states `[L * D, B, size]` by name: zeros, or what was given."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,30 +12,15 @@ from tidegate.cells import get
 from tidegate.equations import Cell, Graph, Rate
 from tidegate.errors import ArgumentError
 from tidegate.nn.arguments import Batch, bind_sizes, check_types
-from tidegate.nn.sequence import Sequence, reversed_reset, reversed_rows, trace
+from tidegate.nn.sequence import Sequence
+from tidegate.nn.stacked import Direction, Merge, Stacked
 from tidegate.nn.state import State, check_state
 from tidegate.nn.stepper import Stepper
-from tidegate.nn.weights import CellWeights
+from tidegate.nn.trace import Trace, trace
+from tidegate.nn.weights import CellWeights, Starts
 from tidegate.reference import bound
 
-Merge = Literal["concat", "sum", "mean"]
 MERGES = ("concat", "sum", "mean")
-
-
-class Trace(Mapping[str, Tensor]):
-    """The named values of a run, `[T, B, size]` by printed name: those of the top layer; `trace.layers` has each."""
-
-    def __init__(self, layers: list[dict[str, Tensor]]) -> None:
-        self.layers = tuple(layers)
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self.layers[-1][name]
-
-    def __iter__(self) -> Any:
-        return iter(self.layers[-1])
-
-    def __len__(self) -> int:
-        return len(self.layers[-1])
 
 
 class Recurrent(nn.Module):
@@ -154,43 +139,17 @@ class Recurrent(nn.Module):
 
     def _run(self, batch: Batch, state: State | None) -> tuple[Any, State]:
         check_types(batch, next(iter(self._weights(0).values())))
-        states = self._begin(batch.rows, state)
-        inputs, ends = dict(batch.inputs), []
-        for k in range(self.num_layers):
-            y, end = self._layer(k, inputs, states.layers[k], batch)
-            ends.append(end)
-            if self.dropout and k + 1 < self.num_layers:
-                y = nn.functional.dropout(y, self.dropout, self.training)
-            inputs[self.graph.inputs[0].name] = y
+        dropout = self.dropout if self.training else 0.0
+        y, ends = Stacked(self.graph, self._directions(), self.merge, dropout)(
+            batch, self._begin(batch.rows, state).layers
+        )
         return batch.restore(y), State(ends)
 
-    def _layer(
-        self, k: int, inputs: dict[str, Tensor], states: Any, batch: Batch
-    ) -> tuple[Tensor, list[dict[str, Tensor]]]:
-        outputs, ends = [], []
-        for suffix, state in zip(self._suffixes, states, strict=True):
-            y, end = self._direction(k, suffix, inputs, dict(state), batch)
-            outputs.append(y)
-            ends.append(end)
-        if len(outputs) == 1:
-            return outputs[0], ends
-        if self.merge == "concat":
-            return torch.cat(outputs, -1), ends
-        joined = outputs[0] + outputs[1]
-        return (joined if self.merge == "sum" else joined / 2), ends
-
-    def _direction(
-        self, k: int, suffix: str, inputs: dict[str, Tensor], state: dict[str, Tensor], batch: Batch
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        weights, start = self._weights(k, suffix), self._start(k, suffix)
-        sequence, lengths, reset = self._sequences[k], batch.lengths, batch.reset
-        if not suffix:
-            return sequence(weights, inputs, state, start, lengths, reset)
-        once = {i.name for i in self.graph.inputs if i.rate == Rate.SEQUENCE}
-        turned = {n: x if n in once else reversed_rows(x, lengths) for n, x in inputs.items()}
-        back = None if reset is None else reversed_reset(reset, lengths)
-        y, end = sequence(weights, turned, state, start, lengths, back)
-        return reversed_rows(y, lengths), end
+    def _directions(self) -> list[list[Direction]]:
+        return [
+            [Direction(sequence, self._weights(k, suffix), self._start(k, suffix)) for suffix in self._suffixes]
+            for k, sequence in enumerate(self._sequences)
+        ]
 
     def _weights(self, k: int, suffix: str = "") -> dict[str, Tensor]:
         module = self._modules[f"l{k}{suffix}"]
@@ -292,21 +251,3 @@ def _cell(cell: object) -> Cell:
             f"a layer takes a Cell or the name of one, and {cell!r} came: decorate its function with @cell"
         )
     return cell
-
-
-class Starts(nn.Module):
-    """Where the states of one layer and direction start, as parameters; bookkeeping states apart."""
-
-    def __init__(self, graph: Graph, sizes: Mapping[str, int], **factory: Any) -> None:
-        super().__init__()
-        self._declared = {s.name: s.start for s in graph.states if not s.bookkeeping}
-        for s in graph.states:
-            if s.name in self._declared:
-                self.register_parameter(s.name, nn.Parameter(torch.empty(bound(s.size, sizes), **factory)))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Back to the starts that the cell declares."""
-        with torch.no_grad():
-            for name, start in self._declared.items():
-                nn.init.constant_(getattr(self, name), start)

@@ -57,7 +57,7 @@ class Sequence:
         """The output `[T, B, size]`, zero where padded, and each row's state at its own end."""
         if lengths is None:
             return self._run(weights, inputs, state, start, None, reset)
-        T = _steps_and_rows(self.graph, inputs)[0]
+        T = steps_and_rows(self.graph, inputs)[0]
         longest = int(lengths.max()) if lengths.numel() else 0
         kept, flags = self._padded(inputs, lengths, longest), None if reset is None else reset[:longest]
         y, end = self._run(weights, kept, state, start, _valid(longest, lengths), flags)
@@ -72,7 +72,7 @@ class Sequence:
         valid: Tensor | None,
         reset: Tensor | None,
     ) -> tuple[Tensor, Tensors]:
-        T, B = _steps_and_rows(self.graph, inputs)
+        T, B = steps_and_rows(self.graph, inputs)
         fixed, moving = self._hoisted(weights, inputs)
         begin = None if reset is None else {k: _rows(v, B) for k, v in start.items()}
         taken: list[list[Any]] = []
@@ -82,7 +82,7 @@ class Sequence:
             for value, name in self.old:
                 places[value] = state[name]
             self.step(places)
-            new = {k: _like(places[v], state[k]) for k, v in self.new}
+            new = {k: in_form_of(places[v], state[k]) for k, v in self.new}
             taken.append([places[v] for v in self.carried])
             state = new if valid is None else _select(valid[t], new, state)
         output = self._output(fixed, moving, taken, T, B, next(iter(state.values())))
@@ -144,26 +144,6 @@ def _phases(graph: Graph) -> Phases:
     return phases(graph)
 
 
-def trace(
-    graph: Graph, sizes: Mapping[str, int], weights: Mapping[str, Tensor], inputs: Mapping[str, Tensor], state: Tensors
-) -> tuple[dict[str, Tensor], Tensors]:
-    """Every named value of the step at every step, `[T, B, size]` by printed name, and the final state."""
-    T, B = _steps_and_rows(graph, inputs)
-    named = {label: v for label, v in graph.named.items() if v.rate > Rate.WEIGHTS}
-    program = Program([*named.values(), *graph.new.values()])
-    kept: dict[str, list[Tensor]] = {label: [] for label in named}
-    for t in range(T):
-        env: dict[Value, Any] = {graph.weights[name]: w for name, w in weights.items()}
-        env |= {v: _at(inputs[name], v, t) for name, v in graph.input_values.items()}
-        env |= {v: state[name] for name, v in graph.old.items()}
-        program(xp, sizes, env)
-        for label, v in named.items():
-            kept[label].append(torch.as_tensor(env[v]).expand(B, *bound(v.size, sizes)))
-        state = {k: _like(env[v], state[k]) for k, v in graph.new.items()}
-    empty = {label: next(iter(state.values())).new_zeros((0, B, *bound(v.size, sizes))) for label, v in named.items()}
-    return {label: torch.stack(rows) if rows else empty[label] for label, rows in kept.items()}, state
-
-
 def reversed_rows(x: Tensor, lengths: Tensor | None) -> Tensor:
     """Each row `[T, B, ...]` backwards from its own end; what is padded stays where it is."""
     if lengths is None:
@@ -184,13 +164,10 @@ def reversed_reset(reset: Tensor, lengths: Tensor | None) -> Tensor:
     return reversed_rows(following, lengths)
 
 
-def _steps_and_rows(graph: Graph, inputs: Mapping[str, Tensor]) -> tuple[int, int]:
+def steps_and_rows(graph: Graph, inputs: Mapping[str, Tensor]) -> tuple[int, int]:
+    """T and B of a call."""
     name = next(i.name for i in graph.inputs if i.rate == Rate.INPUT)
     return int(inputs[name].shape[0]), int(inputs[name].shape[1])
-
-
-def _at(x: Tensor, value: Value, t: int) -> Tensor:
-    return x[t] if value.rate == Rate.INPUT else x
 
 
 def _valid(T: int, lengths: Tensor) -> Tensor:
@@ -216,7 +193,7 @@ def _rows(start: Tensor, B: int) -> Tensor:
     return start.expand(B, start.shape[-1])
 
 
-def _like(value: Any, old: Tensor) -> Tensor:
+def in_form_of(value: Any, old: Tensor) -> Tensor:
     """A new state in the old one's shape and type: under autocast, counters and stabilisers stay exact."""
     tensor = torch.as_tensor(value, dtype=old.dtype, device=old.device) if not isinstance(value, Tensor) else value
     if tensor.dtype != old.dtype:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tidegate.equations.graph import Graph
 from tidegate.errors import ArgumentError
 from tidegate.nn.initialise import draw
-from tidegate.reference import weight_shape
+from tidegate.reference import bound, weight_shape
 
 
 class CellWeights(nn.Module):
@@ -68,3 +68,21 @@ def _refuse_taken(graph: Graph, holder: nn.Module, name: str, attribute: str) ->
             f"weight {name!r} of cell {graph.name!r} cannot be kept under that name: the layer's module has an "
             f"attribute {attribute!r} of its own; choose another"
         )
+
+
+class Starts(nn.Module):
+    """Where the states of one layer and direction start, as parameters; bookkeeping states apart."""
+
+    def __init__(self, graph: Graph, sizes: Mapping[str, int], **factory: Any) -> None:
+        super().__init__()
+        self._declared = {s.name: s.start for s in graph.states if not s.bookkeeping}
+        for s in graph.states:
+            if s.name in self._declared:
+                self.register_parameter(s.name, nn.Parameter(torch.empty(bound(s.size, sizes), **factory)))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Back to the starts that the cell declares."""
+        with torch.no_grad():
+            for name, start in self._declared.items():
+                nn.init.constant_(getattr(self, name), start)

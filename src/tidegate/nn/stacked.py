@@ -1,0 +1,79 @@
+"""Layers on top of each other, each in one or two directions: what `Recurrent` and the drop-ins run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence as Several
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from tidegate.equations.graph import Graph
+from tidegate.equations.values import Rate
+from tidegate.nn.arguments import Batch
+from tidegate.nn.sequence import Sequence, reversed_reset, reversed_rows
+
+Merge = Literal["concat", "sum", "mean"]
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One direction of one layer: the cell over time with its weights, and where its states start, `[1, size]`."""
+
+    sequence: Sequence
+    weights: Mapping[str, Tensor]
+    start: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """A stack ready to run: a list of directions, the forward one first, for each layer."""
+
+    graph: Graph
+    layers: Several[Several[Direction]]
+    merge: Merge = "concat"
+    dropout: float = 0.0
+
+    def __call__(
+        self, batch: Batch, states: Several[Several[Mapping[str, Tensor]]]
+    ) -> tuple[Tensor, list[list[Tensors]]]:
+        """The top layer's output `[T, B, size]`, and the states at the rows' ends by layer and direction.
+
+        `dropout` is the probability between layers; 0 outside of training.
+        """
+        inputs, ends = dict(batch.inputs), []
+        first = self.graph.inputs[0].name
+        for k, (directions, begin) in enumerate(zip(self.layers, states, strict=True)):
+            if k and self.dropout:
+                inputs[first] = nn.functional.dropout(inputs[first], self.dropout)
+            runs = [
+                _run(self.graph, d, inputs, dict(s), batch, backwards=bool(number))
+                for number, (d, s) in enumerate(zip(directions, begin, strict=True))
+            ]
+            inputs[first] = self._merged([y for y, _ in runs])
+            ends.append([end for _, end in runs])
+        return inputs[first], ends
+
+    def _merged(self, outputs: list[Tensor]) -> Tensor:
+        if len(outputs) == 1:
+            return outputs[0]
+        if self.merge == "concat":
+            return torch.cat(outputs, -1)
+        joined = outputs[0] + outputs[1]
+        return joined if self.merge == "sum" else joined / 2
+
+
+def _run(
+    graph: Graph, direction: Direction, inputs: Tensors, state: Tensors, batch: Batch, *, backwards: bool
+) -> tuple[Tensor, Tensors]:
+    lengths, reset = batch.lengths, batch.reset
+    if not backwards:
+        return direction.sequence(direction.weights, inputs, state, direction.start, lengths, reset)
+    once = {i.name for i in graph.inputs if i.rate == Rate.SEQUENCE}
+    turned = {n: x if n in once else reversed_rows(x, lengths) for n, x in inputs.items()}
+    back = None if reset is None else reversed_reset(reset, lengths)
+    y, end = direction.sequence(direction.weights, turned, state, direction.start, lengths, back)
+    return reversed_rows(y, lengths), end
