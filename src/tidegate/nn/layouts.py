@@ -1,4 +1,4 @@
-"""How torch's recurrent modules store a cell's weights: one table, read in both directions.
+"""How torch's recurrent modules store a cell's weights: one table.
 
 A row says of which tensors, and of which of their row blocks, a weight of the cell is the sum.
 """
@@ -61,12 +61,3 @@ def cell_weights(layout: Layout, tensors: Mapping[str, Tensor]) -> dict[str, Ten
         given = [parts[name][k] for name, k in terms if name in parts]
         found[weight] = given[0] if len(given) == 1 else sum(given[1:], given[0]) if given else zero
     return found
-
-
-def torch_tensors(layout: Layout, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """torch's tensors from a cell's weights: where a weight is a sum, all of it goes into the first term."""
-    blocks: dict[str, dict[int, Tensor]] = {}
-    for weight, terms in layout.rows.items():
-        for place, (name, k) in enumerate(terms):
-            blocks.setdefault(name, {})[k] = weights[weight] if place == 0 else torch.zeros_like(weights[weight])
-    return {name: torch.cat([parts[k] for k in sorted(parts)]) for name, parts in blocks.items()}
