@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from tidegate.calculus.simplify import simplify_graph
 from tidegate.equations.graph import Graph
 from tidegate.equations.rewrite import rewrite, with_args
 from tidegate.equations.values import Rate, Value, walk
@@ -85,7 +86,8 @@ def _tall(group: list[Value], vector: Value) -> Value:
 
 
 def phases(graph: Graph) -> Phases:
-    """Cut a graph along time."""
+    """Cut a graph along time, once it is simplified."""
+    graph = simplify_graph(graph)
     cut = rewrite(graph.roots, split_linear)
     joined = fuse_products([cut[r] for r in graph.roots])
     new = {name: joined[cut[v]] for name, v in graph.new.items()}
