@@ -42,6 +42,7 @@ _COMPARED = {"lt": "<", "le": "≤", "gt": ">", "ge": "≥", "eq": "=", "ne": "�
 _BESIDE = {"add": "+ ", "sub": "− ", "div": "÷ ", "mod": "mod ", "maximum": "max ", "minimum": "min "} | {
     op: sign + " " for op, sign in _COMPARED.items()
 }
+_BETWEEN = {"add": " + ", "sub": " − ", "mul": "\u2009"}
 _BEFORE = {"sub": " −", "div": " ÷", "mod": " mod"} | {op: " " + sign for op, sign in _COMPARED.items()}
 _FLIPPED = {"add": "−", "sub": "−", "mul": "1/", "div": "1/"}
 _SUMS, _PRODUCTS = frozenset({"add", "sub"}), frozenset({"mul", "div"})
@@ -315,6 +316,9 @@ def _weights(value: Value) -> Label:
         return text.plain(f"{value.attrs['value']:.4g}".replace("-", "−")) if name is None else text.name(name)
     if len(value.args) == 1 and (value.args[0].name is not None or value.args[0].op == "constant"):
         return text.plain(_SYMBOLS.get(value.op, value.op) + "(") + _weights(value.args[0]) + text.plain(")")
+    if value.op in _BETWEEN and all(a.name is not None or a.op == "constant" for a in value.args):
+        left, right = map(_weights, value.args)
+        return (*text.plain("("), *left, *text.plain(_BETWEEN[value.op]), *right, *text.plain(")"))
     shown = expression(value)
     return text.plain(shown if len(shown) <= 18 else shown[:17] + "…")
 
