@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save as pack
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch.nn.utils import parametrize, prune
 
 import tidegate as tg
 from catalogue import ALL
@@ -259,12 +259,44 @@ class Double(nn.Module):
         return 2 * w
 
 
+PLAIN_AGAIN = (
+    "make pruned and parametrised weights plain again (torch.nn.utils.prune.remove, "
+    "torch.nn.utils.parametrize.remove_parametrizations), and keep other tensors elsewhere"
+)
+
+
 def test_parametrisations_are_not_saved(tmp_path: Path) -> None:
     layer = tg.Recurrent("gru", 3, 4)
     parametrize.register_parametrization(layer.get_submodule("l0.r"), "h", Double())
     refused(
-        "a layer with parametrisations cannot be saved, and 'l0.r.parametrizations.h.original' came: make the weights "
-        "their own again with torch.nn.utils.parametrize.remove_parametrizations",
+        f"a layer is saved with its own weights and nothing else, and 'l0.r.h' is missing from them: {PLAIN_AGAIN}",
+        tg.save, layer, tmp_path, error=ArgumentError,
+    )  # fmt: skip
+    parametrize.remove_parametrizations(layer.get_submodule("l0.r"), "h")
+    tg.save(layer, tmp_path)
+    assert torch.equal(tg.load(tmp_path).get_parameter("l0.r.h"), layer.get_parameter("l0.r.h"))
+
+
+@pytest.mark.parametrize(("module", "part", "name"), [(tg.LSTM, "", "weight_hh_l0"), (tg.Recurrent, "l0.f.", "h")])
+def test_pruned_layers_are_not_saved(module: Any, part: str, name: str, tmp_path: Path) -> None:
+    layer = module(*(["lstm"] if module is tg.Recurrent else []), 3, 4)
+    prune.l1_unstructured(layer.get_submodule(part[:-1]), name, amount=0.5)
+    refused(
+        f"a layer is saved with its own weights and nothing else, and {part + name!r} is missing from them: "
+        + PLAIN_AGAIN,
+        tg.save, layer, tmp_path, error=ArgumentError,
+    )  # fmt: skip
+    prune.remove(layer.get_submodule(part[:-1]), name)
+    tg.save(layer, tmp_path)
+    x = torch.randn(5, 2, 3)
+    assert torch.equal(tg.load(tmp_path)(x)[0], layer(x)[0])
+
+
+def test_what_was_added_to_a_layer_is_not_saved(tmp_path: Path) -> None:
+    layer = tg.Recurrent("gru", 3, 4, learn_initial_state=True)
+    layer.register_buffer("extra", torch.zeros(2))
+    refused(
+        f"a layer is saved with its own weights and nothing else, and 'extra' came beside them: {PLAIN_AGAIN}",
         tg.save, layer, tmp_path, error=ArgumentError,
     )  # fmt: skip
 

@@ -45,12 +45,9 @@ def _recurrent_spec(layer: Recurrent) -> tuple[Spec, Tensors]:
     sizes = {k: v for k, v in layer.sizes.items() if k not in "IH"}
     spec = {"input_size": layer.input_size, "hidden_size": layer.hidden_size, "sizes": sizes, "options": options}
     tensors = dict(layer.state_dict())
-    derived = next((name for name in tensors if ".parametrizations." in name), None)
-    if derived is not None:
-        raise ArgumentError(
-            f"a layer with parametrisations cannot be saved, and {derived!r} came: make the weights their own again "
-            "with torch.nn.utils.parametrize.remove_parametrizations"
-        )
+    learned = [state.name for state in layer.graph.states if not state.bookkeeping]
+    parts = {part: learned if part.startswith("start_l") else layer.graph.weights for part, _ in layer.named_children()}
+    _check_own(tensors, {f"{part}.{name}" for part, names in parts.items() for name in names})
     return {"cell": layer.cell.to_json(), **spec}, tensors
 
 
@@ -67,7 +64,21 @@ def _dropin_spec(module: nn.RNNBase) -> tuple[Spec, Tensors]:
     spec = {k: getattr(module, k) for k in DROPIN}
     spec |= {"proj_size": module.proj_size} if isinstance(module, LSTM) else {}
     spec |= {"nonlinearity": module.nonlinearity} if isinstance(module, RNN) else {}
-    return spec, dict(module.state_dict())
+    tensors = dict(module.state_dict())
+    _check_own(tensors, {name for names in module._all_weights for name in names})
+    return spec, tensors
+
+
+def _check_own(tensors: Tensors, own: set[str]) -> None:
+    """Raise ArgumentError where the state_dict is not that of a layer as it was made."""
+    other = sorted(own ^ tensors.keys())
+    if other:
+        what = "came beside" if other[0] in tensors else "is missing from"
+        raise ArgumentError(
+            f"a layer is saved with its own weights and nothing else, and {other[0]!r} {what} them: make pruned and "
+            "parametrised weights plain again (torch.nn.utils.prune.remove, "
+            "torch.nn.utils.parametrize.remove_parametrizations), and keep other tensors elsewhere"
+        )
 
 
 def _dropin(kind: Any, spec: Spec, tensors: Tensors) -> Any:

@@ -12,7 +12,7 @@ from catalogue import ALL
 from oracles.agreement import BATCH, SIZES
 from tidegate.calculus import Dense, Diagonal, delay_lines, jacobians
 from tidegate.calculus.jacobian import Jacobian
-from tidegate.equations import Cell, Graph, Value, cell, linear, relu, sigmoid, tanh, weight
+from tidegate.equations import Cell, Graph, Rate, Value, cell, linear, relu, sigmoid, tanh, weight
 from tidegate.reference import Program, bound, evaluate, leaves, torch_ops
 
 TOLERANCE = 1e-10
@@ -28,7 +28,8 @@ def dense(jacobian: Jacobian | None, env: dict[Value, Any], shape: tuple[int, in
 
 def moved(graph: Graph, variable: Value, array: Tensor, env: dict[Value, Any]) -> dict[str, Tensor]:
     """The new states of one row when one value of the step is replaced."""
-    given = {variable: array} | {v: a for v, a in env.items() if v.is_leaf and v is not variable}
+    fixed = {v: a for v, a in env.items() if (v.is_leaf or v.rate == Rate.WEIGHTS) and v is not variable}
+    given = {variable: array} | fixed
     program = Program(graph.new.values(), given=given)
     results = program(torch_ops, SIZES, dict(given))
     return {
@@ -43,7 +44,7 @@ def row_of(env: dict[Value, Any], row: int) -> dict[Value, Any]:
 
 def check(graph: Graph, variable: Value, found: dict[str, Jacobian | None], env: dict[Value, Any]) -> None:
     known = dict(env)
-    evaluate([variable], known, torch_ops, SIZES)
+    evaluate([variable, *(v for v in graph.values if v.rate == Rate.WEIGHTS)], known, torch_ops, SIZES)
     batched = variable.rate > 0
     for row in range(BATCH):
         single = row_of(env, row)
@@ -125,3 +126,31 @@ def test_several_stages_compose() -> None:
     known = dict(env)
     evaluate([j.value for g in (found.states, found.linears) for j in g.values()], known, torch_ops, SIZES)
     check(graph, graph.old["h"], _column(found.states, "h"), known)
+
+
+def test_vectors_that_are_made_of_each_other_count_apart() -> None:
+    """A gate of weights only is read as f and as 1 - f: each has its Jacobian, and neither is counted in the other."""
+
+    @cell(states="h", source="Heck & Salem 2017, arXiv:1701.03441, the gate a learned constant")
+    def constant_gate(x, h):
+        f = sigmoid(weight("b_f"))
+        h = (1 - f) * h + f * tanh(linear("n", x, h=f * h))
+        return h
+
+    graph = constant_gate.graph
+    found = jacobians(graph)
+    env = leaves(graph, *first_step(graph))
+    evaluate([j.value for g in (found.states, found.vectors) for j in g.values()], env, torch_ops, SIZES)
+    read = [v for _, v in found.vectors]
+    assert [v.name or v.op for v in read] == ["sub", "f"]
+    for vector in read:
+        check(graph, vector, _column(found.vectors, vector), env)
+    b = env[graph.weights["b_f"]]
+    slope = torch.sigmoid(b) * (1 - torch.sigmoid(b))
+    rest, gate = (dense(found.vectors["h", v], env, (SIZES["H"], SIZES["H"]))[0] for v in read)
+    wanted = jacrev(lambda a: moved(graph, graph.weights["b_f"], a, _leaves_of(row_of(env, 0)))["h"])(b)
+    assert torch.allclose((gate - rest) * slope, wanted, rtol=0, atol=TOLERANCE)
+
+
+def _leaves_of(env: dict[Value, Any]) -> dict[Value, Any]:
+    return {v: a for v, a in env.items() if v.is_leaf}

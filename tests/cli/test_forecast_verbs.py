@@ -179,3 +179,13 @@ def test_another_model_is_no_forecaster(
     assert capsys.readouterr().err == (
         "tidegate: layer holds a Recurrent. Expected a run of `tidegate fit forecast`.\n"
     )
+
+
+def test_a_cell_file_that_ends_the_program(
+    data: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("ends.py").write_text("raise SystemExit(3)\n")
+    assert call(monkeypatch, "fit", "forecast", data, *QUICK, "--cell", "ends.py:it") == 2
+    assert capsys.readouterr().err == (
+        "tidegate: ends.py cannot be run (SystemExit: 3). Expected a Python file that defines a cell.\n"
+    )

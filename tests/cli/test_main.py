@@ -57,6 +57,20 @@ def test_an_error_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert capsys.readouterr() == ("", "tidegate: co2.csv, row 7: 'x' is no number\n")
 
 
+def test_a_place_that_cannot_be_written_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def application() -> typer.Typer:
+        raise NotADirectoryError(20, "Not a directory", "file/run")
+
+    monkeypatch.setattr("tidegate.cli.application", application)
+    assert cli.main() == 2
+    assert capsys.readouterr().err == (
+        "tidegate: file/run cannot be read or written: Not a directory. Give a place that can be written, or make "
+        "room there.\n"
+    )
+
+
 def test_an_unknown_verb_is_refused() -> None:
     done = run("", "fitt")
     assert done.returncode == 2

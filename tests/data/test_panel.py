@@ -85,8 +85,8 @@ def test_pandas_like_frames_and_files_agree(tmp_path: Path) -> None:
         (
             {"t": [0, 2, 4, 6, 7], "v": [1, 2, 3, 4, 5]},
             {"time": "t"},
-            "the frame, row 4, column 't': 7 lies between the steps of 2 steps that most rows keep. Expected equal "
-            "steps; bring the rows onto one, or leave the time column out to count rows.",
+            "the frame, row 4, column 't': 7 lies between the steps of 2 steps, the distance found most often. "
+            "Expected equal steps; bring the rows onto one, or leave the time column out to count rows.",
         ),
         (
             {"t": [0, 1, 9999], "v": [1, 2, 3]},
@@ -120,7 +120,7 @@ def test_what_is_refused(columns: dict[str, list[object]], options: dict[str, ob
 def test_hours_at_the_change_of_clocks_are_seen_as_twice() -> None:
     text = complaint(frame(t=["2020-10-25 01:00", "2020-10-25 02:00", "2020-10-25 02:00"], v=[1, 2, 3]), time="t")
     assert text == (
-        "the frame, row 2, column 't': 2020-10-25T02:00:00.000000 stands in row 1 already. Expected each time once "
+        "the frame, row 2, column 't': 2020-10-25 02:00 stands in row 1 already. Expected each time once "
         "in a series; name the column that tells series apart, or remove a row."
     )
 

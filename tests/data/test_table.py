@@ -25,6 +25,7 @@ def write(path: Path, text: str | bytes) -> Path:
         ("a.tsv", "t\tv\n1\t2.5\n2\t-3"),
         ("a.csv", "t;v\n1;2,5\n2;-3\n"),
         ("a.csv.gz", "t,v\n1, 2.5 \n2,-3\n"),
+        ("a.csv", "t,v\r1,2.5\r2,-3\r"),
         ("A.TXT", 't,v\n"1","2.5"\n2,-3e0\n'),
     ],
 )
@@ -113,4 +114,20 @@ def test_rows_of_a_frame_are_counted_from_zero() -> None:
     assert complaint(pl.DataFrame({"v": ["1", "x"]}), "v") == (
         "the frame, row 1, column 'v': 'x' is not a finite number. "
         "Expected a number, or an empty field where the value is missing."
+    )
+
+
+def test_an_unusual_line_separator_inside_a_field_is_text(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path / "a.csv", "v,note\n1,a\u2028b\n2,c\n"))
+    assert table.numbers("v").tolist() == [1.0, 2.0]
+
+
+def test_an_empty_row_of_a_single_column_is_a_missing_value(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(read_table(write(tmp_path / "a.csv", "v\n1\n\n2\n")).numbers("v"), [1, np.nan, 2])
+
+
+def test_a_value_too_large_to_compute_with(tmp_path: Path) -> None:
+    assert complaint(write(tmp_path / "a.csv", "v\n1\n-1e300\n"), "v") == (
+        "a.csv, row 3, column 'v': -1e+300 is too large to compute with. Expected numbers between -1e+100 and 1e+100; "
+        "give the column in larger units, or leave the value empty."
     )

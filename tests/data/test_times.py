@@ -55,9 +55,9 @@ def test_dates_and_zones_of_a_frame() -> None:
     stamps = pl.Series(["2024-01-30", "2024-02-01"]).str.to_date()
     expected = np.array(["2024-01-30", "2024-02-01"], "datetime64[us]")
     np.testing.assert_array_equal(read_times(read_table(pl.DataFrame({"t": stamps})), "t"), expected)
-    zoned = stamps.cast(pl.Datetime("ms")).dt.replace_time_zone("Europe/Berlin")
+    zoned = stamps.cast(pl.Datetime("ms")).dt.offset_by("6h").dt.replace_time_zone("Europe/Berlin")
     np.testing.assert_array_equal(
-        read_times(read_table(pl.DataFrame({"t": zoned})), "t"), expected - np.timedelta64(1, "h")
+        read_times(read_table(pl.DataFrame({"t": zoned})), "t"), expected + np.timedelta64(5, "h")
     )
 
 
@@ -98,4 +98,21 @@ def test_a_null_in_a_frame() -> None:
     assert str(caught.value) == (
         "the frame, row 1, column 't': no time. Expected a time such as 2024-01-31 or 2024-01-31 13:00:00 in every "
         "row, or whole numbers."
+    )
+
+
+def test_midnights_of_a_zone_are_dates(tmp_path: Path) -> None:
+    expected = np.array(["2024-03-30", "2024-04-01"], "datetime64[us]")
+    zoned = pl.Series(expected).dt.replace_time_zone("Europe/Berlin")
+    np.testing.assert_array_equal(read_times(read_table(pl.DataFrame({"t": zoned})), "t"), expected)
+    written = ["2024-03-30T00:00:00+01:00", "2024-04-01T00:00:00+02:00"]
+    np.testing.assert_array_equal(times(list(written), tmp_path), expected)
+
+
+def test_times_with_and_without_a_zone_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        times(["2024-03-30T01:00:00+01:00", "2024-04-01T01:00:00"], tmp_path)
+    assert str(caught.value) == (
+        "a.csv, row 3, column 't': '2024-04-01 01:00:00' names no time zone, and the rows before it name one. Write "
+        "all times with a zone, or all without."
     )

@@ -4,6 +4,7 @@
 
 import functools
 
+import numpy as np
 import pytest
 
 from slips import complaint
@@ -123,6 +124,21 @@ def test_states(text):
 @pytest.mark.parametrize("text", INPUTS)
 def test_inputs(text):
     assert complaint(step, inputs=text) == INPUTS[text]
+
+
+def test_the_first_input_is_the_one_from_below():
+    def told(who, x, h):
+        return tanh(linear("h", who, x, h))
+
+    assert complaint(told, inputs="who:1@sequence x:I") == (
+        "cell 'told': the first input is the one that comes from the layer below, at each step, and 'who' comes once a "
+        "sequence: write it after the others in inputs='who:1@sequence x:I'"
+    )
+    assert complaint(told, inputs="who:1 x:I") == (
+        "cell 'told': size I is that of the first input, and 'who' is 1 while 'x' is I: write 'x' first in "
+        "inputs='who:1 x:I', or give it another letter"
+    )
+    assert cell(states="h", inputs="x:I who:1@sequence", source="a test")(told).graph.letters == ("H", "I")
 
 
 @pytest.mark.parametrize("word", ["states", "inputs", "output", "source"])
@@ -421,6 +437,10 @@ def adjustable(x, h, *, scale=0.5, depth=2, gated=True, act=tanh, way="plain", o
         ({"depth": 2.0}, "option 'depth' of cell 'adjustable' is a whole number, and 2.0 came"),
         ({"depth": True}, "option 'depth' of cell 'adjustable' is a whole number, and True came"),
         ({"gated": 1}, "option 'gated' of cell 'adjustable' is True or False, and 1 came"),
+        (
+            {"act": "relu"},
+            "option 'act' of cell 'adjustable' is a function of the language, such as tanh, and 'relu' came",
+        ),
     ],
 )
 def test_options(options, text):
@@ -454,6 +474,34 @@ def test_options_without_default_or_not_finite():
 
     assert complaint(bare) == "cell 'bare': option 'size' has no default: write size=... in the function's header"
     assert complaint(endless) == "cell 'endless': option 'scale' is inf: a number must be finite, such as 1e9"
+
+
+def test_numbers_of_numpy_become_pythons():
+    other = adjustable(scale=np.float64(0.25), depth=np.int64(3))
+    assert other.print() == adjustable(scale=0.25, depth=3).print()
+    assert other.to_json() == adjustable(scale=0.25, depth=3).to_json()
+
+    two, half = np.int32(2), np.float32(0.5)
+
+    @cell(states="h*n", source="a test")
+    def several(x, h, *, n=two, scale=half):
+        return [scale * tanh(linear(f"a{k}", x, h[k])) for k in range(n)]
+
+    assert several.options == {"n": 2, "scale": 0.5}
+    assert [type(o) for o in several.options.values()] == [int, float]
+
+
+def test_several_functions_as_one_option():
+    @cell(states="h", source="a test")
+    def chosen(x, h, *, acts=(tanh, sigmoid)):
+        return acts[0](linear("a", x, h))
+
+    assert chosen.to_json()["options"] == {"acts": {"text": "[tanh, sigmoid]"}}
+    assert "options acts=[tanh, sigmoid]" in chosen.print()
+    with pytest.raises(EquationError) as caught:
+        chosen(acts=[tanh, lambda v: v]).to_json()
+    expected = "option 'acts' is a lambda, which has no name to save: define a function with def"
+    assert str(caught.value) == f"cell 'chosen': {expected}"
 
 
 def test_lambda_options_work_and_are_not_saved():

@@ -124,6 +124,19 @@ def put(*path_and_value):
 
 
 TANH, CONSTANT, LINEAR = {"op": "tanh"}, {"op": "constant"}, {"op": "linear"}
+BIAS = {"op": "weight", "name": "i.bias"}
+
+
+def a_bias_of_two_letters(data):
+    """A weight that no linear reads, so that nothing else is wrong."""
+    values, name = data["values"], find(data, **BIAS)
+    values[name]["size"] = ["I+H"]
+    first = values[find(data, **LINEAR)]
+    first["args"].remove(name)
+    first["attrs"]["bias"] = False
+
+
+ONE_WEIGHT = find(get("lstm").to_json(), name="i.x")
 HOSTILE = [
     (lambda d: [1], "a cell's data has format 1, and list came: it was made by another version"),
     (put("format", 2), "a cell's data has format 1, and 2 came: it was made by another version"),
@@ -285,6 +298,29 @@ HOSTILE = [
     (
         put("weights", {}),
         "cell 'lstm' uses 'i.x' of another cell: a value belongs to the reading of one cell; make it anew inside this cell's function",
+    ),
+    (
+        put("values", CONSTANT, "args", [0]),
+        "cell 'lstm' gives 'constant' operands, and it is computed from nothing",
+    ),
+    (put("values", CONSTANT, "size", ["H"]), "cell 'lstm' has a 'constant' of H, and it must be 1"),
+    (put("values", BIAS, "size", ["H", "H"]), "cell 'lstm' has a 'linear' of H, and it must be any"),
+    (
+        a_bias_of_two_letters,
+        "cell 'lstm' has a 'weight' of I+H, and only a concatenation has such a size",
+    ),
+    (put("values", LINEAR, "size", []), "cell 'lstm' has a 'linear' of any, and it must be 1"),
+    (
+        put("values", {"op": "orthogonal"}, "args", [ONE_WEIGHT]),
+        "cell 'lstm' starts weight 'i.h' from 'orthogonal' of other things than numbers",
+    ),
+    (
+        lambda d: d["weights"]["i.bias"].update(init=d["weights"]["i.h"]["init"]),
+        "cell 'lstm' starts the vector 'i.bias' from 'orthogonal', which is for matrices",
+    ),
+    (
+        lambda d: d["weights"]["f.bias"].update(init=d["weights"]["i.h"]["value"]),
+        "cell 'lstm' starts weight 'f.bias' of H from a value of H x H",
     ),
 ]
 

@@ -130,6 +130,8 @@ def test_is_a_pytree() -> None:
     assert torch.equal(doubled["c"], 2 * state["c"])
     assert same(pytree.tree_unflatten(leaves, spec), state)
     assert pytree.treespec_loads(pytree.treespec_dumps(spec)) == spec
+    paths = [pytree.keystr(path) for path, _ in pytree.tree_flatten_with_path(a_state())[0]]
+    assert paths[:2] == ["['0.0.h']", "['0.0.c']"]
 
 
 def test_goes_through_torch_func() -> None:

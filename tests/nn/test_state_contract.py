@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch.nn.utils import parametrize, prune
 
 from layer_cases import (
     CASES,
@@ -205,6 +205,32 @@ def test_parametrisations_of_a_weight_count() -> None:
         halved.get_parameter("l0.i.h").div_(2)
     parametrize.register_parametrization(layer.get_submodule("l0.i"), "h", Half())
     assert torch.equal(layer(x)[0], halved(x)[0])
+
+
+def test_pruned_weights_follow_what_they_are_made_of() -> None:
+    layer, x = make_layer(LSTM.cell, 3, 5), torch.randn(T, B, 3, dtype=torch.float64)
+    plain = copy.deepcopy(layer)
+    prune.l1_unstructured(layer.get_submodule("l0.i"), "h", amount=10)
+    mask, original = layer.get_buffer("l0.i.h_mask"), layer.get_parameter("l0.i.h_orig")
+    assert int(mask.sum()) == 15
+    for _ in range(2):  # the second time with weights that have moved
+        with torch.no_grad():
+            original.mul_(1.5)
+            plain.get_parameter("l0.i.h").copy_(original * mask)
+        y, _ = layer(x)
+        assert torch.equal(y, plain(x)[0])
+        y.square().sum().backward()
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated:FutureWarning")
+def test_the_older_weight_norm_counts() -> None:
+    layer, x = make_layer(LSTM.cell, 3, 5), torch.randn(T, B, 3, dtype=torch.float64)
+    doubled = copy.deepcopy(layer)
+    torch.nn.utils.weight_norm(layer.get_submodule("l0.i"), "h")
+    with torch.no_grad():
+        doubled.get_parameter("l0.i.h").mul_(2)
+        layer.get_parameter("l0.i.h_g").mul_(2)
+    assert torch.allclose(layer(x)[0], doubled(x)[0], rtol=0, atol=1e-12)
 
 
 def test_reset_parameters_draws_anew() -> None:

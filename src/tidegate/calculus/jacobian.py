@@ -39,8 +39,8 @@ Jacobian = Diagonal | Dense
 @dataclass(frozen=True, eq=False)
 class StepJacobians:
     """`states[new, old]`, `linears[new, z]` in the results z of linears and products, `vectors[new, w]` in the vectors
-    of weights that the step reads unit by unit. Pairs that do not depend on each other are absent. `delays` are the
-    states that only remember inputs."""
+    of weights that the step reads unit by unit; where one is made of another, as 1 - f of f, each holds the other
+    fixed. Pairs that do not depend on each other are absent. `delays` are the states that only remember inputs."""
 
     states: Mapping[tuple[str, str], Jacobian]
     linears: Mapping[tuple[str, Value], Jacobian]

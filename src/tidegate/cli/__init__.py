@@ -24,6 +24,11 @@ def main() -> int:
         if (error.name or "").partition(".")[0] not in packages("app"):
             raise
         return _refuse(MissingExtraError("app", "the command line"))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        reason = f"{error.filename} cannot be read or written: {error.strerror}."
+        return _refuse(TidegateError(f"{reason} Give a place that can be written, or make room there."))
     return 0
 
 

@@ -121,7 +121,7 @@ def _run_file(path: Path) -> Any:
         spec.loader.exec_module(module)
     except TidegateError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}"
         raise ArgumentError(f"{path} cannot be run ({reason}). Expected a Python file that defines a cell.") from error
     return module

@@ -8,7 +8,7 @@ import numpy as np
 
 from tidegate.data.grid import Grid, infer_grid
 from tidegate.data.table import Table, read_table
-from tidegate.data.times import read_times
+from tidegate.data.times import read_times, shown_time
 from tidegate.errors import DataError
 
 _MOST_STEPS_A_ROW = 4
@@ -110,8 +110,9 @@ def _refuse_twice(table: Table, time: str, times: np.ndarray, rows: _Rows) -> No
             first, second = (int(group[again[0] + offset]) for offset in (0, 1))
             whose = f" of series '{name}'" if name else ""
             raise DataError(
-                f"{table.place(second, time)}: {times[second]}{whose} stands in row {first + table.first_row} already. "
-                "Expected each time once in a series; name the column that tells series apart, or remove a row."
+                f"{table.place(second, time)}: {shown_time(times[second])}{whose} stands in row "
+                f"{first + table.first_row} already. Expected each time once in a series; name the column that tells "
+                "series apart, or remove a row."
             )
 
 
@@ -131,8 +132,9 @@ def _places(table: Table, time: str, times: np.ndarray, group: np.ndarray, grid:
     if len(off):
         row = int(group[off[0]])
         raise DataError(
-            f"{table.place(row, time)}: {times[row]} lies between the steps of {grid.spacing} that most rows keep. "
-            "Expected equal steps; bring the rows onto one, or leave the time column out to count rows."
+            f"{table.place(row, time)}: {shown_time(times[row])} lies between the steps of "
+            f"{grid.spacing}, the distance found most often. Expected equal steps; bring the rows onto one, or leave "
+            "the time column out to count rows."
         )
     whole = places.astype(np.int64)
     span = int(whole[-1] - whole[0]) + 1

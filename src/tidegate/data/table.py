@@ -3,6 +3,7 @@
 import csv
 import difflib
 import gzip
+import io
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ except ImportError:  # pragma: no cover - seen only where the extra is not insta
 
 MISSING = ("", "na", "n/a", "nan", "null", "none", "?", "-")
 T = TypeVar("T")
+_LARGEST = 1e100
 _TEXT = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 
 
@@ -69,6 +71,13 @@ class Table:
                 f"{self.place(int(wrong[0]), name)}: {came!r} is not a finite number. "
                 "Expected a number, or an empty field where the value is missing."
             )
+        large = np.flatnonzero(np.abs(values) > _LARGEST)
+        if len(large):
+            raise DataError(
+                f"{self.place(int(large[0]), name)}: {values[large[0]]:g} is too large to compute with. "
+                f"Expected numbers between -{_LARGEST:g} and {_LARGEST:g}; give the column in larger units, or leave "
+                "the value empty."
+            )
         return np.where(gaps, np.nan, values)
 
 
@@ -97,7 +106,7 @@ def _read_file(path: Path) -> Table:
         return Table(_guarded(name, lambda: pl.read_parquet(path)), name, 0)
     if not name.lower().endswith(_TEXT):
         raise DataError(f"{name} has an ending that is not known. Expected {', '.join(_TEXT)} or .parquet.")
-    text = _decode(path).rstrip("\r\n") + "\n"
+    text = _decode(path).replace("\r\n", "\n").replace("\r", "\n").rstrip("\n") + "\n"
     separator = max(",;\t", key=text.partition("\n")[0].count)
     _guarded(name, lambda: _check_rows(name, text, separator))
     frame = _guarded(name, lambda: pl.read_csv(text.encode(), separator=separator, infer_schema=False))
@@ -117,9 +126,9 @@ def _decode(path: Path) -> str:
 
 def _check_rows(name: str, text: str, separator: str) -> None:
     header: list[str] = []
-    for number, fields in enumerate(csv.reader(text.splitlines(), delimiter=separator), start=1):
+    for number, fields in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=separator), start=1):
         header = header or fields
-        if len(fields) != len(header):
+        if len(fields) != len(header) and (fields or len(header) > 1):
             raise DataError(
                 f"{name}, row {number}: {len(fields)} fields where the header has {len(header)}. "
                 "Expected as many fields in every row; put quotes around text that holds the separator."

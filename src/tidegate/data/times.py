@@ -10,24 +10,37 @@ _DAYS = ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y",
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S%.f")
 _ZONED = ("%Y-%m-%d %H:%M:%S%#z", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M%#z")
 _MONTHS = ("%Y-%m", "%Y/%m")
+_CLOCK = r"^\d{4}-\d\d-\d\d \d\d:\d\d"
+_ZONE = r":\d\d(\.\d+)?[+-]\d\d:?\d\d$"
+_ZONED_MIDNIGHT = r"^\d{4}-\d\d-\d\d 00:00(:00(\.0+)?)?[+-]\d\d:?\d\d$"
 _EXPECTED = "Expected a time such as 2024-01-31 or 2024-01-31 13:00:00 in every row, or whole numbers"
 
 
 def read_times(table: Table, name: str) -> np.ndarray:
-    """The column as datetime64[us] (UTC where it names a zone), or as int64 where it holds whole numbers.
+    """The column as datetime64[us], or as int64 where it holds whole numbers.
 
+    Times that name a zone become UTC, unless all of them are midnights of their own zone, which are taken as dates.
     Day and month are told apart by the rows themselves; where both orders fit and differ, that is an error.
     """
     column = table.column(name)
     if column.null_count():
         raise DataError(f"{table.place(int(column.is_null().arg_max() or 0), name)}: no time. {_EXPECTED}.")
     if column.dtype == pl.Datetime and column.dtype.time_zone:  # type: ignore[attr-defined]
-        column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        local = column.dt.replace_time_zone(None)
+        midnights = local.dt.truncate("1d").equals(local)
+        column = local if midnights else column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
     if column.dtype in (pl.Datetime, pl.Date):
         return column.cast(pl.Datetime("us")).to_numpy().astype("datetime64[us]")
     if column.dtype.is_integer():
         return column.cast(pl.Int64).to_numpy()
     return _parse(table, name, table.texts(name))
+
+
+def shown_time(time: object) -> str:
+    """A time as short as it can be said."""
+    if not isinstance(time, np.datetime64):
+        return str(time)
+    return str(np.datetime_as_string(time, unit="auto")).replace("T", " ")
 
 
 def _parse(table: Table, name: str, text: pl.Series) -> np.ndarray:
@@ -39,9 +52,12 @@ def _parse(table: Table, name: str, text: pl.Series) -> np.ndarray:
         compact = text.str.contains(r"^(18|19|20|21)\d{6}$").all() and not days.null_count()
         return days.to_numpy().astype("datetime64[us]") if compact else whole.to_numpy()
     spaced = text.str.replace(r"^(\d{4}-\d\d-\d\d)T", "$1 ").str.replace(r"Z$", "+00:00")
+    if spaced.str.contains(_ZONED_MIDNIGHT).all():
+        spaced = spaced.str.slice(0, 10)
     readings = [(style, _try(spaced, style)) for style in _styles()]
     fitting = [(style, times) for style, times in readings if not times.null_count()]
     if not fitting:
+        _refuse_mixed_zones(table, name, spaced)
         _, best = min(readings, key=lambda reading: reading[1].null_count())
         row = int(best.is_null().arg_max() or 0)
         raise DataError(f"{table.place(row, name)}: {text[row]!r} is not read as a time. {_EXPECTED}.")
@@ -54,6 +70,18 @@ def _parse(table: Table, name: str, text: pl.Series) -> np.ndarray:
                 "other row. Write the times as 2024-01-31 so that day and month cannot be taken for each other."
             )
     return first.to_numpy().astype("datetime64[us]")
+
+
+def _refuse_mixed_zones(table: Table, name: str, spaced: pl.Series) -> None:
+    zoned = spaced.str.contains(_ZONE)
+    clocked = spaced.str.contains(_CLOCK)
+    if clocked.all() and zoned.any() and not zoned.all():
+        row = int((zoned != zoned[0]).arg_max() or 0)
+        came, before = ("a", "none") if zoned[row] else ("no", "one")
+        raise DataError(
+            f"{table.place(row, name)}: {spaced[row]!r} names {came} time zone, and the rows before it name "
+            f"{before}. Write all times with a zone, or all without."
+        )
 
 
 def _styles() -> list[str]:

@@ -90,7 +90,7 @@ class Graph:
         for size in [v.size for v in self.values] + [w.size for w in self.weights.values()]:
             for part in size:
                 if isinstance(part, str):
-                    yield part.split("+")
+                    yield [letter for letter in part.split("+") if letter != "1"]
 
     @property
     def named(self) -> dict[str, Value]:

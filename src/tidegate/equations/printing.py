@@ -85,6 +85,8 @@ def option_text(value: object) -> str:
         return expression(value)
     if isinstance(value, Written):
         return str(value)
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(map(option_text, value)) + "]"
     return str(getattr(value, "__name__", None) or repr(value))
 
 

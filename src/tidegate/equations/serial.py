@@ -38,7 +38,9 @@ def graph_to_json(graph: Graph) -> dict[str, Any]:
 def _option_to_json(graph: Graph, name: str, option: object) -> object:
     if option is None or (isinstance(option, bool | int | float | str) and not isinstance(option, Written)):
         return option
-    if getattr(option, "__name__", "") == "<lambda>":
+    if any(
+        getattr(o, "__name__", "") == "<lambda>" for o in (option if isinstance(option, tuple | list) else [option])
+    ):
         raise EquationError(
             f"cell {graph.name!r}: option {name!r} is a lambda, which has no name to save: define a function with def"
         )

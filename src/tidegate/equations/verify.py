@@ -37,6 +37,10 @@ def verify(graph: Graph) -> None:
         _verify_value(graph, value)
     for value in graph.values:
         _verify_step_value(graph, value)
+    for value in everything:
+        if value.op != "concat" and any("+" in str(part) for part in value.size):
+            known = show_size(value.size)
+            _refuse(graph, f"has a {value.op!r} of {known}, and only a concatenation has such a size", value)
     if len(graph.output.size) != 1 or graph.output.rate == Rate.WEIGHTS:
         _refuse(graph, "gives an output that is no vector, or that depends on neither inputs nor states", graph.output)
     _verify_labels(graph)
@@ -93,6 +97,8 @@ def _verify_value(graph: Graph, value: Value) -> None:
     if value.op not in OPS and value.op not in STEP_LEAVES:
         _refuse(graph, f"uses the unknown operation {value.op!r}", value)
     row = OPS.get(value.op)
+    if row is None and value.args:
+        _refuse(graph, f"gives {value.op!r} operands, and it is computed from nothing", value)
     if row is not None and row.arity is not None and row.arity != len(value.args):
         _refuse(graph, f"gives {value.op!r} {len(value.args)} operands, and it takes {row.arity}", value)
     wanted = expected_size(value)
@@ -107,7 +113,9 @@ def _verify_value(graph: Graph, value: Value) -> None:
 def expected_size(value: Value) -> Size | None:
     """The size that follows from the operands; None where it is declared."""
     row = OPS.get(value.op)
-    if row is None or row.kind == "initial":
+    if row is None:
+        return SCALAR if value.op == "constant" else None
+    if row.kind == "initial":
         return None
     if row.kind == "pointwise":
         sizes = [a.size for a in value.args if a.size not in (SCALAR, SHAPELESS)]
@@ -121,9 +129,12 @@ def _structural_size(value: Value) -> Size | None:
     args = value.args
     if value.op == "linear":
         pairs = range(len(value.attrs["labels"]))
-        sound = len(args) == 2 * len(pairs) + bool(value.attrs["bias"]) and all(
-            args[2 * k].size == (*value.size, *args[2 * k + 1].size) for k in pairs
-        )
+        bias = [value.size] * bool(value.attrs["bias"])
+        if len(value.size) != 1:
+            return SCALAR
+        sound = len(args) == 2 * len(pairs) + len(bias)
+        sound = sound and [a.size for a in args[2 * len(pairs) :]] == bias
+        sound = sound and all(args[2 * k].size == (*value.size, *args[2 * k + 1].size) for k in pairs)
         return value.size if sound else SHAPELESS
     if value.op == "product":
         return args[0].size[:1] if args[0].size[1:] == args[1].size else SHAPELESS
@@ -133,6 +144,8 @@ def _structural_size(value: Value) -> Size | None:
         return args[0].size[::-1]
     if value.op == "concat":
         return ("+".join(str(a.size[0]) for a in args),)
+    if value.op in ("total", "spread"):
+        return value.size if len(value.size) == 1 else SCALAR
     return SCALAR if value.op == "mean" else None
 
 
@@ -154,8 +167,14 @@ def _verify_step_value(graph: Graph, value: Value) -> None:
 
 
 def _verify_init(graph: Graph, name: str, init: Value) -> None:
-    names = list(graph.weights)
+    names, size = list(graph.weights), graph.weights[name].size
+    if init.size not in (SHAPELESS, SCALAR, size):
+        _refuse(graph, f"starts weight {name!r} of {show_size(size)} from a value of {show_size(init.size)}", init)
     for value in walk([init]):
+        if value.op in INITIALISERS and (value.size != SHAPELESS or any(a.size != SCALAR for a in value.args)):
+            _refuse(graph, f"starts weight {name!r} from {value.op!r} of other things than numbers", value)
+        if len(size) == 1 and (value.op in ("orthogonal", "identity") or value.attrs.get("axis") == 1):
+            _refuse(graph, f"starts the vector {name!r} from {value.op!r}, which is for matrices", value)
         if value.rate != Rate.WEIGHTS or value.op in ("linear", "product"):
             _refuse(
                 graph,

@@ -58,7 +58,7 @@ class Sequence:
         if lengths is None:
             return self._run(weights, inputs, state, start, None, reset)
         T = steps_and_rows(self.graph, inputs)[0]
-        longest = int(lengths.max()) if lengths.numel() else 0
+        longest = T if lengths.is_meta else int(lengths.max()) if lengths.numel() else 0
         kept, flags = self._padded(inputs, lengths, longest), None if reset is None else reset[:longest]
         y, end = self._run(weights, kept, state, start, _valid(longest, lengths), flags)
         return nn.functional.pad(y, (0, 0, 0, 0, 0, T - longest)), end
@@ -136,7 +136,7 @@ class Sequence:
             rows = [torch.as_tensor(step[k]).expand(B, *width) for step in taken]
             env[value] = torch.stack(rows) if rows else like.new_zeros((0, B, *width))
         (output,) = self.after(xp, self.sizes, env) if self.cut.output not in env else (env[self.cut.output],)
-        return torch.as_tensor(output).expand(T, B, *self.width)
+        return torch.as_tensor(output).to(like.dtype).expand(T, B, *self.width)
 
 
 @lru_cache(maxsize=256)
@@ -167,7 +167,7 @@ def reversed_reset(reset: Tensor, lengths: Tensor | None) -> Tensor:
 def steps_and_rows(graph: Graph, inputs: Mapping[str, Tensor]) -> tuple[int, int]:
     """T and B of a call."""
     name = next(i.name for i in graph.inputs if i.rate == Rate.INPUT)
-    return int(inputs[name].shape[0]), int(inputs[name].shape[1])
+    return inputs[name].shape[0], inputs[name].shape[1]
 
 
 def _valid(T: int, lengths: Tensor) -> Tensor:

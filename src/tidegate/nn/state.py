@@ -173,6 +173,14 @@ def _flatten(state: State) -> tuple[list[Tensor], Any]:
     return [t for d in state._flat() for t in d.values()], keys
 
 
+def _flatten_with_keys(state: State) -> tuple[list[tuple[Any, Tensor]], Any]:
+    tensors, keys = _flatten(state)
+    paths = [
+        f"{k}.{d}.{name}" for k, directions in enumerate(keys) for d, names in enumerate(directions) for name in names
+    ]
+    return [(pytree.MappingKey(path), tensor) for path, tensor in zip(paths, tensors, strict=True)], keys
+
+
 def _unflatten(tensors: Any, keys: Any) -> State:
     items = iter(tensors)
     return State([[{name: next(items) for name in names} for names in directions] for directions in keys])
@@ -189,4 +197,5 @@ pytree.register_pytree_node(
     serialized_type_name="tidegate.State",
     to_dumpable_context=lambda keys: keys,
     from_dumpable_context=_read_keys,
+    flatten_with_keys_fn=_flatten_with_keys,
 )

@@ -50,8 +50,10 @@ class CellWeights(nn.Module):
                 tensor.copy_(drawn[name])
 
     def tensors(self) -> dict[str, Tensor]:
-        """The weights by name, parametrisations applied."""
+        """The weights by name, as parametrisations, pruning and weight_norm make them."""
         found: dict[str, Tensor] = {}
+        for module in (self, *self.children()):
+            _compute_weights(module)
         for name in self._graph.weights:
             group, dot, leaf = name.rpartition(".")
             found[name] = getattr(self._modules[group] if dot else self, leaf)
@@ -60,6 +62,12 @@ class CellWeights(nn.Module):
     def extra_repr(self) -> str:
         """The cell and its sizes."""
         return f"{self._graph.name}, " + ", ".join(f"{k}={v}" for k, v in self._sizes.items())
+
+
+def _compute_weights(module: nn.Module) -> None:
+    """Run what pruning and weight_norm do before a module's forward, which a holder of weights does not have."""
+    for hook in module._forward_pre_hooks.values():
+        hook(module, ())
 
 
 def _refuse_taken(graph: Graph, holder: nn.Module, name: str, attribute: str) -> None:

@@ -69,9 +69,15 @@ def test_the_best_baseline_is_no_net(judged: tuple[Evaluation, np.ndarray, dict[
 
 
 def with_outcome(p_value: float, gain: float, blocks: int = 9) -> Evaluation:
-    scores = {name: {"quantile_loss": loss} for name, loss in ((NET, 2.0 * (1 - gain)), (START, 2.5), ("naive", 2.0))}
+    losses = ((NET, 2.0 * (1 - gain)), (START, 2.5), ("naive", 2.0))
+    scores = {name: {"quantile_loss": loss, "mae": 2 * loss} for name, loss in losses}
     comparison = Comparison(-2.0 * gain, p_value, blocks, 80)
-    return Evaluation(LEVELS, 80, 0.8, scores, {}, {}, "naive", comparison)
+    return Evaluation(LEVELS, 80, 0.8, scores, {}, {}, "naive", comparison, comparison)
+
+
+def without_loss(p_value: float) -> Evaluation:
+    scores = {name: {"quantile_loss": loss} for name, loss in ((NET, 0.5), (START, 0.5), ("naive", 0.0))}
+    return replace(with_outcome(p_value, -0.25), scores=scores)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +108,22 @@ def with_outcome(p_value: float, gain: float, blocks: int = 9) -> Evaluation:
             "The held-out part is too short to tell the net from naive, the best baseline (quantile loss 1.9 against "
             "2 over 80 held-out origins: 5.0% below).",
         ),
+        (
+            replace(with_outcome(0.01, 0.25), median=Comparison(-0.1, 0.3, 9, 80)),
+            "The net beats naive, the best baseline, by 25.0% (quantile loss 1.5 against 2 over 80 held-out origins; "
+            "more than noise at the 5 % level), but only by its intervals: its median is not shown to be nearer "
+            "(mean absolute error 3 against 4).",
+        ),
+        (
+            without_loss(0.01),
+            "The net loses to naive, the best baseline (quantile loss 0.5 against 0 over 80 held-out origins); use "
+            "the baseline instead.",
+        ),
+        (
+            without_loss(0.2),
+            "The net is not shown to be better than naive, the best baseline (quantile loss 0.5 against 0 over 80 "
+            "held-out origins, which noise can explain).",
+        ),
     ],
 )
 def test_verdicts(evaluation: Evaluation, sentence: str) -> None:
@@ -118,3 +140,23 @@ def test_what_training_added() -> None:
 def test_both_ways_through_json(fit: object) -> None:
     found = fit().evaluation  # type: ignore[operator]
     assert Evaluation.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_a_mean_over_nothing_is_null_in_json_and_nan_again() -> None:
+    scores = {NET: {"quantile_loss": 1.0, "weighted_quantile_loss": float("nan")}}
+    scores |= {START: {"quantile_loss": 1.0}, "naive": {"quantile_loss": 1.0}}
+    text = json.dumps(replace(with_outcome(0.2, 0.05), scores=scores).to_json(), allow_nan=False)
+    again = Evaluation.from_json(json.loads(text))
+    assert json.loads(text)["scores"][NET]["weighted_quantile_loss"] is None
+    assert np.isnan(again.scores[NET]["weighted_quantile_loss"])
+
+
+def test_the_medians_are_compared_by_their_absolute_errors(
+    judged: tuple[Evaluation, np.ndarray, dict[str, np.ndarray]],
+) -> None:
+    found, truth, methods = judged
+    errors = {name: np.nanmean(np.abs(truth - quantiles[..., 2]), axis=1) for name, quantiles in methods.items()}
+    scale = np.nanmean(np.abs(waves()[6:208] - waves()[:202]))
+    if found.best_baseline in errors:
+        expected = np.mean(errors[NET] - errors[found.best_baseline]) / scale
+        assert found.median.difference == pytest.approx(expected, rel=1e-5)

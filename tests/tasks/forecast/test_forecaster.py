@@ -227,3 +227,18 @@ def test_the_shipped_series() -> None:
     found = Forecaster(12, season=12, budget="60s").fit(tidegate.data.sample("co2_mauna_loa"), "co2", time="month")
     assert found.evaluation.comparison.outcome == "better"
     assert found.evaluation.scores["net"]["mae"] < 0.4 * found.evaluation.scores["seasonal naive"]["mae"]
+
+
+def test_rows_that_overlap_the_fit_replace_its_end() -> None:
+    frame = pl.DataFrame({"t": np.arange(260), "y": waves()})
+    fitted = Forecaster(4, season=6, hidden_size=4, context=24, budget=0.1).fit(frame, "y", time="t")
+    whole = pl.DataFrame({"t": np.arange(263), "y": np.r_[waves()[:257], 50.0, 51.0, 52.0, 53.0, 54.0, 55.0]})
+    overlapping = fitted.predict(whole[255:]).quantiles
+    np.testing.assert_allclose(overlapping, fitted.predict(whole).quantiles, rtol=1e-6)
+    far = whole[255:].with_columns(pl.col("t") + 10_000)
+    with pytest.raises(DataError) as caught:
+        fitted.predict(far)
+    assert str(caught.value) == (
+        "the frame: the series has 8 steps, but a forecast looks back at 25. Give at least 25 steps, or rows that "
+        "follow the data of the fit."
+    )

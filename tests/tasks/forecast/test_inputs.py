@@ -9,6 +9,7 @@ import torch
 
 from forecast_cases import prepared, recipe, two_series, waves
 from tidegate.data import read_panel
+from tidegate.errors import DataError
 from tidegate.tasks.forecast.inputs import ANCHORS, Inputs, make_inputs, trailing_mean
 from tidegate.tasks.forecast.recipe import Scale, make_recipe
 from tidegate.tasks.forecast.split import split_all
@@ -127,3 +128,14 @@ def test_trailing_mean_by_a_loop() -> None:
     values = np.random.randn(15)
     expected = [values[max(0, k - 4) : k + 1].mean() for k in range(15)]
     np.testing.assert_allclose(trailing_mean(values, 5), expected, atol=1e-12)
+
+
+def test_a_value_out_of_all_proportion_is_refused() -> None:
+    values = walk()
+    values[50] = 1e60
+    with pytest.raises(DataError) as caught:
+        one_series(values)
+    assert str(caught.value) == (
+        "The series has the value 1e+60 at 50, which is 1e+60 times its usual change. Correct the value, or leave it "
+        "empty."
+    )

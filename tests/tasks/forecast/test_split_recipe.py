@@ -82,3 +82,13 @@ def test_a_unit_is_never_zero() -> None:
 def test_recipe_both_ways() -> None:
     _, _, inputs = prepared(waves(), 4, 6)
     assert Recipe.from_json(inputs.recipe.to_json()) == inputs.recipe
+
+
+def test_the_length_needed_is_found_at_once_for_any_horizon() -> None:
+    with pytest.raises(DataError) as caught:
+        split(series(1), 10**18, 8)
+    assert str(caught.value) == (
+        "The series has 1 step, but a forecast of 1000000000000000000 steps that looks back 8 needs at least "
+        "7000000000000000008: for training, validation and a held-out part. Give a longer series, a shorter horizon "
+        "or a shorter season."
+    )

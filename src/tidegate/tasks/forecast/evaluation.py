@@ -51,7 +51,7 @@ class Evaluation:
     below each quantile level. "untrained start" is the net before training, a fixed mixture of plain forecasts; it is
     no baseline but shows what training added.
     `best_baseline` is the one of lowest quantile loss, and `comparison` says whether the net differs from it by more
-    than noise; `interval` is the nominal coverage.
+    than noise; `median` says so of the absolute errors of the medians alone. `interval` is the nominal coverage.
     """
 
     levels: tuple[float, ...]
@@ -62,6 +62,7 @@ class Evaluation:
     below: dict[str, list[float]]
     best_baseline: str
     comparison: Comparison
+    median: Comparison
 
     @property
     def gain(self) -> float:
@@ -81,27 +82,37 @@ class Evaluation:
         ours, theirs = (self.scores[method]["quantile_loss"] for method in (NET, self.best_baseline))
         numbers = f"quantile loss {ours:.4g} against {theirs:.4g} over {self.origins} held-out origins"
         baseline = f"{self.best_baseline}, the best baseline"
+        share = f": {abs(self.gain):.1%} {'below' if self.gain > 0 else 'above'}" if theirs > 0 else ""
         match self.comparison.outcome:
             case "better":
-                return f"The net beats {baseline}, by {self.gain:.1%} ({numbers}; more than noise at the 5 % level)."
+                judged = f"by {self.gain:.1%} ({numbers}; more than noise at the 5 % level)"
+                return f"The net beats {baseline}, {judged}{self._only_by_intervals()}."
             case "worse":
-                return f"The net loses to {baseline}, by {-self.gain:.1%} ({numbers}); use the baseline instead."
-        side = "below" if self.gain > 0 else "above"
-        share = f"{abs(self.gain):.1%} {side}"
+                by = f", by {-self.gain:.1%}" if theirs > 0 else ""
+                return f"The net loses to {baseline}{by} ({numbers}); use the baseline instead."
         if self.comparison.blocks < FEWEST_BLOCKS:
-            return f"The held-out part is too short to tell the net from {baseline} ({numbers}: {share})."
-        return f"The net is not shown to be better than {baseline} ({numbers}: {share}, which noise can explain)."
+            return f"The held-out part is too short to tell the net from {baseline} ({numbers}{share})."
+        return f"The net is not shown to be better than {baseline} ({numbers}{share}, which noise can explain)."
+
+    def _only_by_intervals(self) -> str:
+        if self.median.outcome == "better":
+            return ""
+        ours, theirs = (self.scores[method]["mae"] for method in (NET, self.best_baseline))
+        errors = f"mean absolute error {ours:.4g} against {theirs:.4g}"
+        return f", but only by its intervals: its median is not shown to be nearer ({errors})"
 
     def to_json(self) -> dict[str, Any]:
-        """Every number as plain data, the verdict among them."""
+        """Every number as plain data, the verdict among them; None is a mean over nothing."""
         found = {"outcome": self.comparison.outcome, "gain": self.gain, "learned": self.learned}
-        return asdict(self) | found | {"verdict": self.verdict}
+        data: dict[str, Any] = _nan_to_none(asdict(self) | found | {"verdict": self.verdict})
+        return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         """The evaluation that `to_json` wrote."""
-        known = {name: data[name] for name in cls.__dataclass_fields__}
-        return cls(**(known | {"levels": tuple(data["levels"]), "comparison": Comparison(**data["comparison"])}))
+        known = {name: _none_to_nan(data[name]) for name in cls.__dataclass_fields__}
+        tests = {name: Comparison(**known[name]) for name in ("comparison", "median")}
+        return cls(**(known | tests | {"levels": tuple(data["levels"])}))
 
 
 def evaluate(
@@ -115,7 +126,11 @@ def evaluate(
     methods = list(held[0].methods)
     scores = {method: _scores(held, method, levels) for method in methods}
     best = min((method for method in methods if method not in nets), key=lambda method: scores[method]["quantile_loss"])
-    ours, theirs = (_loss_by_origin(held, method, levels) for method in (NET, best))
+
+    def compared(chosen: list[int]) -> Comparison:
+        ours, theirs = (_loss_by_origin(held, method, levels, chosen) for method in (NET, best))
+        return compare(ours, theirs, inputs.recipe.horizon)
+
     return Evaluation(
         levels=tuple(float(level) for level in levels),
         origins=sum(len(one.truth) for one in held),
@@ -124,7 +139,8 @@ def evaluate(
         by_horizon={method: _by_horizon(held, method, levels) for method in methods},
         below={method: _below(held, method) for method in methods},
         best_baseline=best,
-        comparison=compare(ours, theirs, inputs.recipe.horizon),
+        comparison=compared(list(range(len(levels)))),
+        median=compared([list(levels).index(0.5)]),
     )
 
 
@@ -198,11 +214,30 @@ def mean_known(values: Iterable[float]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def _loss_by_origin(held: list[Held], method: str, levels: np.ndarray) -> np.ndarray:
-    """The loss at each origin in units of the series' scale, averaged over the series, counted back from their ends."""
+def _nan_to_none(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {name: _nan_to_none(value) for name, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_nan_to_none(value) for value in data]
+    return None if isinstance(data, float) and np.isnan(data) else data
+
+
+def _none_to_nan(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {name: _none_to_nan(value) for name, value in data.items()}
+    if isinstance(data, list):
+        return [_none_to_nan(value) for value in data]
+    return float("nan") if data is None else data
+
+
+def _loss_by_origin(held: list[Held], method: str, levels: np.ndarray, chosen: list[int]) -> np.ndarray:
+    """The loss at each origin over the chosen levels, in units of the series' scale.
+
+    It is averaged over the series, counted back from their ends.
+    """
     longest = max(len(one.truth) for one in held)
     table = np.full((len(held), longest), np.nan)
     for row, one in zip(table, held, strict=True):
-        losses = quantile_score(one.truth, one.methods[method], levels) / one.scale
+        losses = quantile_score(one.truth, one.methods[method][..., chosen], levels[chosen]) / one.scale
         row[longest - len(losses) :] = [mean_known(origin) for origin in losses]
     return np.array([mean_known(column) for column in table.T])

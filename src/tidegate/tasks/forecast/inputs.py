@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from tidegate.data import Grid, Panel, Series, calendar_features
+from tidegate.errors import DataError
 from tidegate.metrics.baselines import last_known, seasonal_offsets
 from tidegate.tasks.forecast.recipe import Recipe
 
+_LARGEST = 1e30
 ANCHORS = (
     "the last value",
     "the last season",
@@ -79,6 +81,7 @@ def make_inputs(panel: Panel, recipe: Recipe) -> Inputs:
 def _one_series(series: Series, grid: Grid, recipe: Recipe) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     scale = recipe.scale(series)
     truth = (series.values - scale.centre) / scale.unit
+    _refuse_extreme(truth, series, grid)
     filled = last_known(truth)
     level = trailing_mean(filled, recipe.level)
     calendar, _ = calendar_features(grid, np.arange(series.start, series.stop), recipe.seen)
@@ -91,6 +94,17 @@ def _one_series(series: Series, grid: Grid, recipe: Recipe) -> tuple[np.ndarray,
         *(column for pair in _covariate_columns(series, recipe) for column in pair),
     ]
     return np.arcsinh(np.stack(columns, -1)), filled, truth, level
+
+
+def _refuse_extreme(scaled: np.ndarray, series: Series, grid: Grid) -> None:
+    extreme = np.flatnonzero(np.abs(scaled) > _LARGEST)
+    if len(extreme):
+        place = int(extreme[0])
+        name = f"Series '{series.name}'" if series.name else "The series"
+        raise DataError(
+            f"{name} has the value {series.values[place]:g} at {grid.times(np.array(series.start + place))}, which is "
+            f"{abs(scaled[place]):.1g} times its usual change. Correct the value, or leave it empty."
+        )
 
 
 def _covariate_columns(series: Series, recipe: Recipe) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from tidegate import report
+from tidegate.data.times import shown_time
 from tidegate.equations import Cell
 from tidegate.equations.latex import legend
 from tidegate.report.parts import Part, Tone
@@ -54,12 +55,13 @@ def forecast_numbers(fitted: Fitted) -> dict[str, Any]:
 
 def _key_figures(fitted: Fitted) -> Part:
     evaluation = fitted.evaluation
-    ours, gain = evaluation.scores[NET], evaluation.gain
+    ours, theirs = evaluation.scores[NET], evaluation.scores[evaluation.best_baseline]
+    gain = f"{evaluation.gain:+.1%}".replace("-", "−") if theirs["quantile_loss"] > 0 else "–"
     return report.key_figures(
         [
-            (f"{gain:+.1%}".replace("-", "−"), f"gain on {evaluation.best_baseline}", "quantile loss, held out"),
+            (gain, f"gain on {evaluation.best_baseline}", "quantile loss, held out"),
             (f"{ours['mae']:.4g}", "mean absolute error", f"in units of {fitted.columns.target}"),
-            (f"{ours['mase']:.3g}", "MASE", "1: as seasonal naive did before"),
+            (_number(ours["mase"], ".3g"), "MASE", "1: as seasonal naive did before"),
             (f"{ours['coverage']:.0%}", f"in the {evaluation.interval:.0%} interval", "of held-out values"),
         ]
     )
@@ -99,11 +101,8 @@ def _forecast_rows(forecast: Forecast) -> list[list[str]]:
     ]
 
 
-def shown_time(time: Any) -> str:
-    """A time as short as it can be said."""
-    if not isinstance(time, np.datetime64):
-        return str(time)
-    return str(np.datetime_as_string(time, unit="auto")).replace("T", " ")
+def _number(value: float, style: str) -> str:
+    return "–" if np.isnan(value) else f"{value:{style}}"
 
 
 def _series(fitted: Fitted) -> Part:
@@ -152,7 +151,7 @@ def _score_table(fitted: Fitted) -> Part:
     names = ("quantile_loss", "weighted_quantile_loss", "mae", "rmse", "mase", "coverage")
     header = ["method", "quantile loss", "weighted", "MAE", "RMSE", "MASE", f"in {evaluation.interval:.0%} interval"]
     rows = [
-        [method, *(f"{scores[name]:.4g}" for name in names[:-1]), f"{scores['coverage']:.1%}"]
+        [method, *(_number(scores[name], ".4g") for name in names[:-1]), _number(scores["coverage"], ".1%")]
         for method, scores in evaluation.scores.items()
     ]
     return report.table(header, rows, strong=[list(evaluation.scores).index(NET)])

@@ -31,9 +31,10 @@ def split(series: Series, horizon: int, past: int) -> Split:
     least = past + 3 * horizon
     if validation < least:
         name = f"Series '{series.name}'" if series.name else "The series"
+        counted = f"{length} step" if length == 1 else f"{length} steps"
         needed = max(_shortest(least, horizon), length + 1)
         raise DataError(
-            f"{name} has {length} steps, but a forecast of {horizon} steps that looks back {past} needs at least "
+            f"{name} has {counted}, but a forecast of {horizon} steps that looks back {past} needs at least "
             f"{needed}: for training, validation and a held-out part. Give a longer series, a shorter horizon or a "
             "shorter season."
         )
@@ -60,7 +61,7 @@ def _refuse_empty(part: str, panel: Panel, spans: list[tuple[int, int]]) -> None
 
 
 def _shortest(least: int, horizon: int) -> int:
-    length = least
+    length = max(least + 4 * horizon, int((least - 1) / (1 - _VALIDATION - _HELD_OUT)))
     while length - _rest(length, horizon) < least:
         length += 1
     return length

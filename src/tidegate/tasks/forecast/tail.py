@@ -20,13 +20,15 @@ def keep_tail(panel: Panel, recipe: Recipe) -> Panel:
 
 
 def continue_tail(tail: Panel, new: Panel, recipe: Recipe, timed: bool) -> Panel:
-    """The series of `new`, each after the kept end of the series of that name where it begins later.
+    """The series of `new`, each after what is kept of the series of that name before it; where both have a row, the
+    new one counts.
 
-    Without a time column (`timed` false) rows of a known series go on where it ended. A series that begins earlier, or
-    that the fit did not see, stands alone; it must have the steps that a forecast looks back at.
+    Without a time column (`timed` false) rows of a known series go on where it ended. A series that begins before what
+    is kept or so long after it that nothing kept is looked back at, or that the fit did not see, stands alone; it must
+    have the steps that a forecast looks back at.
     """
     known = {series.name: series for series in tail.series}
-    joined = tuple(_continue(known.get(series.name), series, timed) for series in new.series)
+    joined = tuple(_continue(known.get(series.name), series, timed, recipe.past) for series in new.series)
     for series in joined:
         if len(series) <= recipe.past:
             raise DataError(
@@ -60,15 +62,16 @@ def tail_from_data(data: dict[str, Any], tensors: dict[str, Tensor]) -> Panel:
     return Panel(data["name"], data["target"], tuple(data["covariates"]), Grid(**data["grid"]), series, ())
 
 
-def _continue(kept: Series | None, new: Series, timed: bool) -> Series:
+def _continue(kept: Series | None, new: Series, timed: bool, past: int) -> Series:
     if kept is None:
         return new
     start = new.start if timed else kept.stop + new.start
     gap = start - kept.stop
-    if gap < 0:
+    if gap > past or start <= kept.start:
         return new
-    values = np.concatenate([kept.values, np.full(gap, np.nan), new.values])
-    covariates = np.concatenate([kept.covariates, np.full((gap, new.covariates.shape[1]), np.nan), new.covariates])
+    before, missing = len(kept) + min(gap, 0), np.full((max(gap, 0), new.covariates.shape[1]), np.nan)
+    values = np.concatenate([kept.values[:before], np.full(max(gap, 0), np.nan), new.values])
+    covariates = np.concatenate([kept.covariates[:before], missing, new.covariates])
     return Series(new.name, kept.start, values, covariates)
 
 
