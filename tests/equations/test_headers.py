@@ -520,3 +520,27 @@ def test_concat_as_output_is_fine():
 
     assert isinstance(both, Cell)
     assert both.graph.output_size == ("I+H",)
+
+
+FORM = "write @cell(states='h', source='the paper') above the function"
+
+
+def test_a_bare_decorator_points_at_its_function() -> None:
+    with pytest.raises(EquationError) as raised:
+        cell(step)
+    place = f"{__file__}:{step.__code__.co_firstlineno}"
+    assert str(raised.value) == f"{place}: cell 'step': @cell stands bare, without its header: {FORM}"
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ((("h",), {}), f"@cell takes its header by keyword, and 'h' came: {FORM}"),
+        (((), {"states": "h"}), f"@cell(...) has no source=: {FORM}"),
+        (((), {"source": "a paper"}), f"@cell(...) has no states=: {FORM}"),
+    ],
+)
+def test_a_header_that_lacks_something(header, said) -> None:
+    with pytest.raises(EquationError) as raised:
+        cell(*header[0], **header[1])
+    assert str(raised.value) == said

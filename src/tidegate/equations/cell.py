@@ -111,7 +111,12 @@ def _plain(option: Any) -> Any:
 
 
 def cell(
-    *, states: str, inputs: str | None = None, output: str | None = None, source: str, symbols: Any = None
+    *misplaced: object,
+    states: str | None = None,
+    inputs: str | None = None,
+    output: str | None = None,
+    source: str | None = None,
+    symbols: Any = None,
 ) -> Callable[[Callable[..., Any]], Cell]:
     r"""Make a cell of a function that states its equations.
 
@@ -122,11 +127,13 @@ def cell(
     parameters are the cell's options. Raises EquationError, with file and line, where the equations are not sound.
     """
 
+    _refuse_bare(misplaced, {"states": states, "source": source})
+
     def decorate(function: Callable[..., Any]) -> Cell:
         _refuse_other_than_functions(function)
         _refuse_header(function, states=states, inputs=inputs or "", output=output or "", source=source)
         _refuse_symbols(function, symbols or {})
-        header = (states, inputs, output, source, dict(symbols or {}))
+        header = (str(states), inputs, output, str(source), dict(symbols or {}))
         options = {
             p.name: _plain(p.default)
             for p in inspect.signature(function).parameters.values()
@@ -142,6 +149,19 @@ def cell(
     if listener.get() is not None:
         fail("@cell inside a cell: a cell's equations cannot define another cell")
     return decorate
+
+
+def _refuse_bare(misplaced: tuple[object, ...], needed: Mapping[str, object]) -> None:
+    form = "write @cell(states='h', source='the paper') above the function"
+    if misplaced:
+        function = misplaced[0]
+        said = f"@cell takes its header by keyword, and {shown(function)} came: {form}"
+        if len(misplaced) == 1 and inspect.isfunction(function):
+            complain(function, f"@cell stands bare, without its header: {form}")
+        raise EquationError(said)
+    missing = [word for word, text in needed.items() if text is None]
+    if missing:
+        raise EquationError(f"@cell(...) has no {missing[0]}=: {form}")
 
 
 def _refuse_other_than_functions(function: object) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from forecast_cases import LEVELS, fitted_two, fitted_waves, prepared, waves
-from tidegate.metrics import Comparison, naive, residual_quantiles, seasonal_naive
+from tidegate.metrics import Comparison, naive, residual_quantiles, seasonal_naive, with_drift
 from tidegate.tasks.forecast import Evaluation
 from tidegate.tasks.forecast.evaluation import NET, START, evaluate
 from tidegate.tasks.forecast.net import ForecastNet
@@ -32,7 +32,12 @@ def judged() -> tuple[Evaluation, np.ndarray, dict[str, np.ndarray]]:
     [scale] = inputs.recipe.scales.values()
     net = here + scale.unit * rolling(nets[NET], inputs, 0, origins.start, origins.stop).numpy()
     methods = {NET: net}
-    for name, baseline in (("naive", naive), ("seasonal naive", seasonal_naive(6))):
+    drift = with_drift(values[:first], 6)
+    for name, baseline in (
+        ("naive", naive),
+        ("seasonal naive", seasonal_naive(6)),
+        ("seasonal naive with drift", drift),
+    ):
         spread = residual_quantiles(baseline, values, inputs.recipe.past, first, 4, np.array(LEVELS))
         methods[name] = baseline(values, np.array(origins), 4)[..., None] + spread
     return found, truth, methods
@@ -157,6 +162,6 @@ def test_the_medians_are_compared_by_their_absolute_errors(
     found, truth, methods = judged
     errors = {name: np.nanmean(np.abs(truth - quantiles[..., 2]), axis=1) for name, quantiles in methods.items()}
     scale = np.nanmean(np.abs(waves()[6:208] - waves()[:202]))
-    if found.best_baseline in errors:
-        expected = np.mean(errors[NET] - errors[found.best_baseline]) / scale
-        assert found.median.difference == pytest.approx(expected, rel=1e-5)
+    assert found.best_baseline in errors
+    expected = np.mean(errors[NET] - errors[found.best_baseline]) / scale
+    assert found.median.difference == pytest.approx(expected, rel=1e-5)

@@ -94,8 +94,13 @@ class Evaluation:
             return f"The held-out part is too short to tell the net from {baseline} ({numbers}{share})."
         return f"The net is not shown to be better than {baseline} ({numbers}{share}, which noise can explain)."
 
+    @property
+    def only_by_intervals(self) -> bool:
+        """Whether the net is better by its quantiles, while its median is not shown to be nearer."""
+        return self.comparison.outcome == "better" and self.median.outcome != "better"
+
     def _only_by_intervals(self) -> str:
-        if self.median.outcome == "better":
+        if not self.only_by_intervals:
             return ""
         ours, theirs = (self.scores[method]["mae"] for method in (NET, self.best_baseline))
         errors = f"mean absolute error {ours:.4g} against {theirs:.4g}"

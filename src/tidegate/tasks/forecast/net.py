@@ -5,12 +5,34 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tidegate.cells import get
 from tidegate.equations import Cell
+from tidegate.equations.values import show_size
+from tidegate.errors import ArgumentError
 from tidegate.nn import Recurrent, State
 from tidegate.tasks.forecast.inputs import ANCHORS
 
 _CHOOSY = 4.0
 _LEAST_GAP = 1e-3
+
+
+def _checked(cell: Cell | str) -> Cell:
+    """The cell, if one vector of inputs a step and a hidden size are all that it needs."""
+    found = get(cell) if isinstance(cell, str) else cell
+    graph = found.graph
+    names = ", ".join(i.name for i in graph.inputs)
+    if len(graph.inputs) > 1 or graph.inputs[0].size != ("I",):
+        raise ArgumentError(
+            f"cell {graph.name!r} cannot forecast: a forecaster gives it one input of size I, and it reads {names} of "
+            f"{', '.join(show_size(i.size) for i in graph.inputs)}; choose or write a cell with inputs='x'"
+        )
+    others = [letter for letter in graph.letters if letter not in "HI"]
+    if others:
+        raise ArgumentError(
+            f"cell {graph.name!r} cannot forecast: besides H and I it has the size {others[0]}, which a forecaster "
+            "does not choose; choose or write a cell without it"
+        )
+    return found
 
 
 class ForecastNet(nn.Module):
@@ -27,8 +49,8 @@ class ForecastNet(nn.Module):
     ) -> None:
         super().__init__()
         self.inputs, self.horizon, self.middle = inputs, horizon, levels.index(0.5)
-        self.layer = Recurrent(cell, inputs, hidden, num_layers=layers)
-        self.head = nn.Linear(hidden, horizon * (len(ANCHORS) + len(levels)))
+        self.layer = Recurrent(_checked(cell), inputs, hidden, num_layers=layers)
+        self.head = nn.Linear(self.layer.output_size, horizon * (len(ANCHORS) + len(levels)))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.mixture = nn.Parameter(torch.zeros(horizon, len(ANCHORS)))

@@ -31,8 +31,9 @@ def continue_tail(tail: Panel, new: Panel, recipe: Recipe, timed: bool) -> Panel
     joined = tuple(_continue(known.get(series.name), series, timed, recipe.past) for series in new.series)
     for series in joined:
         if len(series) <= recipe.past:
+            counted = "1 step" if len(series) == 1 else f"{len(series)} steps"
             raise DataError(
-                f"{new.name}: {_called(series)} has {len(series)} steps, but a forecast looks back at "
+                f"{new.name}: {_called(series)} has {counted}, but a forecast looks back at "
                 f"{recipe.past + 1}. Give at least {recipe.past + 1} steps, or rows that follow the data of the fit."
             )
     return replace(new, series=tuple(_last(series, recipe.past + recipe.context) for series in joined))
