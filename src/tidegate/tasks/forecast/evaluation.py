@@ -86,7 +86,7 @@ class Evaluation:
         match self.comparison.outcome:
             case "better":
                 judged = f"by {self.gain:.1%} ({numbers}; more than noise at the 5 % level)"
-                return f"The net beats {baseline}, {judged}{self._only_by_intervals()}."
+                return f"The net beats {baseline}, {judged}{self._unproved_median()}."
             case "worse":
                 by = f", by {-self.gain:.1%}" if theirs > 0 else ""
                 return f"The net loses to {baseline}{by} ({numbers}); use the baseline instead."
@@ -94,17 +94,11 @@ class Evaluation:
             return f"The held-out part is too short to tell the net from {baseline} ({numbers}{share})."
         return f"The net is not shown to be better than {baseline} ({numbers}{share}, which noise can explain)."
 
-    @property
-    def only_by_intervals(self) -> bool:
-        """Whether the net is better by its quantiles, while its median is not shown to be nearer."""
-        return self.comparison.outcome == "better" and self.median.outcome != "better"
-
-    def _only_by_intervals(self) -> str:
-        if not self.only_by_intervals:
+    def _unproved_median(self) -> str:
+        if self.median.outcome == "better":
             return ""
         ours, theirs = (self.scores[method]["mae"] for method in (NET, self.best_baseline))
-        errors = f"mean absolute error {ours:.4g} against {theirs:.4g}"
-        return f", but only by its intervals: its median is not shown to be nearer ({errors})"
+        return f"; for its median alone (mean absolute error {ours:.4g} against {theirs:.4g}) that is not shown"
 
     def to_json(self) -> dict[str, Any]:
         """Every number as plain data, the verdict among them; None is a mean over nothing."""

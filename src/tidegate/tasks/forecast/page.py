@@ -10,7 +10,7 @@ from tidegate.data.times import shown_time
 from tidegate.equations import Cell
 from tidegate.equations.latex import legend
 from tidegate.report.parts import Part, Tone
-from tidegate.tasks.forecast.evaluation import NET, Evaluation
+from tidegate.tasks.forecast.evaluation import NET
 from tidegate.tasks.forecast.fitted import Fitted, trace_end
 from tidegate.tasks.forecast.result import Forecast
 from tidegate.tasks.forecast.story import Example, numbers
@@ -19,17 +19,13 @@ _TONES: dict[str, Tone] = {"better": "good", "same": "mixed", "worse": "bad"}
 _MOST_FANS = 4
 
 
-def _tone(evaluation: Evaluation) -> Tone:
-    return "mixed" if evaluation.only_by_intervals else _TONES[evaluation.comparison.outcome]
-
-
 def forecast_page(fitted: Fitted) -> str:
     """The page: verdict, forecast, series, judgement, training, gates and states, the cell, the run."""
     columns, story = fitted.columns, fitted.story
     several = f"{story.series} series of together " if story.series > 1 else ""
     subtitle = f"{story.data}: {several}{story.steps} steps of {fitted.tail.grid.spacing}"
     parts = [
-        report.banner(fitted.evaluation.verdict, tone=_tone(fitted.evaluation)),
+        report.banner(fitted.evaluation.verdict, tone=_TONES[fitted.evaluation.comparison.outcome]),
         _key_figures(fitted),
         _forecast(fitted),
         _series(fitted),
