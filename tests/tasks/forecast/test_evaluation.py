@@ -116,7 +116,8 @@ def without_loss(p_value: float) -> Evaluation:
         (
             replace(with_outcome(0.01, 0.25), median=Comparison(-0.1, 0.3, 9, 80)),
             "The net beats naive, the best baseline, by 25.0% (quantile loss 1.5 against 2 over 80 held-out origins; "
-            "more than noise at the 5 % level); for its median alone (mean absolute error 3 against 4) that is not shown.",
+            "more than noise at the 5 % level); for its median alone (mean absolute error 3 against 4) that is not "
+            "shown.",
         ),
         (
             without_loss(0.01),
