@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, export
+from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
 from tidegate.cells import CELLS
@@ -145,3 +146,18 @@ def test_two_processes_have_the_gradient_of_the_whole_batch(tmp_path: Path) -> N
         found = torch.load(tmp_path / rank, weights_only=True)
         for name, p in layer.named_parameters():
             assert torch.allclose(found[name], p.grad, rtol=0, atol=1e-12), name
+
+
+def test_a_parametrised_weight_is_computed_once_a_call() -> None:
+    calls: list[int] = []
+
+    class Counted(nn.Module):
+        def forward(self, weight: Tensor) -> Tensor:
+            calls.append(1)
+            return weight
+
+    layer = Recurrent("lstm", I, H)
+    parametrize.register_parametrization(layer.get_submodule("l0.i"), "h", Counted())
+    calls.clear()
+    layer(torch.randn(T, B, I))
+    assert len(calls) == 1

@@ -30,13 +30,12 @@ def predict(
     forecast = forecaster.predict(file)
     if as_json:
         typer.echo(json.dumps(forecast.to_json(), indent=2, ensure_ascii=False))
-    table = forecast.to_csv()
     if out is not None:
         from tidegate.files import write_atomic
 
-        write_atomic(Path(out), table.encode())
+        write_atomic(Path(out), forecast.to_csv().encode())
     elif not as_json:
-        typer.echo(table, nl=False)
+        typer.echo(forecast.to_csv(), nl=False)
 
 
 def load_forecaster(run: Path) -> "Forecaster":

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate, walk
 from tidegate.errors import ArgumentError
+from tidegate.nn.sequence import valid_steps
 from tidegate.reference import bound
 
 
@@ -154,22 +155,13 @@ class Batch:
 
     def _valid_only(self, reset: Tensor | None) -> Tensor | None:
         """No reset where a row has ended: there is nothing left to start afresh."""
-        return reset if reset is None or self.lengths is None else reset & self._valid(self.lengths)
-
-    def _valid(self, lengths: Tensor) -> Tensor:
-        return torch.arange(self.steps, device=lengths.device).unsqueeze(1) < lengths
+        return reset if reset is None or self.lengths is None else reset & valid_steps(self.steps, self.lengths)
 
     def _check_indices(self, graph: Graph, sizes: Mapping[str, int]) -> None:
-        check_multiplied_only(graph)
-        if self.device.type == "meta":
-            return
-        x = self.inputs[self._first] if self.lengths is None else self.inputs[self._first][self._valid(self.lengths)]
-        size = bound(graph.inputs[0].size, sizes)[0]
-        if x.numel() and (int(x.min()) < 0 or int(x.max()) >= size):
-            raise ArgumentError(
-                f"an index of a one-hot of size {size} lies between 0 and {size - 1}, and "
-                f"{int(x.min())} to {int(x.max())} came"
-            )
+        x = self.inputs[self._first]
+        if self.lengths is not None and not x.is_meta:
+            x = x[valid_steps(self.steps, self.lengths)]
+        check_indices(graph, x, sizes)
 
     def restore(self, y: Tensor) -> Any:
         """The output `[T, B, size]` in the form in which the input came."""
@@ -197,7 +189,7 @@ def _check_names(graph: Graph, named: Mapping[str, Any]) -> None:
         )
 
 
-def check_multiplied_only(graph: Graph) -> None:
+def _check_multiplied_only(graph: Graph) -> None:
     """Raise ArgumentError where the cell's first input cannot be an index of a one-hot."""
     first = graph.inputs[0]
     value = graph.input_values[first.name]
@@ -206,6 +198,18 @@ def check_multiplied_only(graph: Graph) -> None:
         raise ArgumentError(
             f"cell {graph.name!r} does more with {first.name!r} than multiply it, so it cannot be an index of a "
             "one-hot: give it as numbers, as in torch.nn.functional.one_hot(x, size).float()"
+        )
+
+
+def check_indices(graph: Graph, indices: Any, sizes: Mapping[str, int]) -> None:
+    """Raise ArgumentError unless these, of torch or numpy, can be the first input as indices of one-hots."""
+    _check_multiplied_only(graph)
+    if 0 in indices.shape or getattr(indices, "is_meta", False):
+        return
+    (size,), low, high = bound(graph.inputs[0].size, sizes), int(indices.min()), int(indices.max())
+    if low < 0 or high >= size:
+        raise ArgumentError(
+            f"an index of a one-hot of size {size} lies between 0 and {size - 1}, and {low} to {high} came"
         )
 
 

@@ -138,28 +138,27 @@ class Recurrent(nn.Module):
         return self._run(Batch(self.graph, x, lengths, reset, self.batch_first, self.sizes), state)
 
     def _run(self, batch: Batch, state: State | None) -> tuple[Any, State]:
-        check_types(batch, next(iter(self._weights(0).values())))
+        layers = self._directions()
+        check_types(batch, _first(layers))
         dropout = self.dropout if self.training else 0.0
-        y, ends = Stacked(self.graph, self._directions(), self.merge, dropout)(
-            batch, self._begin(batch.rows, state).layers
-        )
+        begin = self._begin(_own_start(layers, batch.rows), state)
+        y, ends = Stacked(self.graph, layers, self.merge, dropout)(batch, begin.layers)
         return batch.restore(y), State(ends)
 
     def _directions(self) -> list[list[Direction]]:
-        return [
-            [Direction(sequence, self._weights(k, suffix), self._start(k, suffix)) for suffix in self._suffixes]
-            for k, sequence in enumerate(self._sequences)
-        ]
+        """The layers as they are now; each weight is asked for once, for parametrisations compute it then."""
+        return [[self._direction(k, suffix) for suffix in self._suffixes] for k in range(self.num_layers)]
 
-    def _weights(self, k: int, suffix: str = "") -> dict[str, Tensor]:
+    def _direction(self, k: int, suffix: str) -> Direction:
         module = self._modules[f"l{k}{suffix}"]
         assert isinstance(module, CellWeights)
-        return module.tensors()
+        weights = module.tensors()
+        start = self._start(k, suffix, like=next(iter(weights.values())))
+        return Direction(self._sequences[k], weights, start)
 
-    def _start(self, k: int, suffix: str = "") -> dict[str, Tensor]:
+    def _start(self, k: int, suffix: str, like: Tensor) -> dict[str, Tensor]:
         """Where the layer starts, `[1, size]` by state: zeros, what the cell declares, or what was learned."""
         learned = self._modules.get(f"start_l{k}{suffix}")
-        like = next(iter(self._weights(k, suffix).values()))
         starts = {}
         for s in self.graph.states:
             width = bound(s.size, self._sequences[k].sizes)
@@ -169,15 +168,9 @@ class Recurrent(nn.Module):
 
     def initial_state(self, batch: int = 1) -> State:
         """The layer's own start, for `batch` rows."""
-        return State(
-            [
-                [{n: t.expand(batch, t.shape[-1]) for n, t in self._start(k, s).items()} for s in self._suffixes]
-                for k in range(self.num_layers)
-            ]
-        )
+        return _own_start(self._directions(), batch)
 
-    def _begin(self, rows: int, state: State | None) -> State:
-        own = self.initial_state(rows)
+    def _begin(self, own: State, state: State | None) -> State:
         if state is None:
             return own
         if not isinstance(state, State):
@@ -210,9 +203,10 @@ class Recurrent(nn.Module):
     def stepper(self, batch: int = 1, state: State | None = None) -> Stepper:
         """A fast stepper for streaming, with a snapshot of the weights as they are now; see `Stepper`."""
         self._refuse_both_directions("stepper")
-        weights = [self._weights(k) for k in range(self.num_layers)]
-        begin = self._begin(batch, state)
-        return Stepper(self.graph, [s.sizes for s in self._sequences], weights, begin, self.initial_state(1))
+        layers = self._directions()
+        begin = self._begin(_own_start(layers, batch), state)
+        weights = [forward.weights for (forward,) in layers]
+        return Stepper(self.graph, [s.sizes for s in self._sequences], weights, begin, _own_start(layers, 1))
 
     def trace(self, x: Any, state: State | None = None) -> Trace:
         """Every named value of the equations (gates, pre-activations, states) at each step, `[T, B, size]`, no grad."""
@@ -220,15 +214,16 @@ class Recurrent(nn.Module):
         batch = Batch(self.graph, x, None, None, self.batch_first, self.sizes)
         if batch.packed is not None:
             raise ArgumentError("trace takes sequences of one length, and a PackedSequence came: give them one by one")
-        check_types(batch, next(iter(self._weights(0).values())))
-        states, inputs, layers = self._begin(batch.rows, state), dict(batch.inputs), []
+        layers = self._directions()
+        check_types(batch, _first(layers))
+        states, inputs, traced = self._begin(_own_start(layers, batch.rows), state), dict(batch.inputs), []
         with torch.no_grad():
-            for k, sequence in enumerate(self._sequences):
-                weights, carried = self._weights(k), dict(states.layers[k][0])
-                values, _ = trace(self.graph, sequence.sizes, weights, inputs, carried)
-                inputs[self.graph.inputs[0].name], _ = sequence(weights, inputs, carried, self._start(k))
-                layers.append(values)
-        return Trace(layers)
+            for (forward,), (begin,) in zip(layers, states.layers, strict=True):
+                sizes, weights = forward.sequence.sizes, forward.weights
+                traced.append(trace(self.graph, sizes, weights, inputs, dict(begin)))
+                y, _ = forward.sequence(weights, inputs, dict(begin), forward.start)
+                inputs[self.graph.inputs[0].name] = y
+        return Trace(traced)
 
     def _refuse_both_directions(self, what: str) -> None:
         if self.bidirectional:
@@ -243,6 +238,15 @@ class Recurrent(nn.Module):
         options = {"num_layers": 1, "bidirectional": False, "merge": "concat", "dropout": 0.0, "batch_first": False}
         changed = [f"{k}={getattr(self, k)!r}" for k, usual in options.items() if getattr(self, k) != usual]
         return ", ".join([shown, *changed])
+
+
+def _first(layers: list[list[Direction]]) -> Tensor:
+    """A weight of the first layer, whose type the inputs must have."""
+    return next(iter(layers[0][0].weights.values()))
+
+
+def _own_start(layers: list[list[Direction]], rows: int) -> State:
+    return State([[{n: t.expand(rows, t.shape[-1]) for n, t in d.start.items()} for d in ds] for ds in layers])
 
 
 def _cell(cell: object) -> Cell:

@@ -60,7 +60,7 @@ class Sequence:
         T = steps_and_rows(self.graph, inputs)[0]
         longest = T if lengths.is_meta else int(lengths.max()) if lengths.numel() else 0
         kept, flags = self._padded(inputs, lengths, longest), None if reset is None else reset[:longest]
-        y, end = self._run(weights, kept, state, start, _valid(longest, lengths), flags)
+        y, end = self._run(weights, kept, state, start, valid_steps(longest, lengths), flags)
         return nn.functional.pad(y, (0, 0, 0, 0, 0, T - longest)), end
 
     def _run(
@@ -170,7 +170,8 @@ def steps_and_rows(graph: Graph, inputs: Mapping[str, Tensor]) -> tuple[int, int
     return inputs[name].shape[0], inputs[name].shape[1]
 
 
-def _valid(T: int, lengths: Tensor) -> Tensor:
+def valid_steps(T: int, lengths: Tensor) -> Tensor:
+    """Which steps `[T, B]` lie before their row's end."""
     return torch.arange(T, device=lengths.device).unsqueeze(1) < lengths
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate, Value
 from tidegate.errors import ArgumentError
-from tidegate.nn.arguments import check_multiplied_only
+from tidegate.nn.arguments import check_indices
 from tidegate.nn.state import State, check_state
 from tidegate.reference import Program, bound, numpy_ops
 
@@ -98,7 +98,7 @@ class Stepper:
                     f"{found[name].dtype} came"
                 )
             if one_hot:
-                _check_indices(self._graph, found[name], size[0])
+                check_indices(self._graph, found[name], self._sizes[0])
             else:
                 found[name] = found[name].astype(self._output.dtype, copy=False)
         return found
@@ -141,15 +141,6 @@ def _refuse_types_unknown_to_numpy(state: State) -> None:
         raise ArgumentError(
             f"a stepper runs on numpy, which knows no {found.pop()}: make it of a copy in float32, as in "
             "copy.deepcopy(layer).float().stepper()"
-        )
-
-
-def _check_indices(graph: Graph, indices: Array, size: int) -> None:
-    check_multiplied_only(graph)
-    if indices.size and (indices.min() < 0 or indices.max() >= size):
-        raise ArgumentError(
-            f"an index of a one-hot of size {size} lies between 0 and {size - 1}, and {indices.min()} to "
-            f"{indices.max()} came"
         )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate, Value
 from tidegate.nn.sequence import Tensors, in_form_of, steps_and_rows
-from tidegate.reference import Program, bound
+from tidegate.reference import Program, bound, leaves
 from tidegate.reference import torch_ops as xp
 
 
@@ -33,22 +33,21 @@ class Trace(Mapping[str, Tensor]):
 
 def trace(
     graph: Graph, sizes: Mapping[str, int], weights: Mapping[str, Tensor], inputs: Mapping[str, Tensor], state: Tensors
-) -> tuple[dict[str, Tensor], Tensors]:
-    """Every named value of the step at every step, `[T, B, size]` by printed name, and the final state."""
+) -> dict[str, Tensor]:
+    """Every named value of the step at every step, `[T, B, size]` by printed name."""
     T, B = steps_and_rows(graph, inputs)
     named = {label: v for label, v in graph.named.items() if v.rate > Rate.WEIGHTS}
     program = Program([*named.values(), *graph.new.values()])
     kept: dict[str, list[Tensor]] = {label: [] for label in named}
     for t in range(T):
-        env: dict[Value, Any] = {graph.weights[name]: w for name, w in weights.items()}
-        env |= {v: _at(inputs[name], v, t) for name, v in graph.input_values.items()}
-        env |= {v: state[name] for name, v in graph.old.items()}
+        now = {name: _at(inputs[name], v, t) for name, v in graph.input_values.items()}
+        env = leaves(graph, weights, now, state)
         program(xp, sizes, env)
         for label, v in named.items():
             kept[label].append(torch.as_tensor(env[v]).expand(B, *bound(v.size, sizes)))
         state = {k: in_form_of(env[v], state[k]) for k, v in graph.new.items()}
     empty = {label: next(iter(state.values())).new_zeros((0, B, *bound(v.size, sizes))) for label, v in named.items()}
-    return {label: torch.stack(rows) if rows else empty[label] for label, rows in kept.items()}, state
+    return {label: torch.stack(rows) if rows else empty[label] for label, rows in kept.items()}
 
 
 def _at(x: Tensor, value: Value, t: int) -> Tensor:

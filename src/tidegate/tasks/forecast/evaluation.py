@@ -27,7 +27,7 @@ from tidegate.metrics import (
 from tidegate.tasks.forecast.inputs import Inputs
 from tidegate.tasks.forecast.net import ForecastNet
 from tidegate.tasks.forecast.split import Split
-from tidegate.tasks.forecast.task import rolling
+from tidegate.tasks.forecast.task import forecasts_at
 
 NET, START = "net", "untrained start"
 
@@ -151,11 +151,9 @@ def _held_out(
     for index, (series, cut) in enumerate(zip(panel.series, splits, strict=True)):
         origins = np.arange(cut.held_out - 1, cut.stop - recipe.horizon)
         scale = recipe.scale(series)
-        here = naive(series.values, origins, 1)[..., None]
         methods = {}
         for name, net in nets.items():
-            anchored = rolling(net, inputs, index, int(origins[0]), int(origins[-1]) + 1)
-            methods[name] = here + scale.unit * anchored.numpy().astype(float)
+            methods[name] = forecasts_at(net, inputs, index, series, origins)
         for name, baseline in _baselines(series.values[: cut.held_out], recipe.season).items():
             missed = residual_quantiles(baseline, series.values, recipe.past, cut.held_out, recipe.horizon, levels)
             methods[name] = baseline(series.values, origins, recipe.horizon)[..., None] + missed

@@ -17,7 +17,7 @@ from tidegate.tasks.forecast.recipe import Recipe
 from tidegate.tasks.forecast.result import Forecast
 from tidegate.tasks.forecast.story import Story
 from tidegate.tasks.forecast.tail import continue_tail, tail_from_data, tail_to_data
-from tidegate.tasks.forecast.task import rolling
+from tidegate.tasks.forecast.task import forecasts_at
 from tidegate.training import History
 
 
@@ -71,8 +71,7 @@ class Fitted:
 
     def _after(self, inputs: Inputs, index: int, panel: Panel) -> np.ndarray:
         series = panel.series[index]
-        anchored = rolling(self.net, inputs, index, len(series) - 1, len(series))[0].numpy().astype(float)
-        return series.values[-1] + self.recipe.scale(series).unit * anchored
+        return forecasts_at(self.net, inputs, index, series, np.array([len(series) - 1]))[0]
 
     def to_spec(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Plain data and tensors from which `from_spec` makes the same again."""

@@ -6,11 +6,11 @@ from typing import Any, Self
 import numpy as np
 
 from tidegate.data import Panel, Series
-from tidegate.metrics import naive, quantile_score
+from tidegate.metrics import quantile_score
 from tidegate.tasks.forecast.inputs import Inputs
 from tidegate.tasks.forecast.net import ForecastNet
 from tidegate.tasks.forecast.split import Split
-from tidegate.tasks.forecast.task import rolling
+from tidegate.tasks.forecast.task import forecasts_at
 
 _BUCKETS = 1000
 
@@ -84,8 +84,7 @@ def numbers(values: Numbers) -> np.ndarray:
 def _examples(series: Series, cut: Split, net: ForecastNet, inputs: Inputs, levels: np.ndarray) -> list[Example]:
     recipe = inputs.recipe
     origins = np.arange(cut.held_out - 1, cut.stop - recipe.horizon)
-    anchored = rolling(net, inputs, 0, int(origins[0]), int(origins[-1]) + 1).numpy().astype(float)
-    forecasts = naive(series.values, origins, 1)[..., None] + recipe.scale(series).unit * anchored
+    forecasts = forecasts_at(net, inputs, 0, series, origins)
     truth = series.values[origins[:, None] + np.arange(1, recipe.horizon + 1)]
     losses = np.nan_to_num(quantile_score(truth, forecasts, levels)).mean(-1)
     order = np.argsort(losses, kind="stable")

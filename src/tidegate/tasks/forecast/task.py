@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tidegate.data import draw_windows, window_rows
-from tidegate.metrics import pinball
+from tidegate.data import Series, draw_windows, window_rows
+from tidegate.metrics import naive, pinball
 from tidegate.nn import State
 from tidegate.tasks.forecast.inputs import Inputs
 from tidegate.tasks.forecast.net import ForecastNet
@@ -92,6 +92,12 @@ def rolling(net: ForecastNet, inputs: Inputs, series: int, first: int, stop: int
     starts = torch.arange(first, stop, inputs.recipe.stretch)
     forecasts, _ = run_stretches(net, inputs, torch.full_like(starts, series), starts)
     return forecasts.transpose(0, 1).flatten(0, 1)[: stop - first]
+
+
+def forecasts_at(net: ForecastNet, inputs: Inputs, index: int, series: Series, origins: np.ndarray) -> np.ndarray:
+    """Quantiles `[N, K, Q]` in the units of a panel's series number `index`, for a run of neighbouring origins."""
+    anchored = rolling(net, inputs, index, int(origins[0]), int(origins[-1]) + 1).numpy().astype(float)
+    return naive(series.values, origins, 1)[..., None] + inputs.recipe.scale(series).unit * anchored
 
 
 @torch.no_grad()
