@@ -27,6 +27,7 @@ from tidegate.equations.values import (
     listener,
     show_size,
     shown,
+    starts_matrices,
     user_frame,
     walk,
 )
@@ -118,7 +119,7 @@ class Tracer:
 
     def _refuse_matrix_starts(self, name: str, init: Value) -> None:
         for value in walk([init]):
-            if value.op in ("orthogonal", "identity") or value.attrs.get("axis") == 1:
+            if starts_matrices(value):
                 word = "position(1)" if value.op == "position" else f"{value.op}()"
                 fail(
                     f"weight {name!r} is a vector, and {word} starts matrices: use uniform, normal, ramp or position()"

@@ -379,6 +379,11 @@ def _blocks(matrix: Value) -> dict[str, Any]:
     return {"blocks": matrix.attrs["blocks"]} if "blocks" in matrix.attrs else {}
 
 
+def starts_matrices(value: Value) -> bool:
+    """Whether an initial value has a meaning for matrices only."""
+    return value.op in ("orthogonal", "identity") or value.attrs.get("axis") == 1
+
+
 def walk(roots: Iterable[Value], *, shown: bool = False) -> list[Value]:
     """Everything that the roots are computed from, operands first, in the order in which it was written.
 

@@ -16,6 +16,7 @@ from tidegate.equations.values import (
     Size,
     Value,
     show_size,
+    starts_matrices,
     walk,
 )
 from tidegate.errors import EquationError, TidegateNotice
@@ -173,7 +174,7 @@ def _verify_init(graph: Graph, name: str, init: Value) -> None:
     for value in walk([init]):
         if value.op in INITIALISERS and (value.size != SHAPELESS or any(a.size != SCALAR for a in value.args)):
             _refuse(graph, f"starts weight {name!r} from {value.op!r} of other things than numbers", value)
-        if len(size) == 1 and (value.op in ("orthogonal", "identity") or value.attrs.get("axis") == 1):
+        if len(size) == 1 and starts_matrices(value):
             _refuse(graph, f"starts the vector {name!r} from {value.op!r}, which is for matrices", value)
         if value.rate != Rate.WEIGHTS or value.op in ("linear", "product"):
             _refuse(
