@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SAMPLE := src/tidegate/data/samples/co2_mauna_loa.csv
 DEMO := --target co2 --time month --horizon 12 --season 12 --budget 60s
 
-.PHONY: help demo test test-slow lint golden docs wheel clean
+.PHONY: help demo test test-slow lint golden docs performance wheel clean
 
 help:  ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 18
@@ -42,6 +42,9 @@ golden: $(VENV)/dev.stamp  ## write tests/golden anew; look at the difference be
 docs: $(VENV)/dev.stamp  ## write docs/cells.md and its drawings anew, from the equations
 	$(BIN)/python docs/generate.py
 
+performance: $(VENV)/bench.stamp  ## measure and write docs/performance.md: 20 minutes (one case: ARGS="--case lstm")
+	$(BIN)/tidegate bench --page docs/performance.md --json docs/performance/figures.json $(ARGS)
+
 wheel: $(VENV)/made.stamp  ## dist/tidegate-VERSION-py3-none-any.whl
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
@@ -60,4 +63,8 @@ $(VENV)/app.stamp: $(RECIPE) | $(VENV)/made.stamp
 
 $(VENV)/dev.stamp: $(RECIPE) | $(VENV)/made.stamp
 	$(INSTALL) --editable '.[dev]'
+	touch $(VENV)/app.stamp $@
+
+$(VENV)/bench.stamp: $(RECIPE) | $(VENV)/made.stamp
+	$(INSTALL) --editable '.[bench]'
 	touch $(VENV)/app.stamp $@

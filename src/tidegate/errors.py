@@ -6,6 +6,7 @@
     ├── DataError (ValueError)          a data file or frame is wrong; names file, row and column
     ├── ModelFileError (ValueError)     a saved model is damaged, too new, or not what it claims to be
     ├── TrainingError (RuntimeError)    a fit cannot go on: the loss is not finite, there is too little data
+    ├── NativeError (RuntimeError)      native code could not be made or run here
     └── MissingExtraError (ImportError) an optional dependency is not installed; carries the line that installs it
 
     TidegateNotice (UserWarning)        something was done otherwise than asked, once, with the reason
@@ -41,6 +42,10 @@ class ModelFileError(TidegateError, ValueError):
 
 class TrainingError(TidegateError, RuntimeError):
     """A fit cannot go on."""
+
+
+class NativeError(TidegateError, RuntimeError):
+    """Native code could not be made or run here; layers then use the reference path."""
 
 
 class MissingExtraError(TidegateError, ImportError):

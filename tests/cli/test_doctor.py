@@ -7,11 +7,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
 from tidegate.cli import doctor
 from tidegate.cli.doctor import Finding
+from tidegate.errors import NativeError
+from tidegate.native import cache, machine
+from tidegate.native._llvm import host_features
+from tidegate.native.target import TARGETS
 
 
 @pytest.fixture
@@ -28,12 +33,12 @@ def test_this_machine_can_be_used(app: typer.Typer) -> None:
     findings = {f["name"]: f for f in told["findings"]}
     assert told["usable"]
     assert list(findings) == [
-        "system", "cpu", "threads", "torch", "numpy", "safetensors", "llvmlite", "cache", "extra app",
+        "system", "cpu", "threads", "torch", "numpy", "safetensors", "native", "openmp", "cache", "extra app",
     ]  # fmt: skip
     assert findings["numpy"]["value"] == version("numpy")
-    assert findings["llvmlite"] == {
-        "name": "llvmlite",
-        "value": f"{version('llvmlite')}, compiles and runs",
+    assert findings["native"] == {
+        "name": "native",
+        "value": f"llvmlite {version('llvmlite')}: {doctor.tried()}",
         "advice": "",
         "needed": False,
         "ok": True,
@@ -90,48 +95,106 @@ def test_too_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-@pytest.mark.parametrize(("module", "look"), [("torch", doctor.threads), ("llvmlite.binding", doctor.cpu)])
-def test_a_detail_that_cannot_be_asked_is_left_out(module: str, look, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = look()
-    monkeypatch.setitem(sys.modules, module, None)
+def test_the_threads_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 3}, raising=False)
+    assert doctor.threads() == Finding("threads", "2 processors")
+
+
+def test_the_processor_has_the_features_of_its_target() -> None:
+    found = doctor.cpu()
+    assert found.ok
+    assert set(machine.host().needs) <= set(found.value.split())
+
+
+def test_the_processor_without_llvm(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent() -> str:
+        raise NativeError("no LLVM")
+
+    monkeypatch.setattr(machine, "host_name", absent)
     monkeypatch.setattr("platform.processor", lambda: "x")
-    assert look().ok
-    assert len(look().value) < len(whole.value)
+    assert doctor.cpu() == Finding("cpu", "x")
 
 
-def test_a_compiled_function_computes() -> None:
-    assert doctor.compiled_sum(-3, 10) == 7
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("avx512", "avx512, 16 float32 or 8 float64 in a vector; a kernel compiled and ran on "),
+        ("avx2", "avx2, 8 float32 or 4 float64 in a vector; a kernel compiled and ran on "),
+    ],
+)
+@pytest.mark.parametrize(("count", "on"), [(1, "1 thread"), (2, "2 threads")])
+def test_a_kernel_is_tried(target: str, said: str, count: int, on: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = TARGETS[target].missing(host_features())
+    if absent:
+        pytest.skip(f"this machine lacks {', '.join(absent)}")
+    monkeypatch.setenv("TIDEGATE_TARGET", target)
+    monkeypatch.setattr("torch.get_num_threads", lambda: count)
+    assert doctor.tried() == said + on
 
 
 @pytest.mark.parametrize(
     ("program", "reason"),
     [
         ("raise OSError('no executable memory')", "OSError: no executable memory"),
-        ("import os; os._exit(9)", "ended with 9"),
+        ("import os; os._exit(9)", "the trial ended with 9"),
+        ("import os; os.abort()", "the trial ended with -6"),
     ],
 )
-def test_a_compiler_that_does_not_work(program: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_TRY_ADD", program)
-    assert doctor.compiler() == Finding(
-        "llvmlite",
-        f"cannot compile and run a function: {reason}",
+def test_a_kernel_that_cannot_be_tried(program: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_TRY", program)
+    assert doctor.native() == Finding(
+        "native",
+        f"a small kernel cannot be tried: {reason}",
         "layers work without it; to repair it: pip install --force-reinstall --no-deps llvmlite",
     )
 
 
+def test_a_machine_that_gets_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEGATE_TARGET", "sse")
+    has = [name for name, target in TARGETS.items() if not target.missing(host_features())]
+    assert doctor.native() == Finding(
+        "native", "no kernels", f"TIDEGATE_TARGET='sse' is no target: this machine has {' and '.join(has)}."
+    )
+
+
+def test_the_openmp_library_is_torchs() -> None:
+    found = doctor.openmp()
+    assert found.ok
+    assert Path(found.value).is_relative_to(Path(torch.__file__).parent / "lib")
+
+
+def test_no_openmp_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate.native.threads.library", lambda: None)
+    advice = "torch came without an OpenMP library, so kernels run on one thread"
+    assert doctor.openmp() == Finding("openmp", "none", advice)
+
+
+def test_openmp_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert doctor.openmp() == Finding("openmp", "not looked for: import of torch halted; None in sys.modules")
+
+
 def test_the_cache_folder_is_looked_at_and_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "deep"))
-    assert doctor.cache() == Finding("cache", f"{tmp_path / 'deep' / 'tidegate'} can be written")
+    monkeypatch.setenv("TIDEGATE_CACHE", str(tmp_path / "deep" / "kernels"))
+    assert doctor.cache() == Finding("cache", f"{tmp_path / 'deep' / 'kernels'}, 0 compiled modules, 0.0 MiB")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_cache_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "tidegate").write_text("a file where the folder should be")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def test_what_is_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEGATE_CACHE", str(tmp_path / "kernels"))
+    for text in ("one", "two"):
+        cache.cached(text, lambda: bytes(1 << 20))
+    assert doctor.cache() == Finding("cache", f"{tmp_path / 'kernels'}, 2 compiled modules, 2.0 MiB")
+
+
+def test_a_cache_folder_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kernels").write_text("a file where the folder should be")
+    monkeypatch.setenv("TIDEGATE_CACHE", str(tmp_path / "kernels"))
     assert doctor.cache() == Finding(
         "cache",
-        f"{tmp_path / 'tidegate'} cannot be written: Not a directory",
-        "set XDG_CACHE_HOME to a folder that you may write",
+        f"compiled kernels are not kept: {tmp_path / 'kernels'} is a file or a link, not a folder",
+        "each process compiles them anew: set TIDEGATE_CACHE to a folder of your own",
     )
 
 

@@ -1,6 +1,5 @@
 """`tidegate doctor`: what this machine offers, and what to do where something is missing."""
 
-import ctypes
 import importlib
 import json
 import os
@@ -8,20 +7,17 @@ import platform
 import re
 import subprocess
 import sys
-import tempfile
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tidegate.cli import packages
+from tidegate.errors import NativeError
 
-_ADD = "define i32 @add(i32 %a, i32 %b) { %c = add i32 %a, %b\n ret i32 %c }"
-_TRY_ADD = "from tidegate.cli.doctor import compiled_sum; print(compiled_sum(40, 2))"
+_TRY = "from tidegate.cli.doctor import tried; print(tried())"
 _BROKEN = (ImportError, OSError)  # a shared library that is missing or unfit is an OSError
-_VECTOR_FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "neon", "sve")
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 def examine() -> list[Finding]:
     """Every finding, in the order in which it is shown."""
     core = [package(name) for name in packages() if name not in ("torch", "llvmlite")]
-    return [system(), cpu(), threads(), torch_build(), *core, compiler(), cache(), extra("app")]
+    return [system(), cpu(), threads(), torch_build(), *core, native(), openmp(), cache(), extra("app")]
 
 
 def as_text(findings: list[Finding], usable: bool) -> str:
@@ -81,13 +77,11 @@ def system() -> Finding:
 
 
 def cpu() -> Finding:
-    """The processor and its vector instructions, as LLVM sees them."""
+    """The processor and those of its vector instructions that kernels are written for, as LLVM sees them."""
     try:
-        llvm = importlib.import_module("llvmlite.binding")
-    except _BROKEN:
+        return Finding("cpu", importlib.import_module("tidegate.native.machine").described())
+    except NativeError:
         return Finding("cpu", platform.processor() or platform.machine())
-    features = llvm.get_host_cpu_features()
-    return Finding("cpu", " ".join([llvm.get_host_cpu_name(), *(f for f in _VECTOR_FEATURES if features.get(f))]))
 
 
 def threads() -> Finding:
@@ -125,40 +119,47 @@ def package(name: str) -> Finding:
         return _absent(name, error)
 
 
-def compiler() -> Finding:
-    """Whether llvmlite compiles and runs a small function; tried in a process of its own, because LLVM may abort."""
+def native() -> Finding:
+    """Whether a small kernel compiles and runs; tried in a process of its own, because LLVM may abort."""
     try:
-        run = subprocess.run([sys.executable, "-c", _TRY_ADD], capture_output=True, text=True, timeout=60, check=False)
+        run = subprocess.run([sys.executable, "-c", _TRY], capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return _no_compiler(str(error))
-    if run.stdout.strip() != "42":
-        return _no_compiler((run.stderr.strip().splitlines() or [f"ended with {run.returncode}"])[-1])
-    return Finding("llvmlite", f"{version('llvmlite')}, compiles and runs")
+        return _no_kernels(str(error))
+    if run.returncode:
+        return _no_kernels((run.stderr.strip().splitlines() or [f"the trial ended with {run.returncode}"])[-1])
+    return Finding("native", f"llvmlite {version('llvmlite')}: {run.stdout.strip()}")
 
 
-def compiled_sum(a: int, b: int) -> int:
-    """a + b, by a function compiled for the purpose."""
-    from llvmlite import binding as llvm
+def tried() -> str:
+    """The target, and what a small kernel for it did."""
+    torch = importlib.import_module("torch")
+    size = importlib.import_module("tidegate.native.trial").trial(torch.get_num_threads())
+    target = importlib.import_module("tidegate.native.machine").host()
+    lanes = f"{target.lanes('float32')} float32 or {target.lanes('float64')} float64 in a vector"
+    return f"{target.name}, {lanes}; a kernel compiled and ran on {size} thread{'s' * (size > 1)}"
 
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    machine = llvm.Target.from_default_triple().create_target_machine()
-    with llvm.create_mcjit_compiler(llvm.parse_assembly(_ADD), machine) as engine:
-        engine.finalize_object()
-        signature = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int32, ctypes.c_int32)
-        return int(signature(engine.get_function_address("add"))(a, b))
+
+def openmp() -> Finding:
+    """The OpenMP library whose threads kernels share with torch."""
+    try:
+        importlib.import_module("torch")
+        library = importlib.import_module("tidegate.native.threads").library()
+    except _BROKEN as error:
+        return Finding("openmp", f"not looked for: {error}")
+    if library is None:
+        return Finding("openmp", "none", "torch came without an OpenMP library, so kernels run on one thread")
+    return Finding("openmp", str(library))
 
 
 def cache() -> Finding:
-    """Whether the user's cache folder can be written; nothing is left behind."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidegate"
-    existing = next(p for p in (folder, *folder.parents) if p.exists())
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            return Finding("cache", f"{folder} can be written")
-    except OSError as error:
-        advice = "set XDG_CACHE_HOME to a folder that you may write"
-        return Finding("cache", f"{folder} cannot be written: {error.strerror}", advice)
+    """Where compiled kernels are kept, how many, and how large; nothing is made or left behind."""
+    kept = importlib.import_module("tidegate.native.cache")
+    problem = kept.problem()
+    if problem:
+        advice = f"each process compiles them anew: set {kept.VARIABLE} to a folder of your own"
+        return Finding("cache", f"compiled kernels are not kept: {problem}", advice)
+    files, size = kept.held()
+    return Finding("cache", f"{kept.where()}, {files} compiled modules, {size / (1 << 20):.1f} MiB")
 
 
 def extra(name: str) -> Finding:
@@ -180,6 +181,9 @@ def _absent(name: str, error: Exception) -> Finding:
     return Finding(name, f"cannot be imported: {error}", f"pip install --force-reinstall --no-deps {name}", needed=True)
 
 
-def _no_compiler(reason: str) -> Finding:
+def _no_kernels(reason: str) -> Finding:
+    told = reason.partition("NativeError: ")[2]
+    if told:
+        return Finding("native", "no kernels", told)
     advice = "layers work without it; to repair it: pip install --force-reinstall --no-deps llvmlite"
-    return Finding("llvmlite", f"cannot compile and run a function: {reason}", advice)
+    return Finding("native", f"a small kernel cannot be tried: {reason}", advice)

@@ -1,0 +1,99 @@
+"""Contests over whole sequences: our layers against peers, forward and in training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tidegate.bench import problem as problems
+from tidegate.bench.cells import OWN
+from tidegate.bench.contestants import Contestant, layer
+from tidegate.bench.flops import Work, work
+from tidegate.bench.limits import Limits
+from tidegate.bench.peers import BOTH, PEERS
+from tidegate.bench.problem import Problem, difference, solve
+from tidegate.bench.rows import Row
+from tidegate.bench.shapes import EVERY, FEW, GROUPS, OVER_B, OVER_H, Shape
+from tidegate.bench.timing import Effort, in_turn
+
+TORCH_MODES = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN_TANH"}
+_COMPILED = FEW  # where torch.compile is tried unless asked for by name: each loop takes minutes to compile
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What holds for a whole run: peers by name (those asked for, installed), limits, and how long to measure.
+
+    `slowly` compiles every loop for the peer `compile`, and not those of two shapes of one cell only.
+    """
+
+    peers: tuple[str, ...]
+    limits: Limits
+    effort: Effort
+    quick: bool = False
+    slowly: bool = False
+
+
+def of_torch(case: str, setting: Setting) -> Iterator[Row]:
+    """One of torch's modules at every shape."""
+    for shape in FEW if setting.quick else EVERY:
+        yield from contest(case, problems.of_torch(TORCH_MODES[case], shape), setting)
+
+
+def own_cells(case: str, setting: Setting) -> Iterator[Row]:
+    """Cells that torch does not have."""
+    shapes = FEW if setting.quick else (*GROUPS["small"], *GROUPS["medium"])
+    for name in ("lstm_peephole", "two_stages") if setting.quick else OWN:
+        for shape in shapes:
+            patient = setting.slowly or (name == "lstm_peephole" and shape in _COMPILED)
+            yield from contest(case, problems.of_cell(OWN[name], shape), setting, patient=patient)
+
+
+def over_hidden_sizes(case: str, setting: Setting) -> Iterator[Row]:
+    """The LSTM at growing hidden sizes."""
+    return _sweep(case, OVER_H[2:5:2] if setting.quick else OVER_H, setting)
+
+
+def over_batches(case: str, setting: Setting) -> Iterator[Row]:
+    """The LSTM at growing batches."""
+    return _sweep(case, OVER_B[:5:4] if setting.quick else OVER_B, setting)
+
+
+def _sweep(case: str, shapes: tuple[Shape, ...], setting: Setting) -> Iterator[Row]:
+    for shape in shapes:
+        yield from contest(case, problems.of_torch("LSTM", shape), setting, patient=setting.slowly)
+
+
+def contest(case: str, problem: Problem, setting: Setting, *, patient: bool = False) -> Iterator[Row]:
+    """All who can solve the problem, in turn; with no peer there, we are measured alone."""
+    right, count = solve(problem, training=True), work(problem.graph, problem.sizes)
+    names = [n for n in setting.peers if PEERS[n].can(problem) and (patient or not PEERS[n].patient)]
+    ours, others = layer(problem), {n: PEERS[n].make(problem) for n in names}
+    for what in BOTH:
+        present = {n: c for n, c in others.items() if what in PEERS[n].whats}
+        calls = {n: getattr(c, what) for n, c in {"": ours, **present}.items()}
+        first = {n: _seconds(calls[n]) for n in present if PEERS[n].patient}
+        off = {n: _off(c, calls[n], right) for n, c in {"": ours, **present}.items()}
+        taken = dict(zip(calls, in_turn(list(calls.values()), setting.effort), strict=True))
+        row = Row(case, problem.cell.name, problem.shape, what, "-", taken[""], difference=off[""])
+        row = with_limit(row, count, setting.limits)
+        for n in present or ("-",):
+            theirs = {"theirs": taken.get(n), "their_difference": off.get(n), "first": first.get(n)}
+            yield Row(**{**vars(row), "peer": n, **theirs})
+
+
+def with_limit(row: Row, count: Work, limits: Limits) -> Row:
+    """The row with its operations, and the time that the machine's limits leave."""
+    floor = limits.floor(count, row.shape, row.what)
+    return Row(**{**vars(row), "flops": count.flops(row.shape, row.what), "floor": floor})
+
+
+def _off(contestant: Contestant, call: Callable[[], object], right: problems.Named) -> float:
+    return difference(contestant.named(call()), right)
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

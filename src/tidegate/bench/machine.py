@@ -1,0 +1,41 @@
+"""The machine that figures are from."""
+
+import os
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("tidegate", "torch", "llvmlite", "numpy", "onnxruntime", "torchrecurrent")
+
+
+def machine() -> dict[str, str]:
+    """Processor, cores, threads and versions, each as a text."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    described = {
+        "processor": _processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cores": str(cores),
+        "threads": str(torch.get_num_threads()),
+        "system": f"{platform.system()} {platform.machine()}, {' '.join(platform.libc_ver())}",
+        "Python": platform.python_version(),
+    }
+    return described | {name: found for name in PACKAGES if (found := _version(name))}
+
+
+def _processor() -> str:
+    try:
+        known = Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        return platform.processor() or platform.machine()
+    name, model = (re.search(rf"^{key}\s*: (.*)$", known, re.MULTILINE) for key in ("model name", "model"))
+    return f"{name.group(1) if name else platform.machine()}{f', model {model.group(1)}' if model else ''}"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

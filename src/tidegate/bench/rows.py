@@ -1,0 +1,119 @@
+"""What is measured: rows, as they are printed, kept as JSON and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from math import isfinite
+from typing import Any
+
+from tidegate.bench.shapes import Shape
+from tidegate.bench.timing import Timing
+
+FLOAT32 = 1e-4  # relative; thousands of steps in float32 stay far below, a wrong formula far above
+USUAL, KEPT = "usual", "kept"
+
+# What is timed, and the peers that we are ourselves.
+FORWARD, TRAINING, STEPPER, STEP = "forward", "training", "stepper", "layer.step"
+COLD, WARM = "nothing cached", "from the disk cache"
+FLOP, PADDED, PACKED, SHORT = "our LSTM, a flop", "padded", "torch, packed", "T 1000, a step"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contest: who (`subject`, a cell) did what at which shape, against whom.
+
+    `difference` is the largest one from the reference, of us and of them, None where there is nothing to compare. With
+    `flops` come GF/s, with `floor` (seconds that the machine's limits leave) the share of the limit. `malloc` says
+    whether glibc gave memory back as usual, or was told to keep it. `first` is the seconds of their first call, where
+    that was remarkable.
+    """
+
+    case: str
+    subject: str
+    shape: Shape
+    what: str
+    peer: str
+    ours: Timing
+    theirs: Timing | None = None
+    difference: float | None = None
+    their_difference: float | None = None
+    bound: float = FLOAT32
+    flops: int | None = None
+    floor: float | None = None
+    malloc: str = USUAL
+    first: float | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        """Their time by ours: above 1 we are faster."""
+        return None if self.theirs is None else self.theirs.median / self.ours.median
+
+    @property
+    def share(self) -> float | None:
+        """Our share of what the machine can do."""
+        return None if self.floor is None else self.floor / self.ours.median
+
+    @property
+    def speed(self) -> float | None:
+        """Our operations a second."""
+        return None if self.flops is None else self.flops / self.ours.median
+
+    @property
+    def their_speed(self) -> float | None:
+        """Their operations a second."""
+        return None if self.flops is None or self.theirs is None else self.flops / self.theirs.median
+
+    @property
+    def wrong(self) -> bool:
+        """We are off by more than float32 explains."""
+        return self.difference is not None and not self.difference <= self.bound
+
+    @property
+    def they_are_wrong(self) -> bool:
+        """They are, so that the contest means nothing."""
+        return self.their_difference is not None and not self.their_difference <= self.bound
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, and what follows from them for other programs; what JSON cannot say is a text."""
+        derived = {"ratio": self.ratio, "gflops": _giga(self.speed), "share": self.share, "wrong": self.wrong}
+        return {k: _plain(v) for k, v in (asdict(self) | derived).items() if v is not None}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Row:
+        """The row that gave this."""
+        fields = {k: v for k, v in data.items() if k in cls.__dataclass_fields__}
+        fields |= {k: float(fields[k]) for k in ("difference", "their_difference") if k in fields}
+        fields |= {k: Timing(**fields[k]) for k in ("ours", "theirs") if k in fields}
+        return cls(**fields | {"shape": Shape(**data["shape"])})
+
+
+@dataclass(frozen=True)
+class Result:
+    """A case as it was measured: its rows, the machine and its speed, and how long that took."""
+
+    case: str
+    rows: tuple[Row, ...]
+    machine: Mapping[str, str]
+    limit: float
+    quick: bool
+    seconds: float
+    left_out: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        """For the file of figures."""
+        return asdict(self) | {"rows": [row.to_json() for row in self.rows], "left_out": list(self.left_out)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Result:
+        """The result that gave this."""
+        rows, left_out = tuple(map(Row.from_json, data["rows"])), tuple(data["left_out"])
+        return cls(**dict(data) | {"rows": rows, "left_out": left_out})
+
+
+def _giga(speed: float | None) -> float | None:
+    return None if speed is None else speed / 1e9
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, float) and not isfinite(value) else value

@@ -1,0 +1,83 @@
+"""The first call of a cell that was never seen: in a process of its own, with and without what a cache keeps."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+from torch import nn
+
+from tidegate.bench.cells import OWN
+from tidegate.bench.contestants import Contestant, layer, module
+from tidegate.bench.contests import Setting
+from tidegate.bench.problem import difference, of_cell, of_torch, solve
+from tidegate.bench.rows import COLD, WARM, Row
+from tidegate.bench.shapes import FEW, Shape
+from tidegate.bench.timing import of_samples
+from tidegate.cells import CELLS
+from tidegate.errors import TidegateError
+
+_CELLS = {"lstm": CELLS["lstm"], **OWN}
+_CALL = "import sys; from tidegate.bench.start import report; report(sys.argv[1], sys.argv[2])"
+
+
+def first_calls(case: str, setting: Setting) -> Iterator[Row]:
+    """A training step's first call, less what the next ones take: forward and backward together."""
+    shape = FEW[0]
+    for name in ("two_stages",) if setting.quick else ("lstm", "lstm_layer_norm", "two_stages"):
+        pairs = [_cold_and_warm(name) for _ in range(1 if setting.quick else 3)]
+        for what, found in zip((COLD, WARM), zip(*pairs, strict=True), strict=True):
+            seconds = of_samples([f["seconds"] for f in found])
+            yield Row(case, name, shape, what, "-", seconds, difference=max(f["difference"] for f in found))
+
+
+def _cold_and_warm(name: str) -> tuple[dict[str, float], dict[str, float]]:
+    with tempfile.TemporaryDirectory() as folder:
+        return _in_own_process(name, folder), _in_own_process(name, folder)
+
+
+def _in_own_process(name: str, cache: str) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "found.json"
+        run = subprocess.run(
+            [sys.executable, "-c", _CALL, name, str(path)],
+            env=os.environ | {"TIDEGATE_CACHE": cache},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if run.returncode:
+            raise TidegateError(f"the first call of {name} failed in its own process: {run.stderr.strip()[-500:]}")
+        found: dict[str, float] = json.loads(path.read_text("utf-8"))
+        return found
+
+
+def report(name: str, path: str) -> None:
+    """What the other process does: measure a cell's first call, and write it to a file."""
+    Path(path).write_text(json.dumps(first_call(name, FEW[0])), "utf-8")
+
+
+def first_call(name: str, shape: Shape) -> dict[str, float]:
+    """Seconds that the first training step takes more than a later one, and how far its results are off."""
+    _training(module(of_torch("LSTM", shape), nn))  # torch's own first call is none of ours
+    problem = of_cell(_CELLS[name], shape)
+    start = time.perf_counter()
+    contestant = layer(problem)
+    raw = contestant.training()
+    seconds = time.perf_counter() - start
+    later = median(_training(contestant) for _ in range(5))
+    off = difference(contestant.named(raw), solve(problem, training=True))
+    return {"seconds": max(seconds - later, 0.0), "difference": off}
+
+
+def _training(contestant: Contestant) -> float:
+    start = time.perf_counter()
+    contestant.training()
+    return time.perf_counter() - start

@@ -1,0 +1,218 @@
+"""Object code on disk, under a hash of all that it depends on, in a folder private to the user.
+
+Nothing here can make an answer wrong: a folder that others might write to is not used, an entry is believed only if it
+hashes to what its head says, and where nothing can be read or written the code is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from tidegate.errors import TidegateNotice
+from tidegate.native import _llvm
+
+MOST_BYTES, MOST_FILES = 256 << 20, 2_000
+VARIABLE = "TIDEGATE_CACHE"
+
+_MAGIC = b"tidegate object code 1\n"
+_HEAD = len(_MAGIC) + 64
+_ENTRY = re.compile(r"[0-9a-f]{64}")
+_UNFINISHED, _HOUR = "unfinished-", 3600.0
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_told: list[bool] = []
+
+
+def cached(key_text: str, build: Callable[[], bytes]) -> bytes:
+    """What `build` makes, from disk if it was made before for the same text.
+
+    The text names the target and all else that the code depends on, but for the versions of LLVM and of the sources in
+    this room: these belong to every key.
+    """
+    key = hashlib.sha256("\0".join((_llvm.version(), sources(), key_text)).encode()).hexdigest()
+    folder = where()
+    code = _read(folder / key, key) if folder else None
+    if code is None:
+        code = build()
+        try:
+            _write(_made(), key, code)
+        except OSError as error:
+            _say(error)
+    return code
+
+
+def where() -> Path | None:
+    """The folder, if it is safe to use; it may still have to be made."""
+    try:
+        folder = _folder()
+        with suppress(FileNotFoundError):
+            _check(folder)
+    except OSError:
+        return None
+    return folder
+
+
+def problem() -> str:
+    """Why nothing can be kept; empty if all is well. Nothing is left behind."""
+    try:
+        folder = _folder()
+        with suppress(FileNotFoundError):
+            _check(folder)
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        with tempfile.TemporaryFile(dir=existing) as file:
+            file.write(bytes(1 << 16))
+    except OSError as error:
+        return _reason(error)
+    return ""
+
+
+def clear() -> None:
+    """Remove everything that is kept."""
+    folder = where()
+    for path, _ in _files(folder) if folder else ():
+        with suppress(OSError):
+            path.unlink()
+
+
+def held() -> tuple[int, int]:
+    """How many files are kept, and their bytes."""
+    folder = where()
+    sizes = [found.st_size for _, found in _files(folder)] if folder else []
+    return len(sizes), sum(sizes)
+
+
+@lru_cache(maxsize=1)
+def sources() -> str:
+    """A hash of this room's sources: other sources may make other code of the same cell."""
+    whole = hashlib.sha256()
+    for file in sorted(resources.files("tidegate.native").iterdir(), key=lambda f: f.name):
+        if file.is_file():
+            whole.update(hashlib.sha256(file.read_bytes()).digest())
+    return whole.hexdigest()
+
+
+def _folder() -> Path:
+    chosen = os.environ.get(VARIABLE)
+    if chosen:
+        if not os.path.isabs(chosen):
+            raise OSError(f"{VARIABLE}={chosen!r} is not a whole path")
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    path = base if os.path.isabs(base) else os.path.expanduser("~/.cache")
+    if not os.path.isabs(path):
+        raise OSError("this user has no home folder")
+    return Path(path, "tidegate", "native")
+
+
+def _made() -> Path:
+    folder = _folder()
+    try:
+        _check(folder)
+    except FileNotFoundError:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        _check(folder)
+    return folder
+
+
+def _check(folder: Path) -> None:
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise OSError(f"{folder} is a file or a link, not a folder")
+    _check_owner(folder, found)
+
+
+def _check_owner(path: Path, found: os.stat_result) -> None:
+    if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
+        raise OSError(f"{path} belongs to another user")
+    if os.name == "posix" and found.st_mode & _OTHERS_WRITE:
+        raise OSError(f"others may write to {path}; to forbid it: chmod go-w '{path}'")
+
+
+def _read(path: Path, key: str) -> bytes | None:
+    try:
+        with open(path, "rb", opener=_open_itself) as file:
+            _check_owner(path, os.fstat(file.fileno()))
+            whole = file.read()
+    except OSError:
+        return None
+    head, code = whole[:_HEAD], whole[_HEAD:]
+    if head != _head(key, code):
+        return None
+    with suppress(OSError):  # a folder that is only read keeps its order
+        os.utime(path)
+    return code
+
+
+def _open_itself(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
+
+
+def _head(key: str, code: bytes) -> bytes:
+    return _MAGIC + hashlib.sha256(key.encode() + code).hexdigest().encode()
+
+
+def _write(folder: Path, key: str, code: bytes) -> None:
+    handle, unfinished = tempfile.mkstemp(prefix=_UNFINISHED, dir=folder)
+    try:
+        with os.fdopen(handle, "wb") as file:  # not synced: what a crash leaves half written does not fit its hash
+            file.write(_head(key, code) + code)
+        os.replace(unfinished, folder / key)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(unfinished)
+        raise
+    if key[0] == "0":  # one write in sixteen looks through the folder
+        prune(folder)
+
+
+def prune(folder: Path) -> None:
+    """Remove what was used longest ago until the rest is within the limits, and what killed processes left behind."""
+    kept = 0, 0
+    for path, found in sorted(_files(folder), key=lambda f: -f[1].st_mtime_ns):
+        if path.name.startswith(_UNFINISHED):
+            gone = found.st_mtime < time.time() - _HOUR
+        else:
+            kept = kept[0] + 1, kept[1] + found.st_size
+            gone = kept[0] > MOST_FILES or kept[1] > MOST_BYTES
+        if gone:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return
+    for entry in entries:
+        if _ENTRY.fullmatch(entry.name) or entry.name.startswith(_UNFINISHED):
+            with suppress(OSError):  # another process may have removed it
+                yield Path(entry.path), entry.stat(follow_symlinks=False)
+
+
+def _reason(error: OSError) -> str:
+    return f"{_folder()}: {error.strerror}" if error.strerror else str(error)
+
+
+def _say(error: OSError) -> None:
+    if _told:
+        return
+    _told.append(True)
+    warnings.warn(
+        f"Compiled kernels are not kept on disk ({_reason(error)}), so each process compiles them anew. "
+        f"Set {VARIABLE} to a folder of your own.",
+        TidegateNotice,
+        stacklevel=3,
+    )

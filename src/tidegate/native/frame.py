@@ -1,0 +1,174 @@
+"""The arguments of a kernel, by name, and the memory that it works in.
+
+A kernel is called with one pointer to an array of 64-bit integers: numbers and addresses, in the order of a `Frame`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from tidegate.equations.values import Rate, Size, Value
+from tidegate.native.plan import WIDEST, Loop, Plan, Stage
+from tidegate.native.threads import LINE
+
+Pass = Literal["forward", "backward"]
+NUMBERS = ("threads", "hidden", "T", "B", "fresh.step", "packed", "keeping", "count", "ld.products", "ld.scratch")
+TABLES = ("flags", "rows", "lens", "place", "fresh", "valid")
+PAD = 16  # numbers by which rows of working memory are set apart, so that they do not fall into one set of a cache
+
+
+@dataclass(frozen=True)
+class Span:
+    """Neighbouring columns of the left factors that are multiplied by one right factor."""
+
+    vector: Value
+    columns: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a call in numbers."""
+
+    T: int
+    B: int
+    threads: int
+    hidden: bool
+    sizes: Mapping[str, int]
+    lanes: int
+
+    def number(self, size: Size) -> int:
+        """A size in numbers."""
+        return sum(p if isinstance(p, int) else self.letter(p) for p in size)
+
+    def letter(self, letters: str) -> int:
+        """A letter, or several added, as a number."""
+        return sum(1 if part == "1" else self.sizes[part] for part in letters.split("+"))
+
+
+class Frame:
+    """The names of a kernel's arguments, in their order."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = tuple(dict.fromkeys(names))
+        self.index = {name: k for k, name in enumerate(self.names)}
+
+
+def spans(plan: Plan) -> list[Span]:
+    """The products that make the matrices' gradients: for each right factor its runs of neighbouring left ones."""
+    place = {d: k for k, d in enumerate(plan.columns)}
+    found: list[Span] = []
+    for vector in dict.fromkeys(g.vector for g in plan.gradients):
+        columns = sorted({place[g.d] for g in plan.gradients if g.vector is vector})
+        breaks = [0, *(k + 1 for k, (a, b) in enumerate(pairwise(columns)) if b != a + 1), len(columns)]
+        found += [Span(vector, tuple(columns[a:b])) for a, b in pairwise(breaks)]
+    return found
+
+
+def frame_of(plan: Plan, direction: Pass) -> Frame:
+    """The arguments of one of a cell's kernels."""
+    graph, loop = plan.graph, loop_of(plan, direction)
+    inputs = [i.name for i in graph.inputs]
+    moving = [i.name for i in graph.inputs if i.rate != Rate.SEQUENCE]
+    states = [s.name for s in graph.states]
+    names = [*NUMBERS, *TABLES, *(f"size.{x}" for x in graph.letters)]
+    names += [f"weights.{k}" for k in range(len(plan.fixed))]
+    names += [f"input.{n}" for n in inputs] + [f"ld.input.{n}" for n in moving] + ["output", "ld.output"]
+    names += [f"{kind}.{n}" for kind in ("begin", "start", "end", "history") for n in states]
+    names += [f"keep.{k}" for k in range(len(plan.stored))]
+    if direction == "backward":
+        names += [f"{kind}_gradient.{n}" for kind in ("begin", "start") for n in states]
+        names += [f"gradient.{n}" for n in inputs] + [f"ld.gradient.{n}" for n in moving]
+        names += ["dz"] + [f"vector.{k}" for k in range(len(plan.vectors))] + [f"sum.{k}" for k in range(len(plan.sums))]
+        names += [f"{kind}.{k}" for k in range(len(spans(plan))) for kind in ("matrix", "bias")]
+    return Frame([*names, *work_names(plan, loop, direction)])
+
+
+def loop_of(plan: Plan, direction: Pass) -> Loop:
+    """The step that is repeated."""
+    return plan.forward if direction == "forward" else plan.backward
+
+
+def work_names(plan: Plan, loop: Loop, direction: Pass) -> list[str]:
+    """The working memory of a kernel."""
+    names = [f"carry.{s.name}" for s in plan.graph.states]
+    names += [f"{h.where}.{h.name}" for h in loop.homes.values() if h.where in ("row", "private")]
+    names += [f"gather.{k}" for k in range(len(loop.gathered))]
+    names += [f"packed.{s}.{c}" for s, stage in enumerate(loop.stages) for c in range(len(stage.calls))]
+    names += ["products", "pointers"]
+    if direction == "backward":
+        names += ["columns", *(f"factors.{k}" for k in range(len(right_factors(plan)))), "scratch"]
+    return names
+
+
+def right_factors(plan: Plan) -> list[Value]:
+    """The vectors of the matrices' gradients, each once."""
+    return list(dict.fromkeys(g.vector for g in plan.gradients))
+
+
+def padded(numbers: int) -> int:
+    """The leading dimension of rows of working memory."""
+    return -(-numbers // PAD) * PAD + PAD
+
+
+def column_offsets(plan: Plan, shape: Shape) -> list[int]:
+    """Where each left factor begins in a row of `dz`; the last item is the row's leading dimension."""
+    offsets = [0]
+    for d in plan.columns:
+        offsets.append(offsets[-1] + -(-shape.number(d.size) // PAD) * PAD)
+    return [*offsets[:-1], offsets[-1] + PAD]
+
+
+def most_panels(slots: int) -> int:
+    """How many panels of a stage with so many products are computed side by side, at most."""
+    return {1: WIDEST, 2: WIDEST // 2}.get(slots, 1)
+
+
+def work_sizes(plan: Plan, direction: Pass, shape: Shape, scratch: int) -> dict[str, int]:
+    """How many numbers each piece of working memory holds; `scratch` is for one thread's gradients of matrices."""
+    loop = loop_of(plan, direction)
+    B, threads = max(shape.B, 1), shape.threads
+    found = {f"carry.{s.name}": 2 * threads * B * padded(shape.number(s.size)) for s in plan.graph.states}
+    for home in loop.homes.values():
+        if home.where in ("row", "private"):
+            copies = threads if home.where == "private" else 1
+            found[f"{home.where}.{home.name}"] = copies * B * padded(shape.number(home.size))
+    for k, value in enumerate(loop.gathered):
+        found[f"gather.{k}"] = threads * B * padded(shape.number(value.size))
+    for s, stage in enumerate(loop.stages):
+        for c, call in enumerate(stage.calls):
+            found[f"packed.{s}.{c}"] = _packed(stage, len(call.matrices), shape, shape.number(call.vector.size))
+    widest = max((len(s.linears) * most_panels(len(s.linears)) for s in loop.stages if s.linears), default=1)
+    found["products"] = threads * max(B, 2 * WIDEST) * widest * shape.lanes
+    found["pointers"] = _as_numbers(threads * B, shape)
+    if direction == "backward":
+        found["columns"] = _as_numbers(shape.T * shape.B, shape)
+        found |= {f"factors.{k}": _as_numbers(shape.T * shape.B, shape) for k in range(len(right_factors(plan)))}
+        found["scratch"] = threads * scratch
+    return found
+
+
+def _as_numbers(integers: int, shape: Shape) -> int:
+    """Room for 64-bit integers where numbers may be half as wide."""
+    return 2 * max(integers, 1)
+
+
+def _packed(stage: Stage, matrices: int, shape: Shape, depth: int) -> int:
+    panels = -(-shape.number(stage.size) // shape.lanes)
+    parts = shape.threads if shape.hidden else 1
+    side, blocks = blocking(panels, parts, len(stage.linears))
+    return parts * blocks * depth * matrices * side * shape.lanes
+
+
+def blocking(panels: int, parts: int, slots: int) -> tuple[int, int]:
+    """How many panels stand side by side, and how many blocks of them each part of the panels has at most."""
+    mine = -(-panels // parts)
+    blocks = -(-mine // most_panels(slots))
+    return -(-mine // max(blocks, 1)), blocks
+
+
+def flag_count(threads: int) -> int:
+    """How many 64-bit integers the barriers of a team need."""
+    return LINE * threads

@@ -1,0 +1,204 @@
+"""Threads: kernels run in the OpenMP team that torch has, entered from native code, and meet at a barrier of their own.
+
+There is no pool here. The OpenMP library that torch has loaded is found in the process's memory map, so torch itself
+need not be imported, `torch.set_num_threads` is a number that a caller passes on, and nothing is oversubscribed.
+Without such a library, and in a process that was forked, there is one thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+from pathlib import Path
+
+from llvmlite import ir
+
+from tidegate.native import _llvm
+from tidegate.native.builder import I32, I64, POINTER, VOID, Builder, Int
+from tidegate.native.library import symbol
+from tidegate.native.machine import host
+
+LINE = 8  # 64-bit integers of a cache line
+MOST = 1 << LINE  # threads of a team: a thread's flags are one line, and a barrier of n threads takes log2(n) rounds
+SPINS = 2000  # reads of a flag, before a thread that waits gives its core to others
+
+_FLUSH = 0x8040  # in mxcsr: denormal results and operands are 0
+_PARALLEL, _THREAD, _SIZE, _YIELD = _NAMES = "tg_parallel", "tg_thread", "tg_team_size", "tg_yield"
+_OPENMP = re.compile(r"/lib(?:gomp|omp5?|iomp5)(?:-\w+)?\.so[.\d]*$")
+_ALONE = f"""
+define void @{_PARALLEL}(ptr %body, ptr %data, i32 %threads, i32 %flags) {{
+  call void %body(ptr %data)
+  ret void
+}}
+define i32 @{_THREAD}() {{
+  ret i32 0
+}}
+define i32 @{_SIZE}() {{
+  ret i32 1
+}}
+define i32 @{_YIELD}() {{
+  ret i32 0
+}}
+"""
+
+
+# finding and publishing
+
+
+def library() -> Path | None:
+    """The OpenMP library in this process: torch's, if there are several."""
+    try:
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    return chosen({line.split(maxsplit=5)[-1] for line in lines})
+
+
+def chosen(mapped: set[str]) -> Path | None:
+    """The OpenMP library among the files in a process's memory, torch's if there are several."""
+    found = sorted((path for path in mapped if _OPENMP.search(path)), key=lambda p: ("/torch/lib/" not in p, p))
+    return Path(found[0]) if found else None
+
+
+class _Process:
+    """What is known of threads in this process."""
+
+    def __init__(self) -> None:
+        self.forked = False
+        self.openmp: Path | None = None
+        self.published = False
+        self.kept: list[object] = []
+
+
+_here = _Process()
+
+
+def _after_fork() -> None:
+    _here.forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def publish() -> None:
+    """Let modules that are loaded from now on enter the team."""
+    if _here.published:
+        return
+    path = library()
+    found = _addresses(path) if path else None
+    if found is None:
+        alone = _llvm.Loaded(_llvm.compile_object(_ALONE, host()), host())
+        _here.kept.append(alone)
+        path, found = None, [alone.address(name) for name in _NAMES]
+    for name, address in zip(_NAMES, found, strict=True):
+        _llvm.publish(name, address)
+    _here.openmp, _here.published = path, True
+
+
+def _addresses(openmp: Path) -> list[int] | None:
+    try:
+        loaded = ctypes.CDLL(str(openmp), mode=ctypes.DEFAULT_MODE | getattr(os, "RTLD_NOLOAD", 0))
+        functions = loaded.GOMP_parallel, loaded.omp_get_thread_num, loaded.omp_get_num_threads
+        return [ctypes.cast(f, ctypes.c_void_p).value or 0 for f in (*functions, ctypes.CDLL(None).sched_yield)]
+    except (OSError, AttributeError):  # it went, or is one that compilers call by other names
+        return None
+
+
+def count(wanted: int) -> int:
+    """How many threads to ask a team for, where `wanted` are wanted; at least 1.
+
+    A forked child gets one: its copy of the team has no threads in it, and OpenMP would wait for them for ever.
+    """
+    publish()
+    return 1 if _here.forked or _here.openmp is None else max(1, min(wanted, MOST))
+
+
+# emission
+
+
+def team(k: Builder, name: str, body: str) -> None:
+    """Emit the public function `name(arguments)`, which runs `body(arguments, me, size)` on each thread of a team.
+
+    `arguments` points to 64-bit integers, the first of them the wanted number of threads. `size` is the number that
+    there really are; `me` counts from 0. Denormals are 0 inside the body, and the mode is put back after it.
+    """
+    with k.function(f"{name}.run", [POINTER, I64, I64]) as run:
+        _flushed(k, body, *run.args)
+    with k.function(f"{name}.member", [POINTER]) as member:
+        me, size = (k.b.sext(k.call(f, I32), I64) for f in (_THREAD, _SIZE))
+        k.b.call(run, [member.args[0], me, size])
+    with k.function(name, [POINTER], public=True) as entry:
+        arguments = entry.args[0]
+        wanted = k.load_int(arguments)
+        with k.b.if_else(k.compare(">", wanted, 1)) as (many, one):
+            with many:
+                k.call(_PARALLEL, VOID, member, arguments, k.b.trunc(wanted, I32), I32(0))
+            with one:
+                k.b.call(run, [arguments, I64(0), I64(1)])
+
+
+def _flushed(k: Builder, body: str, *arguments: ir.Value) -> None:
+    before, flushing = k.b.alloca(I32), k.b.alloca(I32)
+    k.call("llvm.x86.sse.stmxcsr", VOID, before)
+    k.b.store(k.b.or_(k.b.load(before, typ=I32), I32(_FLUSH)), flushing)
+    k.call("llvm.x86.sse.ldmxcsr", VOID, flushing)
+    k.call(body, VOID, *arguments)
+    k.call("llvm.x86.sse.ldmxcsr", VOID, before)
+
+
+def wait(k: Builder, flags: ir.Value, me: Int, size: Int, number: Int) -> None:
+    """Call the library's barrier: go on when every thread of the team has come to this number.
+
+    `flags` has `LINE` integers for each thread, 0 before the first barrier; `number` is 1 there, and grows.
+    """
+    name = symbol("barrier", k.target, k.dtype)
+    k.call(name, VOID, flags, *(k.int(value) for value in (me, size, number)))
+
+
+def barrier(k: Builder) -> None:
+    """Emit the library's barrier(flags, me, size, number).
+
+    In round r a thread says in its own line how far it is, and waits for the one 2^r before it; after the last round it
+    has heard, through others, of all. Numbers only grow, so that the flags are never reset.
+    """
+    with k.function(symbol("barrier", k.target, k.dtype), [POINTER, I64, I64, I64], public=True) as f:
+        flags, me, size, number = f.args
+        b = k.b
+        start, rounds, done = (f.append_basic_block(n) for n in ("start", "round", "done"))
+        b.branch(start)
+        b.position_at_end(start)
+        b.cbranch(k.compare(">", size, 1), rounds, done)
+        b.position_at_end(rounds)
+        which, step = b.phi(I64), b.phi(I64)
+        b.atomic_rmw("xchg", k.at_int(flags, k.mul(me, LINE), which), number, "release")
+        other = k.rem(k.add(me, k.sub(size, step)), size)
+        _until(k, k.at_int(flags, k.mul(other, LINE), which), number)
+        next_step = k.mul(step, 2)
+        for phi, first, later in ((which, I64(0), k.add(which, 1)), (step, I64(1), next_step)):
+            phi.add_incoming(first, start)
+            phi.add_incoming(later, b.block)
+        b.cbranch(k.compare("<", next_step, size), rounds, done)
+        b.position_at_end(done)
+
+
+def _until(k: Builder, flag: ir.Value, number: ir.Value) -> None:
+    b, f, before = k.b, k.b.function, k.b.block
+    look, again, rest, give, there = (f.append_basic_block(n) for n in ("look", "again", "rest", "give", "there"))
+    b.branch(look)
+    b.position_at_end(look)
+    looks = b.phi(I64)
+    b.cbranch(k.compare(">=", b.load_atomic(flag, "acquire", 8, typ=I64), number), there, again)
+    b.position_at_end(again)
+    b.cbranch(k.compare("<", looks, SPINS), rest, give)
+    b.position_at_end(rest)
+    k.call("llvm.x86.sse2.pause", VOID)
+    looks.add_incoming(I64(0), before)
+    looks.add_incoming(k.add(looks, 1), b.block)
+    b.branch(look)
+    b.position_at_end(give)
+    k.call(_YIELD, I32)
+    looks.add_incoming(looks, give)
+    b.branch(look)
+    b.position_at_end(there)
