@@ -40,5 +40,5 @@ CASES: Mapping[str, Case] = {
     "growth": Case("An LSTM over long sequences, beside 1,000 steps scaled to as many.", growing),
     "step": Case("One step at a time: `stepper` and `layer.step`.", one_step, ("onnxruntime", "torch")),
     "overhead": Case("A net with next to nothing to compute: what is left is the cost of the call.", overhead),
-    "compile": Case("The first training step of a cell in a new process, less what the next ones take.", first_calls),
+    "compile": Case("The first training step of a cell, in a process of its own.", first_calls),
 }

@@ -33,7 +33,7 @@ class Line:
     measure: Literal["ratio", "seconds", "beyond"] = "ratio"
     groups: tuple[str, ...] = ()
     malloc: str = USUAL
-    steps: int = 0  # shapes with fewer do not count
+    steps: int = 0  # shapes of fewer do not count
 
     @property
     def command(self) -> str:
@@ -62,12 +62,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a line: its figure (of the worst cell, or the worst row), and which rows stay below."""
+    """What came of a line: its figure (the lowest mean of a cell, or the worst row), and which rows stay below.
+
+    `shapes` says over how many the mean was taken, or how many rows there were.
+    """
 
     line: Line
     figure: float
     cell: str
-    count: int
+    cells: int
+    shapes: int
     below: tuple[str, ...]
 
     @property
@@ -90,13 +94,14 @@ def judge(line: Line, rows: list[Row]) -> Verdict:
     wrong = tuple(f"{_where(row)}: WRONG" for row in rows if row.wrong or row.they_are_wrong)
     if line.measure != "ratio":
         worst = max(rows, key=line.value)
-        return Verdict(line, line.value(worst), worst.subject, len(rows), wrong)
+        return Verdict(line, line.value(worst), worst.subject, len(_cells(rows)), len(rows), wrong)
     best = _best_peers(rows, line)
     means = {cell: geometric_mean([line.value(r) for r in best if r.subject == cell]) for cell in _cells(best)}
     cell = min(means, key=lambda c: means[c])
     low = (r for r in best if line.value(r) < line.needed(r))
     below = tuple(f"{_where(r)}: {line.value(r):.2f}, needs {line.needed(r):.2f}" for r in low)
-    return Verdict(line, means[cell], cell, len(best), wrong + below)
+    count = sum(row.subject == cell for row in best)
+    return Verdict(line, means[cell], cell, len(means), count, wrong + below)
 
 
 def _best_peers(rows: Iterable[Row], line: Line) -> list[Row]:
@@ -148,7 +153,7 @@ def _ourselves() -> Iterator[Line]:
         yield Line(text, "lengths", what, (PADDED,), 1 / 0.65)
     for what in (FORWARD, TRAINING):
         text = f"growth with T, {what}: a step of up to 100,000 takes <= 1.25 x one of 1,000"
-        yield Line(text, "growth", what, (SHORT,), 0.8, 0.8, eased=False, steps=1_000)
+        yield Line(text, "growth", what, (SHORT,), 0.8, 0.8, eased=False, steps=10_000)
 
 
 def _seconds() -> Iterator[Line]:

@@ -12,7 +12,7 @@ from tidegate.bench.peers import PEERS
 from tidegate.bench.plots import plots
 from tidegate.bench.rows import KEPT, Result
 from tidegate.bench.run import as_json
-from tidegate.bench.tables import markdown, verdict
+from tidegate.bench.tables import markdown, outcome, verdict
 from tidegate.errors import ArgumentError
 
 NOTES = "notes.md"
@@ -83,11 +83,10 @@ def _parts(page: Path, figures: Path, results: Mapping[str, Result], notes: Mapp
 
 
 def _summary(results: Mapping[str, Result]) -> Iterator[str]:
-    yield "## Lines\n\n| line | command | | |\n|---|---|---|---|"
+    yield "## Lines\n\n| line | | measured | by |\n|---|---|---|---|"
     for found in judged(row for result in results.values() for row in result.rows):
-        _, _, outcome = verdict(found).partition(f"{found.line.text}: ")
-        met = "met" if found.met else "**not met**"
-        yield f"| {found.line.text} | `{found.line.command}` | {met} | {outcome.partition('; below')[0]} |"
+        met = "met" if found.met else f"**not met**{f', {len(found.below)} below' if found.below else ''}"
+        yield f"| {found.line.text} | {met} | {outcome(found)} | `{found.line.command}` |"
     missing = [line.text for line in LINES if line.case not in results]
     if missing:
         yield f"\nNot measured yet: {'; '.join(missing)}."

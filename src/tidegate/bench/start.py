@@ -10,12 +10,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 
 from torch import nn
 
 from tidegate.bench.cells import OWN
-from tidegate.bench.contestants import Contestant, layer, module
+from tidegate.bench.contestants import layer, module
 from tidegate.bench.contests import Setting
 from tidegate.bench.problem import difference, of_cell, of_torch, solve
 from tidegate.bench.rows import COLD, WARM, Row
@@ -29,7 +28,7 @@ _CALL = "import sys; from tidegate.bench.start import report; report(sys.argv[1]
 
 
 def first_calls(case: str, setting: Setting) -> Iterator[Row]:
-    """A training step's first call, less what the next ones take: forward and backward together."""
+    """A training step's first call: the layer is made, and goes forward and backward."""
     shape = FEW[0]
     for name in ("two_stages",) if setting.quick else ("lstm", "lstm_layer_norm", "two_stages"):
         pairs = [_cold_and_warm(name) for _ in range(1 if setting.quick else 3)]
@@ -65,19 +64,12 @@ def report(name: str, path: str) -> None:
 
 
 def first_call(name: str, shape: Shape) -> dict[str, float]:
-    """Seconds that the first training step takes more than a later one, and how far its results are off."""
-    _training(module(of_torch("LSTM", shape), nn))  # torch's own first call is none of ours
+    """Seconds that a cell's first training step takes, and how far its results are off."""
+    module(of_torch("LSTM", shape), nn).training()  # torch's own first call is none of ours
     problem = of_cell(_CELLS[name], shape)
     start = time.perf_counter()
     contestant = layer(problem)
     raw = contestant.training()
     seconds = time.perf_counter() - start
-    later = median(_training(contestant) for _ in range(5))
     off = difference(contestant.named(raw), solve(problem, training=True))
-    return {"seconds": max(seconds - later, 0.0), "difference": off}
-
-
-def _training(contestant: Contestant) -> float:
-    start = time.perf_counter()
-    contestant.training()
-    return time.perf_counter() - start
+    return {"seconds": seconds, "difference": off}

@@ -62,11 +62,17 @@ def seconds(value: float) -> str:
 
 def verdict(found: Verdict) -> str:
     """One line for a verdict, with the shapes that stay below."""
-    figure = f"{found.figure:.2f}" if found.line.measure == "ratio" else seconds(found.figure)
-    over = f"{found.count} {'row' if found.count == 1 else 'rows'}"
-    by = f"{figure}, the least mean of {found.cell}" if found.line.measure == "ratio" else f"{figure} at worst"
-    said = f"{'MET' if found.met else 'NOT MET'}: {found.line.text}: {by}, {over}"
+    said = f"{'MET' if found.met else 'NOT MET'}: {found.line.text}: {outcome(found)}"
     return said + (f"; below: {'; '.join(found.below)}" if found.below else "")
+
+
+def outcome(found: Verdict) -> str:
+    """The figure that a verdict is by, and of what it is."""
+    if found.line.measure != "ratio":
+        return f"{seconds(found.figure)} at most"
+    over = f"{found.shapes} shape{'s' * (found.shapes > 1)}"
+    among = f", of {found.cell}, the lowest of {found.cells} cells" if found.cells > 1 else ""
+    return f"{found.figure:.2f} over {over}{among}"
 
 
 def markdown(rows: Sequence[Row]) -> str:

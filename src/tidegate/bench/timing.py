@@ -45,7 +45,7 @@ class Effort:
     pause: float = 0.002
 
 
-FULL, QUICK = Effort(0.5, 5), Effort(0.03, 3)
+FULL, QUICK = Effort(0.4, 5), Effort(0.03, 3)
 
 
 def in_turn(calls: Sequence[Call], effort: Effort) -> list[Timing]:

@@ -11,11 +11,11 @@ from itertools import pairwise
 from typing import Literal
 
 from tidegate.equations.values import Rate, Size, Value
-from tidegate.native.plan import WIDEST, Loop, Plan, Stage
+from tidegate.native.plan import WIDEST, Call, Loop, Plan, Stage
 from tidegate.native.threads import LINE
 
 Pass = Literal["forward", "backward"]
-NUMBERS = ("threads", "hidden", "T", "B", "fresh.step", "packed", "keeping", "count", "ld.products", "ld.scratch")
+NUMBERS = ("threads", "hidden", "T", "B", "fresh.step", "packed", "keeping", "count", "chunk", "ld.products", "ld.scratch")
 TABLES = ("flags", "rows", "lens", "place", "fresh", "valid")
 PAD = 16  # numbers by which rows of working memory are set apart, so that they do not fall into one set of a cache
 
@@ -30,7 +30,11 @@ class Span:
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a call in numbers."""
+    """The sizes of a call in numbers.
+
+    `chunk` steps are taken together where that can be done: inputs are multiplied for all of them before the recurrence
+    goes through them, and their own gradients computed after it; with 0, step by step.
+    """
 
     T: int
     B: int
@@ -38,6 +42,7 @@ class Shape:
     hidden: bool
     sizes: Mapping[str, int]
     lanes: int
+    chunk: int = 0
 
     def number(self, size: Size) -> int:
         """A size in numbers."""
@@ -97,6 +102,7 @@ def work_names(plan: Plan, loop: Loop, direction: Pass) -> list[str]:
     names += [f"{h.where}.{h.name}" for h in loop.homes.values() if h.where in ("row", "private")]
     names += [f"gather.{k}" for k in range(len(loop.gathered))]
     names += [f"packed.{s}.{c}" for s, stage in enumerate(loop.stages) for c in range(len(stage.calls))]
+    names += [f"early.{s}" for s, stage in enumerate(loop.stages) if early_calls(stage, loop)]
     names += ["products", "pointers"]
     if direction == "backward":
         names += ["columns", *(f"factors.{k}" for k in range(len(right_factors(plan)))), "scratch"]
@@ -135,19 +141,39 @@ def work_sizes(plan: Plan, direction: Pass, shape: Shape, scratch: int) -> dict[
         if home.where in ("row", "private"):
             copies = threads if home.where == "private" else 1
             found[f"{home.where}.{home.name}"] = copies * B * padded(shape.number(home.size))
+    together = max(shape.chunk, 1) * B
     for k, value in enumerate(loop.gathered):
-        found[f"gather.{k}"] = threads * B * padded(shape.number(value.size))
+        found[f"gather.{k}"] = threads * together * padded(shape.number(value.size))
     for s, stage in enumerate(loop.stages):
         for c, call in enumerate(stage.calls):
             found[f"packed.{s}.{c}"] = _packed(stage, len(call.matrices), shape, shape.number(call.vector.size))
     widest = max((len(s.linears) * most_panels(len(s.linears)) for s in loop.stages if s.linears), default=1)
-    found["products"] = threads * max(B, 2 * WIDEST) * widest * shape.lanes
-    found["pointers"] = _as_numbers(threads * B, shape)
+    late = together if direction == "backward" else B
+    found["products"] = threads * max(late, 2 * WIDEST) * widest * shape.lanes
+    for s, stage in enumerate(loop.stages):
+        found[f"early.{s}"] = threads * _early(stage, shape)
+    found["pointers"] = _as_numbers(threads * together, shape)
     if direction == "backward":
         found["columns"] = _as_numbers(shape.T * shape.B, shape)
         found |= {f"factors.{k}": _as_numbers(shape.T * shape.B, shape) for k in range(len(right_factors(plan)))}
         found["scratch"] = threads * scratch
     return found
+
+
+def early_calls(stage: Stage, loop: Loop) -> list[Call]:
+    """The products that can be computed before the recurrence: they come first, and multiply inputs."""
+    if stage.only_for is not None:
+        return []
+    return [c for c in stage.calls if c.fresh and loop.homes[c.vector].where == "input"]
+
+
+def _early(stage: Stage, shape: Shape) -> int:
+    """How many numbers a thread needs for a stage's products of a chunk of inputs."""
+    if not stage.linears:
+        return 0
+    panels = -(-shape.number(stage.size) // shape.lanes)
+    side, blocks = blocking(panels, shape.threads if shape.hidden else 1, len(stage.linears))
+    return blocks * side * len(stage.linears) * shape.lanes * shape.chunk * max(shape.B, 1)
 
 
 def _as_numbers(integers: int, shape: Shape) -> int:

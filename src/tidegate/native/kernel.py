@@ -89,7 +89,7 @@ class Kernel:
             arguments[place] = base + flags + offset
         arguments[index["flags"]] = base
         arguments[index["threads"]], arguments[index["hidden"]] = shape.threads, shape.hidden
-        arguments[index["T"]], arguments[index["B"]] = shape.T, shape.B
+        arguments[index["T"]], arguments[index["B"]], arguments[index["chunk"]] = shape.T, shape.B, shape.chunk
         arguments[index["ld.scratch"]], arguments[index["ld.products"]] = layout.scratch, layout.products
         for letter, number in shape.sizes.items():
             if f"size.{letter}" in index:
@@ -100,7 +100,7 @@ class Kernel:
         WORKSPACE.give(block)
 
     def _layout(self, direction: Pass, shape: Shape) -> _Layout:
-        key = (direction, (shape.T, shape.B, shape.threads, *shape.sizes.values()), shape.hidden)
+        key = (direction, (shape.T, shape.B, shape.threads, shape.chunk, *shape.sizes.values()), shape.hidden)
         if key not in self._layouts:
             if len(self._layouts) > MOST_LAYOUTS:
                 self._layouts.clear()

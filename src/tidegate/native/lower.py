@@ -23,6 +23,7 @@ from tidegate.native.frame import (
     PAD,
     Pass,
     Span,
+    early_calls,
     frame_of,
     loop_of,
     most_panels,
@@ -34,6 +35,8 @@ from tidegate.native.mathematics import Mathematics
 from tidegate.native.plan import WIDEST, Call, Home, Plan, Stage, Write
 from tidegate.native.target import DType, Target
 
+LASTING = ("dz", "kept", "new", "weights")  # what has a place of its own for each step and row, one below the other
+BY_PLACE = ("input", "output")
 FEW_ROWS = 2  # up to so many, several blocks are multiplied together, for a block alone would wait for its own sums
 
 
@@ -51,10 +54,15 @@ def lower(plan: Plan, target: Target, dtype: DType) -> str:
 
 @dataclass(eq=False)
 class _Rows:
-    """The rows that a piece of code goes through, and the step that it is in."""
+    """The rows that a piece of code goes through, and the step that they are in.
+
+    Of a chunk they are those of all its steps, one step's below the other's; `since` counts this step from its chunk's
+    first, where it is in one.
+    """
 
     step: ir.Value
     count: ir.Value
+    since: Int = 0
 
 
 class _Kernel:
@@ -75,7 +83,9 @@ class _Kernel:
         self.rows = k.sub(k.div(k.mul(self.B, k.add(row_part, 1)), row_parts), self.first_row)
         self.number = k.b.alloca(I64)
         k.b.store(I64(0), self.number)
-        self.widths: dict[Size, ir.Value] = {}
+        late = {s.only_for for s in self.loop.stages if s.only_for is not None}
+        hasty = {s.only_for for s in self.loop.stages if not self._can_wait(s)}
+        self.waiting = late - hasty
 
     def _argument(self, arguments: ir.Value, name: str) -> ir.Value:
         index = self.frame.index[name]
@@ -211,7 +221,7 @@ class _Kernel:
         """The body of the kernel."""
         self._pack()
         self._begin()
-        self._gather(once=True, rows=_Rows(I64(0), self.rows))
+        self._gather(set(self.loop.gathered) - self._moving(), _Rows(I64(0), self.rows))
         self.wait()
         if self.backward:
             self._steps_back()
@@ -223,18 +233,57 @@ class _Kernel:
             self._matrices()
 
     def _steps(self) -> None:
-        k = self.k
-        with k.carrying(0, self.T, carry=[self.rows]) as (step, state):
-            state[0] = self._still(step, state[0])
-            self._step(_Rows(step, state[0]))
+        """From the first step to the last, in chunks; rows leave when they are at their end."""
+        k, chunk = self.k, self.a["chunk"]
+        stride = k.b.select(k.compare("==", chunk, 0), I64(1), chunk)
+        with k.carrying(0, self.T, stride, carry=[self.rows]) as (begin, outer):
+            some = k.least(stride, k.sub(self.T, begin))
+            with k.when(k.compare("!=", chunk, 0)):
+                self._early(_Rows(begin, k.mul(some, self.rows)))
+            with k.carrying(begin, k.add(begin, some), carry=outer) as (step, state):
+                state[0] = self._still(step, state[0])
+                self._step(_Rows(step, state[0], k.sub(step, begin)))
+            outer[0] = state[0]
 
     def _steps_back(self) -> None:
-        """From the last step to the first; rows join when their own last step comes."""
-        k = self.k
-        with k.carrying(0, self.T, carry=[I64(0)]) as (back, state):
-            step = k.sub(k.sub(self.T, 1), back)
-            state[0] = self._joined(step, state[0])
-            self._step(_Rows(step, state[0]))
+        """From the last step to the first; rows join when their own last step comes.
+
+        The inputs' gradients of a chunk are computed after its steps.
+        """
+        k, chunk = self.k, self.a["chunk"]
+        stride = k.b.select(k.compare("==", chunk, 0), I64(1), chunk)
+        with k.carrying(0, self.T, stride, carry=[I64(0)]) as (begin, outer):
+            end = k.least(k.add(begin, stride), self.T)
+            with k.carrying(begin, end, carry=outer) as (back, state):
+                step = k.sub(k.sub(self.T, 1), back)
+                state[0] = self._joined(step, state[0])
+                self._step(_Rows(step, state[0]))
+            outer[0] = state[0]
+            with k.when(k.compare("!=", chunk, 0)):
+                self._late(_Rows(k.sub(self.T, end), k.mul(k.sub(end, begin), self.rows)))
+
+    def _early(self, rows: _Rows) -> None:
+        """The products of a chunk's inputs."""
+        vectors = {c.vector for stage in self.loop.stages for c in early_calls(stage, self.loop)}
+        self._gather(vectors, rows)
+        for number, stage in enumerate(self.loop.stages):
+            if early_calls(stage, self.loop):
+                _Panels(self, number, stage, rows).emit_early()
+
+    def _late(self, rows: _Rows) -> None:
+        """The stages that can wait until their chunk is through."""
+        for number, stage in enumerate(self.loop.stages):
+            if stage.only_for in self.waiting:
+                with self.k.when(self.given(self.a[f"gradient.{stage.only_for}"])):
+                    self._stage(number, stage, rows)
+
+    def _can_wait(self, stage: Stage) -> bool:
+        """Whether a stage reads only what has a place of its own for each step."""
+        read = {a for v in stage.values if v.op != "linear" for a in v.args} | {w.value for w in stage.writes}
+        homes = [self.loop.homes[v].where for v in read if v in self.loop.homes]
+        whole = [self.loop.homes[c.vector].where for c in stage.calls]
+        lasting = all(where in LASTING for where in whole) and all(w in (*LASTING, *BY_PLACE) for w in homes)
+        return stage.across is None and lasting
 
     def _still(self, step: ir.Value, count: ir.Value) -> ir.Value:
         """How many of the rows have not come to their end."""
@@ -273,13 +322,30 @@ class _Kernel:
 
     def _step(self, rows: _Rows) -> None:
         k = self.k
-        self._gather(once=False, rows=rows)
+        apart = k.compare("==", self.a["chunk"], 0)
+        early = self._only_early()
+        self._gather(self._moving() - early, rows)
+        if early:
+            with k.when(apart):
+                self._gather(early, rows)
         for number, stage in enumerate(self.loop.stages):
-            if stage.only_for is not None:
-                with k.when(self.given(self.a[f"gradient.{stage.only_for}"])):
-                    self._stage(number, stage, rows)
-            else:
+            if stage.only_for is None:
                 self._stage(number, stage, rows)
+                continue
+            wanted = self.given(self.a[f"gradient.{stage.only_for}"])
+            with k.when(k.b.and_(wanted, apart) if stage.only_for in self.waiting else wanted):
+                self._stage(number, stage, rows)
+
+    def _moving(self) -> set[Value]:
+        """The gathered values that change from step to step."""
+        return {v for v in self.loop.gathered if self.loop.homes[v].where != "sequence"}
+
+    def _only_early(self) -> set[Value]:
+        """The gathered values that a step does not read itself, if its chunk's products are there."""
+        early = {c for s in self.loop.stages for c in early_calls(s, self.loop)}
+        used = {c.vector for s in self.loop.stages for c in s.calls if c not in early}
+        used |= {a for s in self.loop.stages if s.across is not None for a in s.across.args}
+        return self._moving() - used
 
     def _stage(self, number: int, stage: Stage, rows: _Rows) -> None:
         if stage.barrier:
@@ -306,21 +372,31 @@ class _Kernel:
         """The rows of a vector that is multiplied or summed, and their leading dimension."""
         for number, gathered in enumerate(self.loop.gathered):
             if gathered is value:
-                ld = self.padded(value.size)
-                return self.k.at(self.own(f"gather.{number}", None, ld), self.k.mul(self.first_row, ld)), ld
+                return self._gathered_rows(number, value)
         return self.block(self.loop.homes[value], rows)
 
-    def _gather(self, *, once: bool, rows: _Rows) -> None:
+    def _gathered_rows(self, number: int, value: Value) -> tuple[ir.Value, ir.Value]:
+        k, ld = self.k, self.padded(value.size)
+        return k.at(self.a[f"gather.{number}"], k.mul(k.mul(self.me, self._most_rows()), ld)), ld
+
+    def _most_rows(self) -> ir.Value:
+        """The most rows that a thread gathers at once."""
+        k, chunk = self.k, self.a["chunk"]
+        return k.mul(k.b.select(k.compare("==", chunk, 0), I64(1), chunk), self.B)
+
+    def _gather(self, values: set[Value], rows: _Rows) -> None:
+        """Copy values to rows one below the other; of a chunk, one step's rows below the other's."""
         k = self.k
+        pointers = k.at_int(self.a["pointers"], k.mul(self.me, self._most_rows()))
         for number, value in enumerate(self.loop.gathered):
-            home = self.loop.homes[value]
-            if (home.where == "sequence") != once:
+            if value not in values:
                 continue
-            pointers = k.at_int(self.a["pointers"], k.mul(self.me, self.B))
+            home = self.loop.homes[value]
             with k.loop(0, rows.count) as row:
-                k.b.store(self.row(home, rows, row), k.at_int(pointers, row))
-            ld = self.padded(value.size)
-            into = k.at(self.own(f"gather.{number}", None, ld), k.mul(self.first_row, ld))
+                step = k.add(rows.step, k.b.udiv(row, self.rows))
+                address = self.row(home, _Rows(step, rows.count), k.b.urem(row, self.rows))
+                k.b.store(address, k.at_int(pointers, row))
+            into, ld = self._gathered_rows(number, value)
             self.call("gather", rows.count, pointers, self.width(value.size), into, ld)
 
     # weights
@@ -479,6 +555,19 @@ class _Kernel:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class _Blocks:
+    """How a stage's products are cut: panels side by side, the most blocks of a part, this thread's blocks; a slot's and
+    a row's width in numbers, and a block's size for one step."""
+
+    side: ir.Value
+    most: ir.Value
+    count: ir.Value
+    slot_width: ir.Value
+    row_width: ir.Value
+    size: ir.Value
+
+
 class _Panels:
     """One stage of a step: for each block of panels the products, then for each panel and row the pointwise part."""
 
@@ -496,57 +585,80 @@ class _Panels:
             with k.loop(first, k.add(first, count)) as panel:
                 self._panel(panel, None)
             return
-        side, most = self.kernel.blocking(stage)
-        row_width = k.mul(k.mul(side, k.lanes), len(stage.linears))
-        block_size = k.mul(row_width, self.rows.count)
-        blocks = k.b.udiv(k.sub(k.add(count, side), 1), side)
-        products = self._products_memory()
+        early = early_calls(stage, self.kernel.loop)
+        blocks = self._blocks(self.rows)
+        products, stride = k.at(self.kernel.a["products"], k.mul(self.kernel.me, self.kernel.a["ld.products"])), blocks.size
+        apart = k.compare("==", self.kernel.a["chunk"], 0)
+        if early:
+            since = k.mul(k.mul(self.rows.since, self.kernel.rows), blocks.row_width)
+            products = k.b.select(apart, products, k.at(self._early_memory(blocks), since))
+            stride = k.b.select(apart, stride, self._chunk_stride(blocks))
         together = k.b.select(k.compare("<=", self.rows.count, FEW_ROWS), I64(WIDEST), I64(1))
-        with k.loop(0, blocks, together) as block:
-            some = k.least(together, k.sub(blocks, block))
-            self._products(block, some, side, most, products, row_width, block_size)
-            begin = k.mul(block, side)
-            with k.loop(begin, k.least(k.mul(k.add(block, some), side), count)) as local:
+        with k.loop(0, blocks.count, together) as block:
+            some = k.least(together, k.sub(blocks.count, block))
+            here = k.at(products, k.b.select(apart, I64(0), k.mul(block, stride))) if early else products
+            self._zero(blocks, some, here, stride)
+            if early:
+                with k.when(apart):
+                    self._products(early, blocks, block, some, here, stride)
+            self._products([c for c in stage.calls if c not in early], blocks, block, some, here, stride)
+            begin = k.mul(block, blocks.side)
+            with k.loop(begin, k.least(k.mul(k.add(block, some), blocks.side), count)) as local:
                 index = k.sub(local, begin)
-                offset = k.add(k.mul(k.b.udiv(index, side), block_size), k.mul(k.b.urem(index, side), k.lanes))
-                self._panel(k.add(first, local), (k.at(products, offset), row_width, k.mul(side, k.lanes)))
+                column = k.mul(k.b.urem(index, blocks.side), k.lanes)
+                offset = k.add(k.mul(k.b.udiv(index, blocks.side), stride), column)
+                self._panel(k.add(first, local), (k.at(here, offset), blocks.row_width, blocks.slot_width))
 
-    def _products_memory(self) -> ir.Value:
+    def emit_early(self) -> None:
+        """The products of the inputs of a whole chunk, where the steps will find them and go on from there."""
+        blocks = self._blocks(self.rows)
+        stride = self._chunk_stride(blocks)
+        early = early_calls(self.stage, self.kernel.loop)
+        self._products(early, blocks, I64(0), blocks.count, self._early_memory(blocks), stride)
+
+    def _blocks(self, rows: _Rows) -> _Blocks:
         k = self.k
-        return k.at(self.kernel.a["products"], k.mul(self.kernel.me, self.kernel.a["ld.products"]))
+        side, most = self.kernel.blocking(self.stage)
+        _, panels = self.kernel.panels(self.stage.size)
+        slot_width = k.mul(side, k.lanes)
+        row_width = k.mul(slot_width, len(self.stage.linears))
+        count = k.b.udiv(k.sub(k.add(panels, side), 1), side)
+        return _Blocks(side, most, count, slot_width, row_width, k.mul(row_width, rows.count))
+
+    def _chunk_stride(self, blocks: _Blocks) -> ir.Value:
+        k, kernel = self.k, self.kernel
+        return k.mul(k.mul(kernel.a["chunk"], kernel.rows), blocks.row_width)
+
+    def _early_memory(self, blocks: _Blocks) -> ir.Value:
+        k, kernel = self.k, self.kernel
+        share = k.mul(k.mul(k.mul(kernel.a["chunk"], kernel.B), blocks.row_width), blocks.most)
+        return k.at(kernel.a[f"early.{self.number}"], k.mul(kernel.me, share))
 
     def _products(
-        self,
-        block: ir.Value,
-        some: ir.Value,
-        side: ir.Value,
-        most: ir.Value,
-        products: ir.Value,
-        row_width: ir.Value,
-        block_size: ir.Value,
+        self, calls: list[Call], blocks: _Blocks, block: ir.Value, some: ir.Value, products: ir.Value, stride: ir.Value
     ) -> None:
+        """Products of the next `some` blocks, one block `stride` numbers behind the other."""
         k = self.k
-        slot_width = k.mul(side, k.lanes)
-        for slot in self.stage.zeroed:
-            self._zero(some, products, row_width, block_size, k.mul(slot_width, slot), side)
         for number, call in enumerate(self.stage.calls):
+            if call not in calls:
+                continue
             source, ld = self.kernel.operand(call.vector, self.rows)
             depth = self.kernel.width(call.vector.size)
-            stride = k.mul(depth, k.mul(slot_width, len(call.matrices)))
-            region = k.add(k.mul(self.kernel._region(self.stage), most), block)
-            packed = k.at(self.kernel.a[f"packed.{self.number}.{number}"], k.mul(region, stride))
-            into = k.at(products, k.mul(slot_width, call.first))
-            vectors = k.mul(side, len(call.matrices))
-            arguments = (self.rows.count, depth, source, ld, packed, some, stride, into, row_width, block_size)
+            size = k.mul(depth, k.mul(blocks.slot_width, len(call.matrices)))
+            region = k.add(k.mul(self.kernel._region(self.stage), blocks.most), block)
+            packed = k.at(self.kernel.a[f"packed.{self.number}.{number}"], k.mul(region, size))
+            into = k.at(products, k.mul(blocks.slot_width, call.first))
+            vectors = k.mul(blocks.side, len(call.matrices))
+            arguments = (self.rows.count, depth, source, ld, packed, some, size, into, blocks.row_width, stride)
             _product(k, len(self.stage.linears), len(call.matrices), vectors, (*arguments, I64(int(call.fresh))))
 
-    def _zero(
-        self, some: ir.Value, products: ir.Value, row_width: ir.Value, block_size: ir.Value, at: ir.Value, side: ir.Value
-    ) -> None:
+    def _zero(self, blocks: _Blocks, some: ir.Value, products: ir.Value, stride: ir.Value) -> None:
+        """Nothing, in the slots that only some of the products of a run begin with."""
         k = self.k
-        zero = k.splat_constant(0.0)
-        with k.loop(0, some) as n, k.loop(0, self.rows.count) as row, k.loop(0, side) as j:
-            k.store(zero, products, k.mul(n, block_size), k.mul(row, row_width), at, k.mul(j, k.lanes))
+        for slot in self.stage.zeroed:
+            with k.loop(0, some) as n, k.loop(0, self.rows.count) as row, k.loop(0, blocks.side) as j:
+                column = k.add(k.mul(blocks.slot_width, slot), k.mul(j, k.lanes))
+                k.store(k.splat_constant(0.0), products, k.mul(n, stride), k.mul(row, blocks.row_width), column)
 
     def _panel(self, panel: ir.Value, products: tuple[ir.Value, ir.Value, ir.Value] | None) -> None:
         k = self.k

@@ -23,6 +23,7 @@ from tidegate.native.canonical import canonical, canonical_graph, terms
 Where = Literal["input", "sequence", "old", "new", "kept", "output", "adjoint", "weights", "row", "private", "dz"]
 Kind = Literal["carry", "end", "output", "keep", "input", "sequence", "dz", "vector", "sum"]
 ACROSS = ("total", "spread", "part")  # operations that read other units than their own
+CHEAP = frozenset({"add", "sub", "mul", "neg", "stop", "clip_gradient", "spread"})  # as fast as reading the result
 WIDEST = 4  # vectors of a block: what the products are made for
 MAX_ORDERED = 6  # slots up to which every order is tried
 
@@ -183,6 +184,17 @@ class _Draft:
     only_for: str | None = None
 
     @property
+    def made(self) -> set[Value]:
+        """What is computed here."""
+        return set(self.values)
+
+    @property
+    def read(self) -> set[Value]:
+        """What is read here unit by unit, or written out."""
+        own = {a for v in self.values if v.op != "linear" and self.across is None for a in v.args}
+        return own | {w.value for w in self.writes}
+
+    @property
     def rank(self) -> tuple[int, int, bool, bool]:
         return (self.only_for is not None, self.level, self.across is None, self.size != SCALAR)
 
@@ -222,14 +234,31 @@ class _Schedule:
 
     def stages(self) -> tuple[list[Stage], set[Value]]:
         """The stages in order, and the values that later stages read."""
-        drafts = sorted(self.drafts, key=lambda d: d.rank)
-        made_in = {v: d for d in drafts for v in d.values}
-        homed = {a for v in made_in for a in _crossing(v) if a in made_in}
-        homed |= {v for v in made_in if _reads_across(v)}
-        for draft in drafts:
-            used = {a for v in draft.values if v.op != "linear" for a in v.args} | {w.value for w in draft.writes}
-            homed |= {a for a in used if a in made_in and made_in[a] is not draft}
-        return [_stage(d, self.fixed) for d in drafts], homed
+        self.drafts.sort(key=lambda d: d.rank)
+        whole = {a for d in self.drafts for v in d.values for a in _crossing(v)}
+        whole |= {v for d in self.drafts for v in d.values if _reads_across(v)}
+        homed = self._homed(whole)
+        for value in sorted(homed - whole, key=lambda v: -v.order):
+            if value.op in CHEAP and self._put_off(value, homed):
+                homed = self._homed(whole)
+        return [_stage(d, self.fixed) for d in self.drafts], homed
+
+    def _homed(self, whole: set[Value]) -> set[Value]:
+        """What is read in another stage than the one that computes it, or read whole."""
+        made = {v for d in self.drafts for v in d.values}
+        return {v for v in made if v in whole} | {v for d in self.drafts for v in d.read & made if v not in d.made}
+
+    def _put_off(self, value: Value, homed: set[Value]) -> bool:
+        """Compute a value where it is read, if no more values have to be kept for that than are now."""
+        users = [d for d in self.drafts if value in d.read and value not in d.made]
+        own = next(d for d in self.drafts if value in d.made)
+        operands = {a for a in value.args if a in self.levels and a not in homed}
+        if len(users) != 1 or len(operands) > (0 if value in own.read else 1):
+            return False
+        users[0].values = sorted([*users[0].values, value], key=lambda v: v.order)
+        if value not in own.read:
+            own.values = [v for v in own.values if v is not value]
+        return True
 
 
 def _stage(draft: _Draft, fixed: tuple[Value, ...]) -> Stage:

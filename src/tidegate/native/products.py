@@ -20,6 +20,8 @@ from tidegate.native.units import added
 DEEP, DEEP_ROWS, DEEP_BLOCK = 384, 16, 128  # from this depth and number of rows on, blocks of the depth stay in L1
 LOCALITY = 3
 FETCHING = 3  # rows of a tile from which on it prefetches
+NEAR = 1 << 20
+SHORT = 24
 TALL = 256  # rows that pass over one block of weights before the next
 
 GRADIENT_BLOCK = 128  # rows whose sum is one chain in `weight_gradient`, from 0; such sums are added in ascending order
@@ -51,7 +53,7 @@ class _Tiles:
 
 
 _TILES: dict[int, tuple[_Tiles, ...]] = {  # by the registers of a target; widest first
-    32: (_Tiles(8, 1, 1), _Tiles(6, 2, 2), _Tiles(4, 6), _Tiles(3, 8), _Tiles(2, 10), _Tiles(1, 10)),
+    32: (_Tiles(8, 1, 1), _Tiles(6, 2, 2), _Tiles(4, 6), _Tiles(3, 8), _Tiles(2, 8), _Tiles(1, 8)),
     16: (_Tiles(8, 1, 1), _Tiles(6, 2, 2), _Tiles(4, 3), _Tiles(3, 4), _Tiles(2, 6), _Tiles(1, 8)),
 }
 _Load = Callable[[], ir.Value]
@@ -96,7 +98,9 @@ def _product(k: Builder, vectors: int) -> None:
         width = vectors * k.lanes
         hops = {"w1": w1, "w2": w2, "w4": w4, "c1": c1, "c2": c2, "c4": c4}
         _form(k, shape, lda=lda, step=1, ldc=ldc, width=width, **hops, ahead=width, p1=w1, p2=w2)
-        height = k.ceil(rows, _at_least_1(k, k.ceil(rows, TALL)))
+        size = k.mul(k.mul(depth, vectors * k.lanes), blocks)
+        most = k.b.select(k.compare("<=", size, NEAR // k.item), k.int(SHORT), k.int(TALL))
+        height = k.ceil(rows, _at_least_1(k, k.ceil(rows, most)))
         with k.loop(0, rows, _at_least_1(k, height)) as row:
             count = k.least(height, k.sub(rows, row))
             here, there = k.at(a, k.mul(row, lda)), k.at(c, k.mul(row, ldc))
@@ -144,8 +148,9 @@ def _group(k: Builder, tiles: _Tiles) -> ir.Function:
                 high = k.add(size, k.b.zext(k.compare("<", number, larger), I64))
                 here = k.at(a, k.mul(row, of["lda"]), k.mul(start, of["step"]))
                 there = k.at(c, k.mul(row, of["ldc"]))
-                hop = k.add(*(k.mul(k.b.and_(k.b.lshr(number, k.int(i)), k.int(1)), of[f"p{1 << i}"]) for i in range(2)))
-                _switch(k, high, kernels, [part, here, weights, there, new, shape, k.at(ahead, hop)])
+                even, low = k.mul(k.div(k.rem(number, 4), 2), of["p2"]), k.mul(k.rem(number, 2), of["p1"])
+                arguments = [part, here, weights, there, new, shape, k.at(ahead, even, low)]
+                _switch(k, high, kernels, arguments)
                 state[0] = k.add(row, high)
     return f
 
@@ -340,7 +345,7 @@ def _unless(k: Builder, new: ir.Value, place: ir.Value) -> ir.Value:
 
 @dataclass(frozen=True)
 class _Gradient:
-    """What a thread works on at a time: `rows` by `columns` of the result stay in L2, `chunk` by `block` of them in L1."""
+    """What a thread works on: `rows` by `columns` of the result stay in L2, `chunk` by `block` of them in L1."""
 
     rows: int
     columns: int
@@ -369,62 +374,60 @@ def _weight_gradient(k: Builder) -> None:
     not 0, bias[i] += sum of d_rows[t][d_offset + i]. GRADIENT_BLOCK rows make one chain from 0, the chains are added in
     ascending order: bits depend on nothing but the rows.
     """
-    wide, strips = _wide(k), _strips(k)
+    wide, strips = _wide(k), [_strips(k, columns) for columns in range(5)]
     arguments = [I64, POINTER, I64, I64, POINTER, I64, POINTER, I64, POINTER, POINTER]
     with k.function(symbol("weight_gradient", k.target, k.dtype), arguments, public=True) as f:
         count, d_rows, d_offset, m, v_rows, n, out, ldo, bias, scratch = f.args
         narrow = k.compare("<=", n, NARROW)
         with k.when(k.b.not_(narrow)):
             k.b.call(wide, [count, d_rows, d_offset, m, v_rows, n, out, ldo, scratch])
+        nothing = ir.Constant(POINTER, None)
         columns = k.b.select(narrow, n, k.int(0))
-        summed = k.compare("!=", k.b.ptrtoint(bias, I64), 0)
+        summed = k.b.select(k.compare("==", columns, 0), bias, nothing)  # otherwise the first columns do it
         with k.loop(0, count, GRADIENT_BLOCK) as t:
             part, d, v = k.least(GRADIENT_BLOCK, k.sub(count, t)), k.at_int(d_rows, t), k.at_int(v_rows, t)
             with k.loop(0, columns, 4) as column:
-                there = k.at(out, column)
-                _switch(k, k.least(4, k.sub(columns, column)), strips[1:], [part, d, d_offset, m, v, column, there, ldo])
-            with k.when(summed):
-                k.b.call(strips[0], [part, d, d_offset, m, v, k.int(0), bias, k.int(1)])
+                there, sums = k.at(out, column), k.b.select(k.compare("==", column, 0), bias, nothing)
+                arguments = [part, d, d_offset, m, v, column, there, ldo, sums]
+                _switch(k, k.least(4, k.sub(columns, column)), strips[1:], arguments)
+            with k.when(k.b.icmp_unsigned("!=", summed, nothing)):
+                k.b.call(strips[0], [part, d, d_offset, m, v, k.int(0), out, ldo, summed])
 
 
-def _strips(k: Builder) -> list[ir.Function]:
-    """strips{columns}: (count, d_rows, d_offset, m, v_rows, v_offset, out, ldo) for 1 to 4 columns; 0: the bias.
+def _strips(k: Builder, columns: int) -> ir.Function:
+    """strips{columns}: (count, d_rows, d_offset, m, v_rows, v_offset, out, ldo, bias); bias may be 0.
 
-    One chain for each element, then added to the result; lanes lie along its rows.
+    Up to 4 columns and the bias, with lanes along the rows of the result.
     """
-    return [_strip(k, columns) for columns in range(5)]
-
-
-def _strip(k: Builder, columns: int) -> ir.Function:
-    vectors = k.target.registers // 4 // max(1, columns)
-    with k.function(f"strips{columns}", [I64, POINTER, I64, I64, POINTER, I64, POINTER, I64]) as f:
-        count, d_rows, d_offset, m, v_rows, v_offset, out, ldo = f.args
-        turned = k.room(k.real, k.lanes)
-        with k.loop(0, m, vectors * k.lanes) as i:
-            masks = [k.lanes_below(k.sub(m, k.add(i, s * k.lanes))) for s in range(vectors)]
-            start = k.add(d_offset, i)
-            zeros = [k.splat_constant(0.0)] * (vectors * max(1, columns))
-            with k.carrying(0, count, 1, zeros) as (t, sums):
-                d = k.load_pointer(d_rows, t)
-                lines = [k.load(d, start, s * k.lanes, mask=mask) for s, mask in enumerate(masks)]
-                if columns:
-                    v = k.load_pointer(v_rows, t)
-                    for j in range(columns):
-                        factor = k.splat(k.scalar(v, v_offset, j))
-                        for s, line in enumerate(lines):
-                            sums[s * columns + j] = k.fma(factor, line, sums[s * columns + j])
-                else:
-                    sums[:] = [k.b.fadd(total, line) for total, line in zip(sums, lines, strict=True)]
-            for s, mask in enumerate(masks):
-                row = k.add(i, s * k.lanes)
-                if not columns:
-                    k.store(k.b.fadd(k.load(out, row, mask=mask), sums[s]), out, row, mask=mask)
-                for j in range(columns):
-                    k.store(sums[s * columns + j], turned)
-                    with k.loop(0, k.least(k.lanes, k.sub(m, row))) as lane:
-                        place = k.at(out, k.mul(k.add(row, lane), ldo), j)
-                        k.b.store(k.b.fadd(k.scalar(place), k.scalar(turned, lane)), place)
+    V, vectors = k.lanes, k.target.registers // 4 // max(1, columns)
+    with k.function(f"strips{columns}", [I64, POINTER, I64, I64, POINTER, I64, POINTER, I64, POINTER]) as f:
+        count, d_rows, d_offset, m, v_rows, v_offset, out, ldo, bias = f.args
+        found = k.room(k.real, vectors * V * (columns + 1))
+        with k.loop(0, m, vectors * V) as i:
+            masks = [k.lanes_below(k.sub(m, k.add(i, s * V))) for s in range(vectors)]
+            with k.carrying(0, count, 1, [k.splat_constant(0.0)] * (vectors * (columns + 1))) as (t, sums):
+                d = k.at(k.load_pointer(d_rows, t), d_offset, i)
+                v = k.at(k.load_pointer(v_rows, t), v_offset) if columns else v_rows
+                factors = [k.splat(k.scalar(v, j)) for j in range(columns)]
+                for s, mask in enumerate(masks):
+                    line = k.load(d, s * V, mask=mask)
+                    for j, factor in enumerate(factors):
+                        sums[j * vectors + s] = k.fma(factor, line, sums[j * vectors + s])
+                    sums[columns * vectors + s] = k.b.fadd(sums[columns * vectors + s], line)
+            for index, total in enumerate(sums):
+                k.store(total, found, index * V)
+            high = k.least(vectors * V, k.sub(m, i))
+            with k.loop(0, columns) as j:
+                _add_each(k, high, k.at(found, k.mul(j, vectors * V)), k.at(out, k.mul(i, ldo), j), ldo)
+            with k.when(k.b.icmp_unsigned("!=", bias, ir.Constant(POINTER, None))):
+                _add_each(k, high, k.at(found, columns * vectors * V), k.at(bias, i), 1)
     return f
+
+
+def _add_each(k: Builder, count: ir.Value, terms: ir.Value, out: ir.Value, stride: Int) -> None:
+    with k.loop(0, count) as i:
+        place = k.at(out, k.mul(i, stride))
+        k.b.store(k.b.fadd(k.scalar(place), k.scalar(terms, i)), place)
 
 
 def _wide(k: Builder) -> ir.Function:
