@@ -69,7 +69,7 @@ def test_the_c_library_is_at_hand() -> None:
 
 def test_code_goes_with_its_object_and_leaves_others_alone() -> None:
     stays = loaded(INCREMENT.format(by=3))
-    for _ in range(50):
+    for _ in range(10):
         assert result(loaded(INCREMENT.format(by=4))) == 4
         gc.collect()
     assert result(stays) == 3

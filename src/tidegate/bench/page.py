@@ -39,15 +39,14 @@ may be below 1.2, and no shape below 1.0.
 """
 
 
-def write(page: Path, figures: Path, results: Mapping[str, Result]) -> list[Path]:
-    """Write the page, the figures as JSON and the plots beside them; the files that were written."""
+def write(page: Path, figures: Path, results: Mapping[str, Result]) -> None:
+    """Write the page, the figures as JSON, and the plots beside them."""
     notes = figures.parent / NOTES
-    texts = {page: text(page, figures, results, _notes(notes)), figures: as_json(dict(results))}
+    texts = {page: text(page, figures, results, written(notes)), figures: as_json(dict(results))}
     texts |= {figures.parent / name: svg for name, svg in plots(results).items()}
     for path, content in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8", newline="\n")
-    return list(texts)
 
 
 def text(page: Path, figures: Path, results: Mapping[str, Result], notes: Mapping[str, str]) -> str:
@@ -55,7 +54,7 @@ def text(page: Path, figures: Path, results: Mapping[str, Result], notes: Mappin
     return "\n".join(_parts(page, figures, results, notes)).rstrip() + "\n"
 
 
-def _notes(path: Path) -> dict[str, str]:
+def written(path: Path) -> dict[str, str]:
     """What was written by hand, by its headings, each a case or `machine`."""
     if not path.exists():
         return {}

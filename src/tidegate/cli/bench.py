@@ -9,7 +9,7 @@ from tidegate.errors import ArgumentError
 
 if TYPE_CHECKING:
     from tidegate.bench.rows import Result
-    from tidegate.bench.run import Event, Options
+    from tidegate.bench.run import Event
 
 
 def register(app: typer.Typer) -> None:
@@ -36,34 +36,28 @@ def bench(
 
     Prints a table and the verdict on each line for a case. Exits with 1 if a result was wrong.
     """
-    from tidegate.bench.run import Options, read
+    from tidegate.bench.rows import Result
+    from tidegate.bench.run import Options, read, run
 
     if page is not None and json is None:
         raise ArgumentError("--page is made from figures: say with --json where they are kept")
     if redraw and page is None:
         raise ArgumentError("--redraw writes a page and measures nothing: say with --page which")
-    kept = read(json) if json is not None and page is not None and (redraw or json.exists()) else {}
-    patient = page is not None and not quick
-    options = Options(tuple(case or ()), tuple(peer or ()), quick, patient, both=not once)
-    results = kept if redraw else kept | measured(options)
-    if json is not None:
+    results = read(json) if json is not None and page is not None and (redraw or json.exists()) else {}
+    options = Options(tuple(case or ()), tuple(peer or ()), quick, page is not None and not quick, not once)
+    if redraw:
         write(json, page, results)
-    if not redraw and any(row.wrong or row.they_are_wrong for name in options.chosen for row in results[name].rows):
-        typer.echo("A result was WRONG: its time means nothing.", err=True)
-        raise typer.Exit(1)
-
-
-def measured(options: "Options") -> dict[str, "Result"]:
-    """The results by case, each shown as it comes."""
-    from tidegate.bench.rows import Result
-    from tidegate.bench.run import run
-
-    found = {}
+        return
+    wrong = False
     for event in run(options):
         show(event)
         if isinstance(event, Result):
-            found[event.case] = event
-    return found
+            results[event.case] = event
+            write(json, page, results)  # after each case: a long run that is ended keeps what it had
+            wrong |= any(row.wrong or row.they_are_wrong for row in event.rows)
+    if wrong:
+        typer.echo("A result was WRONG: its time means nothing.", err=True)
+        raise typer.Exit(1)
 
 
 def show(event: "Event") -> None:
@@ -85,14 +79,13 @@ def show(event: "Event") -> None:
         typer.echo("".join(f"{tables.verdict(found)}\n" for found in judged(event.rows)))
 
 
-def write(json: Path, page: Path | None, results: dict[str, "Result"]) -> None:
-    """Write the figures, and with a page that and its plots."""
+def write(json: Path | None, page: Path | None, results: dict[str, "Result"]) -> None:
+    """Write the figures where they are wanted, and with a page that and its plots."""
     from tidegate.bench.run import as_json
 
-    if page is None:
-        json.write_text(as_json(results), encoding="utf-8", newline="\n")
-        return
-    from tidegate.bench.page import write as write_page
+    if json is not None and page is not None:
+        from tidegate.bench.page import write as write_page
 
-    for path in write_page(page, json, results):
-        typer.echo(f"wrote {path}")
+        write_page(page, json, results)
+    elif json is not None:
+        json.write_text(as_json(results), encoding="utf-8", newline="\n")

@@ -164,7 +164,8 @@ def early_calls(stage: Stage, loop: Loop) -> list[Call]:
     """The products that can be computed before the recurrence: they come first, and multiply inputs."""
     if stage.only_for is not None:
         return []
-    return [c for c in stage.calls if c.fresh and loop.homes[c.vector].where == "input"]
+    gathered = set(loop.gathered)
+    return [c for c in stage.calls if c.fresh and c.vector in gathered and loop.homes[c.vector].where == "input"]
 
 
 def _early(stage: Stage, shape: Shape) -> int:

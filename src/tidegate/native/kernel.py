@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 from tidegate.equations.graph import Graph
 from tidegate.equations.serial import graph_to_json
+from tidegate.errors import NativeError
 from tidegate.native import _llvm, cache, machine, products, threads, units
 from tidegate.native.builder import Builder
 from tidegate.native.frame import Frame, Pass, Shape, frame_of, loop_of, right_factors, work_names, work_sizes
@@ -17,7 +19,7 @@ from tidegate.native.library import FUNCTIONS, symbol
 from tidegate.native.lower import lower
 from tidegate.native.plan import Plan, make_plan
 from tidegate.native.target import ITEM_BYTES, DType, Target
-from tidegate.native.workspace import LINE_BYTES, WORKSPACE
+from tidegate.native.workspace import LINE_BYTES, WORKSPACE, Block
 
 PASSES: tuple[Pass, ...] = ("forward", "backward")
 FLAG_BYTES = 8 * threads.LINE
@@ -46,14 +48,21 @@ def library(target: Target, dtype: DType) -> _llvm.Loaded:
     return loaded
 
 
+@lru_cache(maxsize=256)
+def graph_text(graph: Graph) -> str:
+    """The equations as text that says all that kernels depend on, and reads as a graph again."""
+    bare = replace(graph, name="cell", source="", doc="", options={}, symbols={})
+    return json.dumps(graph_to_json(bare), sort_keys=True)
+
+
 @dataclass(frozen=True)
 class _Layout:
-    """Where a kernel's working memory lies: the frame's indices, offsets in bytes, and how many bytes there are."""
+    """A call's arguments as far as they do not change: numbers, then working memory in bytes from where it begins."""
 
-    places: tuple[tuple[int, int], ...]
+    numbers: list[int]
+    offsets: list[int]
+    flag_bytes: int
     size: int
-    scratch: int
-    products: int
 
 
 class Kernel:
@@ -62,67 +71,119 @@ class Kernel:
     Raises NativeError where they cannot be made, or cannot run here.
     """
 
-    def __init__(self, graph: Graph, dtype: DType, target: Target, traced: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, graph: Graph, dtype: DType, target: Target, traced: tuple[str, ...] = (), *, indices: bool = False
+    ) -> None:
         self.dtype, self.target = dtype, target
-        self.plan: Plan = make_plan(graph, traced)
+        self.item, self.lanes = ITEM_BYTES[dtype], target.lanes(dtype)
+        self.plan: Plan = make_plan(graph, traced, indices=indices)
         self._library = library(target, dtype)
-        key = json.dumps([graph_to_json(graph), dtype, str(target), traced], sort_keys=True)
+        key = json.dumps([graph_text(graph), dtype, str(target), traced])
         self._loaded = _llvm.Loaded(cache.cached(key, self._compiled), target)
-        self._functions = {d: _llvm.function(self._loaded.address(d)) for d in ("forward", "backward")}
+        self._functions = {d: _llvm.function(self._loaded.address(d)) for d in PASSES}
         self.frames: dict[Pass, Frame] = {d: frame_of(self.plan, d) for d in PASSES}
         self._arrays = {d: ctypes.c_int64 * len(self.frames[d].names) for d in PASSES}
-        self._layouts: dict[tuple[Pass, tuple[int, ...], bool], _Layout] = {}
+        self._layouts: dict[tuple[object, ...], _Layout] = {}
 
     def _compiled(self) -> bytes:
         return _llvm.compile_object(lower(self.plan, self.target, self.dtype), self.target)
 
+    def shape(self, T: int, B: int, sizes: Mapping[str, int], wanted: int) -> Shape:
+        """A call of T steps and B rows, divided among as many threads as it is worth, of those that are wanted."""
+        return Shape(T, B, *split(sizes, B, threads.count(wanted)), sizes, self.lanes)
+
     def run(self, direction: Pass, shape: Shape, given: Mapping[str, int]) -> None:
         """Run a kernel on numbers and addresses by the names of its frame; what is missing is 0."""
-        frame, layout = self.frames[direction], self._layout(direction, shape)
+        layout = self._layout(direction, shape)
         block = WORKSPACE.take(layout.size)
-        base = block.ctypes.data
-        flags = FLAG_BYTES * shape.threads
-        block[:flags] = 0
-        arguments = self._arrays[direction]()
-        index = frame.index
-        for place, offset in layout.places:
-            arguments[place] = base + flags + offset
-        arguments[index["flags"]] = base
-        arguments[index["threads"]], arguments[index["hidden"]] = shape.threads, shape.hidden
-        arguments[index["T"]], arguments[index["B"]], arguments[index["chunk"]] = shape.T, shape.B, shape.chunk
-        arguments[index["ld.scratch"]], arguments[index["ld.products"]] = layout.scratch, layout.products
-        for letter, number in shape.sizes.items():
-            if f"size.{letter}" in index:
-                arguments[index[f"size.{letter}"]] = number
-        for name, number in given.items():
-            arguments[index[name]] = number
+        block.bytes[: layout.flag_bytes] = 0
+        arguments = self._arguments(direction, layout, block.address, given)
         self._functions[direction](ctypes.addressof(arguments))
         WORKSPACE.give(block)
 
+    def bind(self, direction: Pass, shape: Shape, given: Mapping[str, int]) -> Bound:
+        """A kernel with its arguments and working memory, to be run again and again."""
+        layout = self._layout(direction, shape)
+        block = WORKSPACE.take(layout.size)
+        arguments = self._arguments(direction, layout, block.address, given)
+        return Bound(self._functions[direction], self.frames[direction], arguments, block, layout.flag_bytes, self)
+
+    def _arguments(self, direction: Pass, layout: _Layout, base: int, given: Mapping[str, int]) -> ctypes.Array[Any]:
+        index, numbers = self.frames[direction].index, layout.numbers.copy()
+        for name, number in given.items():
+            numbers[index[name]] = number
+        numbers[index["flags"]] = base
+        return self._arrays[direction](*numbers, *[base + offset for offset in layout.offsets])
+
     def _layout(self, direction: Pass, shape: Shape) -> _Layout:
-        key = (direction, (shape.T, shape.B, shape.threads, shape.chunk, *shape.sizes.values()), shape.hidden)
-        if key not in self._layouts:
+        key = (direction, shape.T, shape.B, shape.threads, shape.hidden, shape.chunk, *shape.sizes.values())
+        found = self._layouts.get(key)
+        if found is None:
             if len(self._layouts) > MOST_LAYOUTS:
                 self._layouts.clear()
-            self._layouts[key] = self._laid_out(direction, shape)
-        return self._layouts[key]
+            found = self._layouts[key] = self._laid_out(direction, shape)
+        return found
 
     def _laid_out(self, direction: Pass, shape: Shape) -> _Layout:
-        item, index = ITEM_BYTES[self.dtype], self.frames[direction].index
+        frame, flag_bytes = self.frames[direction], FLAG_BYTES * shape.threads
         widths = [shape.number(v.size) for v in right_factors(self.plan)]
         scratch = max((products.scratch_numbers(n, self.target, self.dtype) for n in widths), default=0)
         sizes = work_sizes(self.plan, direction, shape, scratch)
-        places, total = [], 0
-        for name in dict.fromkeys(work_names(self.plan, loop_of(self.plan, direction), direction)):
-            places.append((index[name], total))
-            total += -(-sizes[name] * item // LINE_BYTES) * LINE_BYTES
-        return _Layout(tuple(places), total + FLAG_BYTES * shape.threads, scratch, sizes["products"] // shape.threads)
+        names = list(dict.fromkeys(work_names(self.plan, loop_of(self.plan, direction), direction)))
+        if tuple(names) != frame.names[len(frame.names) - len(names) :]:
+            raise NativeError("working memory does not stand at the end of a kernel's arguments")
+        offsets, total = [], flag_bytes
+        for name in names:
+            offsets.append(total)
+            total += -(-sizes[name] * self.item // LINE_BYTES) * LINE_BYTES
+        numbers = {
+            "threads": shape.threads,
+            "hidden": int(shape.hidden),
+            "T": shape.T,
+            "B": shape.B,
+            "chunk": shape.chunk,
+            "ld.scratch": scratch,
+            "ld.products": sizes["products"] // shape.threads,
+            **{f"size.{letter}": number for letter, number in shape.sizes.items()},
+        }
+        known = [numbers.get(name, 0) for name in frame.names[: len(frame.names) - len(names)]]
+        return _Layout(known, offsets, flag_bytes, total)
+
+
+class Bound:
+    """A kernel's call whose arguments stay where they are; its memory comes back when it goes."""
+
+    def __init__(
+        self,
+        function: Callable[[int], None],
+        frame: Frame,
+        arguments: ctypes.Array[Any],
+        block: Block,
+        flag_bytes: int,
+        kernel: Kernel,
+    ) -> None:
+        self.arguments = arguments
+        self._function, self._index, self._block, self._kernel = function, frame.index, block, kernel
+        self._address, self._flag_bytes = ctypes.addressof(arguments), flag_bytes
+
+    def place(self, name: str) -> int:
+        """Where an argument stands among the arguments."""
+        return self._index[name]
+
+    def __call__(self) -> None:
+        """Run the kernel."""
+        if self._flag_bytes > FLAG_BYTES:
+            self._block.bytes[: self._flag_bytes] = 0
+        self._function(self._address)
+
+    def __del__(self) -> None:
+        WORKSPACE.give(self._block)
 
 
 @lru_cache(maxsize=256)
-def kernel(graph: Graph, dtype: DType, traced: tuple[str, ...] = ()) -> Kernel:
+def kernel(graph: Graph, dtype: DType, traced: tuple[str, ...] = (), *, indices: bool = False) -> Kernel:
     """The kernels of a cell on this machine. Raises NativeError where there are none."""
-    return Kernel(graph, dtype, machine.host(), traced)
+    return Kernel(graph, dtype, machine.host(), traced, indices=indices)
 
 
 def split(sizes: Mapping[str, int], B: int, wanted: int) -> tuple[int, bool]:

@@ -83,6 +83,8 @@ class _Kernel:
         self.rows = k.sub(k.div(k.mul(self.B, k.add(row_part, 1)), row_parts), self.first_row)
         self.number = k.b.alloca(I64)
         k.b.store(I64(0), self.number)
+        self.one = k.b.alloca(k.real)
+        k.b.store(k.number(1.0), self.one)
         late = {s.only_for for s in self.loop.stages if s.only_for is not None}
         hasty = {s.only_for for s in self.loop.stages if not self._can_wait(s)}
         self.waiting = late - hasty
@@ -210,6 +212,12 @@ class _Kernel:
         k = self.k
         index = k.mul(self.here(k.int(step), slot), self.a["fresh.step"])
         return k.b.icmp_unsigned("!=", k.b.load(k.b.gep(self.a["fresh"], [index], source_etype=I8), typ=I8), I8(0))
+
+    def index(self, step: ir.Value, slot: ir.Value) -> ir.Value:
+        """The index that an input of whole numbers has at a step and row."""
+        k, name = self.k, self.loop.homes[self.plan.index].name
+        place = k.load_int(self.a["place"], self.here(step, slot))
+        return k.load_int(self.a[f"input.{name}"], k.mul(place, self.a[f"ld.input.{name}"]))
 
     def length(self, slot: ir.Value) -> ir.Value:
         """A row's number of steps."""
@@ -513,6 +521,8 @@ class _Kernel:
             place = k.load_int(self.a["valid"], index)
             k.b.store(k.at(self.a["dz"], k.mul(place, ld)), k.at_int(self.a["columns"], index))
             for number, vector in enumerate(factors):
+                if vector is self.plan.index:
+                    continue
                 k.b.store(self._factor(vector, place), k.at_int(self.a[f"factors.{number}"], index))
         self.wait()
         for number, span in enumerate(spans(self.plan)):
@@ -538,6 +548,9 @@ class _Kernel:
         width = self.width(span.vector.size)
         bias_into = self.a[f"bias.{number}"]
         moved = k.b.select(self.given(bias_into), k.at(bias_into, first), bias_into)
+        if span.vector is self.plan.index:
+            self._columns_added(number, k.add(begin, first), k.sub(stop, first), first, height, moved)
+            return
         table = next(t for t, v in enumerate(factors) if v is span.vector)
         scratch = k.at(self.a["scratch"], k.mul(self.me, self.a["ld.scratch"]))
         self.call(
@@ -553,6 +566,24 @@ class _Kernel:
             moved,
             scratch,
         )
+
+
+    def _columns_added(
+        self, number: int, begin: ir.Value, count: ir.Value, first: ir.Value, height: ir.Value, bias_into: ir.Value
+    ) -> None:
+        """The gradient of a matrix whose columns were read by an index, transposed: a row for each index."""
+        k = self.k
+        with k.loop(0, self.a["count"]) as index, k.loop(0, k.ceil(count, k.lanes)) as panel:
+            place = k.load_int(self.a["valid"], index)
+            unit = k.mul(panel, k.lanes)
+            mask = k.lanes_below(k.sub(count, unit))
+            column = self.index(k.b.udiv(place, self.B), k.b.urem(place, self.B))
+            added = k.load(k.load_pointer(self.a["columns"], index), begin, unit, mask=mask)
+            into = k.at(self.a[f"matrix.{number}"], k.mul(column, height), first, unit)
+            k.store(k.b.fadd(k.load(into, mask=mask), added), into, mask=mask)
+            with k.when(self.given(bias_into)):
+                biases = k.at(bias_into, unit)
+                k.store(k.b.fadd(k.load(biases, mask=mask), added), biases, mask=mask)
 
 
 @dataclass(frozen=True, eq=False)
@@ -642,15 +673,46 @@ class _Panels:
         for number, call in enumerate(self.stage.calls):
             if call not in calls:
                 continue
-            source, ld = self.kernel.operand(call.vector, self.rows)
             depth = self.kernel.width(call.vector.size)
             size = k.mul(depth, k.mul(blocks.slot_width, len(call.matrices)))
             region = k.add(k.mul(self.kernel._region(self.stage), blocks.most), block)
             packed = k.at(self.kernel.a[f"packed.{self.number}.{number}"], k.mul(region, size))
             into = k.at(products, k.mul(blocks.slot_width, call.first))
             vectors = k.mul(blocks.side, len(call.matrices))
-            arguments = (self.rows.count, depth, source, ld, packed, some, size, into, blocks.row_width, stride)
-            _product(k, len(self.stage.linears), len(call.matrices), vectors, (*arguments, I64(int(call.fresh))))
+            widths = [len(call.matrices) * side for side in range(1, most_panels(len(self.stage.linears)) + 1)]
+            last = (packed, some, size, into, blocks.row_width, stride, I64(int(call.fresh)))
+            if call.vector is self.kernel.plan.index:
+                self._columns_read(widths, vectors, last)
+            else:
+                source, ld = self.kernel.operand(call.vector, self.rows)
+                begin, end = self._depth(call, depth, k.mul(block, blocks.side), k.mul(some, blocks.side))
+                near = k.at(packed, k.mul(begin, k.mul(vectors, k.lanes)))
+                arguments = (self.rows.count, k.sub(end, begin), k.at(source, begin), ld, near, *last[1:])
+                _product(k, widths, vectors, arguments)
+
+    def _depth(self, call: Call, depth: ir.Value, panel: ir.Value, count: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """The part of a vector that some panels read: where all matrices are cut into blocks, their blocks' part."""
+        k = self.k
+        parts = {matrix.attrs.get("blocks") for matrix, _ in call.matrices}
+        number = parts.pop()
+        if number is None or parts:
+            return I64(0), depth
+        first, _ = self.kernel.panels(self.stage.size)
+        begin = k.mul(k.add(first, panel), k.lanes)
+        end = k.least(k.add(begin, k.mul(count, k.lanes)), self.width)
+        units, columns = k.div(self.width, number), k.div(depth, number)
+        last = k.b.udiv(k.sub(k.add(end, units), 1), units)
+        return k.mul(k.b.udiv(begin, units), columns), k.mul(last, columns)
+
+    def _columns_read(self, widths: list[int], vectors: ir.Value, last: tuple[ir.Value, ...]) -> None:
+        """For each row the matrices' column of its index, as the product with a one-hot would be."""
+        k, kernel = self.k, self.kernel
+        packed, some, size, into, row_width, stride, fresh = last
+        with k.loop(0, self.rows.count) as row:
+            column = k.at(packed, k.mul(kernel.index(self.rows.step, k.add(kernel.first_row, row)), k.mul(vectors, k.lanes)))
+            here = k.at(into, k.mul(row, row_width))
+            arguments = (I64(1), I64(1), kernel.one, I64(0), column, some, size, here, row_width, stride, fresh)
+            _product(k, widths, vectors, arguments)
 
     def _zero(self, blocks: _Blocks, some: ir.Value, products: ir.Value, stride: ir.Value) -> None:
         """Nothing, in the slots that only some of the products of a run begin with."""
@@ -803,9 +865,8 @@ class _Row:
         k.store(k.b.select(fresh, following, value), base, k.mul(self.slot, ld), self.panels.unit)
 
 
-def _product(k: Builder, slots: int, matrices: int, vectors: ir.Value, arguments: tuple[ir.Value, ...]) -> None:
-    """The library's product of so many vectors side by side, which are known now unless panels stand side by side."""
-    widths = [matrices * side for side in range(1, most_panels(slots) + 1)]
+def _product(k: Builder, widths: list[int], vectors: ir.Value, arguments: tuple[ir.Value, ...]) -> None:
+    """The library's product of so many vectors side by side, one of `widths`."""
     if len(widths) == 1:
         k.call(symbol(f"product{widths[0]}", k.target, k.dtype), VOID, *arguments)
         return

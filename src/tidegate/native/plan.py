@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise, permutations
+from types import MappingProxyType
 from typing import Literal
 
 from tidegate.calculus import kept, reverse
@@ -100,6 +101,8 @@ class Plan:
     `prologue` are the values of weights that the step reads, whose gradients come back; `fixed` all that the kernels are
     given. `stored` values are kept by the forward step for the backward one, which keeps `columns` (the left factors of
     the matrices' gradients) and `vectors` (right ones that are nowhere else). `sums` are gradients of vectors and scalars.
+    `index` is an input that comes as whole numbers, the indices of one-hots: a column of a matrix is read instead of a
+    product.
     """
 
     graph: Graph
@@ -114,6 +117,7 @@ class Plan:
     biases: tuple[tuple[Value, Value], ...]
     sums: tuple[tuple[Value, Value], ...]
     history: tuple[str, ...]
+    index: Value | None = None
 
     def __str__(self) -> str:
         return print_plan(self)
@@ -356,24 +360,26 @@ def _operands(stage: Stage) -> list[Value]:
 # the two steps
 
 
-def make_plan(graph: Graph, traced: Iterable[str] = ()) -> Plan:
-    """The kernels of a cell; `traced` names further values that the forward step keeps.
+def make_plan(graph: Graph, traced: Iterable[str] = (), *, indices: bool = False) -> Plan:
+    """The kernels of a cell; `traced` names further values that the forward step keeps; with `indices` the first input
+    comes as indices of one-hots.
 
     Raises NativeError for what no kernel is made for.
     """
     graph = canonical_graph(graph)
+    index = graph.input_values[graph.inputs[0].name] if indices else None
     back = _Backward(graph)
     prologue = _of_weights(_needed(graph.roots, set()), graph.roots)
     fixed = tuple(dict.fromkeys([*prologue, *back.of_weights(prologue)]))
     extra = [graph.named[label] for label in traced]
     stored = tuple(dict.fromkeys([*back.stored, *extra]))
-    forward = _forward_loop(graph, stored, fixed)
+    forward = _forward_loop(graph, stored, fixed, index)
     return Plan(
         graph=graph,
         prologue=prologue,
         fixed=fixed,
         forward=forward,
-        backward=back.loop(fixed),
+        backward=back.loop(fixed, index),
         stored=stored,
         columns=back.columns,
         vectors=back.vectors,
@@ -381,6 +387,7 @@ def make_plan(graph: Graph, traced: Iterable[str] = ()) -> Plan:
         biases=back.biases,
         sums=back.sums,
         history=back.history,
+        index=index,
     )
 
 
@@ -391,12 +398,12 @@ def _of_weights(values: Iterable[Value], roots: Iterable[Value]) -> tuple[Value,
     return tuple(sorted(found, key=lambda v: v.order))
 
 
-def _forward_loop(graph: Graph, stored: tuple[Value, ...], fixed: tuple[Value, ...]) -> Loop:
+def _forward_loop(graph: Graph, stored: tuple[Value, ...], fixed: tuple[Value, ...], index: Value | None) -> Loop:
     writes = [Write("carry", s.name, graph.new[s.name], s.size) for s in graph.states]
     writes += _output_writes(graph)
     writes += [Write("keep", str(k), v, v.size) for k, v in enumerate(stored)]
     given = {v: Home("old", n, _state_size(graph, n)) for n, v in graph.old.items()}
-    return _loop(writes, {**given, **_input_homes(graph)}, fixed, {})
+    return _loop(writes, {**given, **_input_homes(graph)}, fixed, {}, index=index)
 
 
 def _output_writes(graph: Graph) -> list[Write]:
@@ -457,7 +464,7 @@ class _Backward:
         read = _of_weights(self.values, self.roots)
         return tuple(dict.fromkeys(peeled(v, prologue)[0] if len(v.size) == 2 else v for v in read))
 
-    def loop(self, fixed: tuple[Value, ...]) -> Loop:
+    def loop(self, fixed: tuple[Value, ...], index: Value | None) -> Loop:
         """The stages of the backward step: what carries on first, then the inputs' adjoints."""
         graph, name = self.graph, self.graph.output_name
         homes = {v: Home("old", n, _state_size(graph, n)) for n, v in graph.old.items()} | _input_homes(graph)
@@ -474,9 +481,10 @@ class _Backward:
         late = {
             n: [Write("sequence" if rates[n] == Rate.SEQUENCE else "input", n, v, graph.input_values[n].size)]
             for n, v in self.inputs.items()
+            if graph.input_values[n] is not index
         }
         own = {v: Home("dz", str(k), v.size) for k, v in enumerate(self.columns) if v not in homes}
-        return _loop(writes, homes, fixed, late, own)
+        return _loop(writes, homes, fixed, late, own, index=index)
 
 
 def _gradient(matrix: Value, contribution: Value) -> Gradient:
@@ -503,7 +511,9 @@ def _loop(
     homes: dict[Value, Home],
     fixed: tuple[Value, ...],
     late: Mapping[str, list[Write]],
-    own: Mapping[Value, Home] = {},
+    own: Mapping[Value, Home] = MappingProxyType({}),
+    *,
+    index: Value | None,
 ) -> Loop:
     schedule = _Schedule(homes, fixed)
     schedule.add(writes)
@@ -518,7 +528,7 @@ def _loop(
     shared = {v for v, h in places.items() if h.where in ("row", "dz") and h.size != SCALAR}
     loose = {"input", "sequence", "output"} | ({"old"} if own or late else set())
     operands = dict.fromkeys(v for s in stages for v in _operands(s))
-    gathered = tuple(v for v in operands if v in places and places[v].where in loose)
+    gathered = tuple(v for v in operands if v in places and places[v].where in loose and v is not index)
     lasting = {v for v in shared if places[v].where == "dz"}
     return Loop(tuple(_with_barriers(stages, shared, lasting)), places, gathered)
 

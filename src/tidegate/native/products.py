@@ -21,7 +21,7 @@ DEEP, DEEP_ROWS, DEEP_BLOCK = 384, 16, 128  # from this depth and number of rows
 LOCALITY = 3
 FETCHING = 3  # rows of a tile from which on it prefetches
 NEAR = 1 << 20
-SHORT = 24
+SHORT = 48
 TALL = 256  # rows that pass over one block of weights before the next
 
 GRADIENT_BLOCK = 128  # rows whose sum is one chain in `weight_gradient`, from 0; such sums are added in ascending order
@@ -508,8 +508,17 @@ def _add_part(k: Builder) -> ir.Function:
     """(rows, columns, part, ldp, out, ldo): out += part."""
     with k.function("add_part", [I64, I64, POINTER, I64, POINTER, I64]) as f:
         rows, columns, part, ldp, out, ldo = f.args
-        with k.loop(0, rows) as row, k.loop(0, columns, k.lanes) as column:
-            mask = k.lanes_below(k.sub(columns, column))
-            place = k.at(out, k.mul(row, ldo), column)
-            k.store(k.b.fadd(k.load(place, mask=mask), k.load(part, k.mul(row, ldp), column)), place, mask=mask)
+        whole = k.b.and_(columns, k.int(-k.lanes))
+        mask = k.lanes_below(k.sub(columns, whole))
+        with k.b.if_else(k.compare("==", columns, 4 * k.lanes)) as (all_four, some):
+            with all_four, k.loop(0, rows) as row:
+                term, place = k.at(part, k.mul(row, ldp)), k.at(out, k.mul(row, ldo))
+                for column in range(0, 4 * k.lanes, k.lanes):
+                    k.store(k.b.fadd(k.load(place, column), k.load(term, column)), place, column)
+            with some, k.loop(0, rows) as row:
+                term, place = k.at(part, k.mul(row, ldp)), k.at(out, k.mul(row, ldo))
+                with k.loop(0, whole, k.lanes) as column:
+                    k.store(k.b.fadd(k.load(place, column), k.load(term, column)), place, column)
+                last = k.b.fadd(k.load(place, whole, mask=mask), k.load(term, whole, mask=mask))
+                k.store(last, place, whole, mask=mask)
     return f

@@ -7,8 +7,9 @@ is the last one before its own end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,65 +17,80 @@ from numpy.typing import NDArray
 from tidegate.native.frame import Shape
 
 Integers = NDArray[np.int64]
+Flags = NDArray[np.uint8]
 NEVER = np.zeros(1, np.uint8)
+NEVER_ADDRESS: int = NEVER.ctypes.data
+MOST_CACHED = 1 << 16  # steps times rows
 
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """`rows[slot]` and `lens[slot]`: the row in a slot and its steps; `place[step, slot]`; `valid`: the steps and slots
-    that are computed, as `step * B + slot`, ascending."""
+    """`rows[slot]` and `lens[slot]`: the row in a slot and its steps; `place[step, slot]`; `valid`: what is computed, as
+    `step * B + slot`, in an order that does not depend on who computes it. `slots`: where each row is, if not in its
+    own place."""
 
     rows: Integers
     lens: Integers
     place: Integers
     valid: Integers
+    slots: Integers | None
+    addresses: dict[str, int] = field(init=False)
 
-    @property
-    def addresses(self) -> dict[str, int]:
-        """As a kernel is told."""
-        return {name: getattr(self, name).ctypes.data for name in ("rows", "lens", "place", "valid")}
+    def __post_init__(self) -> None:
+        found = {name: getattr(self, name).ctypes.data for name in ("rows", "lens", "place", "valid")}
+        object.__setattr__(self, "addresses", {**found, "count": len(self.valid)})
 
 
-@lru_cache(maxsize=32)
 def whole(T: int, B: int, backwards: bool) -> Tables:
     """The order where every row has T steps."""
-    t = np.arange(T, dtype=np.int64)
-    rows = np.arange(B, dtype=np.int64)
-    place = (t[::-1] if backwards else t)[:, None] * B + rows
-    return Tables(rows, np.full(B, T, np.int64), np.ascontiguousarray(place), np.arange(T * B, dtype=np.int64))
+    return _kept_whole(T, B, backwards) if T * B <= MOST_CACHED else _whole(T, B, backwards)
+
+
+@lru_cache(maxsize=64)
+def _kept_whole(T: int, B: int, backwards: bool) -> Tables:
+    return _whole(T, B, backwards)
+
+
+def _whole(T: int, B: int, backwards: bool) -> Tables:
+    every = np.arange(T * B, dtype=np.int64)
+    place = np.ascontiguousarray(every.reshape(T, B)[::-1]) if backwards else every
+    return Tables(np.arange(B, dtype=np.int64), np.full(B, T, np.int64), place, every, None)
 
 
 def ragged(lengths: Integers, shape: Shape, backwards: bool) -> Tables:
     """The order where rows end on their own; `lengths` `[B]`."""
-    rows = _dealt(np.argsort(-lengths, kind="stable"), 1 if shape.hidden else shape.threads)
-    lens = lengths[rows]
+    B = shape.B
+    ranked = np.argsort(-lengths, kind="stable")
+    rows = _dealt(ranked, 1 if shape.hidden else shape.threads)
+    slots = np.empty(B, np.int64)
+    slots[rows] = np.arange(B, dtype=np.int64)
     step = np.arange(shape.T, dtype=np.int64)[:, None]
-    inside = step < lens
-    t = np.where(inside, lens - 1 - step, step) if backwards else step
-    return Tables(rows, lens, np.ascontiguousarray(t * shape.B + rows), np.flatnonzero(inside))
+    lens = lengths[rows]
+    t = np.where(step < lens, lens - 1 - step, step) if backwards else step
+    valid = (step * B + slots[ranked])[step < lengths[ranked]]
+    return Tables(rows, lens, np.ascontiguousarray(t * B + rows), valid, slots)
 
 
 def _dealt(order: Integers, threads: int) -> Integers:
     """Rows, longest first, given out in turn to threads that take equal shares of the slots."""
     B = len(order)
-    borders = [B * j // threads for j in range(threads + 1)]
-    room = [b - a for a, b in zip(borders, borders[1:], strict=False)]
+    room = [b - a for a, b in pairwise([B * j // threads for j in range(threads + 1)])]
     turn = [j for k in range(max(room, default=0)) for j in range(threads) if room[j] > k]
     who = np.array(turn, dtype=np.int64)
     return np.concatenate([order[who == j] for j in range(threads)]) if B else order
 
 
-def fresh_starts(reset: NDArray[np.bool_], tables: Tables, backwards: bool) -> NDArray[np.uint8]:
+def fresh_starts(reset: NDArray[np.bool_], tables: Tables, backwards: bool) -> Flags:
     """Which step and slot starts afresh, with a step more that none does; `reset` `[T, B]` as a user gives it.
 
-    Backwards, that is the last step before a reset, which comes right after the reset's own.
+    Backwards, that is the last step before a reset, which comes right after the reset's own. After a row's end nothing
+    starts.
     """
     T, B = reset.shape
     found = np.zeros((T + 1, B), np.uint8)
-    flags = np.ascontiguousarray(reset).reshape(-1)[tables.place]
-    if backwards:
-        found[1 : T + 1] = flags
-        found[T] = 0
-    else:
-        found[:T] = flags
+    place = tables.place.reshape(T, B)
+    first = int(backwards)
+    step = np.arange(first, T, dtype=np.int64)[:, None]
+    flags = np.ascontiguousarray(reset).reshape(-1)[place[: T - first]]
+    found[first:T] = flags & (step < tables.lens)
     return found

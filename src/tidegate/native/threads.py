@@ -15,16 +15,17 @@ from pathlib import Path
 from llvmlite import ir
 
 from tidegate.native import _llvm
-from tidegate.native.builder import I32, I64, POINTER, VOID, Builder, Int
+from tidegate.native.builder import I1, I32, I64, POINTER, VOID, Builder, Int
 from tidegate.native.library import symbol
 from tidegate.native.machine import host
 
 LINE = 8  # 64-bit integers of a cache line
 MOST = 1 << LINE  # threads of a team: a thread's flags are one line, and a barrier of n threads takes log2(n) rounds
-SPINS = 2000  # reads of a flag, before a thread that waits gives its core to others
+SPINS = 2000  # looks at a flag, before a thread that waits goes to sleep
 
 _FLUSH = 0x8040  # in mxcsr: denormal results and operands are 0
-_PARALLEL, _THREAD, _SIZE, _YIELD = _NAMES = "tg_parallel", "tg_thread", "tg_team_size", "tg_yield"
+_PARALLEL, _THREAD, _SIZE, _SYSTEM = _NAMES = "tg_parallel", "tg_thread", "tg_team_size", "tg_system"
+_FUTEX, _SLEEP, _WAKE = 202, 128, 129  # Linux on x86-64: the number of the call, and its two uses inside one process
 _OPENMP = re.compile(r"/lib(?:gomp|omp5?|iomp5)(?:-\w+)?\.so[.\d]*$")
 _ALONE = f"""
 define void @{_PARALLEL}(ptr %body, ptr %data, i32 %threads, i32 %flags) {{
@@ -37,8 +38,8 @@ define i32 @{_THREAD}() {{
 define i32 @{_SIZE}() {{
   ret i32 1
 }}
-define i32 @{_YIELD}() {{
-  ret i32 0
+define i64 @{_SYSTEM}(i64 %call, ptr %flag, i64 %use, i64 %value, i64 %time) {{
+  ret i64 0
 }}
 """
 
@@ -101,7 +102,7 @@ def _addresses(openmp: Path) -> list[int] | None:
     try:
         loaded = ctypes.CDLL(str(openmp), mode=ctypes.DEFAULT_MODE | getattr(os, "RTLD_NOLOAD", 0))
         functions = loaded.GOMP_parallel, loaded.omp_get_thread_num, loaded.omp_get_num_threads
-        return [ctypes.cast(f, ctypes.c_void_p).value or 0 for f in (*functions, ctypes.CDLL(None).sched_yield)]
+        return [ctypes.cast(f, ctypes.c_void_p).value or 0 for f in (*functions, ctypes.CDLL(None).syscall)]
     except (OSError, AttributeError):  # it went, or is one that compilers call by other names
         return None
 
@@ -151,7 +152,7 @@ def _flushed(k: Builder, body: str, *arguments: ir.Value) -> None:
 def wait(k: Builder, flags: ir.Value, me: Int, size: Int, number: Int) -> None:
     """Call the library's barrier: go on when every thread of the team has come to this number.
 
-    `flags` has `LINE` integers for each thread, 0 before the first barrier; `number` is 1 there, and grows.
+    `flags` has `LINE` integers for each thread, 0 before the first barrier; `number` is 1 there or more, and grows.
     """
     name = symbol("barrier", k.target, k.dtype)
     k.call(name, VOID, flags, *(k.int(value) for value in (me, size, number)))
@@ -161,44 +162,60 @@ def barrier(k: Builder) -> None:
     """Emit the library's barrier(flags, me, size, number).
 
     In round r a thread says in its own line how far it is, and waits for the one 2^r before it; after the last round it
-    has heard, through others, of all. Numbers only grow, so that the flags are never reset.
+    has heard, through others, of all. Numbers only grow, so that the flags are never reset. A flag holds twice the
+    number, and is odd while the one thread that waits for it sleeps.
     """
     with k.function(symbol("barrier", k.target, k.dtype), [POINTER, I64, I64, I64], public=True) as f:
         flags, me, size, number = f.args
-        b = k.b
-        start, rounds, done = (f.append_basic_block(n) for n in ("start", "round", "done"))
+        b, said = k.b, k.mul(number, 2)
+        start, turn, done = (f.append_basic_block(name) for name in ("start", "round", "done"))
         b.branch(start)
         b.position_at_end(start)
-        b.cbranch(k.compare(">", size, 1), rounds, done)
-        b.position_at_end(rounds)
+        b.cbranch(k.compare(">", size, 1), turn, done)
+        b.position_at_end(turn)
         which, step = b.phi(I64), b.phi(I64)
-        b.atomic_rmw("xchg", k.at_int(flags, k.mul(me, LINE), which), number, "release")
-        other = k.rem(k.add(me, k.sub(size, step)), size)
-        _until(k, k.at_int(flags, k.mul(other, LINE), which), number)
-        next_step = k.mul(step, 2)
-        for phi, first, later in ((which, I64(0), k.add(which, 1)), (step, I64(1), next_step)):
+        _say(k, k.at_int(flags, k.mul(me, LINE), which), said)
+        before = k.rem(k.add(me, k.sub(size, step)), size)
+        _hear(k, k.at_int(flags, k.mul(before, LINE), which), said)
+        further = k.mul(step, 2)
+        for phi, first, later in ((which, I64(0), k.add(which, 1)), (step, I64(1), further)):
             phi.add_incoming(first, start)
             phi.add_incoming(later, b.block)
-        b.cbranch(k.compare("<", next_step, size), rounds, done)
+        b.cbranch(k.compare("<", further, size), turn, done)
         b.position_at_end(done)
 
 
-def _until(k: Builder, flag: ir.Value, number: ir.Value) -> None:
+def _say(k: Builder, flag: ir.Value, said: ir.Value) -> None:
+    sleeping = k.b.trunc(k.b.atomic_rmw("xchg", flag, said, "acq_rel"), I1)
+    with k.b.if_then(sleeping, likely=False):
+        k.call(_SYSTEM, I64, I64(_FUTEX), flag, I64(_WAKE), I64(1), I64(0))
+
+
+def _hear(k: Builder, flag: ir.Value, said: ir.Value) -> None:
+    """Look at a flag until it says so; after many looks mark it, and sleep unless it has changed meanwhile."""
     b, f, before = k.b, k.b.function, k.b.block
-    look, again, rest, give, there = (f.append_basic_block(n) for n in ("look", "again", "rest", "give", "there"))
+    look, again, rest, mark, sleep, heard = (
+        f.append_basic_block(name) for name in ("look", "again", "rest", "mark", "sleep", "heard")
+    )
     b.branch(look)
     b.position_at_end(look)
     looks = b.phi(I64)
-    b.cbranch(k.compare(">=", b.load_atomic(flag, "acquire", 8, typ=I64), number), there, again)
+    found = b.load_atomic(flag, "acquire", 8, typ=I64)
+    b.cbranch(k.compare(">=", found, said), heard, again)
     b.position_at_end(again)
-    b.cbranch(k.compare("<", looks, SPINS), rest, give)
+    b.cbranch(k.compare("<", looks, SPINS), rest, mark)
     b.position_at_end(rest)
     k.call("llvm.x86.sse2.pause", VOID)
     looks.add_incoming(I64(0), before)
-    looks.add_incoming(k.add(looks, 1), b.block)
+    looks.add_incoming(k.add(looks, 1), rest)
     b.branch(look)
-    b.position_at_end(give)
-    k.call(_YIELD, I32)
-    looks.add_incoming(looks, give)
+    b.position_at_end(mark)
+    marked = b.or_(found, I64(1))
+    unchanged = b.extract_value(b.cmpxchg(flag, found, marked, "acq_rel", "acquire"), 1)
+    looks.add_incoming(looks, mark)
+    b.cbranch(unchanged, sleep, look)
+    b.position_at_end(sleep)
+    k.call(_SYSTEM, I64, I64(_FUTEX), flag, I64(_SLEEP), b.and_(marked, I64(0xFFFFFFFF)), I64(0))
+    looks.add_incoming(looks, sleep)
     b.branch(look)
-    b.position_at_end(there)
+    b.position_at_end(heard)
