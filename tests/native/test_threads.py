@@ -421,21 +421,30 @@ def test_torch_goes_on_as_before() -> None:
 
 
 FORK = """
-import os, torch
-from tidegate.native import threads
-from tidegate.native.trial import trial
+import ctypes, os, signal, torch
+from tidegate.native import _llvm, threads, trial
 torch.set_num_threads(2)
-assert (threads.count(2), trial(2)) == (2, 2)
+assert (threads.count(2), trial.trial(2)) == (2, 2)
 child = os.fork()
 if not child:
-    os._exit(10 * threads.count(2) + trial(2))
-grandchild_too = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-print(grandchild_too, threads.count(2), trial(2))
+    signal.alarm(30)
+    {before}
+    os._exit(10 * threads.count(2) + trial.trial(2))
+ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+print(ended, threads.count(2), trial.trial(2))
 """
 
 
-def test_a_forked_child_computes_by_itself() -> None:
-    assert program(FORK) == "11 2 2"
+@pytest.mark.parametrize(
+    ("before", "ended"),
+    [
+        ("", 11),
+        ("threads.count = lambda wanted: wanted", 21),  # arguments that were made before the fork still say 2
+        ("if os.fork(): os._exit(os.waitstatus_to_exitcode(os.wait()[1]))", 11),
+    ],
+)
+def test_a_forked_child_computes_by_itself(before: str, ended: int) -> None:
+    assert program(FORK.format(before=before)) == f"{ended} 2 2"
 
 
 # numbers too small

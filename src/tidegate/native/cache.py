@@ -23,6 +23,7 @@ from tidegate.errors import TidegateNotice
 from tidegate.native import _llvm
 
 MOST_BYTES, MOST_FILES = 256 << 20, 2_000
+ROOMS = ("equations", "calculus", "native")  # whose sources say what code a cell becomes
 VARIABLE = "TIDEGATE_CACHE"
 
 _MAGIC = b"tidegate object code 1\n"
@@ -93,11 +94,12 @@ def held() -> tuple[int, int]:
 
 @lru_cache(maxsize=1)
 def sources() -> str:
-    """A hash of this room's sources: other sources may make other code of the same cell."""
+    """A hash of the sources from equations to code: other sources may make other code of the same cell."""
     whole = hashlib.sha256()
-    for file in sorted(resources.files("tidegate.native").iterdir(), key=lambda f: f.name):
-        if file.is_file():
-            whole.update(hashlib.sha256(file.read_bytes()).digest())
+    for room in ROOMS:
+        for file in sorted(resources.files(f"tidegate.{room}").iterdir(), key=lambda f: f.name):
+            if file.is_file() and file.name.endswith(".py"):
+                whole.update(hashlib.sha256(file.read_bytes()).digest())
     return whole.hexdigest()
 
 

@@ -25,6 +25,7 @@ PASSES: tuple[Pass, ...] = ("forward", "backward")
 FLAG_BYTES = 8 * threads.LINE
 MOST_LAYOUTS = 256
 SMALL, LARGE = 64, 512  # units
+FULL_ROWS = 32  # with so many rows a product is as fast as it gets: fewer are taken together over steps
 
 
 def library_text(target: Target, dtype: DType) -> str:
@@ -51,8 +52,11 @@ def library(target: Target, dtype: DType) -> _llvm.Loaded:
 @lru_cache(maxsize=256)
 def graph_text(graph: Graph) -> str:
     """The equations as text that says all that kernels depend on, and reads as a graph again."""
-    bare = replace(graph, name="cell", source="", doc="", options={}, symbols={})
-    return json.dumps(graph_to_json(bare), sort_keys=True)
+    data = graph_to_json(replace(graph, name="cell", source="", doc="", options={}, symbols={}))
+    for value in data["values"]:
+        if value["op"] == "constant":
+            value["attrs"] = {"value": value["attrs"]["value"]}  # without the name of the option that it came from
+    return json.dumps(data, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Kernel:
         self.item, self.lanes = ITEM_BYTES[dtype], target.lanes(dtype)
         self.plan: Plan = make_plan(graph, traced, indices=indices)
         self._library = library(target, dtype)
-        key = json.dumps([graph_text(graph), dtype, str(target), traced])
+        key = json.dumps([graph_text(graph), dtype, str(target), traced, indices])
         self._loaded = _llvm.Loaded(cache.cached(key, self._compiled), target)
         self._functions = {d: _llvm.function(self._loaded.address(d)) for d in PASSES}
         self.frames: dict[Pass, Frame] = {d: frame_of(self.plan, d) for d in PASSES}
@@ -90,7 +94,11 @@ class Kernel:
 
     def shape(self, T: int, B: int, sizes: Mapping[str, int], wanted: int) -> Shape:
         """A call of T steps and B rows, divided among as many threads as it is worth, of those that are wanted."""
-        return Shape(T, B, *split(sizes, B, threads.count(wanted)), sizes, self.lanes)
+        known = Shape(T, B, 1, False, sizes, self.lanes)
+        count, hidden = split(max(known.number(s.size) for s in self.plan.graph.states), B, threads.count(wanted))
+        rows = max(B if hidden else B // count, 1)
+        chunk = min(T, -(-FULL_ROWS // rows)) if rows < FULL_ROWS // 2 and T > 1 else 0
+        return replace(known, threads=count, hidden=hidden, chunk=chunk)
 
     def run(self, direction: Pass, shape: Shape, given: Mapping[str, int]) -> None:
         """Run a kernel on numbers and addresses by the names of its frame; what is missing is 0."""
@@ -186,13 +194,12 @@ def kernel(graph: Graph, dtype: DType, traced: tuple[str, ...] = (), *, indices:
     return Kernel(graph, dtype, machine.host(), traced, indices=indices)
 
 
-def split(sizes: Mapping[str, int], B: int, wanted: int) -> tuple[int, bool]:
+def split(widest: int, B: int, wanted: int) -> tuple[int, bool]:
     """How many threads a call is given, and whether they share the units instead of the rows.
 
     As measured: a small cell on one row is slower with company; units are shared where there are few rows, and where the
-    weights of all units together do not stay in one core's cache.
+    weights of all units together do not stay in one core's cache. `widest` is the size of the widest state.
     """
-    widest = max(sizes.values())
     if wanted == 1 or (B == 1 and widest <= SMALL):
         return 1, False
     return wanted, B < 2 * wanted or (widest >= LARGE and B <= 32 * wanted)

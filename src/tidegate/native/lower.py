@@ -83,6 +83,7 @@ class _Kernel:
         self.rows = k.sub(k.div(k.mul(self.B, k.add(row_part, 1)), row_parts), self.first_row)
         self.number = k.b.alloca(I64)
         k.b.store(I64(0), self.number)
+        self.chunk = self._chunk()
         self.one = k.b.alloca(k.real)
         k.b.store(k.number(1.0), self.one)
         late = {s.only_for for s in self.loop.stages if s.only_for is not None}
@@ -93,6 +94,14 @@ class _Kernel:
         index = self.frame.index[name]
         is_number = name in NUMBERS or name.startswith(("size.", "ld."))
         return self.k.load_int(arguments, index) if is_number else self.k.load_pointer(arguments, index)
+
+    def _chunk(self) -> ir.Value:
+        """How many steps are taken together: backwards only where their rows lie one below the other, without gaps."""
+        k, chunk = self.k, self.a["chunk"]
+        if not self.backward:
+            return chunk
+        dense = k.compare("==", self.a["count"], k.mul(self.T, self.B))
+        return k.b.select(k.b.and_(dense, k.compare("==", self.rows, self.B)), chunk, I64(0))
 
     # sizes and addresses
 
@@ -242,7 +251,7 @@ class _Kernel:
 
     def _steps(self) -> None:
         """From the first step to the last, in chunks; rows leave when they are at their end."""
-        k, chunk = self.k, self.a["chunk"]
+        k, chunk = self.k, self.chunk
         stride = k.b.select(k.compare("==", chunk, 0), I64(1), chunk)
         with k.carrying(0, self.T, stride, carry=[self.rows]) as (begin, outer):
             some = k.least(stride, k.sub(self.T, begin))
@@ -258,7 +267,7 @@ class _Kernel:
 
         The inputs' gradients of a chunk are computed after its steps.
         """
-        k, chunk = self.k, self.a["chunk"]
+        k, chunk = self.k, self.chunk
         stride = k.b.select(k.compare("==", chunk, 0), I64(1), chunk)
         with k.carrying(0, self.T, stride, carry=[I64(0)]) as (begin, outer):
             end = k.least(k.add(begin, stride), self.T)
@@ -330,7 +339,7 @@ class _Kernel:
 
     def _step(self, rows: _Rows) -> None:
         k = self.k
-        apart = k.compare("==", self.a["chunk"], 0)
+        apart = k.compare("==", self.chunk, 0)
         early = self._only_early()
         self._gather(self._moving() - early, rows)
         if early:
@@ -619,7 +628,7 @@ class _Panels:
         early = early_calls(stage, self.kernel.loop)
         blocks = self._blocks(self.rows)
         products, stride = k.at(self.kernel.a["products"], k.mul(self.kernel.me, self.kernel.a["ld.products"])), blocks.size
-        apart = k.compare("==", self.kernel.a["chunk"], 0)
+        apart = k.compare("==", self.kernel.chunk, 0)
         if early:
             since = k.mul(k.mul(self.rows.since, self.kernel.rows), blocks.row_width)
             products = k.b.select(apart, products, k.at(self._early_memory(blocks), since))

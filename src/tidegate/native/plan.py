@@ -19,7 +19,7 @@ from tidegate.equations.graph import Graph
 from tidegate.equations.printing import expression
 from tidegate.equations.values import SCALAR, Rate, Size, Value, show_size
 from tidegate.errors import NativeError
-from tidegate.native.canonical import canonical, canonical_graph, terms
+from tidegate.native.canonical import bias, canonical, canonical_graph, terms
 
 Where = Literal["input", "sequence", "old", "new", "kept", "output", "adjoint", "weights", "row", "private", "dz"]
 Kind = Literal["carry", "end", "output", "keep", "input", "sequence", "dz", "vector", "sum"]
@@ -538,40 +538,56 @@ def _loop(
 
 def print_plan(plan: Plan) -> str:
     """The plan as text: what is kept, then the stages of both steps."""
+    shown = _Shown(plan)
     lines = [f"plan of {plan.graph.name}"]
-    lines.append("given     " + ", ".join(f"{_word(v)}: {show_size(v.size)}" for v in plan.fixed))
-    lines.append("history   " + (", ".join(plan.history) or "nothing"))
-    lines.append("kept      " + (", ".join(map(_word, plan.stored)) or "nothing"))
+    lines.append("given    " + ", ".join(f"{shown.word(v)}: {show_size(v.size)}" for v in plan.fixed))
+    lines.append("history  " + (", ".join(plan.history) or "nothing"))
+    lines.append("kept     " + (", ".join(map(shown.word, plan.stored)) or "nothing"))
     for title, loop in (("forward", plan.forward), ("backward", plan.backward)):
         lines.append(f"{title} step")
         if loop.gathered:
-            lines.append("  gather " + ", ".join(map(_word, loop.gathered)))
+            lines.append("  gather " + ", ".join(map(shown.word, loop.gathered)))
         for number, stage in enumerate(loop.stages):
-            lines += [f"  {line}" for line in _stage_lines(number, stage, loop)]
-    lines.append("after the backward loop")
+            lines += [f"  {line}" for line in shown.stage(number, stage, loop)]
+    lines.append("after the backward loop, summed over rows and steps")
     for g in plan.gradients:
-        lines.append(f"  d {_word(g.matrix)} = sum of outer({_word(g.d)}, {_word(g.vector)})")
-    for m, v in (*plan.biases, *plan.sums):
-        lines.append(f"  d {_word(m)} = sum of {_word(v)}")
+        lines.append(f"  d {shown.word(g.matrix)} = outer({shown.word(g.d)}, {shown.word(g.vector)})")
+    lines += [f"  d {shown.word(m)} = {shown.word(v)}" for m, v in (*plan.biases, *plan.sums)]
     return "\n".join(lines) + "\n"
 
 
-def _word(value: Value) -> str:
-    return expression(value)
+class _Shown:
+    """Values by their names, those without one by numbers."""
 
+    def __init__(self, plan: Plan) -> None:
+        loops = (plan.forward, plan.backward)
+        values = [v for loop in loops for stage in loop.stages for v in (*stage.linears, *stage.values, stage.across)]
+        nameless = dict.fromkeys(v for v in values if v is not None and v.label is None)
+        self.numbers = {v: f"%{k}" for k, v in enumerate(nameless, start=1)}
 
-def _stage_lines(number: int, stage: Stage, loop: Loop) -> list[str]:
-    only = f", only where the gradient of {stage.only_for} is wanted" if stage.only_for else ""
-    lines = ["barrier"] if stage.barrier else []
-    lines.append(f"stage {number} over {show_size(stage.size)}{only}")
-    for call in stage.calls:
-        matrices = ", ".join(_word(m) + (".T" if turned else "") for m, turned in call.matrices)
-        into = f"{'=' if call.fresh else '+='}"
-        last = call.first + len(call.matrices) - 1
-        lines.append(f"  slots {call.first} to {last} {into} [{matrices}] @ {_word(call.vector)}")
-    for value in stage.values:
+    def word(self, value: Value) -> str:
+        return expression(value, self.numbers)
+
+    def stage(self, number: int, stage: Stage, loop: Loop) -> list[str]:
+        lines = ["barrier"] if stage.barrier else []
+        only = f", only where the gradient of {stage.only_for} is wanted" if stage.only_for else ""
+        lines.append(f"stage {number} over {show_size(stage.size)}{only}")
+        for call in stage.calls:
+            matrices = ", ".join(self.word(m) + (".T" if turned else "") for m, turned in call.matrices)
+            slots = f"{call.first}:{call.first + len(call.matrices)}"
+            lines.append(f"  slots {slots} {'=' if call.fresh else '+='} [{matrices}] @ {self.word(call.vector)}")
+        for value in (stage.across,) if stage.across is not None else stage.values:
+            lines.append(f"  {self._line(value, stage)}{self._place(value, loop)}")
+        return lines + [f"  {w.kind} {w.name} = {self.word(w.value)}" for w in stage.writes]
+
+    def _line(self, value: Value, stage: Stage) -> str:
+        name = value.label or self.numbers[value]
+        if value.op != "linear":
+            return f"{name} = {expression(value, self.numbers, top=True)}"
+        added = bias(value)
+        slot = next(k for k, v in enumerate(stage.linears) if v is value)
+        return f"{name} = slot {slot}" + (f" + {self.word(added)}" if added is not None else "")
+
+    def _place(self, value: Value, loop: Loop) -> str:
         home = loop.homes.get(value)
-        where = f"    -> {home.where} {home.name}" if home else ""
-        lines.append(f"  {value.label or '%' + str(value.order)} = {expression(value, top=True)}{where}")
-    lines += [f"  {w.kind} {w.name} = {_word(w.value)}" for w in stage.writes]
-    return lines
+        return f"    -> {home.where} {home.name}" if home else ""

@@ -25,7 +25,7 @@ SHORT = 48
 TALL = 256  # rows that pass over one block of weights before the next
 
 GRADIENT_BLOCK = 128  # rows whose sum is one chain in `weight_gradient`, from 0; such sums are added in ascending order
-CHUNK = 3
+STRIP = 8
 NARROW = 8  # up to this width `weight_gradient` has its lanes along the rows of the result
 
 
@@ -53,13 +53,14 @@ class _Tiles:
 
 
 _TILES: dict[int, tuple[_Tiles, ...]] = {  # by the registers of a target; widest first
-    32: (_Tiles(8, 1, 1), _Tiles(6, 2, 2), _Tiles(4, 6), _Tiles(3, 8), _Tiles(2, 8), _Tiles(1, 8)),
+    32: (_Tiles(8, 1, 1), _Tiles(6, 2, 2), _Tiles(4, 6), _Tiles(3, 6), _Tiles(2, 8), _Tiles(1, 8)),
     16: (_Tiles(8, 1, 1), _Tiles(6, 2, 2), _Tiles(4, 3), _Tiles(3, 4), _Tiles(2, 6), _Tiles(1, 8)),
 }
 _Load = Callable[[], ir.Value]
+ADDED = 2  # as `fresh`: the chain starts from 0, and its sum is added to what stands in c
 # strides of a product: a by rows and depth, c by rows, w by depth; hops to the vectors of w and c; the same of what is
 # prefetched, a line for each step of the depth
-_SHAPE = ("lda", "step", "ldc", "width", "w1", "w2", "w4", "c1", "c2", "c4", "ahead", "p1", "p2")
+_SHAPE = ("lda", "step", "ldc", "width", "w1", "w2", "w4", "c1", "c2", "c4", "ahead", "p1", "p2", "first", "most")
 _GROUP = [I64, I64, POINTER, POINTER, POINTER, I64, POINTER, POINTER]  # rows, depth, a, w, c, fresh, shape, next
 
 
@@ -88,6 +89,7 @@ def _product(k: Builder, vectors: int) -> None:
     """
     name = symbol(f"product{vectors}", k.target, k.dtype)
     arguments = [I64, I64, POINTER, I64, POINTER, I64, I64, POINTER, I64, I64, I64]
+    group = _group(k)
     with k.function(name, arguments, public=True) as f:
         rows, depth, a, lda, w, blocks, w_stride, c, ldc, c_stride, fresh = f.args
         shape = k.room(I64, len(_SHAPE))
@@ -97,7 +99,7 @@ def _product(k: Builder, vectors: int) -> None:
         c1, c2, c4 = near + [k.mul(c_stride, 1 << bit) for bit in range(3 - inside)]
         width = vectors * k.lanes
         hops = {"w1": w1, "w2": w2, "w4": w4, "c1": c1, "c2": c2, "c4": c4}
-        _form(k, shape, lda=lda, step=1, ldc=ldc, width=width, **hops, ahead=width, p1=w1, p2=w2)
+        _form(k, shape, lda=lda, step=1, ldc=ldc, width=width, **hops, ahead=width, p1=w1, p2=w2, first=0, most=0)
         size = k.mul(k.mul(depth, vectors * k.lanes), blocks)
         most = k.b.select(k.compare("<=", size, NEAR // k.item), k.int(SHORT), k.int(TALL))
         height = k.ceil(rows, _at_least_1(k, k.ceil(rows, most)))
@@ -109,13 +111,14 @@ def _product(k: Builder, vectors: int) -> None:
                 if tiles.vectors % vectors or (tiles.vectors == 6 and vectors != 3):
                     continue
                 side = tiles.vectors // vectors
+                _choose(k, shape, *(k.int(value) for value in _kernels(k, tiles.vectors)))
                 until = k.add(done, k.mul(k.div(k.sub(blocks, done), side), side))
                 if tiles.limit < TALL:
                     until = k.b.select(k.compare("<=", rows, tiles.limit), until, done)
                 with k.loop(done, until, side) as n:
                     weights, out = k.at(w, k.mul(n, w_stride)), k.at(there, k.mul(n, c_stride))
                     following = k.at(weights, k.mul(w_stride, side))
-                    k.b.call(_group(k, tiles), [count, depth, here, weights, out, fresh, shape, following])
+                    k.b.call(group, [count, depth, here, weights, out, fresh, shape, following])
                 done = until
 
 
@@ -123,16 +126,30 @@ def _at_least_1(k: Builder, value: ir.Value) -> ir.Value:
     return k.b.select(k.compare("<", value, 1), k.int(1), value)
 
 
-def _group(k: Builder, tiles: _Tiles) -> ir.Function:
+def _kernels(k: Builder, vectors: int) -> tuple[int, int]:
+    """The number of the first of the kernels for so many vectors, for one row, and the most rows they have."""
+    number = 0
+    for tiles in _TILES[k.target.registers]:
+        if tiles.vectors == vectors:
+            return number, tiles.rows
+        number += tiles.rows
+    raise ValueError(f"there are no tiles of {vectors} vectors")
+
+
+def _choose(k: Builder, shape: ir.Value, first: ir.Value, most: ir.Value) -> None:
+    for name, value in (("first", first), ("most", most)):
+        k.b.store(value, k.at_int(shape, _SHAPE.index(name)))
+
+
+def _group(k: Builder) -> ir.Function:
     """All rows by some vectors: the depth in blocks that stay in L1, the rows in tiles of nearly the same size."""
-    name = f"group{tiles.vectors}"
-    if found := k.defined(name):
+    if found := k.defined("group"):
         return found
-    kernels = [_tile(k, rows, tiles.vectors) for rows in range(1, tiles.rows + 1)]
-    with k.function(name, _GROUP) as f:
+    kernels = [_tile(k, row + 1, t.vectors) for t in _TILES[k.target.registers] for row in range(t.rows)]
+    with k.function("group", _GROUP) as f:
         rows, depth, a, w, c, fresh, shape, following = f.args
         of = _shape(k, shape)
-        count = k.ceil(rows, tiles.rows)
+        count = k.ceil(rows, of["most"])
         size = k.div(rows, count)
         larger = k.sub(rows, k.mul(size, count))  # so many tiles have a row more
         deep = k.b.and_(k.compare(">=", depth, DEEP), k.compare(">=", rows, DEEP_ROWS))
@@ -140,7 +157,7 @@ def _group(k: Builder, tiles: _Tiles) -> ir.Function:
         with k.loop(0, _at_least_1(k, depth), step) as start:
             part = k.least(step, k.sub(depth, start))
             weights = k.at(w, k.mul(start, of["width"]))
-            new = k.b.and_(fresh, k.b.zext(k.compare("==", start, 0), I64))
+            mode = k.b.select(k.compare("==", start, 0), fresh, k.int(0))
             last = k.compare(">=", k.add(start, step), depth)
             ahead = k.b.select(last, following, k.at(weights, k.mul(step, of["width"])))
             with k.carrying(0, count, carry=[k.int(0)]) as (number, state):
@@ -149,8 +166,8 @@ def _group(k: Builder, tiles: _Tiles) -> ir.Function:
                 here = k.at(a, k.mul(row, of["lda"]), k.mul(start, of["step"]))
                 there = k.at(c, k.mul(row, of["ldc"]))
                 even, low = k.mul(k.div(k.rem(number, 4), 2), of["p2"]), k.mul(k.rem(number, 2), of["p1"])
-                arguments = [part, here, weights, there, new, shape, k.at(ahead, even, low)]
-                _switch(k, high, kernels, arguments)
+                arguments = [part, here, weights, there, mode, shape, k.at(ahead, even, low)]
+                _switch(k, k.add(of["first"], high), kernels, arguments)
                 state[0] = k.add(row, high)
     return f
 
@@ -187,8 +204,13 @@ def _tile(k: Builder, rows: int, vectors: int) -> ir.Function:
             _outer(k, factors, lines, sums)
             moved = [k.add(index, of["step"]), k.add(offset, of["width"]), k.at(ahead, of["ahead"])]
             carried[:] = [*moved, *sums]
-        for place, total in zip(places, carried[3:], strict=True):
-            k.store(total, place)
+        with k.b.if_else(k.compare("==", fresh, ADDED)) as (added, written):
+            with added:
+                for place, total in zip(places, carried[3:], strict=True):
+                    k.store(k.b.fadd(k.load(place), total), place)
+            with written:
+                for place, total in zip(places, carried[3:], strict=True):
+                    k.store(total, place)
     return f
 
 
@@ -345,17 +367,22 @@ def _unless(k: Builder, new: ir.Value, place: ir.Value) -> ir.Value:
 
 @dataclass(frozen=True)
 class _Gradient:
-    """What a thread works on: `rows` by `columns` of the result stay in L2, `chunk` by `block` of them in L1."""
+    """What a thread works on: `rows` by `columns` of the result stay in L2.
+
+    Of d, `strip` columns are packed at once, in chunks of a vector that lie `pitch` apart; of v, blocks of `block`.
+    """
 
     rows: int
     columns: int
-    chunk: int
+    strip: int
+    pitch: int
     block: int
 
     @classmethod
     def of(cls, target: Target, dtype: DType) -> _Gradient:
         lanes = target.lanes(dtype)
-        return cls(512 if dtype == "float32" else 256, 512, CHUNK * lanes, 4 * lanes)
+        pitch = (GRADIENT_BLOCK + 1) * lanes  # a vector more, as chunks would fall into the same sets of L1
+        return cls(512 if dtype == "float32" else 256, 512, STRIP * lanes, pitch, 4 * lanes)
 
 
 def scratch_numbers(n: int, target: Target, dtype: DType) -> int:
@@ -364,7 +391,7 @@ def scratch_numbers(n: int, target: Target, dtype: DType) -> int:
         return 0
     size, lanes = _Gradient.of(target, dtype), target.lanes(dtype)
     columns = min(size.columns, -(-n // lanes) * lanes)
-    return (size.chunk + columns) * GRADIENT_BLOCK + size.chunk * size.block + lanes
+    return lanes * (1 + size.block) + size.strip // lanes * size.pitch + columns * GRADIENT_BLOCK
 
 
 def _weight_gradient(k: Builder) -> None:
@@ -374,7 +401,7 @@ def _weight_gradient(k: Builder) -> None:
     not 0, bias[i] += sum of d_rows[t][d_offset + i]. GRADIENT_BLOCK rows make one chain from 0, the chains are added in
     ascending order: bits depend on nothing but the rows.
     """
-    wide, strips = _wide(k), [_strips(k, columns) for columns in range(5)]
+    wide, strips = _wide(k), {columns: _strips(k, columns) for columns in (0, 1, 2, 4)}
     arguments = [I64, POINTER, I64, I64, POINTER, I64, POINTER, I64, POINTER, POINTER]
     with k.function(symbol("weight_gradient", k.target, k.dtype), arguments, public=True) as f:
         count, d_rows, d_offset, m, v_rows, n, out, ldo, bias, scratch = f.args
@@ -386,10 +413,13 @@ def _weight_gradient(k: Builder) -> None:
         summed = k.b.select(k.compare("==", columns, 0), bias, nothing)  # otherwise the first columns do it
         with k.loop(0, count, GRADIENT_BLOCK) as t:
             part, d, v = k.least(GRADIENT_BLOCK, k.sub(count, t)), k.at_int(d_rows, t), k.at_int(v_rows, t)
-            with k.loop(0, columns, 4) as column:
-                there, sums = k.at(out, column), k.b.select(k.compare("==", column, 0), bias, nothing)
-                arguments = [part, d, d_offset, m, v, column, there, ldo, sums]
-                _switch(k, k.least(4, k.sub(columns, column)), strips[1:], arguments)
+            done = k.int(0)
+            for width in (4, 2, 1):
+                until = k.add(done, k.mul(k.div(k.sub(columns, done), width), width))
+                with k.loop(done, until, width) as column:
+                    there, sums = k.at(out, column), k.b.select(k.compare("==", column, 0), bias, nothing)
+                    k.b.call(strips[width], [part, d, d_offset, m, v, column, there, ldo, sums])
+                done = until
             with k.when(k.b.icmp_unsigned("!=", summed, nothing)):
                 k.b.call(strips[0], [part, d, d_offset, m, v, k.int(0), out, ldo, summed])
 
@@ -433,14 +463,14 @@ def _add_each(k: Builder, count: ir.Value, terms: ir.Value, out: ir.Value, strid
 def _wide(k: Builder) -> ir.Function:
     """(count, d_rows, d_offset, m, v_rows, n, out, ldo, scratch): both factors are packed, block by block."""
     size, V = _Gradient.of(k.target, k.dtype), k.lanes
-    pack_chunk, pack_blocks, add_part = _pack_lines(k, size.chunk), _pack_lines(k, size.block), _add_part(k)
-    groups = [_group(k, next(t for t in _TILES[k.target.registers] if t.vectors == v)) for v in (1, 2, 3, 4)]
+    pack_strip, pack_blocks, add_part = _pack_strip(k), _pack_blocks(k), _add_part(k)
+    group, kernels = _group(k), [_kernels(k, v) for v in (1, 2, 3, 4)]
     with k.function("gradient", [I64, POINTER, I64, I64, POINTER, I64, POINTER, I64, POINTER]) as f:
         count, d_rows, d_offset, m, v_rows, n, out, ldo, scratch = f.args
         aligned = k.b.and_(k.add(k.b.ptrtoint(scratch, I64), k.target.bytes - 1), k.int(-k.target.bytes))
         part = k.b.inttoptr(aligned, POINTER)
-        chunk = k.at(part, size.chunk * size.block)
-        blocks = k.at(chunk, size.chunk * GRADIENT_BLOCK)
+        chunks = k.at(part, V * size.block)
+        blocks = k.at(chunks, size.strip // V * size.pitch)
         shape = k.room(I64, len(_SHAPE))
         with (
             k.loop(0, n, size.columns) as j,
@@ -451,13 +481,14 @@ def _wide(k: Builder) -> ir.Function:
             depth, start = k.least(GRADIENT_BLOCK, k.sub(count, t)), k.add(d_offset, i)
             d = k.at_int(d_rows, t)
             k.b.call(pack_blocks, [depth, k.at_int(v_rows, t), j, columns, blocks])
-            with k.loop(0, rows, size.chunk) as row:
-                high = k.least(size.chunk, k.sub(rows, row))
-                step = k.mul(k.ceil(high, V), V)
-                k.b.call(pack_chunk, [depth, d, k.add(start, row), high, chunk])
-                more = k.compare("<", k.add(row, size.chunk), rows)
+            with k.loop(0, rows, V) as row:
+                high, inside = k.least(V, k.sub(rows, row)), k.rem(row, size.strip)
+                with k.when(k.compare("==", inside, 0)):
+                    k.b.call(pack_strip, [depth, d, k.add(start, row), k.sub(rows, row), chunks])
+                chunk = k.at(chunks, k.mul(k.div(inside, V), size.pitch))
+                more = k.compare("<", k.add(k.sub(row, inside), size.strip), rows)
                 following, stride = _following(k, d_rows, k.b.select(more, t, k.add(t, GRADIENT_BLOCK)), count)
-                following = k.at(following, start, k.b.select(more, k.add(row, size.chunk), k.int(0)))
+                following = k.at(following, start, k.b.select(more, k.add(row, size.strip), inside))
                 with k.loop(0, columns, size.block) as column:
                     left, first = k.sub(columns, column), k.compare("==", column, 0)
                     vectors = k.least(4, k.ceil(left, V))
@@ -465,12 +496,27 @@ def _wide(k: Builder) -> ir.Function:
                     w = k.at(blocks, k.mul(column, GRADIENT_BLOCK))
                     hops = {"w1": V, "w2": 2 * V, "w4": 0, "c1": V, "c2": 2 * V, "c4": 0, "p1": V, "p2": 2 * V}
                     ahead = k.b.select(first, stride, k.int(0))
-                    _form(k, shape, lda=1, step=step, ldc=width, width=width, ahead=ahead, **hops)
                     soon = k.b.select(first, following, w)
-                    _switch(k, vectors, groups, [high, depth, chunk, w, part, k.int(1), shape, soon])
                     there = k.at(out, k.mul(k.add(i, row), ldo), k.add(j, column))
-                    k.b.call(add_part, [high, k.least(size.block, left), part, width, there, ldo])
+                    whole = k.compare("<=", width, left)
+                    place, ldc = k.b.select(whole, there, part), k.b.select(whole, ldo, width)
+                    mode = k.b.select(whole, k.int(ADDED), k.int(1))
+                    _form(k, shape, lda=1, step=V, ldc=ldc, width=width, ahead=ahead, **hops, first=0, most=0)
+                    _choose(
+                        k, shape, *(_entry(k, numbers, k.sub(vectors, 1)) for numbers in zip(*kernels, strict=True))
+                    )
+                    k.b.call(group, [high, depth, chunk, w, place, mode, shape, soon])
+                    with k.when(k.b.not_(whole)):
+                        k.b.call(add_part, [high, left, part, width, there, ldo])
     return f
+
+
+def _entry(k: Builder, numbers: Sequence[int], index: ir.Value) -> ir.Value:
+    """The number of this index, of those known now."""
+    found = k.int(numbers[0])
+    for i, number in enumerate(numbers[1:], 1):
+        found = k.b.select(k.compare("==", index, i), k.int(number), found)
+    return found
 
 
 def _following(k: Builder, rows: ir.Value, t: ir.Value, count: ir.Value) -> tuple[ir.Value, ir.Value]:
@@ -481,26 +527,38 @@ def _following(k: Builder, rows: ir.Value, t: ir.Value, count: ir.Value) -> tupl
     return k.load_pointer(rows, this), k.b.sdiv(distance, k.int(k.item))
 
 
-def _pack_lines(k: Builder, group: int) -> ir.Function:
-    """(count, rows, offset, columns, dst): groups of so many columns, the last one of whole vectors of what is left.
-
-    Column c of row t stands at c / group * group * GRADIENT_BLOCK + t * (width of that group) + c % group.
-    """
-    with k.function(f"pack_lines{group}", [I64, POINTER, I64, I64, POINTER]) as f:
+def _pack_strip(k: Builder) -> ir.Function:
+    """(count, rows, offset, columns, dst): a strip, or what is left, in chunks of a vector, one row after the other."""
+    size, V = _Gradient.of(k.target, k.dtype), k.lanes
+    with k.function("pack_strip", [I64, POINTER, I64, I64, POINTER]) as f:
         count, rows, offset, columns, dst = f.args
-        with k.loop(0, columns, group) as column:
+        with k.b.if_else(k.compare(">=", columns, size.strip)) as (whole, rest):
+            with whole, k.loop(0, count) as t:
+                row, out = k.at(k.load_pointer(rows, t), offset), k.at(dst, k.mul(t, V))
+                for chunk in range(size.strip // V):
+                    k.store(k.load(row, chunk * V), out, chunk * size.pitch)
+            with rest, k.loop(0, count) as t:
+                row, out = k.at(k.load_pointer(rows, t), offset), k.at(dst, k.mul(t, V))
+                with k.carrying(0, columns, V, [out]) as (index, place):
+                    mask = k.lanes_below(k.sub(columns, index))
+                    k.store(k.load(row, index, mask=mask), place[0])
+                    place[0] = k.at(place[0], size.pitch)
+    return f
+
+
+def _pack_blocks(k: Builder) -> ir.Function:
+    """(count, rows, offset, columns, dst): blocks of 4 vectors, the last one of what is left, of GRADIENT_BLOCK rows."""
+    width = 4 * k.lanes
+    with k.function("pack_blocks", [I64, POINTER, I64, I64, POINTER]) as f:
+        count, rows, offset, columns, dst = f.args
+        with k.loop(0, columns, width) as column:
             left, out = k.sub(columns, column), k.at(dst, k.mul(column, GRADIENT_BLOCK))
-            here = k.add(offset, column)
-            with k.b.if_else(k.compare(">=", left, group)) as (whole, rest):
-                with whole, k.loop(0, count) as t:
-                    row = k.at(k.load_pointer(rows, t), here)
-                    for index in range(0, group, k.lanes):
-                        k.store(k.load(row, index), out, k.mul(t, group), index)
-                with rest, k.loop(0, count) as t:
-                    row, width = k.at(k.load_pointer(rows, t), here), k.mul(k.ceil(left, k.lanes), k.lanes)
-                    with k.loop(0, width, k.lanes) as index:
-                        mask = k.lanes_below(k.sub(left, index))
-                        k.store(k.load(row, index, mask=mask), out, k.mul(t, width), index)
+            step, here = k.mul(k.least(4, k.ceil(left, k.lanes)), k.lanes), k.add(offset, column)
+            with k.loop(0, count) as t:
+                row, there = k.at(k.load_pointer(rows, t), here), k.at(out, k.mul(t, step))
+                with k.loop(0, step, k.lanes) as index:
+                    mask = k.lanes_below(k.sub(left, index))
+                    k.store(k.load(row, index, mask=mask), there, index)
     return f
 
 
@@ -510,15 +568,10 @@ def _add_part(k: Builder) -> ir.Function:
         rows, columns, part, ldp, out, ldo = f.args
         whole = k.b.and_(columns, k.int(-k.lanes))
         mask = k.lanes_below(k.sub(columns, whole))
-        with k.b.if_else(k.compare("==", columns, 4 * k.lanes)) as (all_four, some):
-            with all_four, k.loop(0, rows) as row:
-                term, place = k.at(part, k.mul(row, ldp)), k.at(out, k.mul(row, ldo))
-                for column in range(0, 4 * k.lanes, k.lanes):
-                    k.store(k.b.fadd(k.load(place, column), k.load(term, column)), place, column)
-            with some, k.loop(0, rows) as row:
-                term, place = k.at(part, k.mul(row, ldp)), k.at(out, k.mul(row, ldo))
-                with k.loop(0, whole, k.lanes) as column:
-                    k.store(k.b.fadd(k.load(place, column), k.load(term, column)), place, column)
-                last = k.b.fadd(k.load(place, whole, mask=mask), k.load(term, whole, mask=mask))
-                k.store(last, place, whole, mask=mask)
+        with k.loop(0, rows) as row:
+            term, place = k.at(part, k.mul(row, ldp)), k.at(out, k.mul(row, ldo))
+            with k.loop(0, whole, k.lanes) as column:
+                k.store(k.b.fadd(k.load(place, column), k.load(term, column)), place, column)
+            last = k.b.fadd(k.load(place, whole, mask=mask), k.load(term, whole, mask=mask))
+            k.store(last, place, whole, mask=mask)
     return f

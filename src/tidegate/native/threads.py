@@ -25,6 +25,7 @@ SPINS = 2000  # looks at a flag, before a thread that waits goes to sleep
 
 _FLUSH = 0x8040  # in mxcsr: denormal results and operands are 0
 _PARALLEL, _THREAD, _SIZE, _SYSTEM = _NAMES = "tg_parallel", "tg_thread", "tg_team_size", "tg_system"
+_FORKED = "tg_forked"
 _FUTEX, _SLEEP, _WAKE = 202, 128, 129  # Linux on x86-64: the number of the call, and its two uses inside one process
 _OPENMP = re.compile(r"/lib(?:gomp|omp5?|iomp5)(?:-\w+)?\.so[.\d]*$")
 _ALONE = f"""
@@ -66,7 +67,7 @@ class _Process:
     """What is known of threads in this process."""
 
     def __init__(self) -> None:
-        self.forked = False
+        self.forked = ctypes.c_int64(0)  # kernels read it too
         self.openmp: Path | None = None
         self.published = False
         self.kept: list[object] = []
@@ -76,7 +77,7 @@ _here = _Process()
 
 
 def _after_fork() -> None:
-    _here.forked = True
+    _here.forked.value = 1
 
 
 if hasattr(os, "register_at_fork"):
@@ -95,6 +96,7 @@ def publish() -> None:
         path, found = None, [alone.address(name) for name in _NAMES]
     for name, address in zip(_NAMES, found, strict=True):
         _llvm.publish(name, address)
+    _llvm.publish(_FORKED, ctypes.addressof(_here.forked))
     _here.openmp, _here.published = path, True
 
 
@@ -113,7 +115,7 @@ def count(wanted: int) -> int:
     A forked child gets one: its copy of the team has no threads in it, and OpenMP would wait for them for ever.
     """
     publish()
-    return 1 if _here.forked or _here.openmp is None else max(1, min(wanted, MOST))
+    return 1 if _here.forked.value or _here.openmp is None else max(1, min(wanted, MOST))
 
 
 # emission
@@ -123,8 +125,10 @@ def team(k: Builder, name: str, body: str) -> None:
     """Emit the public function `name(arguments)`, which runs `body(arguments, me, size)` on each thread of a team.
 
     `arguments` points to 64-bit integers, the first of them the wanted number of threads. `size` is the number that
-    there really are; `me` counts from 0. Denormals are 0 inside the body, and the mode is put back after it.
+    there really are (1 in a forked child, whatever was asked for); `me` counts from 0. Denormals are 0 inside the body,
+    and the mode is put back after it.
     """
+    forked = k.module.globals.get(_FORKED) or ir.GlobalVariable(k.module, I64, _FORKED)
     with k.function(f"{name}.run", [POINTER, I64, I64]) as run:
         _flushed(k, body, *run.args)
     with k.function(f"{name}.member", [POINTER]) as member:
@@ -133,7 +137,8 @@ def team(k: Builder, name: str, body: str) -> None:
     with k.function(name, [POINTER], public=True) as entry:
         arguments = entry.args[0]
         wanted = k.load_int(arguments)
-        with k.b.if_else(k.compare(">", wanted, 1)) as (many, one):
+        several = k.b.and_(k.compare(">", wanted, 1), k.compare("==", k.b.load(forked, typ=I64), 0))
+        with k.b.if_else(several) as (many, one):
             with many:
                 k.call(_PARALLEL, VOID, member, arguments, k.b.trunc(wanted, I32), I32(0))
             with one:

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate, walk
 from tidegate.errors import ArgumentError
-from tidegate.nn.sequence import valid_steps
+from tidegate.nn.loop import valid_steps
 from tidegate.reference import bound
 
 

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from tidegate.equations.graph import Graph
-from tidegate.equations.values import Rate
 from tidegate.nn.arguments import Batch
-from tidegate.nn.sequence import Sequence, reversed_reset, reversed_rows
+from tidegate.nn.sequence import Sequence
 
 Merge = Literal["concat", "sum", "mean"]
 Tensors = dict[str, Tensor]
@@ -50,7 +49,7 @@ class Stacked:
             if k and self.dropout:
                 inputs[first] = nn.functional.dropout(inputs[first], self.dropout)
             runs = [
-                _run(self.graph, d, inputs, dict(s), batch, backwards=bool(number))
+                d.sequence(d.weights, inputs, dict(s), d.start, batch.lengths, batch.reset, backwards=bool(number))
                 for number, (d, s) in enumerate(zip(directions, begin, strict=True))
             ]
             inputs[first] = self._merged([y for y, _ in runs])
@@ -64,16 +63,3 @@ class Stacked:
             return torch.cat(outputs, -1)
         joined = outputs[0] + outputs[1]
         return joined if self.merge == "sum" else joined / 2
-
-
-def _run(
-    graph: Graph, direction: Direction, inputs: Tensors, state: Tensors, batch: Batch, *, backwards: bool
-) -> tuple[Tensor, Tensors]:
-    lengths, reset = batch.lengths, batch.reset
-    if not backwards:
-        return direction.sequence(direction.weights, inputs, state, direction.start, lengths, reset)
-    once = {i.name for i in graph.inputs if i.rate == Rate.SEQUENCE}
-    turned = {n: x if n in once else reversed_rows(x, lengths) for n, x in inputs.items()}
-    back = None if reset is None else reversed_reset(reset, lengths)
-    y, end = direction.sequence(direction.weights, turned, state, direction.start, lengths, back)
-    return reversed_rows(y, lengths), end

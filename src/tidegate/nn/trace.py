@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate, Value
-from tidegate.nn.sequence import Tensors, in_form_of, steps_and_rows
+from tidegate.nn.loop import Tensors, in_form_of, steps_and_rows
 from tidegate.reference import Program, bound, leaves
 from tidegate.reference import torch_ops as xp
 

@@ -1,0 +1,165 @@
+"""The derivatives of kernels, to any order and under all of torch's transforms.
+
+The first backward pass has kernels of its own. Everything beyond (forward mode, batches of calls, derivatives of
+gradients) follows the reference path, of which a kernel's values are an exact enough copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.autograd.function import Function
+
+from tidegate.nn.native_call import NOTHING, Call
+
+Optional = Tensor | None
+Results = tuple[Tensor, ...]
+
+
+def run(call: Call, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The output and the states at the ends."""
+    transformed = _transformed()
+    if transformed or (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)):
+        found: Sequence[Tensor] = _Forward.apply(call, *tensors)
+        return found[:-1]
+    return call.forward(tensors, keeping=False)[:-1]
+
+
+def _transformed() -> bool:
+    """Whether something else than plain backward mode is at work."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+class _Forward(Function):
+    """A call; its last result is what the backward pass reads."""
+
+    @staticmethod
+    def forward(call: Call, *tensors: Tensor) -> Results:
+        return tuple(call.forward(tensors, keeping=True))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Results) -> None:
+        call, *tensors = inputs
+        ctx.call = call
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(output[-1])
+        ctx.save_for_backward(*tensors, output[-1])
+        if _transformed():
+            ctx.save_for_forward(*tensors, output[-1])
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Optional) -> tuple[Optional, ...]:
+        call: Call = ctx.call
+        needs = ctx.needs_input_grad[1:]
+        if all(d is None for d in slopes):
+            return (None,) * (1 + len(needs))
+        *tensors, kept = ctx.saved_tensors
+        if torch.is_grad_enabled() or _transformed():
+            wanted = _wanted(call, needs)
+            some = iter(_Backward.apply(call, wanted, kept, *slopes[:-1], *tensors))
+            return None, *(next(some) if need else None for need in wanted)
+        return None, *call.backward(needs, slopes[:-1], tensors, kept)
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: Optional) -> tuple[Optional, ...]:
+        *tensors, _kept = ctx.saved_tensors
+        moving = [k for k, tangent in enumerate(tangents) if tangent is not None]
+
+        def of_moving(*some: Tensor) -> Results:
+            return ctx.call.reference(*_with(tensors, moving, some))
+
+        _, found = torch.func.jvp(of_moving, tuple(tensors[k] for k in moving), tuple(tangents[k] for k in moving))
+        return *found, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], call: Call, *tensors: Tensor) -> tuple[Results, tuple[Any, ...]]:
+        found = torch.vmap(call.reference, in_dims[1:], randomness=info.randomness)(*tensors)
+        return (*found, NOTHING.new_empty(0, dtype=tensors[0].dtype)), (*(0 for _ in found), None)
+
+
+class _Backward(Function):
+    """The gradients of the tensors that are wanted: of what was kept, of slopes (None: zero) and a call's tensors."""
+
+    @staticmethod
+    def forward(call: Call, wanted: tuple[bool, ...], kept: Tensor, *given: Optional) -> Results:
+        slopes, tensors = _parted(call, given)
+        return tuple(g for g in call.backward(wanted, slopes, tensors, kept) if g is not None)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Results) -> None:
+        ctx.call, ctx.wanted, _, *given = inputs
+        ctx.save_for_backward(*given)
+        if _transformed():
+            ctx.save_for_forward(*given)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Optional, ...]:
+        given = ctx.saved_tensors
+        moving = [k for k, need in enumerate(ctx.needs_input_grad[3:]) if need]
+        _, pull = torch.func.vjp(_of_moving(ctx.call, ctx.wanted, given, moving), *(given[k] for k in moving))
+        found = dict(zip(moving, pull(tuple(slopes)), strict=True))
+        return None, None, None, *(found.get(k) for k in range(len(given)))
+
+    @staticmethod
+    def jvp(ctx: Any, _call: None, _wanted: None, _kept: None, *tangents: Optional) -> Results:
+        given = ctx.saved_tensors
+        moving = [k for k, tangent in enumerate(tangents) if tangent is not None]
+        function = _of_moving(ctx.call, ctx.wanted, given, moving)
+        found: tuple[Results, Results] = torch.func.jvp(
+            function, tuple(given[k] for k in moving), tuple(tangents[k] for k in moving)
+        )
+        return found[1]
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], call: Call, wanted: tuple[bool, ...], kept: Tensor, *given: Optional
+    ) -> tuple[Results, tuple[int, ...]]:
+        there = [k for k, tensor in enumerate(given) if tensor is not None]
+        function = _of_moving(call, wanted, given, there)
+        dims = tuple(in_dims[3 + k] for k in there)
+        found = torch.vmap(function, dims, randomness=info.randomness)(*(given[k] for k in there))
+        return found, (0,) * len(found)
+
+
+def _wanted(call: Call, needs: Sequence[bool]) -> tuple[bool, ...]:
+    """The tensors that need a gradient and get one."""
+    starts = call.cell.recipe.parts[2]
+    there = [d and (k < starts or call.reset is not None) for k, d in enumerate(call.cell.differentiable)]
+    return tuple(a and b for a, b in zip(needs, there, strict=True))
+
+
+def _parted(call: Call, given: Sequence[Optional]) -> tuple[list[Optional], list[Tensor]]:
+    """Slopes, and a call's tensors."""
+    count = 1 + len(call.cell.recipe.states)
+    return list(given[:count]), [t for t in given[count:] if t is not None]
+
+
+def _of_moving(
+    call: Call, wanted: tuple[bool, ...], given: Sequence[Optional], moving: list[int]
+) -> Callable[..., Results]:
+    """The gradients by the reference path, as a function of some of slopes and tensors."""
+    return lambda *some: gradients(call, wanted, *_parted(call, _with(given, moving, some)))
+
+
+def gradients(call: Call, wanted: tuple[bool, ...], slopes: Sequence[Optional], tensors: Sequence[Tensor]) -> Results:
+    """The gradients of the wanted tensors by the reference path."""
+    places = [k for k, want in enumerate(wanted) if want]
+
+    def of_wanted(*some: Tensor) -> Results:
+        return call.reference(*_with(tensors, places, some))
+
+    results, pull = torch.func.vjp(of_wanted, *(tensors[k] for k in places))
+    whole = tuple(torch.zeros_like(r) if d is None else d for r, d in zip(results, slopes, strict=True))
+    found: Results = pull(whole)
+    return found
+
+
+def _with(tensors: Sequence[Any], places: list[int], some: Sequence[Any]) -> list[Any]:
+    found = list(tensors)
+    for k, tensor in zip(places, some, strict=True):
+        found[k] = tensor
+    return found

@@ -1,0 +1,136 @@
+"""What goes before a kernel on torch's side, and what comes back: values of weights, and sizes. Nothing runs here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tidegate.equations.graph import Graph
+from tidegate.equations.rewrite import rewrite, with_args
+from tidegate.equations.serial import graph_from_json
+from tidegate.equations.values import Rate, Value
+from tidegate.native.kernel import graph_text
+from tidegate.native.plan import Plan, make_plan
+from tidegate.nn.loop import Loop
+from tidegate.reference import Program, bound
+from tidegate.reference import torch_ops as xp
+
+Tensors = dict[str, Tensor]
+
+
+class Recipe:
+    """A cell's plan with bound sizes.
+
+    A call's tensors stand in one list: what is `fixed` during the call (values of weights, matrices written out), the
+    inputs, the states at the beginning, and where states start afresh.
+    """
+
+    def __init__(self, graph: Graph, sizes: Mapping[str, int]) -> None:
+        self.plan: Plan = _plan(graph)
+        self.graph, self.sizes = graph, dict(sizes)
+        self.text = graph_text(graph)
+        self.numbers = [self.sizes[letter] for letter in graph.letters]
+        self.states = [s.name for s in graph.states]
+        self.inputs = [i.name for i in graph.inputs]
+        self.moving = [i.name for i in graph.inputs if i.rate == Rate.INPUT]
+        self.width = bound(graph.output_size, sizes)[0]
+        self.state_widths = [bound(s.size, sizes)[0] for s in graph.states]
+        self.kept_width = _kept_width(self.plan, self.sizes)
+        self._plain = [v.attrs["name"] if _is_plain(v) else None for v in self.plan.fixed]
+        self._prologue = Program(self.plan.prologue)
+        self._rest = Program(self.plan.fixed, given=self.plan.prologue)
+        fixed, first = len(self.plan.fixed), self.inputs.index(self.moving[0])
+        self.clock = fixed + first
+        self.parts = fixed, fixed + len(self.inputs), fixed + len(self.inputs) + len(self.states)
+
+    def fixed(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
+        """What a kernel is given of weights; gradients flow back to these."""
+        if None not in self._plain:
+            return [weights[name] for name in self._plain if name is not None]
+        env: dict[Value, Any] = {self.plan.graph.weights[n]: w for n, w in weights.items() if n in self.plan.graph.weights}
+        self._prologue(xp, self.sizes, env)
+        if len(self.plan.fixed) > len(self.plan.prologue):
+            with torch.no_grad():
+                self._rest(xp, self.sizes, env)
+        like = next(iter(weights.values()))
+        return [_written_out(env[v], bound(v.size, self.sizes), like) for v in self.plan.fixed]
+
+    def tensors(
+        self,
+        weights: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        state: Mapping[str, Tensor],
+        start: Mapping[str, Tensor],
+    ) -> list[Tensor]:
+        """A call's tensors in their order."""
+        given = [inputs[n] for n in self.inputs]
+        return [*self.fixed(weights), *given, *(state[n] for n in self.states), *(start[n] for n in self.states)]
+
+    def steps_and_rows(self, tensors: Any) -> tuple[Any, Any]:
+        """T and B of a call."""
+        shape = tensors[self.clock].shape
+        return shape[0], shape[1]
+
+    def reference(
+        self, tensors: Any, lengths: Tensor | None, reset: Tensor | None, backwards: bool
+    ) -> tuple[Tensor, ...]:
+        """The output and the states at the ends, by torch's own operations: what kernels compute, and whose derivatives
+        of any order are theirs."""
+        a, b, c = self.parts
+        weights = {f"p{k}": t for k, t in enumerate(tensors[: len(self.plan.prologue)])}
+        inputs = dict(zip(self.inputs, tensors[a:b], strict=True))
+        state, start = (dict(zip(self.states, part, strict=True)) for part in (tensors[b:c], tensors[c:]))
+        y, end = _loop(self.plan, tuple(self.sizes.items()))(
+            weights, inputs, state, start, lengths, reset, backwards=backwards
+        )
+        return (y, *(end[n] for n in self.states))
+
+
+@lru_cache(maxsize=256)
+def _plan(graph: Graph) -> Plan:
+    return make_plan(graph)
+
+
+@lru_cache(maxsize=256)
+def read_recipe(text: str, numbers: tuple[int, ...]) -> Recipe:
+    """The recipe that an operator's arguments name."""
+    graph = _read_graph(text)
+    return Recipe(graph, dict(zip(graph.letters, numbers, strict=True)))
+
+
+@lru_cache(maxsize=256)
+def _read_graph(text: str) -> Graph:
+    return graph_from_json(json.loads(text))
+
+
+@lru_cache(maxsize=256)
+def _loop(plan: Plan, sizes: tuple[tuple[str, int], ...]) -> Loop:
+    """The loop over a graph whose weights are the values of the plan's prologue."""
+    leaves = {v: Value("weight", (), v.size, Rate.WEIGHTS, name=f"p{k}") for k, v in enumerate(plan.prologue)}
+    graph = plan.graph
+    new = rewrite(graph.roots, lambda v, args: leaves[v] if v in leaves else with_args(v, args))
+    states = {name: new[v] for name, v in graph.new.items()}
+    weights = {f"p{k}": leaf for k, leaf in enumerate(leaves.values())}
+    return Loop(replace(graph, output=new[graph.output], new=states, weights=weights, inits={}), dict(sizes))
+
+
+def _is_plain(value: Value) -> bool:
+    return value.op == "weight" and value.attrs.get("blocks") is None
+
+
+def _written_out(found: Any, size: tuple[int, ...], like: Tensor) -> Tensor:
+    if not isinstance(found, Tensor):
+        return like.new_full(size, float(found))
+    return xp.dense(found).reshape(size) if found.dim() == 3 else found.expand(size)
+
+
+def _kept_width(plan: Plan, sizes: Mapping[str, int]) -> int:
+    of_state = {s.name: s.size for s in plan.graph.states}
+    kept: Iterable[Any] = [*(of_state[n] for n in plan.history), *(v.size for v in plan.stored)]
+    return sum(bound(size, sizes)[0] for size in kept)
