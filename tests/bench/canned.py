@@ -18,7 +18,7 @@ def row(ratio: float | None = 2.0, share: float | None = None, **more: Any) -> R
     """Our 10 ms beside theirs."""
     fields: dict[str, Any] = {"case": "lstm", "subject": "lstm", "shape": MEDIUM, "what": "forward", "peer": "torch"}
     fields |= {"ours": times(0.01), "theirs": None if ratio is None else times(0.01 * ratio), "difference": 2e-7}
-    fields |= {"floor": None if share is None else 0.01 * share}
+    fields |= {"reading": None if share is None else 0.01 * share}
     return Row(**fields | more)
 
 
@@ -34,7 +34,7 @@ def sweep(case: str) -> Result:
         for k, shape in enumerate(OVER_H if case == "hidden" else OVER_B):
             flops = passes * _flops(shape)
             ours, eager, torch = (times(flops / (s * 1e9 * (k + 1))) for s in (30, 8, 20))
-            common = {"case": case, "shape": shape, "what": what, "ours": ours, "flops": flops, "floor": flops / 3e11}
+            common = {"case": case, "shape": shape, "what": what, "ours": ours, "flops": flops, "limit": 3e11}
             rows += [row(theirs=torch, peer="torch", **common), row(theirs=eager, peer="eager", **common)]
     return result(*rows)
 

@@ -1,10 +1,14 @@
 """Operations counted from graphs, against the formulas that papers give."""
 
+from dataclasses import replace
+
 import pytest
 
+from bench.canned import row, times
 from tidegate.bench.cells import OWN
 from tidegate.bench.flops import work
-from tidegate.bench.limits import Limits
+from tidegate.bench.limits import Limits, measured
+from tidegate.bench.run import with_best_limit
 from tidegate.bench.shapes import Shape
 from tidegate.cells import CELLS
 from tidegate.equations import Cell, cell, linear, mean, sigmoid, tanh, weight
@@ -51,11 +55,34 @@ def test_other_operations_are_counted_by_their_cost() -> None:
     assert count.recurrent == 8 * 8 + 8 * 8 // 4
 
 
-def test_the_floor_is_the_products_or_with_one_row_the_reading_of_weights() -> None:
+def test_the_floor_is_the_products_or_with_one_row_the_reading_of_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     count = work(CELLS["lstm"].graph, {"I": 32, "H": 64})
     size = 4 * 4 * 64 * 64
-    limits = Limits(1e11, {size: 1e9})
+    monkeypatch.setattr("tidegate.bench.limits.bandwidth", {size: 1e9}.__getitem__)
+    limits = Limits(1e11)
     for what, passes in (("forward", 1), ("training", 2)):
-        many, one = (limits.floor(count, Shape(10, B, 32, 64), what) for B in (8, 1))
-        assert many == count.flops(Shape(10, 8, 32, 64), what) / 1e11
+        many, one = (limits.reading_time(count, Shape(10, B, 32, 64), what) for B in (8, 1))
+        assert many is None
         assert one == 10 * passes * size / 1e9
+    flops = count.flops(Shape(10, 1, 32, 64), "forward")
+    assert row(flops=flops, limit=1e11, reading=one).floor == one
+    assert row(flops=flops, limit=flops / (2 * one), reading=one).floor == 2 * one
+    assert row(flops=flops, limit=1e11).floor == flops / 1e11
+    assert row().floor is None
+
+
+def test_limits_only_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds = iter([2e9, 4e9, 3e9])
+    monkeypatch.setattr("tidegate.bench.limits.compute", lambda: next(speeds))
+    limits = measured()
+    found = [limits.flops]
+    for _ in range(2):
+        limits.again()
+        found.append(limits.flops)
+    assert found == [2e9, 4e9, 4e9]
+
+
+def test_the_fastest_that_was_seen_is_the_limit_of_every_row() -> None:
+    slow, fast = (row(flops=10**9, limit=limit, theirs=times(0.004)) for limit in (1e11, 2e11))
+    assert with_best_limit([slow, fast, row()], 1.5e11) == (2.5e11, [replace(fast, limit=2.5e11)] * 2 + [row()])
+    assert with_best_limit([slow, fast], 3e11)[0] == 3e11

@@ -32,6 +32,7 @@ def test_the_geometric_mean_and_each_shape_decide(ratios: tuple[float, ...], met
         (1.0, 0.8, 0.0, 1.0),  # 80 % of the limit is less than 0.8 of the line
         (1.05, 0.84, 0.0, 1.0),
         (1.0, 0.76, 0.0, 0.8 / 0.76),
+        (1.0, 1.3, 0.0, 1.12),  # a limit that was passed is none
         (1.05, 0.9, 1.1, 1.1),  # what no shape may fall below holds at the limit too
         (1.11, 0.1, 1.1, 1.12),
     ],

@@ -13,6 +13,7 @@ from tidegate.bench.plots import curves, plots
 from tidegate.bench.rows import Result, Row
 from tidegate.bench.run import as_json, read
 from tidegate.bench.tables import heading, line, markdown, timing, verdict
+from tidegate.bench.timing import Timing
 from tidegate.errors import ArgumentError
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +54,16 @@ def test_what_is_wrong_is_said(off: dict[str, float], said: str) -> None:
 )
 def test_times(seconds: float, shown: str) -> None:
     assert timing(times(seconds)) == shown
+
+
+def test_noise_is_said() -> None:
+    loud = row(theirs=Timing(0.02, 0.0133, 0.03, 5))
+    assert not row(theirs=Timing(0.02, 0.0134, 0.03, 5)).noisy
+    assert line(loud).split()[-3] == "~2.00"
+    (found,) = judged([loud])
+    assert verdict(found).endswith(": 2.00 over 1 shape, noisy rows: 1")
+    (found,) = judged([row(None, case="compile", what="nothing cached", peer="-", ours=Timing(0.5, 0.1, 0.6, 3))])
+    assert verdict(found).endswith(": 500 ms at most, noisy rows: 1")
 
 
 def test_verdicts() -> None:
@@ -132,7 +143,7 @@ def test_a_page_from_figures(tmp_path: Path) -> None:
     assert "| **not met** | 1.30 over 1 shape |" in text
     assert "Not measured yet: GRU forward" in text
     assert "torch.compile took 41 to 41 s" in text
-    assert "`torch.mm` of 2048 reached 300 to 300 GF/s" in text
+    assert "The limit of the cases, in products, was 300 to 300 GF/s." in text
     assert "| processor | a processor |" in text
     assert "--quick" not in text
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tidegate.bench import problem as problems
 from tidegate.bench.cells import OWN
@@ -79,14 +79,15 @@ def contest(case: str, problem: Problem, setting: Setting, *, patient: bool = Fa
         row = Row(case, problem.cell.name, problem.shape, what, "-", taken[""], difference=off[""])
         row = with_limit(row, count, setting.limits)
         for n in present or ("-",):
-            theirs = {"theirs": taken.get(n), "their_difference": off.get(n), "first": first.get(n)}
-            yield Row(**{**vars(row), "peer": n, **theirs})
+            theirs, away = taken.get(n), off.get(n)
+            yield replace(row, peer=n, theirs=theirs, their_difference=away, first=first.get(n))
 
 
 def with_limit(row: Row, count: Work, limits: Limits) -> Row:
-    """The row with its operations, and the time that the machine's limits leave."""
-    floor = limits.floor(count, row.shape, row.what)
-    return Row(**{**vars(row), "flops": count.flops(row.shape, row.what), "floor": floor})
+    """The row with its operations and the machine's limits, as far as they are known by now."""
+    limits.again()
+    reading = limits.reading_time(count, row.shape, row.what)
+    return replace(row, flops=count.flops(row.shape, row.what), limit=limits.flops, reading=reading)
 
 
 def _off(contestant: Contestant, call: Callable[[], object], right: problems.Named) -> float:

@@ -24,20 +24,21 @@ class Limits:
     flops: float
     reading: dict[int, float] = field(default_factory=dict)
 
-    def floor(self, work: Work, shape: Shape, what: str) -> float:
-        """Seconds below which a call cannot come: its products at full speed, or with one row its weights read anew at
-        each step."""
-        compute = work.flops(shape, what) / self.flops
+    def again(self) -> None:
+        """Multiply once more: what else runs on the machine can make the figure too low, and never too high."""
+        self.flops = max(self.flops, compute())
+
+    def reading_time(self, work: Work, shape: Shape, what: str) -> float | None:
+        """Seconds to read the recurrent weights anew at each step, which only one row has to do."""
         size = work.weight_bytes(FORWARD)
         if shape.B > 1 or not size:
-            return compute
-        if size not in self.reading:
-            self.reading[size] = bandwidth(size)
-        return max(compute, shape.T * work.weight_bytes(what) / self.reading[size])
+            return None
+        self.reading[size] = max(self.reading.get(size, 0.0), bandwidth(size))
+        return shape.T * work.weight_bytes(what) / self.reading[size]
 
 
 def measured() -> Limits:
-    """The limits as they are now; speeds of reading are added as they are asked for."""
+    """The limits as they are now; they grow as more is measured."""
     return Limits(compute())
 
 
@@ -59,7 +60,7 @@ def bandwidth(size: int, read: int = _READ) -> float:
     return times * numbers * 4 / _best(lambda: rows.sum(1))
 
 
-def _best(call: Callable[[], object], tries: int = 5) -> float:
+def _best(call: Callable[[], object], tries: int = 4) -> float:
     call()
     seconds = []
     for _ in range(tries):

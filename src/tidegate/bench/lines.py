@@ -47,10 +47,10 @@ class Line:
         return asked and counts and row.peer in self.peers and self.steps <= row.shape.T
 
     def needed(self, row: Row) -> float:
-        """The ratio that this row has to reach."""
+        """The ratio that this row has to reach. A limit that was passed is none, and excuses nothing."""
         if not self.eased:
             return self.least
-        at_limit = row.ratio / row.share if row.share and row.ratio else self.wanted
+        at_limit = row.ratio / row.share if row.share and row.ratio and row.share <= 1 else self.wanted
         return max(self.least, EASED * min(self.wanted, at_limit))
 
     def value(self, row: Row) -> float:
@@ -64,7 +64,8 @@ class Line:
 class Verdict:
     """What came of a line: its figure (the lowest mean of a cell, or the worst row), and which rows stay below.
 
-    `shapes` says over how many the mean was taken, or how many rows there were.
+    `shapes` says over how many the mean was taken, or how many rows there were; `noisy` how many rows the machine was
+    not quiet for.
     """
 
     line: Line
@@ -72,6 +73,7 @@ class Verdict:
     cell: str
     cells: int
     shapes: int
+    noisy: int
     below: tuple[str, ...]
 
     @property
@@ -94,14 +96,14 @@ def judge(line: Line, rows: list[Row]) -> Verdict:
     wrong = tuple(f"{_where(row)}: WRONG" for row in rows if row.wrong or row.they_are_wrong)
     if line.measure != "ratio":
         worst = max(rows, key=line.value)
-        return Verdict(line, line.value(worst), worst.subject, len(_cells(rows)), len(rows), wrong)
+        return Verdict(line, line.value(worst), worst.subject, len(_cells(rows)), len(rows), _noisy(rows), wrong)
     best = _best_peers(rows, line)
     means = {cell: geometric_mean([line.value(r) for r in best if r.subject == cell]) for cell in _cells(best)}
     cell = min(means, key=lambda c: means[c])
     low = (r for r in best if line.value(r) < line.needed(r))
     below = tuple(f"{_where(r)}: {line.value(r):.2f}, needs {line.needed(r):.2f}" for r in low)
     count = sum(row.subject == cell for row in best)
-    return Verdict(line, means[cell], cell, len(means), count, wrong + below)
+    return Verdict(line, means[cell], cell, len(means), count, _noisy(best), wrong + below)
 
 
 def _best_peers(rows: Iterable[Row], line: Line) -> list[Row]:
@@ -112,6 +114,10 @@ def _best_peers(rows: Iterable[Row], line: Line) -> list[Row]:
         if line.value(row) < line.value(kept):
             best[row.subject, row.shape] = row
     return list(best.values())
+
+
+def _noisy(rows: Iterable[Row]) -> int:
+    return sum(row.noisy for row in rows)
 
 
 def _cells(rows: Iterable[Row]) -> list[str]:

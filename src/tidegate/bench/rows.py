@@ -24,9 +24,9 @@ class Row:
     """One contest: who (`subject`, a cell) did what at which shape, against whom.
 
     `difference` is the largest one from the reference, of us and of them, None where there is nothing to compare. With
-    `flops` come GF/s, with `floor` (seconds that the machine's limits leave) the share of the limit. `malloc` says
-    whether glibc gave memory back as usual, or was told to keep it. `first` is the seconds of their first call, where
-    that was remarkable.
+    `flops` come GF/s, and with `limit` (operations a second) and `reading` (seconds for weights that are read anew at
+    each step) the share of the machine's limit. `malloc` says whether glibc gave memory back as usual, or was told to
+    keep it. `first` is the seconds of their first call, where that was remarkable.
     """
 
     case: str
@@ -40,7 +40,8 @@ class Row:
     their_difference: float | None = None
     bound: float = FLOAT32
     flops: int | None = None
-    floor: float | None = None
+    limit: float | None = None
+    reading: float | None = None
     malloc: str = USUAL
     first: float | None = None
 
@@ -48,6 +49,12 @@ class Row:
     def ratio(self) -> float | None:
         """Their time by ours: above 1 we are faster."""
         return None if self.theirs is None else self.theirs.median / self.ours.median
+
+    @property
+    def floor(self) -> float | None:
+        """Seconds below which a call cannot come: all products at full speed, or the reading of weights."""
+        products = [self.flops / self.limit] if self.flops is not None and self.limit is not None else []
+        return max([*products, *([] if self.reading is None else [self.reading])], default=None)
 
     @property
     def share(self) -> float | None:
@@ -63,6 +70,11 @@ class Row:
     def their_speed(self) -> float | None:
         """Their operations a second."""
         return None if self.flops is None or self.theirs is None else self.flops / self.theirs.median
+
+    @property
+    def noisy(self) -> bool:
+        """Something else was running meanwhile: the ratio may be far from what a quiet machine would give."""
+        return self.ours.noisy or (self.theirs is not None and self.theirs.noisy)
 
     @property
     def wrong(self) -> bool:

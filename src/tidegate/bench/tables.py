@@ -34,10 +34,15 @@ def cells(row: Row) -> tuple[str, ...]:
         off(row),
         timing(row.ours),
         ("WRONG " if row.they_are_wrong else "") + (timing(row.theirs) if row.theirs else "-"),
-        "-" if row.ratio is None else f"{row.ratio:.2f}",
+        ratio(row),
         "-" if row.speed is None else f"{row.speed / 1e9:.4g}",
         "-" if row.share is None else f"{row.share:.0%}",
     )
+
+
+def ratio(row: Row) -> str:
+    """Their time by ours; `~` where the machine was not quiet."""
+    return "-" if row.ratio is None else f"{'~' if row.noisy else ''}{row.ratio:.2f}"
 
 
 def off(row: Row) -> str:
@@ -68,11 +73,12 @@ def verdict(found: Verdict) -> str:
 
 def outcome(found: Verdict) -> str:
     """The figure that a verdict is by, and of what it is."""
+    noise = f", noisy rows: {found.noisy}" if found.noisy else ""
     if found.line.measure != "ratio":
-        return f"{seconds(found.figure)} at most"
+        return f"{seconds(found.figure)} at most{noise}"
     over = f"{found.shapes} shape{'s' * (found.shapes > 1)}"
     among = f", of {found.cell}, the lowest of {found.cells} cells" if found.cells > 1 else ""
-    return f"{found.figure:.2f} over {over}{among}"
+    return f"{found.figure:.2f} over {over}{among}{noise}"
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -85,7 +91,7 @@ def markdown(rows: Sequence[Row]) -> str:
         shown = list(cells(row))
         if kept:
             other = kept.get(_key(row))
-            shown.insert(8, "-" if other is None or other.ratio is None else f"{other.ratio:.2f}")
+            shown.insert(8, "-" if other is None else ratio(other))
         lines.append(shown)
     return "\n".join(f"| {' | '.join(columns)} |" for columns in lines)
 

@@ -11,6 +11,8 @@ from typing import Any
 
 Call = Callable[[], Any]
 
+NOISE = 1.5
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -20,6 +22,11 @@ class Timing:
     least: float
     most: float
     samples: int
+
+    @property
+    def noisy(self) -> bool:
+        """Half of the samples took far longer than the least: something else was running."""
+        return self.median > NOISE * self.least
 
     def scaled(self, factor: float) -> Timing:
         """The same for a call of another length."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 from llvmlite import ir
 
@@ -12,7 +12,8 @@ from tidegate.native.target import ITEM_BYTES, DType, Target
 
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 POINTER, VOID = ir.PointerType(), ir.VoidType()
-Int = ir.Value | int
+Known: TypeAlias = int  # inside the class `int` is a method
+Int: TypeAlias = ir.Value | int
 
 
 class Builder:
@@ -188,7 +189,7 @@ class Builder:
         wide = ir.VectorType(I32, self.lanes)
         return self.b.icmp_signed("<", ir.Constant(wide, list(range(self.lanes))), limit)
 
-    def room(self, kind: ir.Type, count: int) -> ir.Value:
+    def room(self, kind: ir.Type, count: Known) -> ir.Value:
         """Room on the stack for so many values, of the function that is open; aligned to a vector."""
         with self.b.goto_entry_block():
             found = self.b.alloca(ir.ArrayType(kind, count))

@@ -47,7 +47,9 @@ def linear(products: list[Term], added: Value | None, size: tuple[str | int, ...
     """A linear of these products."""
     args = [part for term in products for part in term]
     labels = [str(k) for k in range(len(products))]
-    return Value("linear", (*args, *([added] if added is not None else [])), size, labels=labels, bias=added is not None)
+    return Value(
+        "linear", (*args, *([added] if added is not None else [])), size, labels=labels, bias=added is not None
+    )
 
 
 def _plain(value: Value, args: tuple[Value, ...]) -> Value:
@@ -105,7 +107,9 @@ def _addends(value: Value, single: set[Value]) -> list[Value]:
 
 def _one_chain(value: Value, addends: list[tuple[Value, bool]]) -> Value:
     """The sum with its linears made one, where there are several that nothing else needs."""
-    linears = [a for a, alone in addends if alone and a.op == "linear" and a.rate > Rate.WEIGHTS and a.size == value.size]
+    linears = [
+        a for a, alone in addends if alone and a.op == "linear" and a.rate > Rate.WEIGHTS and a.size == value.size
+    ]
     if len(linears) < 2:
         return value
     biases = [b for b in map(bias, linears) if b is not None]

@@ -15,7 +15,19 @@ from tidegate.native.plan import WIDEST, Call, Loop, Plan, Stage
 from tidegate.native.threads import LINE
 
 Pass = Literal["forward", "backward"]
-NUMBERS = ("threads", "hidden", "T", "B", "fresh.step", "packed", "keeping", "count", "chunk", "ld.products", "ld.scratch")
+NUMBERS = (
+    "threads",
+    "hidden",
+    "T",
+    "B",
+    "fresh.step",
+    "packed",
+    "keeping",
+    "count",
+    "chunk",
+    "ld.products",
+    "ld.scratch",
+)
 TABLES = ("flags", "rows", "lens", "place", "fresh", "valid")
 PAD = 16  # numbers by which rows of working memory are set apart, so that they do not fall into one set of a cache
 
@@ -86,7 +98,9 @@ def frame_of(plan: Plan, direction: Pass) -> Frame:
     if direction == "backward":
         names += [f"{kind}_gradient.{n}" for kind in ("begin", "start") for n in states]
         names += [f"gradient.{n}" for n in inputs] + [f"ld.gradient.{n}" for n in moving]
-        names += ["dz"] + [f"vector.{k}" for k in range(len(plan.vectors))] + [f"sum.{k}" for k in range(len(plan.sums))]
+        names += (
+            ["dz"] + [f"vector.{k}" for k in range(len(plan.vectors))] + [f"sum.{k}" for k in range(len(plan.sums))]
+        )
         names += [f"{kind}.{k}" for k in range(len(spans(plan))) for kind in ("matrix", "bias")]
     return Frame([*names, *work_names(plan, loop, direction)])
 
@@ -151,7 +165,7 @@ def work_sizes(plan: Plan, direction: Pass, shape: Shape, scratch: int) -> dict[
     late = together if direction == "backward" else B
     found["products"] = threads * max(late, 2 * WIDEST) * widest * shape.lanes
     for s, stage in enumerate(loop.stages):
-        found[f"early.{s}"] = threads * _early(stage, shape)
+        found[f"early.{s}"] = _early(stage, shape)
     found["pointers"] = _as_numbers(threads * together, shape)
     if direction == "backward":
         found["columns"] = _as_numbers(shape.T * shape.B, shape)
@@ -169,12 +183,19 @@ def early_calls(stage: Stage, loop: Loop) -> list[Call]:
 
 
 def _early(stage: Stage, shape: Shape) -> int:
-    """How many numbers a thread needs for a stage's products of a chunk of inputs."""
+    """How many numbers all threads need for a stage's products of a chunk of inputs."""
     if not stage.linears:
         return 0
     panels = -(-shape.number(stage.size) // shape.lanes)
-    side, blocks = blocking(panels, shape.threads if shape.hidden else 1, len(stage.linears))
-    return blocks * side * len(stage.linears) * shape.lanes * shape.chunk * max(shape.B, 1)
+    side = _most_side_by_side(panels, shape.threads if shape.hidden else 1, len(stage.linears))
+    side *= 1 if shape.hidden else shape.threads
+    return side * len(stage.linears) * shape.lanes * shape.chunk * max(shape.B, 1)
+
+
+def _most_side_by_side(panels: int, parts: int, slots: int) -> int:
+    """The panels of all blocks of all parts, at most, for a team may turn out smaller than it was wanted."""
+    cuts = [(part, *blocking(panels, part, slots)) for part in range(1, parts + 1)]
+    return max(part * side * blocks for part, side, blocks in cuts)
 
 
 def _as_numbers(integers: int, shape: Shape) -> int:
@@ -185,8 +206,7 @@ def _as_numbers(integers: int, shape: Shape) -> int:
 def _packed(stage: Stage, matrices: int, shape: Shape, depth: int) -> int:
     panels = -(-shape.number(stage.size) // shape.lanes)
     parts = shape.threads if shape.hidden else 1
-    side, blocks = blocking(panels, parts, len(stage.linears))
-    return parts * blocks * depth * matrices * side * shape.lanes
+    return _most_side_by_side(panels, parts, len(stage.linears)) * depth * matrices * shape.lanes
 
 
 def blocking(panels: int, parts: int, slots: int) -> tuple[int, int]:

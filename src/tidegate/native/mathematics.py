@@ -1,4 +1,4 @@
-"""Vector mathematics: the pointwise operations of the op table on vectors of a target, without any library of functions.
+"""Vector mathematics: the pointwise operations of the op table on vectors, without any library of functions.
 
 Formulas, errors and speed: docs/decisions/0007-vector-mathematics.md. Arguments below the smallest normal number may
 count as 0, and results there may be 0.
@@ -7,206 +7,36 @@ count as 0, and results there may be 0.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from llvmlite import ir
 
 from tidegate.native.builder import I1, I8, I16, I32, I64, Builder
+from tidegate.native.coefficients import (
+    DOUBLE,
+    LOG2E,
+    SINGLE,
+    TANH_END,
+    TANH_P,
+    TANH_Q,
+    TWO_OVER_PI,
+    TWO_THIRDS,
+)
+from tidegate.native.lanes import Lanes
 from tidegate.native.target import AVX512
 
-
-def _row(text: str) -> tuple[float, ...]:
-    return tuple(map(float, text.split()))
-
-
-@dataclass(frozen=True)
-class _Table:
-    """What depends on the type of numbers. Polynomials run from the constant term upwards, splits from the largest part."""
-
-    mantissa: int  # bits
-    bias: int
-    root_half: int  # the bits of the root of 1/2
-    highest: float  # exp is finite up to here ...
-    lowest: float  # ... and normal from here
-    gone: float  # 1 + exp(-x) is 1 from here
-    far: float  # the split of pi / 2 serves up to here
-    split_ln2: tuple[float, ...]  # the first part times any exponent is exact
-    split_half_pi: tuple[float, ...]
-    exp: tuple[float, ...]  # (e^x - 1 - x) / x^2
-    exp_rough: tuple[float, ...]  # e^x, where other errors are larger
-    log: tuple[float, ...]  # (2 artanh(s) / s - 2 - 2/3 s^2) / s^4 by s^2
-    sin: tuple[float, ...]  # (sin(x) / x - 1) / x^2 by x^2
-    cos: tuple[float, ...]  # (cos(x) - 1 + x^2 / 2) / x^4 by x^2
-
-
-_SINGLE = _Table(
-    mantissa=23,
-    bias=127,
-    root_half=0x3F3504F3,
-    highest=88.72283172607422,
-    lowest=-87.33654022216797,
-    gone=18.0,
-    far=2.0**18,
-    split_ln2=_row("0.693145751953125 1.428606765330187e-06"),
-    split_half_pi=_row("1.5707963705062866 -4.371138828673793e-08 -1.7151245100058819e-15"),
-    exp=_row("0.5 0.16666534543037415 0.04166724532842636 0.008367440663278103 0.00138631381560117"),
-    exp_rough=_row(
-        "1 0.9999997019767761 0.4999914765357971 0.16667652130126953 0.041898176074028015 0.008289359509944916"
-    ),
-    log=_row("0.4000001506234889 0.28562233399797726 0.23048360570897738"),
-    sin=_row("-0.1666666465645302 0.008332747132005014 -0.00019587644999834246"),
-    cos=_row("0.04166666465362987 -0.0013888301894958391 2.4547695686006497e-05"),
-)
-_DOUBLE = _Table(
-    mantissa=52,
-    bias=1023,
-    root_half=0x3FE6A09E667F3BCD,
-    highest=709.782712893384,
-    lowest=-708.3964185322641,
-    gone=38.0,
-    far=2.0**45,
-    split_ln2=_row("0.6931471805601177 -1.7239444525614835e-13"),
-    split_half_pi=_row("1.5707963267948966 6.123233995736766e-17 -1.4973849048591698e-33"),
-    exp=_row(
-        "0.5 0.1666666666666667 0.04166666666666667 0.008333333333326127 0.0013888888888883742 0.00019841269874849664"
-        " 2.4801587325568478e-05 2.7557255363379395e-06 2.75572736168118e-07 2.5105232329847944e-08"
-        " 2.0914697911867024e-09"
-    ),
-    exp_rough=_row(
-        "1 1 0.5 0.1666666666666667 0.04166666666666667 0.008333333333326127 0.0013888888888883742"
-        " 0.00019841269874849664 2.4801587325568478e-05 2.7557255363379395e-06 2.75572736168118e-07"
-        " 2.5105232329847944e-08 2.0914697911867024e-09"
-    ),
-    log=_row(
-        "0.40000000000000024 0.28571428571338425 0.22222222271138234 0.18181808241686093 0.15385575223233022"
-        " 0.13285943251703247 0.12913792957412304"
-    ),
-    sin=_row(
-        "-0.16666666666666666 0.008333333333330938 -0.00019841269836740955 2.7557316093417853e-06"
-        " -2.5051129942141508e-08 1.5917992268027582e-10"
-    ),
-    cos=_row(
-        "0.041666666666666664 -0.0013888888888887389 2.4801587298754668e-05 -2.7557317266015365e-07"
-        " 2.0876145077997095e-09 -1.1382546702689447e-11"
-    ),
-)
-# 2 tanh(x / 2) = k / h for |x| <= _TANH_END in float32: k = x + x^3 P(x^2), h = 1 + x^2 Q(x^2).
-_TANH_END = 8.7
-_TANH_P = _row("0.029793281108140945 0.00011467889999039471")
-_TANH_Q = _row("0.11312658339738846 0.0012085939524695277 1.2380638736431138e-06")
-_LOG2E = 1.4426950408889634
-_TWO_THIRDS = _row("0.6666666666666666 3.700743415417188e-17")  # as a sum
-_TWO_OVER_PI = int(  # its first 1,216 binary places
-    "a2f9836e4e441529fc2757d1f534ddc0db6295993c439041fe5163abdebbc561b7246e3a424dd2e006492eea09d1921cfe1deb1cb129a73ee882"
-    "35f52ebb4484e99c7026b45f7e413991d639835339f49c845f8bbdf9283b1ff897ffde05980fef2f118b5a0a6d1f6d367ecf27cb09b74f463f66"
-    "9e5fea2d7527bac7ebe5f17b3d0739f78a5292ea6bfb5fb11f8d5d0856033046fc7b6bab",
-    16,
-)
 _INFINITY, _NAN = float("inf"), float("nan")
 _OUTLINED = frozenset(("pow", "mod", "log", "log1p", "expm1", "softplus", "log_sigmoid", "sin", "cos"))
 
 
-class _Lanes:
-    """A vector under the operators, so that formulas read as such; a number stands for a vector of it. Relations give masks."""
-
-    def __init__(self, k: Builder, value: ir.Value) -> None:
-        self.k, self.value = k, value
-
-    def _of(self, other: _Lanes | float) -> ir.Value:
-        return other.value if isinstance(other, _Lanes) else self.k.splat_constant(other)
-
-    def _new(self, value: ir.Value) -> _Lanes:
-        return _Lanes(self.k, value)
-
-    def __add__(self, other: _Lanes | float) -> _Lanes:
-        return self._new(self.k.b.fadd(self.value, self._of(other)))
-
-    def __sub__(self, other: _Lanes | float) -> _Lanes:
-        return self._new(self.k.b.fsub(self.value, self._of(other)))
-
-    def __rsub__(self, other: float) -> _Lanes:
-        return self._new(self.k.b.fsub(self._of(other), self.value))
-
-    def __mul__(self, other: _Lanes | float) -> _Lanes:
-        return self._new(self.k.b.fmul(self.value, self._of(other)))
-
-    def __truediv__(self, other: _Lanes | float) -> _Lanes:
-        return self._new(self.k.b.fdiv(self.value, self._of(other)))
-
-    def __rtruediv__(self, other: float) -> _Lanes:
-        return self._new(self.k.b.fdiv(self._of(other), self.value))
-
-    def __neg__(self) -> _Lanes:
-        return self._new(self.k.b.fneg(self.value))
-
-    def __lt__(self, other: _Lanes | float) -> ir.Value:
-        return self.relation("<", other)
-
-    def __le__(self, other: _Lanes | float) -> ir.Value:
-        return self.relation("<=", other)
-
-    def __gt__(self, other: _Lanes | float) -> ir.Value:
-        return self.relation(">", other)
-
-    def __ge__(self, other: _Lanes | float) -> ir.Value:
-        return self.relation(">=", other)
-
-    def relation(self, sign: str, other: _Lanes | float) -> ir.Value:
-        """A mask; beside NaN only != holds."""
-        compare = self.k.b.fcmp_unordered if sign == "!=" else self.k.b.fcmp_ordered
-        return compare(sign, self.value, self._of(other))
-
-    def is_nan(self) -> ir.Value:
-        """A mask."""
-        return self.k.b.fcmp_unordered("uno", self.value, self.value)
-
-    def is_(self, other: _Lanes | float) -> ir.Value:
-        """A mask of equal lanes."""
-        return self.relation("==", other)
-
-    def but(self, other: _Lanes | float, where: ir.Value) -> _Lanes:
-        """The other where the mask holds."""
-        return self._new(self.k.b.select(where, self._of(other), self.value))
-
-    def clamp(self, low: float, high: float) -> _Lanes:
-        """Within bounds; NaN stays."""
-        above = self.but(high, self > high)
-        return above.but(low, above < low)
-
-    def fma(self, factor: _Lanes | float, term: _Lanes | float) -> _Lanes:
-        """self * factor + term, rounded once."""
-        return self._new(self.k.fma(self.value, self._of(factor), self._of(term)))
-
-    def polynomial(self, coefficients: Sequence[float]) -> _Lanes:
-        """From the constant term upwards, by Horner's rule."""
-        total = self.fma(coefficients[-1], coefficients[-2])
-        for c in reversed(coefficients[:-2]):
-            total = total.fma(self, c)
-        return total
-
-    def call(self, intrinsic: str, *others: _Lanes) -> _Lanes:
-        """An intrinsic of vectors."""
-        values = [self.value, *(v.value for v in others)]
-        return self._new(self.k.call(f"llvm.{intrinsic}.{self.k.suffix}", self.k.vector, *values))
-
-    def __abs__(self) -> _Lanes:
-        return self.call("fabs")
-
-    @property
-    def bits(self) -> ir.Value:
-        """The same bits as integers."""
-        return self.k.b.bitcast(self.value, self.k.integers)
-
-
-def _choose(where: ir.Value, yes: _Lanes, no: _Lanes) -> _Lanes:
+def _choose(where: ir.Value, yes: Lanes, no: Lanes) -> Lanes:
     return no.but(yes, where)
 
 
-def _sign(a: _Lanes) -> _Lanes:
-    return (a * 0.0).but(1.0, a > 0.0).but(-1.0, a < 0.0).but(0.0, a.is_nan())
+def _sign(a: Lanes) -> Lanes:
+    return a.but(1.0, a > 0.0).but(-1.0, a < 0.0).but(0.0, a.is_nan())
 
 
-_SHORT: dict[str, Callable[..., _Lanes]] = {
+_SHORT: dict[str, Callable[..., Lanes]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
     "mul": lambda a, b: a * b,
@@ -225,7 +55,7 @@ _SHORT: dict[str, Callable[..., _Lanes]] = {
 }
 _RELATIONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 # As torch has them for exponents that are numbers.
-_POWERS: dict[float, Callable[[_Lanes], _Lanes]] = {
+_POWERS: dict[float, Callable[[Lanes], Lanes]] = {
     1.0: lambda a: a,
     2.0: lambda a: a * a,
     3.0: lambda a: a * a * a,
@@ -241,7 +71,7 @@ class Mathematics:
 
     def __init__(self, k: Builder) -> None:
         self.k = k
-        self._table = _SINGLE if k.dtype == "float32" else _DOUBLE
+        self._table = SINGLE if k.dtype == "float32" else DOUBLE
         self._wide = k.target is AVX512
         self._tiny = 2.0 ** (1 - self._table.bias)  # the smallest normal number
 
@@ -250,14 +80,14 @@ class Mathematics:
         if op == "pow" and isinstance(args[1], ir.Constant):
             for exponent, power in _POWERS.items():
                 if str(args[1]) == str(self.k.splat_constant(exponent)):
-                    return power(_Lanes(self.k, args[0])).value
+                    return power(Lanes(self.k, args[0])).value
         return self._outlined(op, args) if op in _OUTLINED else self._inline(op, args)
 
     def _inline(self, op: str, args: Sequence[ir.Value]) -> ir.Value:
-        lanes = [_Lanes(self.k, a) for a in args]
+        lanes = [Lanes(self.k, a) for a in args]
         if op in _RELATIONS:
             return self._splat(0.0).but(1.0, lanes[0].relation(_RELATIONS[op], lanes[1])).value
-        formula: Callable[..., _Lanes] = _SHORT[op] if op in _SHORT else getattr(self, f"_{op}")
+        formula: Callable[..., Lanes] = _SHORT[op] if op in _SHORT else getattr(self, f"_{op}")
         return formula(*lanes).value
 
     def _outlined(self, op: str, args: Sequence[ir.Value]) -> ir.Value:
@@ -278,30 +108,30 @@ class Mathematics:
 
     # pieces
 
-    def _splat(self, value: float) -> _Lanes:
-        return _Lanes(self.k, self.k.splat_constant(value))
+    def _splat(self, value: float) -> Lanes:
+        return Lanes(self.k, self.k.splat_constant(value))
 
     def _integers(self, value: int) -> ir.Constant:
         return ir.Constant(self.k.integers, [ir.Constant(self.k.integer, value)] * self.k.lanes)
 
-    def _from_bits(self, bits: ir.Value) -> _Lanes:
-        return _Lanes(self.k, self.k.b.bitcast(bits, self.k.vector))
+    def _from_bits(self, bits: ir.Value) -> Lanes:
+        return Lanes(self.k, self.k.b.bitcast(bits, self.k.vector))
 
     def _any(self, mask: ir.Value) -> ir.Value:
         bits = ir.IntType(self.k.lanes)
         return self.k.b.icmp_unsigned("!=", self.k.b.bitcast(mask, bits), bits(0))
 
-    def _halvings(self, x: _Lanes, offset: int = 0) -> tuple[_Lanes, ir.Value, _Lanes]:
+    def _halvings(self, x: Lanes, offset: int = 0) -> tuple[Lanes, ir.Value, Lanes]:
         """n, the bits of n + offset as an exponent, and r, with x = n ln 2 + r, n whole and |r| <= ln 2 / 2."""
         t = self._table
         # A sum this large has no fraction: the nearest whole number stands in its lowest bits.
         shift = 1.5 * 2.0**t.mantissa + offset
-        shifted = x.fma(_LOG2E, shift)
+        shifted = x.fma(LOG2E, shift)
         n = shifted - shift
         high, low = t.split_ln2
         return n, self.k.b.shl(shifted.bits, self._integers(t.mantissa)), n.fma(-low, n.fma(-high, x))
 
-    def _exp(self, x: _Lanes, more: _Lanes | None = None) -> _Lanes:
+    def _exp(self, x: Lanes, more: Lanes | None = None) -> Lanes:
         """exp(x + more), where more is small."""
         t = self._table
         n, bits, r = self._halvings(x.clamp(1.25 * t.lowest, t.highest + 1.0) if self._wide else x)
@@ -310,30 +140,30 @@ class Mathematics:
             kind, mask = ("ps", I16) if self.k.dtype == "float32" else ("pd", I8)
             rest = (self.k.splat_constant(0.0), mask(-1), I32(4))
             name = f"llvm.x86.avx512.mask.scalef.{kind}.512"
-            return _Lanes(self.k, self.k.call(name, self.k.vector, y.value, n.value, *rest))
+            return Lanes(self.k, self.k.call(name, self.k.vector, y.value, n.value, *rest))
         scaled = self._from_bits(self.k.b.add(y.bits, bits))
         return _choose(x <= t.highest, scaled, x + _INFINITY).but(0.0, x < t.lowest)
 
-    def _expm1_of_small(self, r: _Lanes) -> _Lanes:
+    def _expm1_of_small(self, r: Lanes) -> Lanes:
         return r.polynomial(self._table.exp).fma(r * r, r)
 
-    def _sigmoid(self, x: _Lanes) -> _Lanes:
+    def _sigmoid(self, x: Lanes) -> Lanes:
         k, t = self.k, self._table
         end = (t.bias + 0.49) * 0.6931471805599453  # beyond it 2^n would be infinite
         _, bits, r = self._halvings(-x.clamp(-end, end), t.bias)
         d = r.polynomial(t.exp_rough).fma(self._from_bits(bits), 1.0)
         if not self._wide or k.dtype == "float64":
             return 1.0 / d
-        guess = _Lanes(k, k.call("llvm.x86.avx512.rcp14.ps.512", k.vector, d.value, k.splat_constant(0.0), I16(-1)))
+        guess = Lanes(k, k.call("llvm.x86.avx512.rcp14.ps.512", k.vector, d.value, k.splat_constant(0.0), I16(-1)))
         return (-d).fma(guess, 1.0).fma(guess, guess)
 
-    def _tanh(self, x: _Lanes) -> _Lanes:
+    def _tanh(self, x: Lanes) -> Lanes:
         if self.k.dtype == "float32":
             # tanh of the half, doubled: its error shrinks as the result nears 1.
-            x = x.clamp(-_TANH_END, _TANH_END)
+            x = x.clamp(-TANH_END, TANH_END)
             z = x * x
-            k = z.polynomial(_TANH_P).fma(x * z, x)
-            h = z * z.polynomial(_TANH_Q)
+            k = z.polynomial(TANH_P).fma(x * z, x)
+            h = z * z.polynomial(TANH_Q)
             return k.fma(h, k) / h.fma(h + 2.0, (k * 0.25).fma(k, 1.0))
         twice = abs(x) * 2.0
         _, bits, r = self._halvings(twice.clamp(0.0, 2.0 * self._table.gone), self._table.bias)
@@ -341,7 +171,7 @@ class Mathematics:
         y = self._expm1_of_small(r).fma(power, power - 1.0)
         return (y / (y + 2.0)).call("copysign", x)
 
-    def _expm1(self, x: _Lanes) -> _Lanes:
+    def _expm1(self, x: Lanes) -> Lanes:
         t = self._table
         # Half the power of two, so that it is finite wherever the result is.
         _, bits, r = self._halvings(x.clamp(-2.0 * t.gone, t.highest + 0.125), t.bias - 1)
@@ -351,7 +181,7 @@ class Mathematics:
 
     # logarithms
 
-    def _exponent(self, x: _Lanes) -> tuple[_Lanes, _Lanes]:
+    def _exponent(self, x: Lanes) -> tuple[Lanes, Lanes]:
         """e and f with x = 2^e (1 + f) and 1 + f between the roots of 1/2 and 2, for normal x > 0."""
         b, t = self.k.b, self._table
         root = self._integers(t.root_half)
@@ -361,17 +191,17 @@ class Mathematics:
         fraction = b.and_(shifted, self._integers((1 << t.mantissa) - 1))
         return whole - (2.0**t.mantissa + t.bias), self._from_bits(b.add(fraction, root)) - 1.0
 
-    def _log_of_normal(self, x: _Lanes, more: _Lanes | float = 0.0) -> _Lanes:
+    def _log_of_normal(self, x: Lanes, more: Lanes | float = 0.0) -> Lanes:
         """log(x) + more, where more is small."""
         e, f = self._exponent(x)
         high, low = self._table.split_ln2
         s = f / (f + 2.0)
         z = s * s
-        rest = z.polynomial((_TWO_THIRDS[0], *self._table.log)) * z
+        rest = z.polynomial((TWO_THIRDS[0], *self._table.log)) * z
         half = f * f * 0.5
         return e.fma(high, f - (half - s.fma(half + rest, e.fma(low, more))))
 
-    def _log_of_normal_in_two(self, x: _Lanes) -> tuple[_Lanes, _Lanes]:
+    def _log_of_normal_in_two(self, x: Lanes) -> tuple[Lanes, Lanes]:
         """The logarithm as a sum of two numbers, a dozen bits better than one."""
         e, f = self._exponent(x)
         high, low = self._table.split_ln2
@@ -382,8 +212,8 @@ class Mathematics:
         z_low = s.fma(s, -z) + s * s_low * 2.0
         cube = s * z
         cube_low = s.fma(z, -cube) + s.fma(z_low, s_low * z)
-        third = cube * _TWO_THIRDS[0]
-        third_low = cube.fma(_TWO_THIRDS[0], -third) + cube_low.fma(_TWO_THIRDS[0], cube * _TWO_THIRDS[1])
+        third = cube * TWO_THIRDS[0]
+        third_low = cube.fma(TWO_THIRDS[0], -third) + cube_low.fma(TWO_THIRDS[0], cube * TWO_THIRDS[1])
         first, second = e * high, s + s
         one = first + second
         two = one + third
@@ -393,28 +223,28 @@ class Mathematics:
         total = two + small
         return total, small - (total - two)
 
-    def _log_corners(self, y: _Lanes, x: _Lanes, pole: ir.Value) -> _Lanes:
+    def _log_corners(self, y: Lanes, x: Lanes, pole: ir.Value) -> Lanes:
         return _choose(x < _INFINITY, y, x).but(_NAN, x < 0.0).but(-_INFINITY, pole)
 
-    def _log(self, x: _Lanes) -> _Lanes:
+    def _log(self, x: Lanes) -> Lanes:
         return self._log_corners(self._log_of_normal(x), x, abs(x) < self._tiny)
 
-    def _log1p(self, x: _Lanes) -> _Lanes:
+    def _log1p(self, x: Lanes) -> Lanes:
         u = x + 1.0
         back = u - 1.0
         lost = (1.0 - (u - back)) + (x - back)
         y = self._log_corners(self._log_of_normal(u, lost / u), u, u.is_(0.0))
         return y.but(x, abs(x) < 4.0 * self._tiny)
 
-    def _softplus(self, x: _Lanes) -> _Lanes:
+    def _softplus(self, x: Lanes) -> Lanes:
         return x.but(0.0, x < 0.0) + self._log1p(self._exp(-abs(x)))
 
-    def _log_sigmoid(self, x: _Lanes) -> _Lanes:
+    def _log_sigmoid(self, x: Lanes) -> Lanes:
         return -self._softplus(-x)
 
     # powers and remainders
 
-    def _pow(self, a: _Lanes, b: _Lanes) -> _Lanes:
+    def _pow(self, a: Lanes, b: Lanes) -> Lanes:
         if self.k.dtype == "float64":
             return self._pow_double(a, b)
         # By halves in float64: the logarithm needs more places than float32 has.
@@ -425,9 +255,9 @@ class Mathematics:
             places = ir.Constant(ir.VectorType(I32, n // 2), list(range(start, start + n // 2)))
             wide = [k.b.fpext(k.b.shuffle_vector(v.value, v.value, places), doubles.k.vector) for v in (a, b)]
             halves.append(k.b.fptrunc(doubles.apply("pow", *wide), ir.VectorType(k.real, n // 2)))
-        return _Lanes(k, k.b.shuffle_vector(*halves, ir.Constant(ir.VectorType(I32, n), list(range(n)))))
+        return Lanes(k, k.b.shuffle_vector(*halves, ir.Constant(ir.VectorType(I32, n), list(range(n)))))
 
-    def _pow_double(self, a: _Lanes, b: _Lanes) -> _Lanes:
+    def _pow_double(self, a: Lanes, b: Lanes) -> Lanes:
         both, either, size = self.k.b.and_, self.k.b.or_, abs(a)
         high, low = self._log_of_normal_in_two(size)
         y = b * high
@@ -443,14 +273,14 @@ class Mathematics:
         y = y.but(_NAN, both(both(broken, a < 0.0), size < _INFINITY)).but(a, a.is_nan()).but(b, b.is_nan())
         return y.but(1.0, either(b.is_(0.0), a.is_(1.0)))
 
-    def _mod(self, a: _Lanes, b: _Lanes) -> _Lanes:
-        """With the sign of the divisor. The remainder of a quotient rounded to nearest is exact; one step brings a by the
-        bits of a mantissa nearer to b."""
+    def _mod(self, a: Lanes, b: Lanes) -> Lanes:
+        """With the sign of the divisor."""
+        # What a quotient, rounded to nearest, leaves is exact, and shorter than a by the places of a mantissa.
         k, before = self.k, self.k.b.block
         head, body, after = (k.b.append_basic_block(name) for name in ("head", "body", "after"))
         k.b.branch(head)
         k.b.position_at_end(head)
-        r = _Lanes(k, k.b.phi(k.vector))
+        r = Lanes(k, k.b.phi(k.vector))
         r.value.add_incoming(a.value, before)
         large = abs(r) >= abs(b)
         k.b.cbranch(self._any(large), body, after)
@@ -465,13 +295,13 @@ class Mathematics:
 
     # sine and cosine
 
-    def _sin(self, x: _Lanes) -> _Lanes:
+    def _sin(self, x: Lanes) -> Lanes:
         return self._wave(x, 0)
 
-    def _cos(self, x: _Lanes) -> _Lanes:
+    def _cos(self, x: Lanes) -> Lanes:
         return self._wave(x, 1)
 
-    def _wave(self, x: _Lanes, quarters: int) -> _Lanes:
+    def _wave(self, x: Lanes, quarters: int) -> Lanes:
         """sin(x + quarters pi / 2)."""
         b, t = self.k.b, self._table
         shift = 1.5 * 2.0**t.mantissa
@@ -488,9 +318,9 @@ class Mathematics:
         odd = b.icmp_unsigned("!=", b.and_(n_bits, self._integers(1)), self._integers(0))
         bits = 8 * self.k.item - 2
         sign = b.shl(b.and_(n_bits, self._integers(2)), self._integers(bits))
-        return self._from_bits(b.xor(sine.where(odd, cosine).bits, sign))
+        return self._from_bits(b.xor(sine.but(cosine, odd).bits, sign))
 
-    def _reduce_far(self, x: _Lanes, far: ir.Value, r: _Lanes, n: ir.Value) -> tuple[_Lanes, ir.Value]:
+    def _reduce_far(self, x: Lanes, far: ir.Value, r: Lanes, n: ir.Value) -> tuple[Lanes, ir.Value]:
         """Lane by lane, for those too far out for a split of pi / 2; all others are left as they are."""
         k = self.k
         stop = k.b.select(self._any(far), k.int(k.lanes), k.int(0))
@@ -508,15 +338,18 @@ class Mathematics:
                 k.b.insert_element(old, value, here) for old, value in zip(carried, (rest, quarter), strict=True)
             )
             carried[:] = k.b.select(mine, new_r, carried[0]), k.b.select(mine, new_n, carried[1])
-        return _Lanes(k, carried[0]), carried[1]
+        return Lanes(k, carried[0]), carried[1]
 
     def _far_reduction(self) -> ir.Function:
-        """A double x -> (r, n) with x = n pi / 2 + r, n modulo 4: the product of its mantissa and those places of 2 / pi
-        that make quarters and their fractions (Payne and Hanek)."""
+        """A double x -> (r, n) with x = n pi / 2 + r, n modulo 4.
+
+        Of the product of x and 2 / pi only the places that make quarters and their fractions are computed:
+        Payne & Hanek, Radian reduction for trigonometric functions, SIGNUM Newsletter 18, 1983.
+        """
         k, name, double, wide = self.k, "far_reduction", ir.DoubleType(), ir.IntType(192)
         if found := k.defined(name):
             return found
-        table = ir.Constant(ir.ArrayType(I8, 176), bytearray(_TWO_OVER_PI.to_bytes(176, "little")))
+        table = ir.Constant(ir.ArrayType(I8, 176), bytearray(TWO_OVER_PI.to_bytes(176, "little")))
         places = ir.GlobalVariable(k.module, table.type, "two_over_pi")
         places.initializer, places.global_constant, places.linkage = table, True, "internal"
         pair = ir.LiteralStructType([double, I64])

@@ -1,8 +1,8 @@
 """What a kernel does, as plain data: from a cell's equations to the stages of a step, forward and backward.
 
 A *stage* runs over panels of units: first its products, each a chain of terms into a small buffer, then the pointwise
-mathematics on it. A value that a later stage reads is kept in a row buffer; a *barrier* stands before a stage that reads
-what other threads have written. The backward step is a step like the forward one: it carries adjoints where that carries
+mathematics on it. A value that a later stage reads is kept in a row buffer; a *barrier* stands before a stage that
+reads what other threads have written. The backward step is a step like the forward one: it carries adjoints where that carries
 states, and reads what the forward step kept.
 """
 
@@ -98,11 +98,11 @@ class Gradient:
 class Plan:
     """A cell's kernels.
 
-    `prologue` are the values of weights that the step reads, whose gradients come back; `fixed` all that the kernels are
-    given. `stored` values are kept by the forward step for the backward one, which keeps `columns` (the left factors of
-    the matrices' gradients) and `vectors` (right ones that are nowhere else). `sums` are gradients of vectors and scalars.
-    `index` is an input that comes as whole numbers, the indices of one-hots: a column of a matrix is read instead of a
-    product.
+    `prologue` are the values of weights that the step reads, whose gradients come back; `fixed` all that the kernels
+    are given. `stored` values are kept by the forward step for the backward one, which keeps `columns` (the left
+    factors of the matrices' gradients) and `vectors` (right ones that are nowhere else). `biases` and `sums` are
+    gradients of vectors and scalars, those that are columns too and the others. `index` is an input that comes as
+    whole numbers, the indices of one-hots: a column of a matrix is read instead of a product.
     """
 
     graph: Graph
@@ -421,8 +421,7 @@ def _state_size(graph: Graph, name: str) -> Size:
 def _input_homes(graph: Graph) -> dict[Value, Home]:
     rates = {i.name: i.rate for i in graph.inputs}
     return {
-        v: Home("sequence" if rates[n] == Rate.SEQUENCE else "input", n, v.size)
-        for n, v in graph.input_values.items()
+        v: Home("sequence" if rates[n] == Rate.SEQUENCE else "input", n, v.size) for n, v in graph.input_values.items()
     }
 
 
@@ -447,7 +446,9 @@ class _Backward:
         plain = [(m, c) for m, group in groups if len(m.size) == 1 for c in group]
         self.biases = tuple((m, c) for m, c in plain if c in place)
         self.sums = tuple((m, c) for m, c in plain if c not in place)
-        self.vectors = tuple(dict.fromkeys(g.vector for g in found if not _is_leaf(g.vector) and g.vector not in self.known))
+        self.vectors = tuple(
+            dict.fromkeys(g.vector for g in found if not _is_leaf(g.vector) and g.vector not in self.known)
+        )
         self.roots = [*self.states.values(), *self.inputs.values(), *self.columns, *self.vectors]
         self.roots += [v for _, v in self.sums]
         self.values = _needed(self.roots, self.known)
@@ -470,7 +471,9 @@ class _Backward:
         homes = {v: Home("old", n, _state_size(graph, n)) for n, v in graph.old.items()} | _input_homes(graph)
         homes |= {v: Home("new", n, _state_size(graph, n)) for v, n in self.new.items()}
         homes |= {v: Home("kept", str(k), v.size) for k, v in enumerate(self.stored)}
-        homes |= {s: Home("output" if n.startswith("out.") else "adjoint", n[4:], s.size) for n, s in self.seeds.items()}
+        homes |= {
+            s: Home("output" if n.startswith("out.") else "adjoint", n[4:], s.size) for n, s in self.seeds.items()
+        }
         homes |= {v: Home("output", name, v.size, tuple(v.attrs["before"])) for v in self.values if v.op == "part"}
         zero = Value("constant", value=0.0)
         writes = [Write("carry", s.name, self.states.get(s.name, zero), s.size) for s in graph.states]
@@ -576,8 +579,8 @@ class _Shown:
             matrices = ", ".join(self.word(m) + (".T" if turned else "") for m, turned in call.matrices)
             slots = f"{call.first}:{call.first + len(call.matrices)}"
             lines.append(f"  slots {slots} {'=' if call.fresh else '+='} [{matrices}] @ {self.word(call.vector)}")
-        for value in (stage.across,) if stage.across is not None else stage.values:
-            lines.append(f"  {self._line(value, stage)}{self._place(value, loop)}")
+        values = (stage.across,) if stage.across is not None else stage.values
+        lines += [f"  {self._line(value, stage)}{self._place(value, loop)}" for value in values]
         return lines + [f"  {w.kind} {w.name} = {self.word(w.value)}" for w in stage.writes]
 
     def _line(self, value: Value, stage: Stage) -> str:

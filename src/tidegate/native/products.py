@@ -18,14 +18,12 @@ from tidegate.native.target import DType, Target
 from tidegate.native.units import added
 
 DEEP, DEEP_ROWS, DEEP_BLOCK = 384, 16, 128  # from this depth and number of rows on, blocks of the depth stay in L1
-LOCALITY = 3
-FETCHING = 3  # rows of a tile from which on it prefetches
-NEAR = 1 << 20
-SHORT = 48
-TALL = 256  # rows that pass over one block of weights before the next
+SMALL = 1 << 20  # bytes of weights that stay in L2
+LOW, TALL = 48, 256  # rows that pass over a block of weights before the next one, where weights are small and where not
+PREFETCHING = 3  # rows of a tile from which on it prefetches; with fewer there is no time to spare for it
+INTO_L2 = 2  # as prefetches say it; into L1 they would push out what is in use
 
 GRADIENT_BLOCK = 128  # rows whose sum is one chain in `weight_gradient`, from 0; such sums are added in ascending order
-STRIP = 8
 NARROW = 8  # up to this width `weight_gradient` has its lanes along the rows of the result
 
 
@@ -100,8 +98,8 @@ def _product(k: Builder, vectors: int) -> None:
         width = vectors * k.lanes
         hops = {"w1": w1, "w2": w2, "w4": w4, "c1": c1, "c2": c2, "c4": c4}
         _form(k, shape, lda=lda, step=1, ldc=ldc, width=width, **hops, ahead=width, p1=w1, p2=w2, first=0, most=0)
-        size = k.mul(k.mul(depth, vectors * k.lanes), blocks)
-        most = k.b.select(k.compare("<=", size, NEAR // k.item), k.int(SHORT), k.int(TALL))
+        numbers = k.mul(k.mul(depth, vectors * k.lanes), blocks)
+        most = k.b.select(k.compare("<=", numbers, SMALL // k.item), k.int(LOW), k.int(TALL))
         height = k.ceil(rows, _at_least_1(k, k.ceil(rows, most)))
         with k.loop(0, rows, _at_least_1(k, height)) as row:
             count = k.least(height, k.sub(rows, row))
@@ -197,8 +195,8 @@ def _tile(k: Builder, rows: int, vectors: int) -> ir.Function:
         sums = _either(k, fresh, places)
         with k.carrying(0, depth, 1, [k.int(0), k.int(0), ahead, *sums]) as (_, carried):
             index, offset, ahead, *sums = carried
-            if rows >= FETCHING:
-                k.call("llvm.prefetch.p0", VOID, ahead, I32(0), I32(LOCALITY), I32(1))
+            if rows >= PREFETCHING:
+                k.call("llvm.prefetch.p0", VOID, ahead, I32(0), I32(INTO_L2), I32(1))
             factors = [lambda p=p: k.splat(k.scalar(p, index)) for p in inputs]
             lines = [lambda p=p: k.load(p, offset) for p in weights]
             _outer(k, factors, lines, sums)
@@ -367,22 +365,17 @@ def _unless(k: Builder, new: ir.Value, place: ir.Value) -> ir.Value:
 
 @dataclass(frozen=True)
 class _Gradient:
-    """What a thread works on: `rows` by `columns` of the result stay in L2.
-
-    Of d, `strip` columns are packed at once, in chunks of a vector that lie `pitch` apart; of v, blocks of `block`.
-    """
+    """What a thread works on: `rows` by `columns` of the result stay in L2, `chunk` by `block` of them in L1."""
 
     rows: int
     columns: int
-    strip: int
-    pitch: int
+    chunk: int
     block: int
 
     @classmethod
     def of(cls, target: Target, dtype: DType) -> _Gradient:
         lanes = target.lanes(dtype)
-        pitch = (GRADIENT_BLOCK + 1) * lanes  # a vector more, as chunks would fall into the same sets of L1
-        return cls(512 if dtype == "float32" else 256, 512, STRIP * lanes, pitch, 4 * lanes)
+        return cls(512 if dtype == "float32" else 256, 512, lanes, 4 * lanes)
 
 
 def scratch_numbers(n: int, target: Target, dtype: DType) -> int:
@@ -391,7 +384,7 @@ def scratch_numbers(n: int, target: Target, dtype: DType) -> int:
         return 0
     size, lanes = _Gradient.of(target, dtype), target.lanes(dtype)
     columns = min(size.columns, -(-n // lanes) * lanes)
-    return lanes * (1 + size.block) + size.strip // lanes * size.pitch + columns * GRADIENT_BLOCK
+    return (size.chunk + columns) * GRADIENT_BLOCK + size.chunk * size.block + lanes
 
 
 def _weight_gradient(k: Builder) -> None:
@@ -463,14 +456,14 @@ def _add_each(k: Builder, count: ir.Value, terms: ir.Value, out: ir.Value, strid
 def _wide(k: Builder) -> ir.Function:
     """(count, d_rows, d_offset, m, v_rows, n, out, ldo, scratch): both factors are packed, block by block."""
     size, V = _Gradient.of(k.target, k.dtype), k.lanes
-    pack_strip, pack_blocks, add_part = _pack_strip(k), _pack_blocks(k), _add_part(k)
+    pack_chunk, pack_blocks, add_part = _pack_lines(k, size.chunk), _pack_lines(k, size.block), _add_part(k)
     group, kernels = _group(k), [_kernels(k, v) for v in (1, 2, 3, 4)]
     with k.function("gradient", [I64, POINTER, I64, I64, POINTER, I64, POINTER, I64, POINTER]) as f:
         count, d_rows, d_offset, m, v_rows, n, out, ldo, scratch = f.args
         aligned = k.b.and_(k.add(k.b.ptrtoint(scratch, I64), k.target.bytes - 1), k.int(-k.target.bytes))
         part = k.b.inttoptr(aligned, POINTER)
-        chunks = k.at(part, V * size.block)
-        blocks = k.at(chunks, size.strip // V * size.pitch)
+        chunk = k.at(part, size.chunk * size.block)
+        blocks = k.at(chunk, size.chunk * GRADIENT_BLOCK)
         shape = k.room(I64, len(_SHAPE))
         with (
             k.loop(0, n, size.columns) as j,
@@ -481,14 +474,13 @@ def _wide(k: Builder) -> ir.Function:
             depth, start = k.least(GRADIENT_BLOCK, k.sub(count, t)), k.add(d_offset, i)
             d = k.at_int(d_rows, t)
             k.b.call(pack_blocks, [depth, k.at_int(v_rows, t), j, columns, blocks])
-            with k.loop(0, rows, V) as row:
-                high, inside = k.least(V, k.sub(rows, row)), k.rem(row, size.strip)
-                with k.when(k.compare("==", inside, 0)):
-                    k.b.call(pack_strip, [depth, d, k.add(start, row), k.sub(rows, row), chunks])
-                chunk = k.at(chunks, k.mul(k.div(inside, V), size.pitch))
-                more = k.compare("<", k.add(k.sub(row, inside), size.strip), rows)
+            with k.loop(0, rows, size.chunk) as row:
+                high = k.least(size.chunk, k.sub(rows, row))
+                step = k.mul(k.ceil(high, V), V)
+                k.b.call(pack_chunk, [depth, d, k.add(start, row), high, chunk])
+                more = k.compare("<", k.add(row, size.chunk), rows)
                 following, stride = _following(k, d_rows, k.b.select(more, t, k.add(t, GRADIENT_BLOCK)), count)
-                following = k.at(following, start, k.b.select(more, k.add(row, size.strip), inside))
+                following = k.at(following, start, k.b.select(more, k.add(row, size.chunk), k.int(0)))
                 with k.loop(0, columns, size.block) as column:
                     left, first = k.sub(columns, column), k.compare("==", column, 0)
                     vectors = k.least(4, k.ceil(left, V))
@@ -501,7 +493,7 @@ def _wide(k: Builder) -> ir.Function:
                     whole = k.compare("<=", width, left)
                     place, ldc = k.b.select(whole, there, part), k.b.select(whole, ldo, width)
                     mode = k.b.select(whole, k.int(ADDED), k.int(1))
-                    _form(k, shape, lda=1, step=V, ldc=ldc, width=width, ahead=ahead, **hops, first=0, most=0)
+                    _form(k, shape, lda=1, step=step, ldc=ldc, width=width, ahead=ahead, **hops, first=0, most=0)
                     _choose(
                         k, shape, *(_entry(k, numbers, k.sub(vectors, 1)) for numbers in zip(*kernels, strict=True))
                     )
@@ -527,38 +519,26 @@ def _following(k: Builder, rows: ir.Value, t: ir.Value, count: ir.Value) -> tupl
     return k.load_pointer(rows, this), k.b.sdiv(distance, k.int(k.item))
 
 
-def _pack_strip(k: Builder) -> ir.Function:
-    """(count, rows, offset, columns, dst): a strip, or what is left, in chunks of a vector, one row after the other."""
-    size, V = _Gradient.of(k.target, k.dtype), k.lanes
-    with k.function("pack_strip", [I64, POINTER, I64, I64, POINTER]) as f:
-        count, rows, offset, columns, dst = f.args
-        with k.b.if_else(k.compare(">=", columns, size.strip)) as (whole, rest):
-            with whole, k.loop(0, count) as t:
-                row, out = k.at(k.load_pointer(rows, t), offset), k.at(dst, k.mul(t, V))
-                for chunk in range(size.strip // V):
-                    k.store(k.load(row, chunk * V), out, chunk * size.pitch)
-            with rest, k.loop(0, count) as t:
-                row, out = k.at(k.load_pointer(rows, t), offset), k.at(dst, k.mul(t, V))
-                with k.carrying(0, columns, V, [out]) as (index, place):
-                    mask = k.lanes_below(k.sub(columns, index))
-                    k.store(k.load(row, index, mask=mask), place[0])
-                    place[0] = k.at(place[0], size.pitch)
-    return f
+def _pack_lines(k: Builder, group: int) -> ir.Function:
+    """(count, rows, offset, columns, dst): groups of so many columns, the last one of whole vectors of what is left.
 
-
-def _pack_blocks(k: Builder) -> ir.Function:
-    """(count, rows, offset, columns, dst): blocks of 4 vectors, the last one of what is left, of GRADIENT_BLOCK rows."""
-    width = 4 * k.lanes
-    with k.function("pack_blocks", [I64, POINTER, I64, I64, POINTER]) as f:
+    Column c of row t stands at c / group * group * GRADIENT_BLOCK + t * (width of that group) + c % group.
+    """
+    with k.function(f"pack_lines{group}", [I64, POINTER, I64, I64, POINTER]) as f:
         count, rows, offset, columns, dst = f.args
-        with k.loop(0, columns, width) as column:
+        with k.loop(0, columns, group) as column:
             left, out = k.sub(columns, column), k.at(dst, k.mul(column, GRADIENT_BLOCK))
-            step, here = k.mul(k.least(4, k.ceil(left, k.lanes)), k.lanes), k.add(offset, column)
-            with k.loop(0, count) as t:
-                row, there = k.at(k.load_pointer(rows, t), here), k.at(out, k.mul(t, step))
-                with k.loop(0, step, k.lanes) as index:
-                    mask = k.lanes_below(k.sub(left, index))
-                    k.store(k.load(row, index, mask=mask), there, index)
+            here = k.add(offset, column)
+            with k.b.if_else(k.compare(">=", left, group)) as (whole, rest):
+                with whole, k.loop(0, count) as t:
+                    row = k.at(k.load_pointer(rows, t), here)
+                    for index in range(0, group, k.lanes):
+                        k.store(k.load(row, index), out, k.mul(t, group), index)
+                with rest, k.loop(0, count) as t:
+                    row, width = k.at(k.load_pointer(rows, t), here), k.mul(k.ceil(left, k.lanes), k.lanes)
+                    with k.loop(0, width, k.lanes) as index:
+                        mask = k.lanes_below(k.sub(left, index))
+                        k.store(k.load(row, index, mask=mask), out, k.mul(t, width), index)
     return f
 
 

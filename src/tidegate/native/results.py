@@ -20,6 +20,7 @@ class Piece:
     kind: Kind
     begin: int
     size: tuple[int, ...]
+    strides: tuple[int, ...] = (1,)
 
 
 @dataclass(frozen=True)
@@ -44,23 +45,25 @@ def results(plan: Plan, shape: Shape) -> Results:
     wanted = {place[v] for _, v in plan.biases}
     arrays: list[tuple[str, int]] = []
     found: dict[Value, list[Piece]] = {v: [] for v in plan.prologue}
-    matrices: dict[tuple[int, Value], tuple[int, int]] = {}
+    matrices: dict[tuple[int, Value], tuple[int, tuple[int, int]]] = {}
     biases: dict[int, int] = {}
     total = 0
     for k, span in enumerate(spans(plan)):
         first, last = span.columns[0], span.columns[-1]
         height, width = offsets[last] + number(plan.columns[last].size) - offsets[first], number(span.vector.size)
         arrays.append((f"matrix.{k}", total))
+        turned = span.vector is plan.index  # then there is a row for each index
+        strides = (1, height) if turned else (width, 1)
         for c in span.columns:
-            matrices[c, span.vector] = total + (offsets[c] - offsets[first]) * width, width
+            matrices[c, span.vector] = total + (offsets[c] - offsets[first]) * strides[0], strides
         total += height * width
         if wanted & set(span.columns) - set(biases):
             arrays.append((f"bias.{k}", total))
             biases |= {c: total + offsets[c] - offsets[first] for c in span.columns if c not in biases}
             total += height
     for g in plan.gradients:
-        begin, width = matrices[place[g.d], g.vector]
-        found[g.matrix].append(Piece("flat", begin, (number(g.d.size), width)))
+        begin, strides = matrices[place[g.d], g.vector]
+        found[g.matrix].append(Piece("flat", begin, (number(g.d.size), number(g.vector.size)), strides))
     for vector, d in plan.biases:
         found[vector].append(Piece("flat", biases[place[d]], (number(d.size),)))
     for k, (vector, _) in enumerate(plan.sums):
@@ -95,5 +98,3 @@ def _one_after_another(named: Iterable[tuple[str, Size]], shape: Shape) -> tuple
         places.append((name, total))
         total += shape.T * shape.B * shape.number(size)
     return places, total
-
-

@@ -11,7 +11,7 @@ ITEM_BYTES: dict[DType, int] = {"float32": 4, "float64": 8}
 
 @dataclass(frozen=True)
 class Target:
-    """An instruction set: vectors of `bytes`, `registers` of them, compiled for `cpu` with `features` (LLVM's words)."""
+    """An instruction set: vectors of `bytes`, `registers` of them; `cpu` and `features` in LLVM's words."""
 
     name: str
     bytes: int

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -45,7 +45,7 @@ def enabled() -> bool:
 
 
 def fits(name: str, tensors: Sequence[Tensor]) -> bool:
-    """Whether kernels are made for such tensors; where they could be, and are not, it is said once."""
+    """Whether kernels are made for such tensors, of numbers; where they could be, and are not, it is said once."""
     like = tensors[0]
     dtype = like.dtype
     if not all(t.dtype is dtype and t.is_cpu for t in tensors) or type(like) not in (Tensor, torch.nn.Parameter):
@@ -75,18 +75,28 @@ def _say_once(message: str) -> None:
     warnings.warn(message, TidegateNotice, stacklevel=5)
 
 
-def native_cell(recipe: Recipe, dtype: torch.dtype) -> NativeCell | None:
-    """The kernels of a cell, unless there are none."""
-    found = _kernel(recipe.graph, DTYPES[dtype])
-    if isinstance(found, Kernel):
-        return NativeCell(found, recipe)
-    refuse(recipe.graph.name, found)
-    return None
+def native_cell(graph: Graph, sizes: Mapping[str, int], dtype: torch.dtype, indices: bool) -> NativeCell | None:
+    """A cell's kernels, unless there are none."""
+    try:
+        return NativeCell(_kernel(graph, DTYPES[dtype], indices), Recipe(graph, sizes, indices=indices))
+    except NativeError as error:
+        refuse(graph.name, str(error))
+        return None
 
 
 @lru_cache(maxsize=256)
-def _kernel(graph: Graph, dtype: DType) -> Kernel | str:
-    try:
-        return kernel(graph, dtype)
-    except NativeError as error:
-        return str(error)
+def _kernel(graph: Graph, dtype: DType, indices: bool) -> Kernel:
+    return kernel(graph, dtype, indices=indices)
+
+
+class Batched(Exception):  # noqa: N818 - no error: a call that kernels cannot see into
+    """Lengths or flags differ between the calls that vmap makes of one."""
+
+
+def plain(tensor: Tensor | None) -> Tensor | None:
+    """A tensor as it is below torch's transforms. Raises Batched where that depends on the call."""
+    while tensor is not None and torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        if torch._C._functorch.is_batchedtensor(tensor):
+            raise Batched
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor

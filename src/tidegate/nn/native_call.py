@@ -58,12 +58,18 @@ class NativeCell:
         kernel = self.kernel
         shape = kernel.shape(T, B, self.recipe.sizes, torch.get_num_threads())
         tables = whole(T, B, backwards) if lengths is None else ragged(_checked(lengths, T, B), shape, backwards)
-        fresh = None if reset is None else fresh_starts(reset.numpy(), tables, backwards)
+        fresh = None if reset is None else fresh_starts(_array(reset), tables, backwards)
         return Call(self, shape, tables, fresh, backwards, lengths, reset)
 
 
+def _array(tensor: Tensor) -> Array:
+    with torch._C._DisableFuncTorch():  # within a transform even a plain tensor would be wrapped first
+        found: Array = tensor.numpy()
+    return found
+
+
 def _checked(lengths: Tensor, T: int, B: int) -> Array:
-    found: Array = lengths.numpy()
+    found = _array(lengths)
     if found.shape != (B,) or found.min() < 0 or found.max() > T:
         raise ArgumentError(f"lengths are {B} whole numbers between 0 and {T}, and {found.tolist()} came")
     return found
@@ -254,8 +260,7 @@ class _Backward:
             if piece.kind == "sum":
                 parts.append(summed[f"sum.{piece.begin}"])
             else:
-                strides = (piece.size[1], 1) if len(piece.size) == 2 else (1,)
-                parts.append(flat.as_strided(piece.size, strides, piece.begin))
+                parts.append(flat.as_strided(piece.size, piece.strides, piece.begin))
         whole_gradient = parts[0]
         for part in parts[1:]:
             whole_gradient = whole_gradient + part
@@ -263,7 +268,10 @@ class _Backward:
 
 
 def evenly(tensor: Tensor) -> tuple[Tensor, int]:
-    """A tensor `[T, B, size]` whose row t * B + b is that many times so many numbers away; a copy if need be."""
+    """A tensor `[T, B, size]`, or whole numbers `[T, B]`, whose row t * B + b is that many times so many numbers away;
+    a copy if need be."""
+    if tensor.dim() == 2:
+        return tensor.contiguous(), 1
     T, B, size = tensor.shape
     over_t, over_b, unit = tensor.stride()
     if unit == 1 or size == 1:

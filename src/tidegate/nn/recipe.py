@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -28,12 +28,13 @@ class Recipe:
     """A cell's plan with bound sizes.
 
     A call's tensors stand in one list: what is `fixed` during the call (values of weights, matrices written out), the
-    inputs, the states at the beginning, and where states start afresh.
+    inputs, the states at the beginning, and where states start afresh. With `indices` the first input comes as whole
+    numbers.
     """
 
-    def __init__(self, graph: Graph, sizes: Mapping[str, int]) -> None:
-        self.plan: Plan = _plan(graph)
-        self.graph, self.sizes = graph, dict(sizes)
+    def __init__(self, graph: Graph, sizes: Mapping[str, int], *, indices: bool = False) -> None:
+        self.plan: Plan = _plan(graph, indices)
+        self.graph, self.sizes, self.indices = graph, dict(sizes), indices
         self.text = graph_text(graph)
         self.numbers = [self.sizes[letter] for letter in graph.letters]
         self.states = [s.name for s in graph.states]
@@ -77,6 +78,11 @@ class Recipe:
         shape = tensors[self.clock].shape
         return shape[0], shape[1]
 
+    def has_steps(self, inputs: Sequence[Tensor], lengths: Tensor | None) -> bool:
+        """Whether there is anything to compute."""
+        clock = inputs[self.clock - self.parts[0]]
+        return clock.numel() > 0 and (lengths is None or bool(lengths.any()))
+
     def reference(
         self, tensors: Any, lengths: Tensor | None, reset: Tensor | None, backwards: bool
     ) -> tuple[Tensor, ...]:
@@ -93,15 +99,15 @@ class Recipe:
 
 
 @lru_cache(maxsize=256)
-def _plan(graph: Graph) -> Plan:
-    return make_plan(graph)
+def _plan(graph: Graph, indices: bool) -> Plan:
+    return make_plan(graph, indices=indices)
 
 
 @lru_cache(maxsize=256)
-def read_recipe(text: str, numbers: tuple[int, ...]) -> Recipe:
+def read_recipe(text: str, numbers: tuple[int, ...], indices: bool) -> Recipe:
     """The recipe that an operator's arguments name."""
     graph = _read_graph(text)
-    return Recipe(graph, dict(zip(graph.letters, numbers, strict=True)))
+    return Recipe(graph, dict(zip(graph.letters, numbers, strict=True)), indices=indices)
 
 
 @lru_cache(maxsize=256)

@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 
 from tidegate.equations.graph import Graph
-from tidegate.errors import NativeError
 from tidegate.nn import native, native_autograd
 from tidegate.nn.loop import Loop, Tensors
 from tidegate.nn.native_call import NativeCell
-from tidegate.nn.recipe import Recipe
 
 
 class Sequence:
@@ -26,8 +24,7 @@ class Sequence:
     def __init__(self, graph: Graph, sizes: Mapping[str, int]) -> None:
         self.graph, self.sizes = graph, dict(sizes)
         self.loop = Loop(graph, sizes)
-        self._recipe, self._refused = _recipe(graph, sizes)
-        self._cells: dict[torch.dtype, NativeCell | None] = {}
+        self._cells: dict[tuple[torch.dtype, bool], NativeCell | None] = {}
 
     def __deepcopy__(self, memo: object) -> Sequence:
         return self
@@ -50,13 +47,10 @@ class Sequence:
 
         `backwards`, each row is read from its own end.
         """
-        given = self._native(weights, inputs, state, start, lengths, reset)
-        if given is None:
+        native_call = self._native(weights, inputs, state, start, lengths, reset, backwards)
+        if native_call is None:
             return self.loop(weights, inputs, state, start, lengths, reset, backwards=backwards)
-        cell, tensors = given
-        call = cell.call(*cell.recipe.steps_and_rows(tensors), backwards, lengths, reset)
-        y, *ends = native_autograd.run(call, tensors)
-        return y, dict(zip(cell.recipe.states, ends, strict=True))
+        return native_call
 
     def _native(
         self,
@@ -66,30 +60,30 @@ class Sequence:
         start: Mapping[str, Tensor],
         lengths: Tensor | None,
         reset: Tensor | None,
-    ) -> tuple[NativeCell, list[Tensor]] | None:
-        if not native.enabled() or torch.compiler.is_compiling():
+        backwards: bool,
+    ) -> tuple[Tensor, Tensors] | None:
+        """The same by kernels, where there are any for such a call."""
+        given = [inputs[i.name] for i in self.graph.inputs]
+        if not native.enabled() or not given[0].is_cpu or torch.compiler.is_compiling():
             return None
-        if self._recipe is None:
-            native.refuse(self.graph.name, self._refused)
+        indices = not given[0].is_floating_point()
+        if not native.fits(self.graph.name, [*weights.values(), *given[indices:], *state.values(), *start.values()]):
             return None
-        first = inputs[self._recipe.moving[0]]
-        if not first.is_floating_point() or not first.numel() or (lengths is not None and not lengths.any()):
+        try:
+            ends, flags = native.plain(lengths), native.plain(reset)
+        except native.Batched:
             return None
-        if not native.fits(self.graph.name, [*weights.values(), *inputs.values(), *state.values(), *start.values()]):
+        dtype = next(iter(weights.values())).dtype
+        cell = self._cell(dtype, indices)
+        if cell is None or not cell.recipe.has_steps(given, ends):
             return None
-        cell = self._cell(first.dtype)
-        return None if cell is None else (cell, cell.recipe.tensors(weights, inputs, state, start))
+        tensors = cell.recipe.tensors(weights, inputs, state, start)
+        call = cell.call(*cell.recipe.steps_and_rows(tensors), backwards, ends, flags)
+        y, *last = native_autograd.run(call, tensors)
+        return y, dict(zip(cell.recipe.states, last, strict=True))
 
-    def _cell(self, dtype: torch.dtype) -> NativeCell | None:
-        if dtype not in self._cells:
-            assert self._recipe is not None
-            self._cells[dtype] = native.native_cell(self._recipe, dtype)
-        return self._cells[dtype]
-
-
-def _recipe(graph: Graph, sizes: Mapping[str, int]) -> tuple[Recipe | None, str]:
-    try:
-        return Recipe(graph, sizes), ""
-    except NativeError as error:
-        return None, str(error)
-
+    def _cell(self, dtype: torch.dtype, indices: bool) -> NativeCell | None:
+        key = dtype, indices
+        if key not in self._cells:
+            self._cells[key] = native.native_cell(self.graph, self.sizes, dtype, indices)
+        return self._cells[key]
