@@ -6,17 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from catalogue import ALL
-from graphs import SIZES as GRAPH_SIZES
-from graphs import cells
 from layer_cases import SIZES, positive
 from tidegate.equations import Graph, Rate
 from tidegate.native import kernel as kernels
-from tidegate.native.target import AVX2, TARGETS, Target
 from tidegate.nn import native
 from tidegate.nn.sequence import Sequence
 from tidegate.reference import bound, weight_shape

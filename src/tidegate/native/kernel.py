@@ -202,4 +202,4 @@ def split(widest: int, B: int, wanted: int) -> tuple[int, bool]:
     """
     if wanted == 1 or (B == 1 and widest <= SMALL):
         return 1, False
-    return wanted, B < 2 * wanted or (widest >= LARGE and B <= 32 * wanted)
+    return wanted, 2 * wanted > B or (widest >= LARGE and 32 * wanted >= B)

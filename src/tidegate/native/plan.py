@@ -212,15 +212,19 @@ class _Schedule:
         self.drafts: list[_Draft] = []
 
     def add(self, writes: list[Write], only_for: str | None = None) -> None:
+        """What is needed for these writes; what is made only for an input's gradient serves no other, for it may be left
+        out."""
         values = [v for v in _needed([w.value for w in writes], self.known) if v not in self.levels]
-        self.levels = _levels(values, self.levels)
+        levels = _levels(values, self.levels)
         for value in values:
             if _reads_across(value):
-                self.drafts.append(_Draft(self.levels[value], value.size, [value], [], value, only_for))
+                self.drafts.append(_Draft(levels[value], value.size, [value], [], value, only_for))
             else:
-                self._draft(self.levels[value], value.size, only_for).values.append(value)
+                self._draft(levels[value], value.size, only_for).values.append(value)
         for write in writes:
-            self._draft_of(write, only_for).writes.append(write)
+            self._draft_of(write, levels.get(write.value, 0), only_for).writes.append(write)
+        if only_for is None:
+            self.levels = levels
 
     def _draft(self, level: int, size: Size, only_for: str | None) -> _Draft:
         for draft in self.drafts:
@@ -229,9 +233,8 @@ class _Schedule:
         self.drafts.append(_Draft(level, size, [], [], None, only_for))
         return self.drafts[-1]
 
-    def _draft_of(self, write: Write, only_for: str | None) -> _Draft:
+    def _draft_of(self, write: Write, level: int, only_for: str | None) -> _Draft:
         """The first stage in which the value is at hand, of the size that is written."""
-        level = self.levels.get(write.value, 0)
         fitting = [d for d in self.drafts if d.across is None and d.size == write.size and d.only_for == only_for]
         late = sorted((d for d in fitting if d.level >= level), key=lambda d: d.level)
         return late[0] if late else self._draft(level, write.size, only_for)
@@ -256,7 +259,8 @@ class _Schedule:
         """Compute a value where it is read, if no more values have to be kept for that than are now."""
         users = [d for d in self.drafts if value in d.read and value not in d.made]
         own = next(d for d in self.drafts if value in d.made)
-        operands = {a for a in value.args if a in self.levels and a not in homed}
+        made = {v for d in self.drafts for v in d.values}
+        operands = {a for a in value.args if a in made and a not in homed}
         if len(users) != 1 or len(operands) > (0 if value in own.read else 1):
             return False
         users[0].values = sorted([*users[0].values, value], key=lambda v: v.order)
@@ -327,30 +331,42 @@ def _runs(order: Iterable[Value]) -> list[_Run]:
 # barriers
 
 
-def _with_barriers(stages: list[Stage], shared: set[Value], lasting: set[Value]) -> list[Stage]:
-    """Barriers where a stage reads what other threads wrote since the last one, or writes what they still read.
+def _with_barriers(stages: list[Stage], homes: Mapping[Value, Home], gathered: Iterable[Value]) -> list[Stage]:
+    """Barriers where a stage reads what other threads wrote since the last one, or writes what they may still read.
 
-    `shared` values stand where all threads read them; each thread writes its own units; `lasting` ones have a place of
-    their own for each step. The states that are read whole are written at the end of a step and read in the next, so
-    the stages are gone through twice.
+    Each thread writes its own units. What is carried has two buffers that change places from step to step, so the stages
+    are gone through for three steps. The barrier of a stage that may be left out is one only for stages that are left
+    out with it.
     """
     found = [False] * len(stages)
-    dirty: set[object] = set()
-    read: set[object] = set()
-    for _ in range(2):
+    own = set(gathered)
+    past: list[tuple[set[object], set[object]]] = []  # what each stage so far read and wrote
+    begun: dict[str | None, int] = {}
+    for step in range(3):
         for k, stage in enumerate(stages):
-            reads = {_shared_key(v) for v in _operands(stage) if v in shared or v.op in ("old", "seed")}
-            writes = {_shared_key(v) for v in stage.values if v in shared}
-            if found[k] or reads & dirty or (writes - lasting) & read:
-                found[k] = True
-                dirty, read = set(), set()
-            read |= reads
-            dirty |= writes | {w.name for w in stage.writes if w.kind == "carry" and w.size != SCALAR}
+            reads = {_shared(homes[v], step) for v in _operands(stage) if v not in own} - {None}
+            writes = _written(stage, homes, step) - {None}
+            since = past[max(begun.get(None, 0), begun.get(stage.only_for, 0)) :]
+            conflict = any(reads & written or writes & read for read, written in since)
+            if found[k] or conflict:
+                found[k], begun[stage.only_for] = True, len(past)
+            past.append((reads, writes))
     return [replace(s, barrier=b) for s, b in zip(stages, found, strict=True)]
 
 
-def _shared_key(value: Value) -> object:
-    return value.attrs["name"] if value.op in ("old", "seed") else value
+def _shared(home: Home, step: int) -> object:
+    """What stands where all threads read it, under the name of its place; None where each has its own or none writes."""
+    if home.size == SCALAR:
+        return None
+    number = {"old": step % 2, "adjoint": step % 2, "dz": step, "row": 0}.get(home.where)
+    kind = "carry" if home.where in ("old", "adjoint") else home.where
+    return None if number is None else (kind, home.name, number)
+
+
+def _written(stage: Stage, homes: Mapping[Value, Home], step: int) -> set[object]:
+    rows = {_shared(homes[v], step) for v in stage.values if v in homes and homes[v].where == "row"}
+    columns = {_shared(Home("dz", w.name, w.size), step) for w in stage.writes if w.kind == "dz"}
+    return rows | columns | {_shared(Home("old", w.name, w.size), step + 1) for w in stage.writes if w.kind == "carry"}
 
 
 def _operands(stage: Stage) -> list[Value]:
@@ -528,12 +544,10 @@ def _loop(
         alone = v.size == SCALAR or _reads_across(v)
         places[v] = Home("private" if alone else "row", str(k), v.size)
     places |= {v: Home("weights", str(k), v.size) for k, v in enumerate(fixed)}
-    shared = {v for v, h in places.items() if h.where in ("row", "dz") and h.size != SCALAR}
     loose = {"input", "sequence", "output"} | ({"old"} if own or late else set())
     operands = dict.fromkeys(v for s in stages for v in _operands(s))
     gathered = tuple(v for v in operands if v in places and places[v].where in loose and v is not index)
-    lasting = {v for v in shared if places[v].where == "dz"}
-    return Loop(tuple(_with_barriers(stages, shared, lasting)), places, gathered)
+    return Loop(tuple(_with_barriers(stages, places, gathered)), places, gathered)
 
 
 # for people

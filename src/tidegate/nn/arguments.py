@@ -127,7 +127,7 @@ class Batch:
             raise ArgumentError(
                 f"lengths are {self.rows} whole numbers, one a row, and {list(found.shape)} of {found.dtype} came"
             )
-        if self.rows and not found.is_meta and (int(found.min()) < 0 or int(found.max()) > self.steps):
+        if self.rows and may_look(found) and (int(found.min()) < 0 or int(found.max()) > self.steps):
             raise ArgumentError(
                 f"lengths lie between 0 and the {self.steps} steps of the input, and "
                 f"{int(found.min())} to {int(found.max())} came"
@@ -159,9 +159,9 @@ class Batch:
 
     def _check_indices(self, graph: Graph, sizes: Mapping[str, int]) -> None:
         x = self.inputs[self._first]
-        if self.lengths is not None and not x.is_meta:
-            x = x[valid_steps(self.steps, self.lengths)]
-        check_indices(graph, x, sizes)
+        check_multiplied_only(graph)
+        if may_look(x):
+            check_indices(graph, x if self.lengths is None else x[valid_steps(self.steps, self.lengths)], sizes)
 
     def restore(self, y: Tensor) -> Any:
         """The output `[T, B, size]` in the form in which the input came."""
@@ -189,7 +189,12 @@ def _check_names(graph: Graph, named: Mapping[str, Any]) -> None:
         )
 
 
-def _check_multiplied_only(graph: Graph) -> None:
+def may_look(tensor: Tensor) -> bool:
+    """Whether there are numbers to look at; while a program is compiled there are none, and its operators look."""
+    return not tensor.is_meta and not torch.compiler.is_compiling()
+
+
+def check_multiplied_only(graph: Graph) -> None:
     """Raise ArgumentError where the cell's first input cannot be an index of a one-hot."""
     first = graph.inputs[0]
     value = graph.input_values[first.name]
@@ -203,8 +208,8 @@ def _check_multiplied_only(graph: Graph) -> None:
 
 def check_indices(graph: Graph, indices: Any, sizes: Mapping[str, int]) -> None:
     """Raise ArgumentError unless these, of torch or numpy, can be the first input as indices of one-hots."""
-    _check_multiplied_only(graph)
-    if 0 in indices.shape or getattr(indices, "is_meta", False):
+    check_multiplied_only(graph)
+    if 0 in indices.shape:
         return
     (size,), low, high = bound(graph.inputs[0].size, sizes), int(indices.min()), int(indices.max())
     if low < 0 or high >= size:

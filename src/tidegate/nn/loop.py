@@ -74,7 +74,7 @@ class Loop:
         if lengths is None:
             return self._run(weights, inputs, state, start, None, reset)
         T = steps_and_rows(self.graph, inputs)[0]
-        longest = T if lengths.is_meta else int(lengths.max()) if lengths.numel() else 0
+        longest = T if lengths.is_meta else min(T, int(lengths.max())) if lengths.numel() else 0
         kept, flags = self._padded(inputs, lengths, longest), None if reset is None else reset[:longest]
         y, end = self._run(weights, kept, state, start, valid_steps(longest, lengths), flags)
         return nn.functional.pad(y, (0, 0, 0, 0, 0, T - longest)), end

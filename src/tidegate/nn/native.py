@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -23,6 +23,7 @@ from tidegate.nn.native_call import DTYPES, NativeCell
 from tidegate.nn.recipe import Recipe
 
 VARIABLE = "TIDEGATE_NATIVE"
+PLAIN = (Tensor, torch.nn.Parameter)  # of other kinds of tensors only torch's own operations know what they mean
 
 
 class _Switch:
@@ -46,22 +47,18 @@ def enabled() -> bool:
 
 def fits(name: str, tensors: Sequence[Tensor]) -> bool:
     """Whether kernels are made for such tensors, of numbers; where they could be, and are not, it is said once."""
-    like = tensors[0]
-    dtype = like.dtype
-    if not all(t.dtype is dtype and t.is_cpu for t in tensors) or type(like) not in (Tensor, torch.nn.Parameter):
-        return _unlike(name, tensors)
+    dtype = tensors[0].dtype
+    compiling = torch.compiler.is_compiling()
+    if not all(t.is_cpu and (compiling or type(t) in PLAIN) for t in tensors):
+        return False
+    if not all(t.dtype is dtype for t in tensors):
+        types = ", ".join(dict.fromkeys(str(t.dtype) for t in tensors))
+        return refuse(name, f"its tensors are of several types, {types}")
     if dtype not in DTYPES:
         return refuse(name, f"kernels are for float32 and float64, and its weights are {dtype}")
     if torch.is_autocast_enabled("cpu"):
         return refuse(name, "autocast is on, under which kernels do not run")
     return True
-
-
-def _unlike(name: str, tensors: Sequence[Tensor]) -> bool:
-    if all(t.is_cpu for t in tensors):
-        types = ", ".join(dict.fromkeys(str(t.dtype) for t in tensors))
-        return refuse(name, f"its tensors are of several types, {types}")
-    return False
 
 
 def refuse(name: str, reason: str) -> bool:
@@ -75,13 +72,25 @@ def _say_once(message: str) -> None:
     warnings.warn(message, TidegateNotice, stacklevel=5)
 
 
-def native_cell(graph: Graph, sizes: Mapping[str, int], dtype: torch.dtype, indices: bool) -> NativeCell | None:
-    """A cell's kernels, unless there are none."""
+@lru_cache(maxsize=1024)
+def recipe(graph: Graph, sizes: tuple[tuple[str, int], ...], indices: bool) -> Recipe | str:
+    """A cell's recipe, or why there is none."""
     try:
-        return NativeCell(_kernel(graph, DTYPES[dtype], indices), Recipe(graph, sizes, indices=indices))
+        return Recipe(graph, dict(sizes), indices=indices)
     except NativeError as error:
-        refuse(graph.name, str(error))
-        return None
+        return str(error)
+
+
+def native_cell(found: Recipe | str, name: str, dtype: torch.dtype) -> NativeCell | None:
+    """A cell's kernels; where there are none, that is said once."""
+    try:
+        if isinstance(found, Recipe):
+            return NativeCell(_kernel(found.graph, DTYPES[dtype], found.indices), found)
+        reason = found
+    except NativeError as error:
+        reason = str(error)
+    refuse(name, reason)
+    return None
 
 
 @lru_cache(maxsize=256)

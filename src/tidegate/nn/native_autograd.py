@@ -59,7 +59,7 @@ class _Forward(Function):
             return (None,) * (1 + len(needs))
         *tensors, kept = ctx.saved_tensors
         if torch.is_grad_enabled() or _transformed():
-            wanted = _wanted(call, needs)
+            wanted = call.cell.recipe.wanted(needs, call.reset is not None)
             some = iter(_Backward.apply(call, wanted, kept, *slopes[:-1], *tensors))
             return None, *(next(some) if need else None for need in wanted)
         return None, *call.backward(needs, slopes[:-1], tensors, kept)
@@ -72,8 +72,7 @@ class _Forward(Function):
         def of_moving(*some: Tensor) -> Results:
             return ctx.call.reference(*_with(tensors, moving, some))
 
-        _, found = torch.func.jvp(of_moving, tuple(tensors[k] for k in moving), tuple(tangents[k] for k in moving))
-        return *found, None
+        return *_along(of_moving, [tensors[k] for k in moving], [tangents[k] for k in moving]), None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], call: Call, *tensors: Tensor) -> tuple[Results, tuple[Any, ...]]:
@@ -109,10 +108,7 @@ class _Backward(Function):
         given = ctx.saved_tensors
         moving = [k for k, tangent in enumerate(tangents) if tangent is not None]
         function = _of_moving(ctx.call, ctx.wanted, given, moving)
-        found: tuple[Results, Results] = torch.func.jvp(
-            function, tuple(given[k] for k in moving), tuple(tangents[k] for k in moving)
-        )
-        return found[1]
+        return _along(function, [given[k] for k in moving], [tangents[k] for k in moving])
 
     @staticmethod
     def vmap(
@@ -125,11 +121,16 @@ class _Backward(Function):
         return found, (0,) * len(found)
 
 
-def _wanted(call: Call, needs: Sequence[bool]) -> tuple[bool, ...]:
-    """The tensors that need a gradient and get one."""
-    starts = call.cell.recipe.parts[2]
-    there = [d and (k < starts or call.reset is not None) for k, d in enumerate(call.cell.differentiable)]
-    return tuple(a and b for a, b in zip(needs, there, strict=True))
+def _along(function: Callable[..., Results], points: list[Any], tangents: list[Any]) -> Results:
+    """The derivative along a direction."""
+    if torch._C._are_functorch_transforms_active():
+        found: tuple[Results, Results] = torch.func.jvp(function, tuple(points), tuple(tangents))
+        return found[1]
+    with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
+        plain = [forward_ad.unpack_dual(p).primal for p in points]
+        results = function(*(forward_ad.make_dual(p, t) for p, t in zip(plain, tangents, strict=True)))
+        slopes = [forward_ad.unpack_dual(r).tangent for r in results]
+    return tuple(torch.zeros_like(r) if s is None else s for r, s in zip(results, slopes, strict=True))
 
 
 def _parted(call: Call, given: Sequence[Optional]) -> tuple[list[Optional], list[Tensor]]:
@@ -142,15 +143,17 @@ def _of_moving(
     call: Call, wanted: tuple[bool, ...], given: Sequence[Optional], moving: list[int]
 ) -> Callable[..., Results]:
     """The gradients by the reference path, as a function of some of slopes and tensors."""
-    return lambda *some: gradients(call, wanted, *_parted(call, _with(given, moving, some)))
+    return lambda *some: gradients(call.reference, wanted, *_parted(call, _with(given, moving, some)))
 
 
-def gradients(call: Call, wanted: tuple[bool, ...], slopes: Sequence[Optional], tensors: Sequence[Tensor]) -> Results:
-    """The gradients of the wanted tensors by the reference path."""
+def gradients(
+    function: Callable[..., Results], wanted: Sequence[bool], slopes: Sequence[Optional], tensors: Sequence[Tensor]
+) -> Results:
+    """The gradients of the wanted arguments by torch's own means."""
     places = [k for k, want in enumerate(wanted) if want]
 
     def of_wanted(*some: Tensor) -> Results:
-        return call.reference(*_with(tensors, places, some))
+        return function(*_with(tensors, places, some))
 
     results, pull = torch.func.vjp(of_wanted, *(tensors[k] for k in places))
     whole = tuple(torch.zeros_like(r) if d is None else d for r, d in zip(results, slopes, strict=True))

@@ -14,7 +14,7 @@ from tidegate.equations.values import Rate
 from tidegate.errors import ArgumentError, NativeError
 from tidegate.native.frame import Shape
 from tidegate.native.kernel import Kernel
-from tidegate.native.results import backward_arrays, inputs_with_gradient, kept_arrays, results
+from tidegate.native.results import backward_arrays, kept_arrays, results
 from tidegate.native.tables import NEVER_ADDRESS, Flags, Tables, fresh_starts, ragged, whole
 from tidegate.native.target import DType
 from tidegate.native.workspace import WORKSPACE, Block
@@ -45,13 +45,6 @@ class NativeCell:
         moving = {i.name for i in recipe.graph.inputs if i.rate == Rate.INPUT}
         begin = recipe.parts[0]
         self.strided = {begin + k: f"ld.input.{n}" for k, n in enumerate(recipe.inputs) if n in moving}
-        flows = inputs_with_gradient(plan)
-        self.differentiable = [
-            *(bool(pieces) for pieces in self.results.pieces),
-            *[False] * (len(plan.fixed) - len(plan.prologue)),
-            *(n in flows for n in recipe.inputs),
-            *[True] * (2 * len(recipe.states)),
-        ]
 
     def call(self, T: int, B: int, backwards: bool, lengths: Tensor | None, reset: Tensor | None) -> Call:
         """A call of T steps and B rows."""
@@ -70,7 +63,7 @@ def _array(tensor: Tensor) -> Array:
 
 def _checked(lengths: Tensor, T: int, B: int) -> Array:
     found = _array(lengths)
-    if found.shape != (B,) or found.min() < 0 or found.max() > T:
+    if found.shape != (B,) or found.min() < 0 or found.max() > T:  # no Batch has seen what an exported program is given
         raise ArgumentError(f"lengths are {B} whole numbers between 0 and {T}, and {found.tolist()} came")
     return found
 
@@ -151,7 +144,7 @@ class _Backward:
     def __init__(self, call: Call, needs: Sequence[bool], tensors: Sequence[Tensor], kept: Tensor) -> None:
         self.call, self.cell, self.shape = call, call.cell, call.shape
         self.recipe, self.kernel = call.cell.recipe, call.cell.kernel
-        self.needs = [a and b for a, b in zip(needs, self.cell.differentiable, strict=True)]
+        self.needs = self.recipe.wanted(needs, call.reset is not None)
         self.tensors, self.kept = tensors, kept
         self.like = tensors[0]
         self.given, self.alive = call._given(tensors)
@@ -208,8 +201,6 @@ class _Backward:
     def _sums(self) -> list[tuple[str, int]]:
         """What is summed over rows: each slot has a row of its own, so that it does not matter who computes it."""
         found = list(self.cell.results.sums)
-        if self.call.reset is None:
-            self.needs[self.recipe.parts[2] :] = [False] * len(self.recipe.states)
         wanted = zip(self.recipe.states, self.recipe.state_widths, self.needs[self.recipe.parts[2] :], strict=True)
         return found + [(f"start_gradient.{n}", width) for n, width, need in wanted if need]
 

@@ -17,7 +17,9 @@ from tidegate.equations.serial import graph_from_json
 from tidegate.equations.values import Rate, Value
 from tidegate.native.kernel import graph_text
 from tidegate.native.plan import Plan, make_plan
-from tidegate.nn.loop import Loop
+from tidegate.native.results import inputs_with_gradient
+from tidegate.nn.arguments import check_indices
+from tidegate.nn.loop import Loop, valid_steps
 from tidegate.reference import Program, bound
 from tidegate.reference import torch_ops as xp
 
@@ -46,6 +48,7 @@ class Recipe:
         self._plain = [v.attrs["name"] if _is_plain(v) else None for v in self.plan.fixed]
         self._prologue = Program(self.plan.prologue)
         self._rest = Program(self.plan.fixed, given=self.plan.prologue)
+        self._flows = _flows(self.plan, self.inputs)
         fixed, first = len(self.plan.fixed), self.inputs.index(self.moving[0])
         self.clock = fixed + first
         self.parts = fixed, fixed + len(self.inputs), fixed + len(self.inputs) + len(self.states)
@@ -73,6 +76,11 @@ class Recipe:
         given = [inputs[n] for n in self.inputs]
         return [*self.fixed(weights), *given, *(state[n] for n in self.states), *(start[n] for n in self.states)]
 
+    def wanted(self, needs: Sequence[bool], reset: bool) -> list[bool]:
+        """The tensors that need a gradient and get one; states that never start afresh have none in their start."""
+        flows = [*self._flows, *[True] * len(self.states), *[reset] * len(self.states)]
+        return [a and b for a, b in zip(needs, flows, strict=True)]
+
     def steps_and_rows(self, tensors: Any) -> tuple[Any, Any]:
         """T and B of a call."""
         shape = tensors[self.clock].shape
@@ -82,6 +90,12 @@ class Recipe:
         """Whether there is anything to compute."""
         clock = inputs[self.clock - self.parts[0]]
         return clock.numel() > 0 and (lengths is None or bool(lengths.any()))
+
+    def check_indices(self, tensors: Sequence[Tensor], lengths: Tensor | None) -> None:
+        """Raise ArgumentError for an index that is none; Batch sees to it where nothing is compiled."""
+        if self.indices:
+            x = tensors[self.parts[0]]
+            check_indices(self.graph, x if lengths is None else x[valid_steps(x.shape[0], lengths)], self.sizes)
 
     def reference(
         self, tensors: Any, lengths: Tensor | None, reset: Tensor | None, backwards: bool
@@ -124,6 +138,13 @@ def _loop(plan: Plan, sizes: tuple[tuple[str, int], ...]) -> Loop:
     states = {name: new[v] for name, v in graph.new.items()}
     weights = {f"p{k}": leaf for k, leaf in enumerate(leaves.values())}
     return Loop(replace(graph, output=new[graph.output], new=states, weights=weights, inits={}), dict(sizes))
+
+
+def _flows(plan: Plan, inputs: Sequence[str]) -> list[bool]:
+    """Whether a gradient flows to what is fixed and to the inputs."""
+    reached = {g.matrix for g in plan.gradients} | {v for v, _ in (*plan.biases, *plan.sums)}
+    moved = inputs_with_gradient(plan)
+    return [*(v in reached for v in plan.fixed), *(n in moved for n in inputs)]
 
 
 def _is_plain(value: Value) -> bool:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tidegate.equations.graph import Graph
-from tidegate.nn import native, native_autograd
+from tidegate.nn import native, native_autograd, native_ops
 from tidegate.nn.loop import Loop, Tensors
 from tidegate.nn.native_call import NativeCell
 
@@ -24,6 +24,7 @@ class Sequence:
     def __init__(self, graph: Graph, sizes: Mapping[str, int]) -> None:
         self.graph, self.sizes = graph, dict(sizes)
         self.loop = Loop(graph, sizes)
+        self._recipes = [native.recipe(graph, tuple(self.sizes.items()), indices) for indices in (False, True)]
         self._cells: dict[tuple[torch.dtype, bool], NativeCell | None] = {}
 
     def __deepcopy__(self, memo: object) -> Sequence:
@@ -64,17 +65,22 @@ class Sequence:
     ) -> tuple[Tensor, Tensors] | None:
         """The same by kernels, where there are any for such a call."""
         given = [inputs[i.name] for i in self.graph.inputs]
-        if not native.enabled() or not given[0].is_cpu or torch.compiler.is_compiling():
+        if not native.enabled() or not given[0].is_cpu:
             return None
         indices = not given[0].is_floating_point()
         if not native.fits(self.graph.name, [*weights.values(), *given[indices:], *state.values(), *start.values()]):
             return None
+        recipe = self._recipes[indices]
+        if torch.compiler.is_compiling():
+            if isinstance(recipe, str):
+                return None
+            found = native_ops.operators(recipe, recipe.tensors(weights, inputs, state, start), lengths, reset, backwards)
+            return found[0], dict(zip(recipe.states, found[1:], strict=True))
         try:
             ends, flags = native.plain(lengths), native.plain(reset)
         except native.Batched:
             return None
-        dtype = next(iter(weights.values())).dtype
-        cell = self._cell(dtype, indices)
+        cell = self._cell(next(iter(weights.values())).dtype, indices)
         if cell is None or not cell.recipe.has_steps(given, ends):
             return None
         tensors = cell.recipe.tensors(weights, inputs, state, start)
@@ -85,5 +91,5 @@ class Sequence:
     def _cell(self, dtype: torch.dtype, indices: bool) -> NativeCell | None:
         key = dtype, indices
         if key not in self._cells:
-            self._cells[key] = native.native_cell(self.graph, self.sizes, dtype, indices)
+            self._cells[key] = native.native_cell(self._recipes[indices], self.graph.name, dtype)
         return self._cells[key]

@@ -1,4 +1,4 @@
-"""`Stepper`: one step at a time, for streams, on numpy with a snapshot of the weights."""
+"""`Stepper`: one step at a time, for streams, with a snapshot of the weights: on native kernels, or else on numpy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from torch import Tensor
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate, Value
 from tidegate.errors import ArgumentError
+from tidegate.nn import native
 from tidegate.nn.arguments import check_indices
+from tidegate.nn.native_step import NativeStep
 from tidegate.nn.state import State, check_state
 from tidegate.reference import Program, bound, numpy_ops
 
@@ -43,10 +45,33 @@ class Stepper:
         _refuse_types_unknown_to_numpy(state)
         self._start = [_arrays(layer[0]) for layer in start.layers]
         self._state = [_arrays(layer[0]) for layer in state.layers]
-        self._program = Program(graph.roots)
-        self._fixed = [_prologue(graph, s, w) for s, w in zip(self._sizes, weights, strict=True)]
-        width = bound(graph.output_size, self._sizes[-1])
-        self._output = np.zeros((state.batch_size, *width), dtype=next(iter(self._state[0].values())).dtype)
+        self._weights = [{n: w.detach().cpu().clone() for n, w in named.items()} for named in weights]
+        self._first = graph.inputs[0].name
+        like = next(iter(self._state[0].values()))
+        self._outputs = [np.zeros((len(like), *bound(graph.output_size, s)), like.dtype) for s in self._sizes]
+        self._output = self._outputs[-1]
+        self._as_torch = torch.from_numpy(self._output)
+        self._arrays = {i.name: np.zeros((len(like), *bound(i.size, self._sizes[0])), like.dtype) for i in graph.inputs}
+        self._alone = self._arrays[self._first] if len(graph.inputs) == 1 else None
+        self._forget_kernels()
+
+    def _forget_kernels(self) -> None:
+        """Kernels are made when they are first needed: they stay in one process."""
+        self._steps: list[NativeStep] = []
+        self._index_steps: list[NativeStep] | None = None
+        self._indices = np.zeros(len(self._output), np.int64)
+        self._slow: _Slow | None = None
+        self._ready = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        made = ("_steps", "_index_steps", "_slow", "_as_torch")
+        return {name: value for name, value in self.__dict__.items() if name not in made}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._output, self._as_torch = self._outputs[-1], torch.from_numpy(self._outputs[-1])
+        self._alone = self._arrays[self._first] if len(self._graph.inputs) == 1 else None
+        self._forget_kernels()
 
     @property
     def batch(self) -> int:
@@ -55,31 +80,70 @@ class Stepper:
 
     def __call__(self, x_t: Any, active: Any = None) -> Any:
         """Move by one step; see the class."""
-        named = x_t if isinstance(x_t, Mapping) else {self._graph.inputs[0].name: x_t}
+        alone = self._alone
+        if active is None and self._steps and type(x_t) is np.ndarray and alone is not None:
+            if x_t.shape == alone.shape and x_t.dtype == alone.dtype:
+                alone[...] = x_t
+                for step in self._steps:
+                    step()
+                return self._output
+        return self._general(x_t, active)
+
+    def _general(self, x_t: Any, active: Any) -> Any:
+        named = x_t if isinstance(x_t, Mapping) else {self._first: x_t}
         as_torch = any(isinstance(v, Tensor) for v in named.values())
         inputs = self._inputs(named)
         moves = self._active(active)
-        with np.errstate(all="ignore"):  # as torch: what overflows is infinite, and no warning
-            for k, fixed in enumerate(self._fixed):
-                inputs[self._graph.inputs[0].name] = self._layer(k, fixed, inputs, moves)
-        self._output[...] = inputs[self._graph.inputs[0].name]
+        steps = self._native_steps(one_hot=inputs[self._first].ndim == 1)
+        if steps:
+            self._move(steps, inputs, moves)
+        else:
+            self._slowly(inputs, moves)
         if moves is not None:
             self._output[~moves] = 0.0
-        return torch.from_numpy(self._output) if as_torch else self._output
+        return self._as_torch if as_torch else self._output
 
-    def _layer(self, k: int, fixed: Mapping[Value, Any], inputs: dict[str, Array], moves: Array | None) -> Array:
-        old = self._state[k]
-        env = dict(fixed)
-        for name, value in self._graph.input_values.items():
-            env[value] = inputs[name]
-        for name, value in self._graph.old.items():
-            env[value] = old[name]
-        output, *new = self._program(numpy_ops, self._sizes[k], env)
-        for name, value in zip(self._graph.new, new, strict=True):
-            fresh = np.broadcast_to(np.asarray(value, dtype=old[name].dtype), old[name].shape)
-            old[name] = np.array(fresh) if moves is None else np.where(moves[:, None], fresh, old[name])
-        width = bound(self._graph.output_size, self._sizes[k])
-        return np.broadcast_to(np.asarray(output, dtype=self._output.dtype), (self.batch, *width))
+    def _move(self, steps: list[NativeStep], inputs: dict[str, Array], moves: Array | None) -> None:
+        for name, array in inputs.items():
+            (self._indices if array.ndim == 1 else self._arrays[name])[...] = array
+        for step in steps:
+            if moves is None:
+                step()
+            else:
+                step.some(moves)
+
+    def _slowly(self, inputs: dict[str, Array], moves: Array | None) -> None:
+        if self._slow is None:
+            self._slow = _Slow(self._graph, self._sizes, self._weights)
+        self._output[...] = self._slow(inputs, self._state, self._outputs, moves)
+
+    def _native_steps(self, one_hot: bool) -> list[NativeStep]:
+        if not self._ready:
+            self._steps, self._ready = self._made(one_hot=False), True
+        if not one_hot or not self._steps:
+            return self._steps
+        if self._index_steps is None:
+            self._index_steps = self._made(one_hot=True)
+        return self._index_steps
+
+    def _made(self, one_hot: bool) -> list[NativeStep]:
+        """The layers' kernels; empty where there are none."""
+        found: list[NativeStep] = []
+        if not native.enabled() or not self.batch:
+            return found
+        for k, sizes in enumerate(self._sizes):
+            tensors = [*self._weights[k].values(), *map(torch.from_numpy, self._state[k].values())]
+            if not native.fits(self._graph.name, tensors):
+                return []
+            indices = one_hot and not k
+            recipe = native.recipe(self._graph, tuple(sizes.items()), indices)
+            cell = native.native_cell(recipe, self._graph.name, tensors[0].dtype)
+            if cell is None:
+                return []
+            first = self._outputs[k - 1] if k else self._indices if indices else self._arrays[self._first]
+            inputs = [first if i.name == self._first else self._arrays[i.name] for i in self._graph.inputs]
+            found.append(NativeStep(cell, self._weights[k], inputs, self._state[k], self._start[k], self._outputs[k]))
+        return found
 
     def _inputs(self, named: Mapping[str, Any]) -> dict[str, Array]:
         wanted = {i.name: bound(i.size, self._sizes[0]) for i in self._graph.inputs}
@@ -129,10 +193,43 @@ class Stepper:
             raise ArgumentError(f"state is a tidegate.State, as a layer returns it, and a {type(state).__name__} came")
         check_state(state, self.state)
         _refuse_types_unknown_to_numpy(state)
-        new = [_arrays(layer[0]) for layer in state.layers]
-        self._state = [
-            {n: a.astype(old[n].dtype) for n, a in fresh.items()} for fresh, old in zip(new, self._state, strict=True)
-        ]
+        for mine, layer in zip(self._state, state.layers, strict=True):
+            for name, array in _arrays(layer[0]).items():
+                mine[name][...] = array
+
+
+class _Slow:
+    """The step on numpy, value by value."""
+
+    def __init__(self, graph: Graph, sizes: list[dict[str, int]], weights: list[dict[str, Tensor]]) -> None:
+        self._graph, self._sizes = graph, sizes
+        self._program = Program(graph.roots)
+        self._fixed = [_prologue(graph, s, w) for s, w in zip(sizes, weights, strict=True)]
+
+    def __call__(
+        self, inputs: dict[str, Array], state: list[dict[str, Array]], outputs: list[Array], moves: Array | None
+    ) -> Array:
+        """The top layer's output; the states move."""
+        named = dict(inputs)
+        with np.errstate(all="ignore"):  # as torch: what overflows is infinite, and no warning
+            for k, (old, like) in enumerate(zip(state, outputs, strict=True)):
+                named[self._graph.inputs[0].name] = self._layer(k, named, old, like, moves)
+        return named[self._graph.inputs[0].name]
+
+    def _layer(
+        self, k: int, inputs: dict[str, Array], old: dict[str, Array], like: Array, moves: Array | None
+    ) -> Array:
+        env = dict(self._fixed[k])
+        for name, value in self._graph.input_values.items():
+            env[value] = inputs[name]
+        for name, value in self._graph.old.items():
+            env[value] = old[name]
+        output, *new = self._program(numpy_ops, self._sizes[k], env)
+        whole = np.array(np.broadcast_to(np.asarray(output, dtype=like.dtype), like.shape))
+        fresh = {n: np.array(np.broadcast_to(v, old[n].shape)) for n, v in zip(self._graph.new, new, strict=True)}
+        for name, value in fresh.items():  # only now, for one state's new value may be another's old one
+            old[name][...] = value if moves is None else np.where(moves[:, None], value, old[name])
+        return whole
 
 
 def _refuse_types_unknown_to_numpy(state: State) -> None:
@@ -145,7 +242,7 @@ def _refuse_types_unknown_to_numpy(state: State) -> None:
 
 
 def _arrays(named: Mapping[str, Tensor]) -> dict[str, Array]:
-    return {n: np.array(t.detach().cpu().numpy()) for n, t in named.items()}
+    return {n: np.array(t.detach().cpu().numpy(), order="C") for n, t in named.items()}
 
 
 def _prologue(graph: Graph, sizes: Mapping[str, int], weights: Mapping[str, Tensor]) -> dict[Value, Any]:

@@ -1,0 +1,80 @@
+"""One step at a time by a kernel whose arguments stay where they are: weights packed once, states moved in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tidegate.equations.values import Rate
+from tidegate.native import threads
+from tidegate.native.tables import NEVER_ADDRESS, Tables, ragged, whole
+from tidegate.nn.native_call import NativeCell
+
+Array = NDArray[Any]
+
+
+class NativeStep:
+    """A layer's step. `inputs`, `state` and `output` are the arrays that each call reads and writes; a snapshot of the
+    weights is made now."""
+
+    def __init__(
+        self,
+        cell: NativeCell,
+        weights: Mapping[str, Tensor],
+        inputs: Sequence[Array],
+        state: Mapping[str, Array],
+        start: Mapping[str, Array],
+        output: Array,
+    ) -> None:
+        self._cell, self._rows = cell, len(output)
+        with torch.no_grad():
+            self._fixed = [t.clone(memory_format=torch.contiguous_format) for t in cell.recipe.fixed(weights)]
+        self._held = [inputs, state, start, output]
+        self._given = {f"weights.{k}": t.data_ptr() for k, t in enumerate(self._fixed)}
+        self._given |= {f"begin.{n}": _address(a) for n, a in state.items()}
+        self._given |= {f"end.{n}": _address(a) for n, a in state.items()}  # each thread reads what it writes later
+        self._given |= {f"start.{n}": _address(a) for n, a in start.items()}
+        self._given |= {"output": _address(output), "ld.output": output.shape[1], "fresh": NEVER_ADDRESS}
+        for i, array in zip(cell.recipe.graph.inputs, inputs, strict=True):
+            self._given[f"input.{i.name}"] = _address(array)
+            if i.rate == Rate.INPUT:
+                self._given[f"ld.input.{i.name}"] = array.shape[1] if array.ndim == 2 else 1
+        self._bind()
+
+    def _bind(self) -> None:
+        kernel, recipe = self._cell.kernel, self._cell.recipe
+        self._shape = kernel.shape(1, self._rows, recipe.sizes, torch.get_num_threads())
+        self._tables = whole(1, self._rows, backwards=False)
+        self._run = kernel.bind("forward", self._shape, self._given | self._tables.addresses)
+        self._packed = False
+
+    def __call__(self) -> None:
+        """Move by one step."""
+        if self._shape.threads > 1 and threads.count(self._shape.threads) == 1:
+            self._bind()  # in a process that was forked there is no team
+        self._run()
+        if not self._packed:
+            self._packed = True
+            self._run.arguments[self._run.place("packed")] = 1
+
+    def some(self, moves: NDArray[np.bool_]) -> None:
+        """Move the flagged rows by one step; the others keep their state, and their output is not written."""
+        self._tell(ragged(moves.astype(np.int64), self._shape, backwards=False))
+        try:
+            self()
+        finally:
+            self._tell(self._tables)
+
+    def _tell(self, tables: Tables) -> None:
+        self._moving = tables
+        for name, number in tables.addresses.items():
+            self._run.arguments[self._run.place(name)] = number
+
+
+def _address(array: Array) -> int:
+    return int(array.ctypes.data)
