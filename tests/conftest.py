@@ -1,11 +1,13 @@
-"""What every test shares: seeds, one thread, golden texts, and real data where it is at hand."""
+"""What every test shares: seeds, one thread, a cache of kernels, golden texts, and real data where it is at hand."""
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported anywhere
 
 import random
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +23,14 @@ settings.load_profile("tidegate")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden", action="store_true", help="write tests/golden anew instead of comparing with it")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Kernels are kept for one session, beside those of the user, and the tests' own processes find them too."""
+    if "TIDEGATE_CACHE" not in os.environ:
+        folder = os.environ["TIDEGATE_CACHE"] = tempfile.mkdtemp(prefix="tidegate-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        config.add_cleanup(lambda: os.environ.pop("TIDEGATE_CACHE", None))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

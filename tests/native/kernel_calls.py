@@ -163,9 +163,10 @@ def problem(
     reset: bool = False,
     backwards: bool = False,
     indices: bool = False,
+    alike: bool = False,
     seed: int = 0,
 ) -> Problem:
-    """Random numbers for a cell; `lengths` has zeros among them."""
+    """Random numbers for a cell; `lengths` has zeros among them. `alike`: all rows begin and end with the same ones."""
     chance = torch.Generator().manual_seed(seed)
     bind = sizes or {**LETTERS, "H": -(-H // 4) * 4 if graph.name == "slstm" else H, "I": I}
     bind = {letter: bind[letter] for letter in graph.letters}
@@ -177,7 +178,8 @@ def problem(
     inputs = {
         i.name: normal(*((B,) if i.rate == Rate.SEQUENCE else (T, B)), *bound(i.size, bind)) for i in graph.inputs
     }
-    state = {s.name: normal(B, *bound(s.size, bind)) for s in graph.states}
+    rows = 1 if alike else B
+    state = {s.name: normal(rows, *bound(s.size, bind)) for s in graph.states}
     start = {s.name: normal(1, *bound(s.size, bind)) for s in graph.states}
     for positive in [weights.get("tau"), *(x for d in (state, start) if graph.name == "slstm" for x in [d["n"]])]:
         if positive is not None:
@@ -192,10 +194,10 @@ def problem(
         dtype,
         weights,
         inputs,
-        state,
+        {n: s.expand(B, -1) for n, s in state.items()},
         start,
         normal(T, B, *bound(graph.output_size, bind)),
-        {n: normal(*s.shape) for n, s in state.items()},
+        {n: normal(*s.shape).expand(B, -1) for n, s in state.items()},
         ends,
         flags,
         backwards,
@@ -231,26 +233,45 @@ class Found:
         assert mine.keys() == theirs.keys()
         return [n for n in (mine if names is None else names) if not _same_bits(mine[n], theirs[n])]
 
-    def worst(self, expected: "Found") -> dict[str, float]:
-        """How far each is from what is expected, relative to the largest number of that."""
+    def far(self, expected: "Found", tolerance: float) -> dict[str, float]:
+        """What is not as expected, and how far off it is, relative to the largest number that is expected there.
+
+        Where sums all but cancel that is not asked: then a thousandth of the largest of all numbers takes its place.
+        """
         mine, theirs = self.all, expected.all
         assert mine.keys() == theirs.keys()
-        return {n: _distance(mine[n].double(), theirs[n]) for n in mine}
+        least = 1e-3 * max(_largest(x) for x in theirs.values())
+        far = {n: _distance(mine[n].double(), theirs[n], least) for n in mine}
+        return {n: distance for n, distance in far.items() if not distance <= tolerance}
+
+    def of_rows(self, p: Problem, chosen: list[int]) -> "Found":
+        """What belongs to some of the rows."""
+        steps = {"output", *(f"input {n}" for n in p.moving)}
+
+        def picked(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            own = {n: x for n, x in group.items() if n.split()[0] in ("output", "end", "input", "begin")}
+            return {n: x[:, chosen] if n in steps else x[chosen] for n, x in own.items()}
+
+        return Found(picked(self.values), picked(self.gradients))
 
 
 def _same_bits(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and a.numpy().tobytes() == b.numpy().tobytes()
 
 
-def _distance(a: Tensor, b: Tensor) -> float:
+def _largest(x: Tensor) -> float:
+    return float(x.abs().max()) if x.numel() else 0.0
+
+
+def _distance(a: Tensor, b: Tensor, least: float) -> float:
     assert a.shape == b.shape
-    return float((a - b).abs().max() / max(float(b.abs().max()), 1e-30)) if a.numel() else 0.0
+    return float((a - b).abs().max()) / max(_largest(b), least, 1e-30) if a.numel() else 0.0
 
 
 def reference(p: Problem) -> Found:
     """By torch's own operations, in float64."""
     groups = [p.weights, p.inputs, p.state, p.start]
-    weights, inputs, state, start = ({n: x.double() for n, x in group.items()} for group in groups)
+    weights, inputs, state, start = ({n: x.to(torch.float64, copy=True) for n, x in g.items()} for g in groups)
     first = p.graph.inputs[0].name
     padding = torch.from_numpy(p.padded)
     if p.indices:
@@ -300,7 +321,10 @@ def kernel(graph: Graph, target: str, dtype: DType, *, indices: bool = False) ->
 
 
 class Run:
-    """One problem on a kernel: `forward`, then `backward`. `gap` numbers lie between the rows of what moves."""
+    """One problem on a kernel: `forward`, then `backward`. `gap` numbers lie between the rows of what moves.
+
+    `team` is the number of threads that there were in the last call.
+    """
 
     def __init__(self, kernel: Kernel, p: Problem, way: Way, side: Side = "end", gap: int = 0) -> None:
         self.kernel, self.p, self.way, self.gap = kernel, p, way, gap
@@ -334,8 +358,15 @@ class Run:
             else:
                 found[f"input.{n}"] = memory.given(f"input.{n}", x.numpy())
         for kind, group in (("begin", p.state), ("start", p.start)):
-            found |= {f"{kind}.{n}": memory.given(f"{kind}.{n}", x.numpy()) for n, x in group.items()}
+            self._each_row(found, kind, group)
         return found
+
+    def _each_row(self, found: dict[str, Any], kind: str, group: Mapping[str, Tensor]) -> None:
+        """A row for each row of the batch, or one for all."""
+        for n, x in group.items():
+            shared = x.stride(0) == 0
+            found[f"{kind}.{n}"] = self.memory.given(f"{kind} given {n}", (x[:1] if shared else x).numpy())
+            found[f"step.{kind}.{n}"] = int(not shared)
 
     def _evenly(self, found: dict[str, Any], name: str, numbers: Array, width: int, *, given: bool) -> None:
         """Rows with a gap between them, of NaN; the last one ends where memory ends."""
@@ -369,9 +400,11 @@ class Run:
             self.work = {n: self._room(f"{direction} {n}", size) for n, size in sizes.items() if n in frame.index}
         flags = self.memory.room(f"{direction} flags", (FLAG_BYTES * self.way.threads,), np.uint8)
         flags[:] = 0
-        for name, piece in {**self.work, "flags": flags}.items():
-            bound_call.arguments[bound_call.place(name)] = piece.ctypes.data
+        base = bound_call.arguments[bound_call.place("flags")] = flags.ctypes.data
+        for name, piece in self.work.items():
+            bound_call.arguments[bound_call.place(name)] = piece.ctypes.data - base
         bound_call()
+        self.team = max(1, int(flags.reshape(self.way.threads, FLAG_BYTES).any(axis=1).sum()))
         assert self.memory.intact(), f"the {direction} kernel wrote beside its arrays"
 
     # the passes
@@ -403,7 +436,7 @@ class Run:
         given: dict[str, Any] = {**self.given, **self.kept}
         width = self.recipe.width
         self._evenly(given, "output", p.slope.numpy(), width, given=True)
-        given |= {f"end.{n}": self.memory.given(f"slope.{n}", d.numpy()) for n, d in p.slopes.items()}
+        self._each_row(given, "end", p.slopes)
         first = p.graph.inputs[0].name if p.indices else None
         wanted = [n for n in p.inputs if n not in without and n != first]
         for n in wanted:

@@ -21,33 +21,23 @@ WIDE = np.longdouble
 FLUSH = 0x8040  # denormal numbers are zero, as in the kernels
 DTYPES: list[DType] = ["float32", "float64"]
 
-# The largest errors in units of the last place. Of float32: over every number, as measured for avx512 and avx2.
-EVERY = {
+# No function may be off by more units of the last place than this, in float32 and in float64. What was measured stands
+# in docs/decisions/0007-vector-mathematics.md.
+BOUNDS = {
     "exp": (1.0, 1.0),
-    "expm1": (1.5, 1.5),
+    "expm1": (1.5, 2.0),
     "log": (1.0, 1.0),
     "log1p": (1.0, 1.0),
     "sqrt": (0.5, 0.5),
-    "sin": (2.0, 2.0),
-    "cos": (2.0, 2.0),
-    "tanh": (4.0, 4.0),
-    "sigmoid": (4.0, 4.0),
+    "sin": (2.0, 2.5),
+    "cos": (2.0, 2.5),
+    "tanh": (4.0, 3.0),
+    "sigmoid": (4.0, 3.0),
     "softplus": (2.0, 2.0),
     "log_sigmoid": (2.0, 2.0),
+    "pow": (0.501, 2.5),
 }
-DOUBLE = {
-    "exp": 1.0,
-    "expm1": 2.0,
-    "log": 1.0,
-    "log1p": 1.0,
-    "sqrt": 0.5,
-    "sin": 2.5,
-    "cos": 2.5,
-    "tanh": 3.0,
-    "sigmoid": 3.0,
-    "softplus": 2.0,
-    "log_sigmoid": 2.0,
-}
+RUNNABLE = [name for name, target in TARGETS.items() if set(target.needs) <= set(_llvm.host_features())]
 
 
 def softplus(a: Array) -> Array:
@@ -108,7 +98,7 @@ class Kernel:
 
     def __call__(self, *arrays: Array, mode: int = FLUSH) -> Array:
         size = len(arrays[0])
-        padded = [np.ascontiguousarray(np.pad(a, (0, -size % 16), mode="edge")) for a in arrays]
+        padded = [np.ascontiguousarray(np.pad(a, (0, -size % 16), mode="edge") if size % 16 else a) for a in arrays]
         found = np.empty_like(padded[0])
         values = [*(a.ctypes.data for a in padded), found.ctypes.data, len(found), mode]
         block = (ctypes.c_int64 * len(values))(*values)
@@ -134,18 +124,39 @@ def units(found: Array, exact: Array) -> Array:
     """Errors in units of the last place of the exact result; 0 where that is no normal number."""
     info = np.finfo(found.dtype)
     normal = (np.abs(exact) >= info.tiny) & (np.abs(exact) <= info.max)
-    size = np.where(normal, np.abs(exact), 1)
-    place = np.ldexp(np.ones_like(size), np.frexp(size)[1] - 1 - info.nmant)
-    return np.where(normal, np.abs(found - exact) / place, 0)
+    error = np.where(normal, found - exact, 0)
+    return np.ldexp(np.abs(error), info.nmant + 1 - np.frexp(np.where(normal, exact, 1))[1])
 
 
 def wrong(found: Array, exact: Array) -> Array:
-    """Where a result that is not normal is not as it should be: NaN, infinite, or nearly nothing."""
-    info = np.finfo(found.dtype)
+    """Where a result that is not normal is not as it should be: NaN, infinite, or nothing with its sign."""
+    info, same_sign = np.finfo(found.dtype), np.signbit(found) == np.signbit(exact)
     normal = (np.abs(exact) >= info.tiny) & (np.abs(exact) <= info.max)
-    small = (np.abs(exact) < info.tiny) & (np.abs(found) <= info.tiny)
-    great = (np.abs(exact) > info.max) & (np.abs(found) >= info.max) & (np.sign(found) == np.sign(exact))
-    return ~(normal | small | great | (np.isnan(exact) & np.isnan(found)))
+    small = (np.abs(exact) < info.tiny) & (np.abs(found) <= info.tiny) & same_sign
+    great = (np.abs(exact) > info.max) & (np.abs(found) >= info.max) & same_sign
+    return ~(normal & np.isfinite(found) | small | great | np.isnan(exact) & np.isnan(found))
+
+
+class Largest:
+    """The largest error among results, none of which may be wrong."""
+
+    def __init__(self, op: str, dtype: DType) -> None:
+        self.op, self.bound = op, BOUNDS[op][DTYPES.index(dtype)]
+        self.units, self.where = 0.5, np.nan  # better cannot be
+
+    def see(self, a: Array, found: Array, exact: Array) -> None:
+        bad = wrong(found, exact)
+        if self.op in ("tanh", "sigmoid", "sin", "cos"):
+            bad |= np.abs(found) > 1
+        assert not bad.any(), list(zip(a[bad], found[bad], exact[bad], strict=True))[:5]
+        errors = units(found, exact)
+        at = int(np.argmax(errors))
+        if errors[at] > self.units:
+            self.units, self.where = float(errors[at]), float(a[at])
+        assert self.units <= self.bound, self
+
+    def __str__(self) -> str:
+        return f"{self.op} {self.units:.3f} at {self.where!r}"
 
 
 def corners(dtype: DType) -> Array:
@@ -157,9 +168,9 @@ def corners(dtype: DType) -> Array:
     return np.concatenate([found, -found, [np.nan]]).astype(dtype)
 
 
-def some(dtype: DType, size: int = 1_000_000) -> Array:
+def some(dtype: DType, size: int = 300_000, seed: int = 11) -> Array:
     """Numbers of ordinary sizes, and of every size."""
-    random, info = np.random.default_rng(11), np.finfo(dtype)
+    random, info = np.random.default_rng(seed), np.finfo(dtype)
     parts = [random.normal(size=size // 5) * scale for scale in (0.01, 1, 10, 200)]
     sizes = random.uniform(np.log(float(info.tiny)), np.log(float(info.max)), size // 5)
     return np.concatenate([*parts, np.exp(sizes) * random.choice([-1, 1], size // 5)]).astype(dtype)
@@ -185,17 +196,11 @@ def exactly(op: str, dtype: DType) -> tuple[Array, Array]:
     return a, ONE[op](a.astype(WIDE))
 
 
-def bound(op: str, target: str, dtype: DType) -> float:
-    return DOUBLE[op] if dtype == "float64" else EVERY[op][list(TARGETS).index(target)]
-
-
 @everywhere
 @pytest.mark.parametrize("op", ONE)
 def test_functions(op: str, target: str, dtype: DType) -> None:
     a, exact = exactly(op, dtype)
-    found = kernel(op, target, dtype)(a)
-    assert not np.any(wrong(found, exact)), a[wrong(found, exact)][:5]
-    assert units(found, exact).max() <= bound(op, target, dtype)
+    Largest(op, dtype).see(a, kernel(op, target, dtype)(a), exact)
 
 
 @everywhere
@@ -205,7 +210,7 @@ def test_corners_whatever_the_mode(op: str, target: str, dtype: DType) -> None:
     exact = {**ONE, **EXACT_ONE}[op](a.astype(WIDE))
     for mode in (0, FLUSH):
         found = kernel(op, target, dtype)(a, mode=mode)
-        if op != "log" and op != "sign":
+        if op != "log":  # infinite at the smallest numbers, whatever the mode
             assert not np.any(wrong(found, exact)), (mode, a[wrong(found, exact)])
         assert np.array_equal(np.isnan(found), np.isnan(exact))
 
@@ -214,7 +219,10 @@ def test_corners_whatever_the_mode(op: str, target: str, dtype: DType) -> None:
 @pytest.mark.parametrize("op", EXACT_ONE)
 def test_exact_functions(op: str, target: str, dtype: DType) -> None:
     a = np.concatenate([corners(dtype), some(dtype, 10_000)])
-    assert np.array_equal(kernel(op, target, dtype)(a), EXACT_ONE[op](a), equal_nan=True)
+    found, exact = kernel(op, target, dtype)(a), EXACT_ONE[op](a)
+    assert np.array_equal(found, exact, equal_nan=True)
+    if op != "relu":  # of -0 and 0 numpy takes either for the larger
+        assert not np.any(wrong(found, exact))
 
 
 @everywhere
@@ -239,9 +247,7 @@ def test_powers(target: str, dtype: DType) -> None:
     a, b = two(dtype)
     found, exact = kernel("pow", target, dtype)(a, b), np.power(a.astype(WIDE), b.astype(WIDE))
     assert not np.any(wrong(found, exact)), list(zip(a, b, found, strict=True))[np.argmax(wrong(found, exact))]
-    assert units(found, exact).max() <= (2.5 if dtype == "float64" else 0.501)
-    signed = np.isinf(exact) | (exact == 0)
-    assert np.array_equal(np.signbit(found[signed]), np.signbit(exact[signed])) or np.any(np.isnan(exact[signed]))
+    assert units(found, exact).max() <= BOUNDS["pow"][DTYPES.index(dtype)]
 
 
 @everywhere
@@ -302,20 +308,46 @@ def test_long_functions_stand_once_in_a_module() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("op", ONE)
 def test_every_float32(op: str) -> None:
-    kernels = [kernel(op, target, "float32") for target in TARGETS]
-    worst, tiny, step = [0.0 for _ in kernels], np.finfo("float32").tiny, 2**17
+    kernels = [(kernel(op, target, "float32"), Largest(op, "float32")) for target in RUNNABLE]
+    tiny, step = np.finfo("float32").tiny, 2**15
     for start in range(0, 2**32, step):
         a = np.arange(start, start + step, dtype=np.uint32).view(np.float32)
         if np.abs(a[-1]) < tiny:
             continue
         exact = ONE[op](a.astype(np.float64))
-        size = np.abs(exact)
-        usual = (size >= tiny) & (size <= np.finfo("float32").max)
-        place = ((size.view(np.int64) & (0x7FF << 52)) - (23 << 52)).view(np.float64)
-        for i, function in enumerate(kernels):
+        nearest, nowhere = exact.astype(np.float32).view(np.int32), np.isnan(exact).all()
+        for function, largest in kernels:
             found = function(a)
-            if not usual.all():
-                assert not np.any(wrong(found, exact)), a[wrong(found, exact)][:5]
-            error = np.abs(found - exact) / place
-            worst[i] = max(worst[i], error.max() if usual.all() else np.max(error, where=usual, initial=0))
-    assert np.all(worst <= np.array(EVERY[op])), worst
+            if nowhere:
+                assert np.isnan(found).all(), a
+                continue
+            others = np.flatnonzero(found.view(np.int32) != nearest)  # the rest are off by half a unit at most
+            if others.size:
+                largest.see(a[others], found[others], exact[others])
+    report("float32", [largest for _, largest in kernels])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("op", ONE)
+def test_many_float64(op: str) -> None:
+    kernels = [(kernel(op, target, "float64"), Largest(op, "float64")) for target in RUNNABLE]
+    for seed in range(20):
+        a = np.concatenate([some("float64", 200_000, seed), *hard(200_000, seed)])
+        exact = ONE[op](a.astype(WIDE))
+        for function, largest in kernels:
+            largest.see(a, function(a), exact)
+    report("float64", [largest for _, largest in kernels])
+
+
+def hard(size: int, seed: int) -> list[Array]:
+    """Where functions of float64 lose places: beside zeros of theirs, and towards their ends."""
+    random = np.random.default_rng(seed)
+    tenths = 10.0 ** random.uniform(-16, 0, size)
+    quarters = np.rint(2.0 ** random.uniform(0, 60, size)) * (np.pi / 2)
+    return [1 + random.normal(size=size) * tenths, quarters, random.uniform(-746, 711, size), random.normal(size=size)]
+
+
+def report(dtype: DType, largest: list[Largest]) -> None:
+    """What stands in the decision record; `-rP` shows it."""
+    for target, one in zip(RUNNABLE, largest, strict=True):
+        print(dtype, target, one)  # noqa: T201

@@ -145,9 +145,13 @@ def read_whole(stage: Stage) -> list[Value]:
 
 
 def computed_once(loop: Loop) -> None:
-    """No value is computed twice in a step, unless that is as fast as reading it."""
-    found = Counter(v for s in loop.stages for v in values_of(s))
-    assert {v.op for v, n in found.items() if n > 1} <= CHEAP
+    """No value is computed twice for the step or for one input's gradient, unless that is as fast as reading it.
+
+    What only inputs' gradients need is computed for each of them anew: any of them may be left out.
+    """
+    for name in {s.only_for for s in loop.stages}:
+        found = Counter(v for s in loop.stages if s.only_for in (None, name) for v in values_of(s))
+        assert {v.op for v, n in found.items() if n > 1} <= CHEAP
 
 
 def at_hand(loop: Loop, wanted: set[str]) -> None:
@@ -242,8 +246,10 @@ def _order(loop: Loop, backward: bool, wanted: set[str], late: bool) -> Iterable
 
 
 def _can_wait(stage: Stage, loop: Loop) -> bool:
-    return stage.only_for is not None and stage.across is None and all(
-        loop.homes[c.vector].where == "dz" for c in stage.calls
+    return (
+        stage.only_for is not None
+        and stage.across is None
+        and all(loop.homes[c.vector].where == "dz" for c in stage.calls)
     )
 
 

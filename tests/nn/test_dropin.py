@@ -204,6 +204,7 @@ def test_copies_and_pickles(kind: str) -> None:
     assert distance(theirs(x)[0], ours(x)[0]) <= TOLERANCE
 
 
+@pytest.mark.usefixtures("reference_path_notice")
 @every_kind
 def test_other_types_and_back(kind: str) -> None:
     ours, theirs = both(kind, 3, 5, 2)

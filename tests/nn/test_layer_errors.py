@@ -193,6 +193,7 @@ def test_shapes_of_the_input() -> None:
     refused("input 'x' is a tensor, and a list came: use torch.as_tensor(...)", lstm(), [[0.0]])
 
 
+@pytest.mark.usefixtures("reference_path_notice")
 def test_types_of_the_input() -> None:
     said = "give it as x.to(torch.float32), or move the weights with .to(dtype)"
     refused(f"input 'x' is torch.float64, and the weights are torch.float32: {said}", lstm(), X.double())

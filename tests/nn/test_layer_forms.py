@@ -219,6 +219,7 @@ def test_single_precision_follows_double() -> None:
     assert_same({"y": single.double(), "c": end["c"].double()}, {"y": y, "c": state["c"]}, 1e-6)
 
 
+@pytest.mark.usefixtures("reference_path_notice")
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
 def test_half_precisions_run(kind: torch.dtype) -> None:
     layer, x = lstm(), an_input()
@@ -228,6 +229,7 @@ def test_half_precisions_run(kind: torch.dtype) -> None:
     assert_same({"y": half.double()}, {"y": y}, 0.05)
 
 
+@pytest.mark.usefixtures("reference_path_notice")
 @pytest.mark.parametrize("name", ["slstm", "clockwork", "lstm_projection"])
 def test_states_stay_single_under_autocast(name: str) -> None:
     layer = Recurrent(HARD[name], 3, 12, **({"P": 5} if name == "lstm_projection" else {}))
@@ -240,6 +242,7 @@ def test_states_stay_single_under_autocast(name: str) -> None:
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in layer.parameters())
 
 
+@pytest.mark.usefixtures("reference_path_notice")
 def test_a_counter_is_exact_under_autocast() -> None:
     """bfloat16 cannot tell 256 from 257."""
     layer = Recurrent(HARD["clockwork"](groups=10), 2, 10)
@@ -248,6 +251,7 @@ def test_a_counter_is_exact_under_autocast() -> None:
     assert state["n"].item() == 301
 
 
+@pytest.mark.usefixtures("reference_path_notice")
 def test_autocast_gives_nearly_the_same() -> None:
     layer, x = Recurrent("lstm", 3, 5, num_layers=2), torch.randn(T, B, 3)
     y, _ = layer(x)

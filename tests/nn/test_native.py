@@ -1,125 +1,396 @@
-"""Native kernels against the reference path: every cell, values and gradients, in every form of call."""
+"""Native kernels against the reference path: every cell and random ones, values and gradients, in every form."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
+import graphs
 from catalogue import ALL
-from layer_cases import SIZES, positive
-from tidegate.equations import Graph, Rate
+from layer_cases import make_layer
+from native_layers import (
+    TOLERANCE,
+    Setting,
+    assert_as_reference,
+    assert_equal,
+    assert_near,
+    counted_runs,
+    normal,
+    sizes_of,
+)
+from tidegate.cells import CELLS
+from tidegate.equations import Cell, cell, linear, weight
 from tidegate.native import kernel as kernels
-from tidegate.nn import native
-from tidegate.nn.sequence import Sequence
-from tidegate.reference import bound, weight_shape
+from tidegate.native.workspace import WORKSPACE
+from tidegate.nn import Recurrent, native
 
-Tensors = dict[str, Tensor]
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}  # of an array's largest number
-
-
-def sizes_of(graph: Graph, I: int, H: int) -> dict[str, int]:  # noqa: E741
-    return {x: {"I": I, "H": H}.get(x, SIZES.get(x, 4)) for x in dict.fromkeys((*graph.letters, "H"))}
+TELLING = ["shipped lstm", "shipped gru", "hard lstm_projection", "hard slstm", "hard qrnn", "hard gru_d"]
+every_cell = pytest.mark.parametrize("name", ALL)
+telling_cells = pytest.mark.parametrize("name", TELLING)
+both_types = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 
 
-def normal(*shape: int) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
+@pytest.fixture
+def threads_after() -> Iterator[None]:
+    """As many threads after the test as before."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
-class Setting:
-    """A cell with random tensors for everything that it takes, and random slopes for what it gives."""
-
-    def __init__(self, graph: Graph, sizes: dict[str, int], T: int, B: int, scale: float = 0.4) -> None:
-        self.graph, self.sizes, self.T, self.B = graph, sizes, T, B
-        width = max(sizes.values())
-        lead = {Rate.SEQUENCE: (B,), Rate.INPUT: (T, B)}
-        self.weights = {n: _weight(n, scale * normal(*weight_shape(w, sizes)), width) for n, w in graph.weights.items()}
-        self.inputs = {i.name: normal(*lead[i.rate], *bound(i.size, sizes)) for i in graph.inputs}
-        self.state = {s.name: positive(s.name, normal(B, *bound(s.size, sizes))) for s in graph.states}
-        self.start = {s.name: positive(s.name, normal(1, *bound(s.size, sizes))) for s in graph.states}
-        self.slopes = [normal(T, B, *bound(graph.output_size, sizes)), *(normal(*s.shape) for s in self.state.values())]
-        self.lengths: Tensor | None = None
-        self.reset: Tensor | None = None
-
-    def ragged(self) -> "Setting":
-        """The same with lengths, and with resets where rows are not at their end."""
-        self.lengths = torch.randint(0, self.T + 1, (self.B,))
-        self.lengths[0] = self.T
-        self.reset = (torch.rand(self.T, self.B) < 0.3) & (torch.arange(self.T)[:, None] < self.lengths)
-        return self
-
-    def run(self, dtype: torch.dtype = torch.float64, backwards: bool = False, like: Callable[..., Any] | None = None) -> Tensors:
-        """Outputs, ends, and the gradients in everything, by name."""
-        parts = [self.weights, self.inputs, self.state, self.start]
-        given = [{n: t.to(dtype, copy=True).requires_grad_() for n, t in part.items()} for part in parts]
-        taken = [{n: like(t) for n, t in part.items()} for part in given] if like else given
-        y, ends = Sequence(self.graph, self.sizes)(*taken, self.lengths, self.reset, backwards=backwards)
-        found = {"y": y, **{f"end {n}": t for n, t in ends.items()}}
-        leaves = {f"{k} {n}": t for k, part in zip("wxhs", given, strict=True) for n, t in part.items()}
-        slopes = [s.to(dtype) for s in self.slopes]
-        gradients = torch.autograd.grad(list(found.values()), list(leaves.values()), slopes, allow_unused=True)
-        found |= {n: torch.zeros_like(t) if g is None else g for (n, t), g in zip(leaves.items(), gradients, strict=True)}
-        return {n: t.detach() for n, t in found.items()}
+@pytest.fixture
+def threads(request: pytest.FixtureRequest, threads_after: None) -> int:
+    """So many threads, a parameter of the test."""
+    torch.set_num_threads(request.param)
+    return int(request.param)
 
 
-def _weight(name: str, drawn: Tensor, width: int) -> Tensor:
-    """Products stay moderate for wide states; time constants and periods are positive."""
-    if drawn.dim() > 1:
-        return drawn * (20 / max(width, 20)) ** 0.5
-    return drawn.abs() + 0.5 if name.split(".")[-1] == "tau" else drawn
+def setting_of(name: str, T: int, B: int, I: int = 3, H: int = 7) -> Setting:  # noqa: E741
+    graph = ALL[name].graph
+    return Setting(graph, sizes_of(graph, I, H), T, B)
 
 
-def assert_near(ours: Tensors, theirs: Tensors, tolerance: float) -> None:
-    assert list(ours) == list(theirs)
-    for name, value in theirs.items():
-        assert ours[name].shape == value.shape, name
-        if not value.numel():
-            continue
-        assert torch.isfinite(value).all(), name
-        error = (ours[name].double() - value).abs().max() / (value.abs().max() + 1e-30)
-        assert error <= tolerance, f"{name}: off by {error:.1e}"
-
-
-@contextmanager
-def only_native() -> Iterator[list[str]]:
-    """Inside, whatever does not run on kernels fails; the list grows by a word for each run of a kernel."""
-    runs: list[str] = []
-    run = kernels.Kernel.run
-
-    def counted(self: Any, direction: Any, *arguments: Any) -> None:
-        runs.append(direction)
-        run(self, direction, *arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels.Kernel, "run", counted)
-        yield runs
-
-
-def assert_as_reference(setting: Setting, dtype: torch.dtype = torch.float64, **options: Any) -> None:
-    with only_native() as runs:
-        ours = setting.run(dtype, **options)
-    assert runs == ["forward", "backward"]
-    with native.disabled():
-        theirs = setting.run(**options)
-    assert_near(ours, theirs, TOLERANCE[dtype])
-
-
-SHAPES = [(5, 3, 3, 7), (2, 17, 1, 12)]  # T, B, I, H
-
-
-def fitting(graph: Graph, H: int) -> int:
-    """A size of the state that the cell's blocks and groups divide."""
-    blocks = [v.attrs["blocks"] for v in graph.weights.values() if v.attrs.get("blocks")]
-    return H if not blocks and "G" not in graph.letters else 12
+# cells and sizes
 
 
 @pytest.mark.parametrize("ragged", [False, True])
 @pytest.mark.parametrize("backwards", [False, True])
-@pytest.mark.parametrize("name", ALL)
+@every_cell
 def test_every_cell(name: str, backwards: bool, ragged: bool) -> None:
-    graph = ALL[name].graph
-    for T, B, I, H in SHAPES:  # noqa: E741
-        setting = Setting(graph, sizes_of(graph, I, fitting(graph, H)), T, B)
+    for T, B, I, H in [(5, 3, 3, 7), (2, 17, 1, 12)]:  # noqa: E741
+        setting = setting_of(name, T, B, I, H)
         assert_as_reference(setting.ragged() if ragged else setting, backwards=backwards)
+
+
+@every_cell
+def test_every_cell_in_single_precision(name: str) -> None:
+    assert_as_reference(setting_of(name, 5, 3).ragged(), torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("T", "B", "I", "H"),
+    [(1, 1, 1, 1), (1, 3, 3, 100), (2, 1, 3, 37), (5, 17, 1, 37), (5, 1, 3, 100), (2, 17, 1, 100), (1, 17, 3, 1)],
+)
+@both_types
+@telling_cells
+def test_sizes(name: str, dtype: torch.dtype, T: int, B: int, I: int, H: int) -> None:  # noqa: E741
+    assert_as_reference(setting_of(name, T, B, I, H), dtype)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backwards", [False, True])
+@both_types
+@every_cell
+def test_every_size(name: str, dtype: torch.dtype, backwards: bool) -> None:
+    for H in (1, 7, 37, 100):
+        for I in (1, 3):  # noqa: E741
+            for B in (1, 3, 17):
+                for T in (1, 2, 5):
+                    setting = setting_of(name, T, B, I, H)
+                    assert_as_reference(setting, dtype, backwards=backwards)
+                    assert_as_reference(setting.ragged(), dtype, backwards=backwards)
+
+
+@telling_cells
+def test_nothing_to_compute_needs_no_kernel(name: str) -> None:
+    empty = [setting_of(name, 0, 3), setting_of(name, 2, 0), setting_of(name, 2, 3)]
+    empty[2].lengths = torch.zeros(3, dtype=torch.long)
+    for setting in empty:
+        with counted_runs() as runs:
+            ours = setting.run()
+        assert not runs
+        with native.disabled():
+            assert_equal(ours, setting.run())
+
+
+def check_random(made: Cell, seed: int, ragged: bool, backwards: bool) -> None:
+    torch.manual_seed(seed)
+    setting = Setting(made.graph, {x: graphs.SIZES[x] for x in (*made.graph.letters, "H")}, 4, 3, scale=0.5)
+    assert_as_reference(setting.ragged() if ragged else setting, backwards=backwards)
+
+
+random_ones = given(graphs.cells(), st.integers(0, 1 << 16), st.booleans(), st.booleans())
+
+
+@settings(max_examples=20)
+@random_ones
+def test_random_cells(made: Cell, seed: int, ragged: bool, backwards: bool) -> None:
+    check_random(made, seed, ragged, backwards)
+
+
+@pytest.mark.slow
+@settings(max_examples=500)
+@random_ones
+def test_many_random_cells(made: Cell, seed: int, ragged: bool, backwards: bool) -> None:
+    check_random(made, seed, ragged, backwards)
+
+
+# forms of memory
+
+
+FORMS = {
+    "unaligned": lambda t: torch.cat([t.new_zeros(1), t.flatten()])[1:].view(t.shape),
+    "every other number": lambda t: torch.stack([t, t.detach() + 1], -1)[..., 0],
+    "other order": lambda t: t.movedim(0, -1).contiguous().movedim(-1, 0),
+    "part of wider rows": lambda t: torch.cat([t, t.detach() + 1], -1)[..., : t.shape[-1]],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@telling_cells
+def test_memory_of_any_form(name: str, form: str) -> None:
+    for T, B, I in [(5, 3, 3), (1, 3, 1), (4, 1, 1)]:  # noqa: E741
+        setting = setting_of(name, T, B, I)
+        assert_equal(setting.run(form=FORMS[form]), setting.run())
+
+
+@pytest.mark.parametrize("H", [1, 7])
+def test_slopes_that_are_one_number(H: int) -> None:
+    """That of a sum is expanded; that of an output which is not used is none at all."""
+    setting = setting_of("shipped lstm", 5, 3, H=H)
+    layer = make_layer(CELLS["lstm"], 3, H)
+    x = setting.inputs["x"].requires_grad_()
+
+    def slopes() -> list[Tensor]:
+        y, state = layer(x)
+        whole = torch.autograd.grad(y.sum(), [x, *layer.parameters()], retain_graph=True)
+        return [*whole, *torch.autograd.grad(state["c"].sum(), [x, *layer.parameters()])]
+
+    ours = slopes()
+    with native.disabled():
+        theirs = slopes()
+    assert_near(_numbered(ours), _numbered(theirs), 1e-12)
+
+
+def _numbered(tensors: list[Tensor]) -> dict[str, Tensor]:
+    return {str(k): t for k, t in enumerate(tensors)}
+
+
+def test_only_what_is_wanted_has_a_gradient() -> None:
+    layer, x = make_layer(CELLS["lstm"], 3, 7), normal(5, 3, 3)
+    layer.requires_grad_(False)
+    with counted_runs() as runs:
+        assert not layer(x)[0].requires_grad
+        (found,) = torch.autograd.grad(layer(x.requires_grad_())[0].square().sum(), [x])
+        layer.get_parameter("l0.f.h").requires_grad_()
+        layer(x.detach())[0].square().sum().backward()
+    assert runs == ["forward", "forward", "backward", "forward", "backward"]
+    assert [n for n, p in layer.named_parameters() if p.grad is not None] == ["l0.f.h"]
+    layer.requires_grad_()
+    y = layer(x)[0].square().sum()
+    expected = torch.autograd.grad(y, [x, layer.get_parameter("l0.f.h")])
+    assert torch.equal(found, expected[0])
+    assert torch.equal(layer.get_parameter("l0.f.h").grad, expected[1])
+
+
+# lengths, resets, indices, starts
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("lengths", [[5, 0, 2], [0, 0, 5], [0, 4, 0], [1, 1, 1]])
+@telling_cells
+def test_rows_without_steps(name: str, lengths: list[int], backwards: bool) -> None:
+    setting = setting_of(name, 5, 3)
+    setting.lengths = torch.tensor(lengths)
+    assert_as_reference(setting, backwards=backwards)
+    found = setting.run(backwards=backwards)
+    for row, length in enumerate(lengths):
+        assert not found["y"][length:, row].any()
+        for name, state in setting.state.items():
+            assert length or torch.equal(found[f"end {name}"][row], state[row])
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("when", [[], [0], [4], [0, 1, 2, 3, 4]])
+@telling_cells
+def test_resets(name: str, when: list[int], backwards: bool) -> None:
+    setting = setting_of(name, 5, 3)
+    setting.reset = torch.zeros(5, 3, dtype=torch.bool)
+    setting.reset[when, 1] = True
+    assert_as_reference(setting, backwards=backwards)
+
+
+@pytest.mark.parametrize("I", [1, 3])
+@pytest.mark.parametrize("name", ["shipped lstm", "shipped gru", "hard slstm"])
+def test_indices_of_one_hots(name: str, I: int) -> None:  # noqa: E741
+    for ragged in (False, True):
+        for backwards in (False, True):
+            setting = setting_of(name, 5, 3, I).indexed()
+            assert_as_reference(setting.ragged() if ragged else setting, backwards=backwards)
+
+
+def test_learned_starts() -> None:
+    layer = make_layer(CELLS["lstm"], 3, 7, num_layers=2, bidirectional=True, learn_initial_state=True)
+    x, reset = normal(5, 4, 3).requires_grad_(), torch.rand(5, 4) < 0.3
+    leaves = {"x": x, **dict(layer.named_parameters())}
+
+    def run() -> dict[str, Tensor]:
+        y, state = layer(x, lengths=[5, 0, 3, 1], reset=reset)
+        loss = y.sin().sum() + sum(s.square().sum() for ds in state.layers for d in ds for s in d.values())
+        return {"y": y.detach(), **dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))}
+
+    with counted_runs() as runs:
+        ours = run()
+    assert len(runs) == 8
+    with native.disabled():
+        assert_near(ours, run(), 1e-12)
+
+
+# numbers beside the usual
+
+
+@telling_cells
+@pytest.mark.parametrize("spoilt", [torch.nan, torch.inf])
+def test_a_spoilt_number_stays_in_its_row(name: str, spoilt: float) -> None:
+    setting = setting_of(name, 5, 4)
+    clean = setting.run()
+    setting.inputs[setting.graph.inputs[0].name][2, 1] = spoilt
+    ours = setting.run()
+    with native.disabled():
+        theirs = setting.run()
+    others = [0, 2, 3]
+    for name in ours:
+        assert torch.equal(ours[name].isnan(), theirs[name].isnan()), name
+        if name[0] in "ye" or name[:2] == "h ":
+            rows = (slice(None), others) if name == "y" else others
+            assert torch.equal(ours[name][rows], clean[name][rows])
+        if name[2:] in setting.moving:
+            assert torch.equal(ours[name][:, others], clean[name][:, others])
+    assert torch.equal(ours["y"][:2], clean["y"][:2])
+
+
+@both_types
+@pytest.mark.parametrize("size", [1e4, 1e30])
+@pytest.mark.parametrize("name", ["shipped lstm", "shipped gru", "shipped elman", "hard lstm_layer_norm"])
+def test_large_inputs(name: str, size: float, dtype: torch.dtype) -> None:
+    """Gates shut and open wholly; what does not overflow on the reference path does not on kernels."""
+    setting = setting_of(name, 5, 3)
+    for x in setting.inputs.values():
+        x *= size
+    ours = setting.run(dtype)
+    with native.disabled():
+        theirs = setting.run(dtype)
+    for name, value in theirs.items():
+        assert torch.equal(ours[name].isfinite(), value.isfinite()), name
+        kept = value.isfinite()
+        error = (ours[name] - value)[kept].abs().max() / (value[kept].abs().max() + 1e-30)
+        assert error <= TOLERANCE[dtype], f"{name}: off by {error:.1e}"
+
+
+@cell(states="h", source="a test: a state that fades")
+def fading(x, h):
+    h = weight("d", init=0.5) * h + linear("x", x)
+    return h
+
+
+@pytest.mark.parametrize("threads", [1, 2], indirect=True)
+@both_types
+def test_denormals_are_zero_in_kernels_only(dtype: torch.dtype, threads: int) -> None:
+    layer = Recurrent(fading, 1, 3, dtype=dtype)
+    least = torch.finfo(dtype).tiny
+    state = layer.initial_state(4).map(lambda h: torch.full_like(h, 1.5 * least))
+    x = torch.zeros(2, 4, 1, dtype=dtype)
+    y, _ = layer(x, state)
+    assert not y.any()
+    with native.disabled():
+        assert layer(x, state)[0].all()
+    assert (torch.full((1 << 18,), least, dtype=dtype) * 0.5).all(), "the mode of some thread was not put back"
+
+
+# graphs that live on
+
+
+def test_a_second_backward_pass() -> None:
+    layer, x = make_layer(CELLS["gru"], 3, 7), normal(5, 3, 3).requires_grad_()
+    y, state = layer(x, lengths=[5, 2, 0])
+    loss = y.sin().sum() + state["h"].square().sum()
+    leaves = [x, *layer.parameters()]
+    first = torch.autograd.grad(loss, leaves, retain_graph=True)
+    layer(torch.full_like(x, 3.0))[0].sum().backward()  # takes memory in between
+    again = torch.autograd.grad(loss, leaves)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("which", ["weight", "input", "state"])
+def test_a_change_in_place_is_found(which: str) -> None:
+    layer, x = make_layer(CELLS["lstm"], 3, 7), normal(5, 3, 3)
+    state = layer.initial_state(3).map(torch.clone)
+    y, _ = layer(x, state)
+    with torch.no_grad():
+        {"weight": layer.get_parameter("l0.i.h"), "input": x, "state": state.layers[0][0]["c"]}[which].mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_changing_what_came_out_changes_no_gradient() -> None:
+    layer, x = make_layer(CELLS["lstm"], 3, 7), normal(5, 3, 3).requires_grad_()
+    y, state = layer(x)
+    expected = torch.autograd.grad(state["c"].square().sum(), [x, *layer.parameters()])
+    y, state = layer(x)
+    loss = state["c"].square().sum()
+    with torch.no_grad():
+        y.zero_()
+        state["h"].zero_()
+    found = torch.autograd.grad(loss, [x, *layer.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_results_share_no_memory_with_what_is_used_again() -> None:
+    layer = make_layer(CELLS["lstm"], 3, 64, learn_initial_state=True)
+    results: list[tuple[Tensor, Tensor]] = []
+    for rows in (1, 40):  # large enough for memory that is lent
+        for k in range(4):
+            x = normal(60, rows, 3).requires_grad_()
+            y, state = layer(x * (k + 1), reset=torch.rand(60, rows) < 0.1)
+            (y.sum() + state["c"].sum()).backward()
+            some = [y, *state.layers[0][0].values(), x.grad, *(p.grad for p in layer.parameters())]
+            results += [(t, t.detach().clone()) for t in some if t is not None]
+            layer.zero_grad()
+            with torch.no_grad():
+                y, state = layer(x * k)
+            results += [(t, t.clone()) for t in (y, state["h"], state["c"])]
+    assert all(torch.equal(now, then) for now, then in results)
+    places = [(t.data_ptr(), t.numel() * t.element_size()) for t, _ in results]
+    free = [(b.address, b.size) for blocks in WORKSPACE._free.values() for b in blocks]
+    assert free
+    assert not [1 for a, n in places for b, m in free if a < b + m and b < a + n]
+
+
+# bits
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize(("B", "H"), [(1, 37), (3, 100), (17, 7)])
+@telling_cells
+def test_bits_do_not_depend_on_threads(
+    name: str, B: int, H: int, hidden: bool, monkeypatch: pytest.MonkeyPatch, threads_after: None
+) -> None:
+    monkeypatch.setattr(kernels, "split", lambda widest, rows, wanted: (wanted, hidden and wanted > 1))
+    for setting in (setting_of(name, 5, B, H=H), setting_of(name, 5, B, H=H).ragged()):
+        found = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(setting.run(torch.float32))
+        assert_equal(found[1], found[0])
+        assert_equal(found[2], found[0])
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("threads", [1, 2], indirect=True)
+@both_types
+@telling_cells
+def test_a_rows_bits_do_not_depend_on_its_company(name: str, dtype: torch.dtype, threads: int, backwards: bool) -> None:
+    setting = setting_of(name, 5, 17, H=37).ragged()
+    whole = setting.run(dtype, backwards)
+    for chosen in ([0], [3, 11, 5], list(range(16, -1, -1))):
+        part = setting.rows(chosen).run(dtype, backwards)
+        for name in part:
+            if name == "y" or name[2:] in setting.moving:
+                assert torch.equal(part[name], whole[name][:, chosen]), name
+            elif name[0] in "eh" or name[0] == "x":
+                assert torch.equal(part[name], whole[name][chosen]), name

@@ -1,4 +1,4 @@
-"""Layers on native kernels under torch's transforms: values, against the reference path, of derivatives of every kind."""
+"""Layers on native kernels under torch's transforms: derivatives of every kind, against the reference path."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,8 @@ from tidegate.nn import Recurrent, State, native
 
 T, B, I, H = 3, 2, 3, 4  # noqa: E741 - the project's word for the input size
 LENGTHS = [3, 2]
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # torch's own, in forward mode
+# torch's own, in forward mode
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
 
 
 @cell(states="h c", inputs="x who:I@sequence", output="y", source="a test: every kind of value that has a gradient")
@@ -77,7 +78,11 @@ def like(point: Any, seed: int = 5) -> Any:
 
 def test_forward_mode(problem: Problem) -> None:
     assert_as_reference(lambda: jvp(problem.call, problem.point, like(problem.point)))
-    assert_as_reference(lambda: jvp(lambda x: problem.call(problem.weights, x, problem.state), (problem.x,), like((problem.x,))))
+
+    def of_x(x: Tensor) -> Any:
+        return problem.call(problem.weights, x, problem.state)
+
+    assert_as_reference(lambda: jvp(of_x, (problem.x,), like((problem.x,))))
 
 
 def test_forward_mode_by_dual_numbers(problem: Problem) -> None:
@@ -93,7 +98,7 @@ def test_forward_mode_by_dual_numbers(problem: Problem) -> None:
 
 def test_reverse_mode(problem: Problem) -> None:
     assert_as_reference(lambda: grad(problem.loss, (0, 1, 2))(*problem.point))
-    y, pull = vjp(problem.call, *problem.point)
+    y, _ = vjp(problem.call, *problem.point)
     assert_as_reference(lambda: vjp(problem.call, *problem.point)[1](like(y)))
 
 
@@ -102,10 +107,10 @@ def test_jacobians(problem: Problem, jacobian: Any) -> None:
     assert_as_reference(lambda: jacobian(problem.call, (0, 1, 2))(*problem.point))
 
 
-def test_hessians(problem: Problem) -> None:
-    for order in (hessian, lambda f: jacrev(jacrev(f)), lambda f: jacrev(jacfwd(f))):
-        assert_as_reference(lambda: order(lambda x: problem.loss(problem.weights, x, problem.state))(problem.x))
-        assert_as_reference(lambda: order(lambda w: problem.loss(w, problem.x, problem.state))(problem.weights))
+@pytest.mark.parametrize("order", [hessian, lambda f: jacrev(jacrev(f)), lambda f: jacrev(jacfwd(f))])
+def test_hessians(problem: Problem, order: Any) -> None:
+    assert_as_reference(lambda: order(lambda x: problem.loss(problem.weights, x, problem.state))(problem.x))
+    assert_as_reference(lambda: order(lambda w: problem.loss(w, problem.x, problem.state))(problem.weights))
 
 
 def test_forward_over_reverse(problem: Problem) -> None:
@@ -116,7 +121,8 @@ def test_forward_over_reverse(problem: Problem) -> None:
 def test_batches_of_calls(problem: Problem) -> None:
     xs = torch.randn(5, T, B, I, dtype=torch.float64)
     assert_as_reference(lambda: vmap(lambda x: problem.call(problem.weights, x, problem.state))(xs))
-    assert_as_reference(lambda: vmap(lambda x: problem.call(problem.weights, x, problem.state), 2)(xs.permute(1, 2, 0, 3)))
+    moved = xs.permute(1, 2, 0, 3)
+    assert_as_reference(lambda: vmap(lambda x: problem.call(problem.weights, x, problem.state), 2)(moved))
     several = pytree.tree_map(lambda t: torch.stack([t, 2 * t, -t]), problem.weights)
     assert_as_reference(lambda: vmap(lambda w: problem.call(w, problem.x, problem.state))(several))
     states = problem.state.map(lambda t: torch.stack([t, 2 * t, -t]))

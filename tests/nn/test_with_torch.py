@@ -77,6 +77,7 @@ def test_checkpoints_give_the_same_gradients(layer: Recurrent) -> None:
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
+@pytest.mark.usefixtures("reference_path_notice")
 @pytest.mark.parametrize("name", CELLS)
 def test_autocast_keeps_states_and_outputs_in_the_weights_type(name: str) -> None:
     layer = Recurrent(name, I, H, **({"P": 3} if "P" in CELLS[name].graph.letters else {}))

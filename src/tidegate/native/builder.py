@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from llvmlite import ir
-
+from tidegate.native._llvm import ir
 from tidegate.native.target import ITEM_BYTES, DType, Target
 
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))

@@ -1,6 +1,8 @@
 """The arguments of a kernel, by name, and the memory that it works in.
 
 A kernel is called with one pointer to an array of 64-bit integers: numbers and addresses, in the order of a `Frame`.
+`step.begin.h` is 1 where `begin.h` has a row for each row of the batch, and 0 where all begin with the same row; so it is
+with the slopes at the ends.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class Span:
     columns: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Shape:
     """The sizes of a call in numbers.
 
@@ -66,10 +68,15 @@ class Shape:
 
 
 class Frame:
-    """The names of a kernel's arguments, in their order."""
+    """The names of a kernel's arguments, in their order.
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self.names = tuple(dict.fromkeys(names))
+    Those of working memory stand at the end: each is given as its distance in bytes from `flags`, with which that memory
+    begins.
+    """
+
+    def __init__(self, names: Iterable[str], working: Iterable[str]) -> None:
+        self.working = tuple(dict.fromkeys(working))
+        self.names = (*dict.fromkeys(names), *self.working)
         self.index = {name: k for k, name in enumerate(self.names)}
 
 
@@ -93,7 +100,7 @@ def frame_of(plan: Plan, direction: Pass) -> Frame:
     names = [*NUMBERS, *TABLES, *(f"size.{x}" for x in graph.letters)]
     names += [f"weights.{k}" for k in range(len(plan.fixed))]
     names += [f"input.{n}" for n in inputs] + [f"ld.input.{n}" for n in moving] + ["output", "ld.output"]
-    names += [f"{kind}.{n}" for kind in ("begin", "start", "end", "history") for n in states]
+    names += [f"{kind}.{n}" for kind in ("begin", "step.begin", "start", "end", "step.end", "history") for n in states]
     names += [f"keep.{k}" for k in range(len(plan.stored))]
     if direction == "backward":
         names += [f"{kind}_gradient.{n}" for kind in ("begin", "start") for n in states]
@@ -102,7 +109,7 @@ def frame_of(plan: Plan, direction: Pass) -> Frame:
             ["dz"] + [f"vector.{k}" for k in range(len(plan.vectors))] + [f"sum.{k}" for k in range(len(plan.sums))]
         )
         names += [f"{kind}.{k}" for k in range(len(spans(plan))) for kind in ("matrix", "bias")]
-    return Frame([*names, *work_names(plan, loop, direction)])
+    return Frame(names, work_names(plan, loop, direction))
 
 
 def loop_of(plan: Plan, direction: Pass) -> Loop:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from llvmlite import ir
-
 from tidegate.equations.values import Value
+from tidegate.native._llvm import ir
 from tidegate.native.frame import PAD, Span, right_factors, spans
 from tidegate.native.places import Places, Rows
 

@@ -11,10 +11,9 @@ from typing import Any
 
 from tidegate.equations.graph import Graph
 from tidegate.equations.serial import graph_to_json
-from tidegate.errors import NativeError
 from tidegate.native import _llvm, cache, machine, products, threads, units
 from tidegate.native.builder import Builder
-from tidegate.native.frame import Frame, Pass, Shape, frame_of, loop_of, right_factors, work_names, work_sizes
+from tidegate.native.frame import Frame, Pass, Shape, frame_of, right_factors, work_sizes
 from tidegate.native.library import FUNCTIONS, symbol
 from tidegate.native.lower import lower
 from tidegate.native.plan import Plan, make_plan
@@ -37,7 +36,7 @@ def library_text(target: Target, dtype: DType) -> str:
     return str(k.module)
 
 
-@lru_cache(maxsize=None)
+@lru_cache(maxsize=16)
 def library(target: Target, dtype: DType) -> _llvm.Loaded:
     """The library in this process, its functions known by name to modules that are loaded later."""
     threads.publish()
@@ -61,10 +60,9 @@ def graph_text(graph: Graph) -> str:
 
 @dataclass(frozen=True)
 class _Layout:
-    """A call's arguments as far as they do not change: numbers, then working memory in bytes from where it begins."""
+    """A call's arguments as far as they do not change, and the bytes of working memory that it needs."""
 
-    numbers: list[int]
-    offsets: list[int]
+    arguments: ctypes.Array[Any]
     flag_bytes: int
     size: int
 
@@ -87,7 +85,7 @@ class Kernel:
         self._functions = {d: _llvm.function(self._loaded.address(d)) for d in PASSES}
         self.frames: dict[Pass, Frame] = {d: frame_of(self.plan, d) for d in PASSES}
         self._arrays = {d: ctypes.c_int64 * len(self.frames[d].names) for d in PASSES}
-        self._layouts: dict[tuple[object, ...], _Layout] = {}
+        self._layouts: dict[tuple[Pass, Shape], _Layout] = {}
 
     def _compiled(self) -> bytes:
         return _llvm.compile_object(lower(self.plan, self.target, self.dtype), self.target)
@@ -104,8 +102,7 @@ class Kernel:
         """Run a kernel on numbers and addresses by the names of its frame; what is missing is 0."""
         layout = self._layout(direction, shape)
         block = WORKSPACE.take(layout.size)
-        block.bytes[: layout.flag_bytes] = 0
-        arguments = self._arguments(direction, layout, block.address, given)
+        arguments = self._arguments(direction, layout, block, given)
         self._functions[direction](ctypes.addressof(arguments))
         WORKSPACE.give(block)
 
@@ -113,18 +110,21 @@ class Kernel:
         """A kernel with its arguments and working memory, to be run again and again."""
         layout = self._layout(direction, shape)
         block = WORKSPACE.take(layout.size)
-        arguments = self._arguments(direction, layout, block.address, given)
+        arguments = self._arguments(direction, layout, block, given)
         return Bound(self._functions[direction], self.frames[direction], arguments, block, layout.flag_bytes, self)
 
-    def _arguments(self, direction: Pass, layout: _Layout, base: int, given: Mapping[str, int]) -> ctypes.Array[Any]:
-        index, numbers = self.frames[direction].index, layout.numbers.copy()
+    def _arguments(
+        self, direction: Pass, layout: _Layout, block: Block, given: Mapping[str, int]
+    ) -> ctypes.Array[Any]:
+        arguments, index = self._arrays[direction].from_buffer_copy(layout.arguments), self.frames[direction].index
         for name, number in given.items():
-            numbers[index[name]] = number
-        numbers[index["flags"]] = base
-        return self._arrays[direction](*numbers, *[base + offset for offset in layout.offsets])
+            arguments[index[name]] = number
+        arguments[index["flags"]] = block.address
+        block.bytes[: layout.flag_bytes] = 0
+        return arguments
 
     def _layout(self, direction: Pass, shape: Shape) -> _Layout:
-        key = (direction, shape.T, shape.B, shape.threads, shape.hidden, shape.chunk, *shape.sizes.values())
+        key = direction, shape
         found = self._layouts.get(key)
         if found is None:
             if len(self._layouts) > MOST_LAYOUTS:
@@ -137,12 +137,9 @@ class Kernel:
         widths = [shape.number(v.size) for v in right_factors(self.plan)]
         scratch = max((products.scratch_numbers(n, self.target, self.dtype) for n in widths), default=0)
         sizes = work_sizes(self.plan, direction, shape, scratch)
-        names = list(dict.fromkeys(work_names(self.plan, loop_of(self.plan, direction), direction)))
-        if tuple(names) != frame.names[len(frame.names) - len(names) :]:
-            raise NativeError("working memory does not stand at the end of a kernel's arguments")
-        offsets, total = [], flag_bytes
-        for name in names:
-            offsets.append(total)
+        offsets, total = {}, flag_bytes
+        for name in frame.working:
+            offsets[name] = total
             total += -(-sizes[name] * self.item // LINE_BYTES) * LINE_BYTES
         numbers = {
             "threads": shape.threads,
@@ -153,9 +150,10 @@ class Kernel:
             "ld.scratch": scratch,
             "ld.products": sizes["products"] // shape.threads,
             **{f"size.{letter}": number for letter, number in shape.sizes.items()},
+            **offsets,
         }
-        known = [numbers.get(name, 0) for name in frame.names[: len(frame.names) - len(names)]]
-        return _Layout(known, offsets, flag_bytes, total)
+        arguments = self._arrays[direction](*(numbers.get(name, 0) for name in frame.names))
+        return _Layout(arguments, flag_bytes, total)
 
 
 class Bound:
@@ -197,9 +195,9 @@ def kernel(graph: Graph, dtype: DType, traced: tuple[str, ...] = (), *, indices:
 def split(widest: int, B: int, wanted: int) -> tuple[int, bool]:
     """How many threads a call is given, and whether they share the units instead of the rows.
 
-    As measured: a small cell on one row is slower with company; units are shared where there are few rows, and where the
-    weights of all units together do not stay in one core's cache. `widest` is the size of the widest state.
+    As measured: small cells on few rows are slower with company; units are shared where there are few rows, and where
+    the weights of all units together do not stay in one core's cache. `widest` is the size of the widest state.
     """
-    if wanted == 1 or (B == 1 and widest <= SMALL):
+    if wanted == 1 or B * widest <= SMALL:
         return 1, False
-    return wanted, 2 * wanted > B or (widest >= LARGE and 32 * wanted >= B)
+    return wanted, B < 2 * wanted or (widest >= LARGE and 32 * wanted >= B)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llvmlite import ir
-
+from tidegate.native._llvm import ir
 from tidegate.native.builder import Builder
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from llvmlite import ir
-
+from tidegate.equations.graph import State
 from tidegate.equations.values import Value
 from tidegate.native import gradients, packing, threads
+from tidegate.native._llvm import ir
 from tidegate.native.builder import I64, POINTER, Builder
 from tidegate.native.frame import Pass, early_calls
 from tidegate.native.mathematics import Mathematics
@@ -220,26 +220,34 @@ class _Kernel:
         k = self.k
         for state in self.places.plan.graph.states:
             width = self.places.width(state.size)
-            source = self.places.a[f"{'end' if self.places.backward else 'begin'}.{state.name}"]
+            given_as = f"{'end' if self.places.backward else 'begin'}.{state.name}"
+            source, own = self.places.a[given_as], self.places.a[f"step.{given_as}"]
             start = self.places.a[f"start.{state.name}"]
             with self.places.each(state.size) as (slot, unit, mask):
-                given = k.load(source, k.mul(self.places.batch_row(slot), width), unit, mask=mask)
+                row = k.at(source, k.mul(k.mul(self.places.batch_row(slot), own), width))
                 parity = I64(0)
                 if self.places.backward:
                     parity = k.b.and_(self.places.length(slot), I64(1))
                 else:
-                    given = k.b.select(self.places.is_fresh(0, slot), k.load(start, unit, mask=mask), given)
+                    row = k.b.select(self.places.is_fresh(0, slot), start, row)
                 base, ld = self.places.carried(state.name, state.size, parity)
-                k.store(given, base, k.mul(slot, ld), unit)
+                k.store(k.load(row, unit, mask=mask), base, k.mul(slot, ld), unit)
 
     def _end(self) -> None:
         """What each row carries at its own end: its state, or the adjoint of the state that it was given."""
-        k = self.k
+        if not self.places.backward:
+            for state in self.places.plan.graph.states:
+                self._store_carried(state, self.places.a[f"end.{state.name}"])
+            return
         for state in self.places.plan.graph.states:
-            width = self.places.width(state.size)
-            into = self.places.a[f"{'begin_gradient' if self.places.backward else 'end'}.{state.name}"]
-            with self.places.each(state.size) as (slot, unit, mask):
-                parity = I64(0) if self.places.backward else k.b.and_(self.places.length(slot), I64(1))
-                base, ld = self.places.carried(state.name, state.size, parity)
-                value = k.load(base, k.mul(slot, ld), unit)
-                k.store(value, into, k.mul(self.places.batch_row(slot), width), unit, mask=mask)
+            into = self.places.a[f"begin_gradient.{state.name}"]
+            with self.k.when(self.places.given(into)):
+                self._store_carried(state, into)
+
+    def _store_carried(self, state: State, into: ir.Value) -> None:
+        k, width = self.k, self.places.width(state.size)
+        with self.places.each(state.size) as (slot, unit, mask):
+            parity = I64(0) if self.places.backward else k.b.and_(self.places.length(slot), I64(1))
+            base, ld = self.places.carried(state.name, state.size, parity)
+            value = k.load(base, k.mul(slot, ld), unit)
+            k.store(value, into, k.mul(self.places.batch_row(slot), width), unit, mask=mask)

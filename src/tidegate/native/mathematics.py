@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from llvmlite import ir
-
+from tidegate.native._llvm import ir
 from tidegate.native.builder import I1, I8, I16, I32, I64, Builder
 from tidegate.native.coefficients import (
     DOUBLE,
@@ -32,10 +31,6 @@ def _choose(where: ir.Value, yes: Lanes, no: Lanes) -> Lanes:
     return no.but(yes, where)
 
 
-def _sign(a: Lanes) -> Lanes:
-    return a.but(1.0, a > 0.0).but(-1.0, a < 0.0).but(0.0, a.is_nan())
-
-
 _SHORT: dict[str, Callable[..., Lanes]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
@@ -45,7 +40,6 @@ _SHORT: dict[str, Callable[..., Lanes]] = {
     "abs": abs,
     "sqrt": lambda a: a.call("sqrt"),
     "floor": lambda a: a.call("floor"),
-    "sign": _sign,
     "relu": lambda a: a.but(0.0, a < 0.0),
     "maximum": lambda a, b: _choose(a > b, a, b).but(a, a.is_nan()),
     "minimum": lambda a, b: _choose(a < b, a, b).but(a, a.is_nan()),
@@ -105,6 +99,9 @@ class Mathematics:
         for attribute in ("noinline", "nounwind", "readnone"):
             f.attributes.add(attribute)
         return f
+
+    def _sign(self, x: Lanes) -> Lanes:
+        return self._splat(0.0).but(1.0, x > 0.0).but(-1.0, x < 0.0)
 
     # pieces
 
@@ -296,7 +293,7 @@ class Mathematics:
     # sine and cosine
 
     def _sin(self, x: Lanes) -> Lanes:
-        return self._wave(x, 0)
+        return self._wave(x, 0).but(x, x.is_(0.0))  # on its way the sign of a zero is lost
 
     def _cos(self, x: Lanes) -> Lanes:
         return self._wave(x, 1)

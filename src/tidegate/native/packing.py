@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from llvmlite import ir
-
 from tidegate.equations.values import SCALAR
+from tidegate.native._llvm import ir
 from tidegate.native.builder import I64
 from tidegate.native.places import Places
 from tidegate.native.plan import Call, Stage

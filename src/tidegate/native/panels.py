@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llvmlite import ir
-
 from tidegate.equations.values import SCALAR, Rate, Value
+from tidegate.native._llvm import ir
 from tidegate.native.builder import I64, VOID, Builder
 from tidegate.native.canonical import bias
 from tidegate.native.frame import early_calls, most_panels

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from llvmlite import ir
-
 from tidegate.equations.values import SCALAR, Size, Value
 from tidegate.native import threads
+from tidegate.native._llvm import ir
 from tidegate.native.builder import I8, I64, VOID, Builder, Int
 from tidegate.native.frame import NUMBERS, PAD, Pass, frame_of, loop_of, most_panels
 from tidegate.native.library import symbol
@@ -58,8 +57,12 @@ class Places:
 
     def _argument(self, arguments: ir.Value, name: str) -> ir.Value:
         index = self.frame.index[name]
-        is_number = name in NUMBERS or name.startswith(("size.", "ld."))
-        return self.k.load_int(arguments, index) if is_number else self.k.load_pointer(arguments, index)
+        if name in NUMBERS or name.startswith(("size.", "ld.", "step.")):
+            return self.k.load_int(arguments, index)
+        if name not in self.frame.working:
+            return self.k.load_pointer(arguments, index)
+        memory = self.k.load_pointer(arguments, self.frame.index["flags"])
+        return self.k.b.gep(memory, [self.k.load_int(arguments, index)], source_etype=I8)
 
     def _chunk(self) -> ir.Value:
         """How many steps are taken together: backwards only where their rows lie one below the other, without gaps."""
@@ -204,7 +207,8 @@ class Places:
     def before(self, home: Home, step: ir.Value, slot: ir.Value) -> ir.Value:
         """The address of a state as a step of the backward pass found it: given, fresh, or the last step's new one."""
         k, width = self.k, self.width(home.size)
-        given = k.at(self.a[f"begin.{home.name}"], k.mul(self.batch_row(slot), width))
+        own_row = k.mul(self.batch_row(slot), self.a[f"step.begin.{home.name}"])
+        given = k.at(self.a[f"begin.{home.name}"], k.mul(own_row, width))
         last = k.at(self.a[f"history.{home.name}"], k.mul(self.here(k.sub(step, 1), slot), width))
         found = k.b.select(k.compare("==", step, 0), given, last)
         return k.b.select(self.is_fresh(step, slot), self.a[f"start.{home.name}"], found)

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from llvmlite import ir
-
+from tidegate.native._llvm import ir
 from tidegate.native.builder import I32, I64, POINTER, VOID, Builder, Int
 from tidegate.native.library import symbol
 from tidegate.native.target import DType, Target

@@ -12,9 +12,8 @@ import os
 import re
 from pathlib import Path
 
-from llvmlite import ir
-
 from tidegate.native import _llvm
+from tidegate.native._llvm import ir
 from tidegate.native.builder import I1, I32, I64, POINTER, VOID, Builder, Int
 from tidegate.native.library import symbol
 from tidegate.native.machine import host

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from llvmlite import ir
-
+from tidegate.native._llvm import ir
 from tidegate.native.builder import I32, I64, POINTER, Builder
 from tidegate.native.library import symbol
 

@@ -56,7 +56,7 @@ class _DropIn(nn.RNNBase):
         tensors = {n: getattr(self, n + suffix) for n in TENSORS if hasattr(self, n + suffix)}
         sizes = {"h": self.proj_size or self.hidden_size, "c": self.hidden_size}
         start = {s.name: self._like.new_zeros(1, sizes[s.name]) for s in graph.states}
-        sequence = _sequence(graph, width, self.hidden_size, self.proj_size)
+        sequence = _sequence(self._layout().cell, width, self.hidden_size, self.proj_size)
         return Direction(sequence, cell_weights(self._layout(), tensors), start)
 
     def _states(self, graph: Graph, hx: Any, batch: Batch) -> dict[str, Tensor]:
@@ -175,9 +175,16 @@ def _beyond_torch(x: Any, ends: Tensor | None, reset: Any) -> str | None:
     return "a length of 0" if ends is not None and bool((ends == 0).any()) else None
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _sequence(cell: str, input_size: int, hidden_size: int, proj_size: int) -> Sequence:
+    """The cell over time; a program that is being compiled takes it as it is."""
+    return _kept_sequence(cell, input_size, hidden_size, proj_size)
+
+
 @lru_cache(maxsize=256)
-def _sequence(graph: Graph, input_size: int, hidden_size: int, proj_size: int) -> Sequence:
-    return Sequence(graph, {"I": input_size, "H": hidden_size} | ({"P": proj_size} if proj_size else {}))
+def _kept_sequence(cell: str, input_size: int, hidden_size: int, proj_size: int) -> Sequence:
+    sizes = {"I": input_size, "H": hidden_size} | ({"P": proj_size} if proj_size else {})
+    return Sequence(get(cell).graph, sizes)
 
 
 @lru_cache(maxsize=64)

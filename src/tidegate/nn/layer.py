@@ -158,12 +158,11 @@ class Recurrent(nn.Module):
 
     def _start(self, k: int, suffix: str, like: Tensor) -> dict[str, Tensor]:
         """Where the layer starts, `[1, size]` by state: zeros, what the cell declares, or what was learned."""
-        learned = self._modules.get(f"start_l{k}{suffix}")
+        learned, sizes = self._modules.get(f"start_l{k}{suffix}"), self._sequences[k].state_sizes
         starts = {}
         for s in self.graph.states:
-            width = bound(s.size, self._sequences[k].sizes)
             own = None if learned is None or s.bookkeeping else getattr(learned, s.name).unsqueeze(0)
-            starts[s.name] = like.new_full((1, *width), s.start) if own is None else own
+            starts[s.name] = like.new_full((1, sizes[s.name]), s.start) if own is None else own
         return starts
 
     def initial_state(self, batch: int = 1) -> State:

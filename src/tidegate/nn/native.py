@@ -7,6 +7,7 @@ reference path by design, and so has a process with TIDEGATE_NATIVE=0, or code w
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -48,28 +49,45 @@ def enabled() -> bool:
 def fits(name: str, tensors: Sequence[Tensor]) -> bool:
     """Whether kernels are made for such tensors, of numbers; where they could be, and are not, it is said once."""
     dtype = tensors[0].dtype
+    same = dtype in DTYPES
     compiling = torch.compiler.is_compiling()
-    if not all(t.is_cpu and (compiling or type(t) in PLAIN) for t in tensors):
-        return False
-    if not all(t.dtype is dtype for t in tensors):
-        types = ", ".join(dict.fromkeys(str(t.dtype) for t in tensors))
-        return refuse(name, f"its tensors are of several types, {types}")
-    if dtype not in DTYPES:
-        return refuse(name, f"kernels are for float32 and float64, and its weights are {dtype}")
+    for t in tensors:
+        if not t.is_cpu or not (type(t) in PLAIN or compiling):
+            return False
+        same = same and t.dtype is dtype
     if torch.is_autocast_enabled("cpu"):
         return refuse(name, "autocast is on, under which kernels do not run")
-    return True
+    if same:
+        return True
+    types = ", ".join(dict.fromkeys(str(t.dtype) for t in tensors))
+    if ", " in types:
+        return refuse(name, f"its tensors are of several types, {types}")
+    return refuse(name, f"kernels are for float32 and float64, and its weights are {types}")
 
 
 def refuse(name: str, reason: str) -> bool:
     """Say once that a cell computes on the reference path, and why."""
-    _say_once(f"cell {name!r} computes on the reference path: {reason}")
+    _say(f"cell {name!r} computes on the reference path: {reason}")
     return False
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _say(message: str) -> None:
+    """Also while a program is compiled, of which it is no part."""
+    _say_once(message)
 
 
 @lru_cache(maxsize=256)
 def _say_once(message: str) -> None:
-    warnings.warn(message, TidegateNotice, stacklevel=5)
+    warnings.warn(message, TidegateNotice, stacklevel=_users_level())
+
+
+def _users_level() -> int:
+    """How far up the caller of `warn` finds code that is neither here nor in torch."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("tidegate", "torch"):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 @lru_cache(maxsize=1024)

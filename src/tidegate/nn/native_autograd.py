@@ -22,11 +22,14 @@ Results = tuple[Tensor, ...]
 
 def run(call: Call, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     """The output and the states at the ends."""
-    transformed = _transformed()
-    if transformed or (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)):
-        found: Sequence[Tensor] = _Forward.apply(call, *tensors)
-        return found[:-1]
-    return call.forward(tensors, keeping=False)[:-1]
+    found: Sequence[Tensor]
+    if _transformed():
+        found = _Transformed.apply(call, *tensors)
+    elif torch.is_grad_enabled() and any([t.requires_grad for t in tensors]):
+        found = _Forward.apply(call, *tensors)
+    else:
+        found = call.forward(tensors, keeping=False)
+    return found[:-1]
 
 
 def _transformed() -> bool:
@@ -35,21 +38,16 @@ def _transformed() -> bool:
 
 
 class _Forward(Function):
-    """A call; its last result is what the backward pass reads."""
+    """A call; its last result is what the backward pass reads.
+
+    Torch spends twenty microseconds on a Function that transforms know, so this one is for where there are none.
+    """
 
     @staticmethod
-    def forward(call: Call, *tensors: Tensor) -> Results:
-        return tuple(call.forward(tensors, keeping=True))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Results) -> None:
-        call, *tensors = inputs
-        ctx.call = call
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(output[-1])
-        ctx.save_for_backward(*tensors, output[-1])
-        if _transformed():
-            ctx.save_for_forward(*tensors, output[-1])
+    def forward(ctx: Any, call: Call, *tensors: Tensor) -> Results:
+        output = tuple(call.forward(tensors, keeping=True))
+        _remember(ctx, call, tensors, output)
+        return output
 
     @staticmethod
     def backward(ctx: Any, *slopes: Optional) -> tuple[Optional, ...]:
@@ -63,6 +61,29 @@ class _Forward(Function):
             some = iter(_Backward.apply(call, wanted, kept, *slopes[:-1], *tensors))
             return None, *(next(some) if need else None for need in wanted)
         return None, *call.backward(needs, slopes[:-1], tensors, kept)
+
+
+def _remember(ctx: Any, call: Call, tensors: Sequence[Tensor], output: Results) -> None:
+    ctx.call = call
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(output[-1])
+    ctx.save_for_backward(*tensors, output[-1])
+
+
+class _Transformed(Function):
+    """The same under torch's transforms."""
+
+    @staticmethod
+    def forward(call: Call, *tensors: Tensor) -> Results:
+        return tuple(call.forward(tensors, keeping=True))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Results) -> None:
+        call, *tensors = inputs
+        _remember(ctx, call, tensors, output)
+        ctx.save_for_forward(*tensors, output[-1])
+
+    backward = _Forward.backward
 
     @staticmethod
     def jvp(ctx: Any, _: None, *tangents: Optional) -> tuple[Optional, ...]:

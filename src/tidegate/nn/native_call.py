@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,12 @@ from tidegate.native.kernel import Kernel
 from tidegate.native.results import backward_arrays, kept_arrays, results
 from tidegate.native.tables import NEVER_ADDRESS, Flags, Tables, fresh_starts, ragged, whole
 from tidegate.native.target import DType
-from tidegate.native.workspace import WORKSPACE, Block
+from tidegate.native.workspace import OWN_BYTES, WORKSPACE, Block
 from tidegate.nn.recipe import Recipe
 
 DTYPES: dict[torch.dtype, DType] = {torch.float32: "float32", torch.float64: "float64"}
 NOTHING = torch.empty(0)
+MOST_SHAPES = 256
 Array = np.ndarray[Any, Any]
 
 
@@ -39,17 +39,29 @@ class NativeCell:
         self.results = results(plan, of_letters)
         self.kept, self.kept_width = kept_arrays(plan, of_letters)
         self.passing, self.passing_width = backward_arrays(plan, of_letters)
-        self.names = [f"weights.{k}" for k in range(len(plan.fixed))]
-        self.names += [f"input.{n}" for n in recipe.inputs]
-        self.names += [f"{kind}.{n}" for kind in ("begin", "start") for n in recipe.states]
+        self.weights = [f"weights.{k}" for k in range(len(plan.fixed))]
         moving = {i.name for i in recipe.graph.inputs if i.rate == Rate.INPUT}
-        begin = recipe.parts[0]
-        self.strided = {begin + k: f"ld.input.{n}" for k, n in enumerate(recipe.inputs) if n in moving}
+        self.inputs = [(f"input.{n}", f"ld.input.{n}" if n in moving else None) for n in recipe.inputs]
+        self.begins = [(f"begin.{n}", f"step.begin.{n}") for n in recipe.states]
+        self.starts = [f"start.{n}" for n in recipe.states]
+        self.ends = [(f"end.{n}", f"step.end.{n}") for n in recipe.states]
+        self._zeros = np.zeros(max(recipe.width, *recipe.state_widths), self.numpy_type)
+        self.zeros_address: int = self._zeros.ctypes.data
+        self._shapes: dict[tuple[int, int, int], Shape] = {}
+
+    def shape(self, T: int, B: int) -> Shape:
+        """How a call of T steps and B rows is divided."""
+        key = T, B, torch.get_num_threads()
+        found = self._shapes.get(key)
+        if found is None:
+            if len(self._shapes) > MOST_SHAPES:
+                self._shapes.clear()
+            found = self._shapes[key] = self.kernel.shape(T, B, self.recipe.sizes, key[2])
+        return found
 
     def call(self, T: int, B: int, backwards: bool, lengths: Tensor | None, reset: Tensor | None) -> Call:
         """A call of T steps and B rows."""
-        kernel = self.kernel
-        shape = kernel.shape(T, B, self.recipe.sizes, torch.get_num_threads())
+        shape = self.shape(T, B)
         tables = whole(T, B, backwards) if lengths is None else ragged(_checked(lengths, T, B), shape, backwards)
         fresh = None if reset is None else fresh_starts(_array(reset), tables, backwards)
         return Call(self, shape, tables, fresh, backwards, lengths, reset)
@@ -68,17 +80,23 @@ def _checked(lengths: Tensor, T: int, B: int) -> Array:
     return found
 
 
-@dataclass(frozen=True, eq=False)
 class Call:
     """One call: its shape, the order in which it goes through rows and steps, and what derivatives are told of it."""
 
-    cell: NativeCell
-    shape: Shape
-    tables: Tables
-    fresh: Flags | None
-    backwards: bool
-    lengths: Tensor | None
-    reset: Tensor | None
+    __slots__ = ("backwards", "cell", "fresh", "lengths", "reset", "shape", "tables")
+
+    def __init__(
+        self,
+        cell: NativeCell,
+        shape: Shape,
+        tables: Tables,
+        fresh: Flags | None,
+        backwards: bool,
+        lengths: Tensor | None,
+        reset: Tensor | None,
+    ) -> None:
+        self.cell, self.shape, self.tables, self.fresh = cell, shape, tables, fresh
+        self.backwards, self.lengths, self.reset = backwards, lengths, reset
 
     def reference(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """The same by torch's own operations."""
@@ -86,43 +104,66 @@ class Call:
 
     def forward(self, tensors: Sequence[Tensor], keeping: bool) -> list[Tensor]:
         """The output, the states at the ends, and what is kept for the backward pass."""
-        cell, shape = self.cell, self.shape
+        cell, (T, B) = self.cell, (self.shape.T, self.shape.B)
         recipe, like = cell.recipe, tensors[0]
         given, alive = self._given(tensors)
         make = like.new_empty if self.lengths is None else like.new_zeros
-        y = make((shape.T, shape.B, recipe.width))
-        ends = [like.new_empty((shape.B, n)) for n in recipe.state_widths]
-        kept = self._kept(given) if keeping else NOTHING
-        given["keeping"] = int(keeping)
+        y = make((T, B, recipe.width))
         given["output"], given["ld.output"] = y.data_ptr(), recipe.width
-        for name, end in zip(recipe.states, ends, strict=True):
-            given[f"end.{name}"] = end.data_ptr()
-        cell.kernel.run("forward", shape, given)
+        found = [y]
+        for (name, _), width in zip(cell.ends, recipe.state_widths, strict=True):
+            end = like.new_empty((B, width))
+            given[name] = end.data_ptr()
+            found.append(end)
+        kept = self._kept(like, given) if keeping else NOTHING
+        found.append(kept)
+        given["keeping"] = int(keeping)
+        cell.kernel.run("forward", self.shape, given)
         del alive
-        return [y, *ends, kept]
+        return found
 
     def _given(self, tensors: Sequence[Tensor]) -> tuple[dict[str, int], list[Tensor]]:
-        """What both kernels are told of the call's tensors, and tensors that must live until they are done."""
+        """What both kernels are told of the call's tensors, and copies that must live until they are done."""
         cell, tables = self.cell, self.tables
-        given = {**tables.addresses, "fresh": NEVER_ADDRESS}
-        if self.fresh is not None:
+        a, b, c = cell.recipe.parts
+        given = tables.addresses.copy()
+        if self.fresh is None:
+            given["fresh"] = NEVER_ADDRESS
+        else:
             given["fresh"], given["fresh.step"] = self.fresh.ctypes.data, 1
         alive = []
-        for k, (name, tensor) in enumerate(zip(cell.names, tensors, strict=False)):
-            ld_name = cell.strided.get(k)
-            if ld_name is None:
-                found = tensor if tensor.is_contiguous() else tensor.contiguous()
+        for name, tensor in zip(cell.weights, tensors, strict=False):
+            if not tensor.is_contiguous():
+                tensor = tensor.contiguous()
+                alive.append(tensor)
+            given[name] = tensor.data_ptr()
+        for (name, ld), tensor in zip(cell.inputs, tensors[a:b], strict=True):
+            if ld is None:
+                found = tensor.contiguous()
             else:
-                found, given[ld_name] = evenly(tensor)
-            if found is not tensor:
-                alive.append(found)
+                found, given[ld] = evenly(tensor)
             given[name] = found.data_ptr()
+            alive.append(found)
+        for (name, step), tensor in zip(cell.begins, tensors[b:c], strict=True):
+            found, given[step] = _rows(tensor)
+            given[name] = found.data_ptr()
+            alive.append(found)
+        for name, tensor in zip(cell.starts, tensors[c:], strict=True):
+            if self.fresh is None:
+                given[name] = cell.zeros_address  # it is read, and not used
+                continue
+            found = tensor.contiguous()
+            given[name] = found.data_ptr()
+            alive.append(found)
         return given, alive
 
-    def _kept(self, given: dict[str, int]) -> Tensor:
-        cell, rows = self.cell, self.shape.T * self.shape.B
-        bytes_kept = rows * cell.kept_width * cell.kernel.item
-        kept = torch.from_numpy(WORKSPACE.lend(bytes_kept).view(cell.numpy_type))
+    def _kept(self, like: Tensor, given: dict[str, int]) -> Tensor:
+        numbers = self.shape.T * self.shape.B * self.cell.kept_width
+        size = numbers * self.cell.kernel.item
+        if size < OWN_BYTES:
+            kept = like.new_empty(numbers)
+        else:
+            kept = torch.from_numpy(WORKSPACE.lend(size).view(self.cell.numpy_type))
         self._place_kept(kept, given)
         return kept
 
@@ -178,16 +219,22 @@ class _Backward:
         return [*weights, *found, *starts]
 
     def _slopes(self, slopes: Sequence[Tensor | None]) -> None:
+        """Where there is none, one row of zeros stands for all."""
         dy, *dends = slopes
+        zeros = self.cell.zeros_address
         if dy is None:
-            dy = self.like.new_zeros((1, 1, self.recipe.width)).expand(self.shape.T, self.shape.B, -1)
-        dy, self.given["ld.output"] = evenly(dy)
-        self.given["output"] = dy.data_ptr()
-        self.alive.append(dy)
-        for name, width, d in zip(self.recipe.states, self.recipe.state_widths, dends, strict=True):
-            found = self.like.new_zeros((self.shape.B, width)) if d is None else d.contiguous()
-            self.given[f"end.{name}"] = found.data_ptr()
-            self.alive.append(found)
+            self.given["output"], self.given["ld.output"] = zeros, 0
+        else:
+            dy, self.given["ld.output"] = evenly(dy)
+            self.given["output"] = dy.data_ptr()
+            self.alive.append(dy)
+        for (name, step), d in zip(self.cell.ends, dends, strict=True):
+            if d is None:
+                self.given[name] = zeros
+            else:
+                found, self.given[step] = _rows(d)
+                self.given[name] = found.data_ptr()
+                self.alive.append(found)
 
     def _flat(self, beside: int) -> Tensor:
         """The array of the weights' gradients; where none is needed, memory that nobody reads."""
@@ -221,17 +268,18 @@ class _Backward:
 
     def _inputs(self) -> list[Tensor | None]:
         a, b, _ = self.recipe.parts
+        if True not in self.needs[a:b]:
+            return [None] * (b - a)
         found: list[Tensor | None] = []
-        for k, (name, need) in enumerate(zip(self.recipe.inputs, self.needs[a:b], strict=True), a):
-            moving = k in self.cell.strided
-            if not need:
+        for k, (name, (_, ld)) in enumerate(zip(self.recipe.inputs, self.cell.inputs, strict=True), a):
+            if not self.needs[k]:
                 found.append(None)
                 continue
-            make = self.like.new_empty if moving and self.call.lengths is None else self.like.new_zeros
+            make = self.like.new_empty if ld is not None and self.call.lengths is None else self.like.new_zeros
             gradient = make(self.tensors[k].shape)
             found.append(gradient)
             self.given[f"gradient.{name}"] = gradient.data_ptr()
-            if moving:
+            if ld is not None:
                 self.given[f"ld.gradient.{name}"] = gradient.shape[-1]
         return found
 
@@ -239,15 +287,19 @@ class _Backward:
         _, b, c = self.recipe.parts
         found: list[Tensor | None] = []
         for name, width, need in zip(self.recipe.states, self.recipe.state_widths, self.needs[b:c], strict=True):
-            gradient = self.like.new_empty((self.shape.B, width))
-            self.given[f"begin_gradient.{name}"] = gradient.data_ptr()
-            self.alive.append(gradient)
-            found.append(gradient if need else None)
+            gradient = self.like.new_empty((self.shape.B, width)) if need else None
+            found.append(gradient)
+            if gradient is not None:
+                self.given[f"begin_gradient.{name}"] = gradient.data_ptr()
         return found
 
     def _weight(self, k: int, flat: Tensor, summed: dict[str, Tensor]) -> Tensor:
+        pieces = self.cell.results.pieces[k]
+        if len(pieces) == 1 and pieces[0].kind == "flat":
+            (piece,) = pieces
+            return flat.as_strided(piece.size, piece.strides, piece.begin)
         parts = []
-        for piece in self.cell.results.pieces[k]:
+        for piece in pieces:
             if piece.kind == "sum":
                 parts.append(summed[f"sum.{piece.begin}"])
             else:
@@ -264,6 +316,8 @@ def evenly(tensor: Tensor) -> tuple[Tensor, int]:
     if tensor.dim() == 2:
         return tensor.contiguous(), 1
     T, B, size = tensor.shape
+    if tensor.is_contiguous():
+        return tensor, size
     over_t, over_b, unit = tensor.stride()
     if unit == 1 or size == 1:
         if T == 1:
@@ -274,3 +328,11 @@ def evenly(tensor: Tensor) -> tuple[Tensor, int]:
             return tensor, over_b
     return tensor.contiguous(), size
 
+
+def _rows(tensor: Tensor) -> tuple[Tensor, int]:
+    """A tensor `[B, size]`, and how many rows each is further than the last: 1, or 0 where all are the same."""
+    if tensor.is_contiguous():
+        return tensor, 1
+    if tensor.stride(0) == 0 and tensor.stride(1) == 1:
+        return tensor, 0
+    return tensor.contiguous(), 1

@@ -82,6 +82,7 @@ def _backward(
     reset: Tensor | None,
 ) -> list[Tensor]:
     recipe = read_recipe(cell, tuple(sizes), indices)
+    wanted = recipe.wanted(wanted, reset is not None)
     call = _call(recipe, tensors, lengths, reset, backwards) if kept.numel() else None
     if call is not None:
         found = call.backward(wanted, slopes, tensors, kept)
@@ -106,7 +107,8 @@ def _(
     lengths: Tensor | None,
     reset: Tensor | None,
 ) -> list[Tensor]:
-    return [tensors[0].new_empty(t.shape) for t, want in zip(tensors, wanted, strict=True) if want]
+    flowing = read_recipe(cell, tuple(sizes), indices).wanted(wanted, reset is not None)
+    return [tensors[0].new_empty(t.shape) for t, want in zip(tensors, flowing, strict=True) if want]
 
 
 def _call(
@@ -132,8 +134,7 @@ def _differentiate(ctx: Any, slopes: list[Tensor | None]) -> tuple[Any, ...]:
     recipe = read_recipe(cell, tuple(sizes), indices)
     wanted = recipe.wanted(ctx.needs_input_grad[5], ctx.reset is not None)
     whole = [
-        tensors[0].new_zeros(shape) if d is None else d
-        for d, (shape, _) in zip(slopes[:-1], ctx.shapes, strict=True)
+        tensors[0].new_zeros(shape) if d is None else d for d, (shape, _) in zip(slopes[:-1], ctx.shapes, strict=True)
     ]
     found = iter(
         _backward(cell, sizes, indices, backwards, wanted, whole, tensors, kept, ctx.lengths, ctx.reset)

@@ -37,6 +37,7 @@ class NativeStep:
         self._held = [inputs, state, start, output]
         self._given = {f"weights.{k}": t.data_ptr() for k, t in enumerate(self._fixed)}
         self._given |= {f"begin.{n}": _address(a) for n, a in state.items()}
+        self._given |= {f"step.begin.{n}": 1 for n in state}
         self._given |= {f"end.{n}": _address(a) for n, a in state.items()}  # each thread reads what it writes later
         self._given |= {f"start.{n}": _address(a) for n, a in start.items()}
         self._given |= {"output": _address(output), "ld.output": output.shape[1], "fresh": NEVER_ADDRESS}
@@ -47,8 +48,8 @@ class NativeStep:
         self._bind()
 
     def _bind(self) -> None:
-        kernel, recipe = self._cell.kernel, self._cell.recipe
-        self._shape = kernel.shape(1, self._rows, recipe.sizes, torch.get_num_threads())
+        kernel = self._cell.kernel
+        self._shape = self._cell.shape(1, self._rows)
         self._tables = whole(1, self._rows, backwards=False)
         self._run = kernel.bind("forward", self._shape, self._given | self._tables.addresses)
         self._packed = False

@@ -16,6 +16,7 @@ from tidegate.equations.graph import Graph
 from tidegate.nn import native, native_autograd, native_ops
 from tidegate.nn.loop import Loop, Tensors
 from tidegate.nn.native_call import NativeCell
+from tidegate.reference import bound
 
 
 class Sequence:
@@ -23,6 +24,7 @@ class Sequence:
 
     def __init__(self, graph: Graph, sizes: Mapping[str, int]) -> None:
         self.graph, self.sizes = graph, dict(sizes)
+        self.state_sizes = {s.name: bound(s.size, sizes)[0] for s in graph.states}
         self.loop = Loop(graph, sizes)
         self._recipes = [native.recipe(graph, tuple(self.sizes.items()), indices) for indices in (False, True)]
         self._cells: dict[tuple[torch.dtype, bool], NativeCell | None] = {}

@@ -55,7 +55,7 @@ class State:
         if name not in self.names:
             raise KeyError(f"there is no state {name!r}; there are {', '.join(self.names)}")
         tensors = [d[name] for d in self._flat() if name in d]
-        if len({t.shape for t in tensors}) > 1:
+        if any(t.shape != tensors[0].shape for t in tensors):
             sizes = ", ".join(str(t.shape[-1]) for t in tensors)
             raise ArgumentError(
                 f"state {name!r} has the sizes {sizes} in the layers, which cannot be one tensor: "

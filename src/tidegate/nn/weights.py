@@ -20,6 +20,7 @@ class CellWeights(nn.Module):
     def __init__(self, graph: Graph, sizes: Mapping[str, int], **factory: Any) -> None:
         super().__init__()
         self._graph, self._sizes = graph, dict(sizes)
+        self._places = [(name, *name.rpartition(".")[::2]) for name in graph.weights]
         for name, value in graph.weights.items():
             tensor = torch.empty(weight_shape(value, sizes), **factory)
             holder, leaf = self._holder(name)
@@ -51,17 +52,20 @@ class CellWeights(nn.Module):
 
     def tensors(self) -> dict[str, Tensor]:
         """The weights by name, as parametrisations, pruning and weight_norm make them."""
-        found: dict[str, Tensor] = {}
-        for module in (self, *self.children()):
-            _compute_weights(module)
-        for name in self._graph.weights:
-            group, dot, leaf = name.rpartition(".")
-            found[name] = getattr(self._modules[group] if dot else self, leaf)
-        return found
+        holders = self._modules
+        for module in (self, *holders.values()):
+            if module._forward_pre_hooks:  # type: ignore[union-attr]
+                _compute_weights(module)  # type: ignore[arg-type]
+        return {name: _weight(holders[group] if group else self, leaf) for name, group, leaf in self._places}
 
     def extra_repr(self) -> str:
         """The cell and its sizes."""
         return f"{self._graph.name}, " + ", ".join(f"{k}={v}" for k, v in self._sizes.items())
+
+
+def _weight(module: Any, leaf: str) -> Any:
+    found = module._parameters.get(leaf)  # much faster than asking for the attribute
+    return getattr(module, leaf) if found is None else found
 
 
 def _compute_weights(module: nn.Module) -> None:

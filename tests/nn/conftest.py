@@ -1,0 +1,16 @@
+"""What tests of layers share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tidegate.errors import TidegateNotice
+from tidegate.nn import native
+
+
+@pytest.fixture
+def reference_path_notice() -> Iterator[None]:
+    """For a test of something that has no kernels: the notice that says so comes, though it was said before."""
+    native._say_once.cache_clear()
+    with pytest.warns(TidegateNotice, match="^cell '.*' computes on the reference path: "):
+        yield
