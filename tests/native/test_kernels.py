@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from catalogue import ALL
@@ -21,12 +21,12 @@ from tidegate.native.kernel import Kernel
 from tidegate.native.results import inputs_with_gradient
 from tidegate.native.target import TARGETS, DType
 
-FEW = settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
-MANY = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
-TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
+FEW = settings(max_examples=12, phases=[Phase.generate], suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=150, phases=[Phase.generate], suppress_health_check=[HealthCheck.too_slow])
+TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 LOST = {  # by which a cell's numbers are further off
-    "lstm_phased": 10,  # a phase is what remains of time: most digits go
-    "lstm_layer_norm": 20,  # of a single unit, what rounding leaves of 0 is divided by the square root of 1e-5
+    "lstm_phased": 5,  # a phase is what remains of time: most digits go
+    "lstm_layer_norm": 10,  # of a single unit, what rounding leaves of 0 is divided by the square root of 1e-5
 }
 WAYS = [
     Way(1),
@@ -78,9 +78,11 @@ def tolerance(p: Problem) -> float:
     ],
 )
 def test_every_way(name: str, target: str, dtype: DType) -> None:
-    graph = TELLING[name].graph
-    for form in FORMS.values():
-        agree(kernel(graph, target, dtype), problem(graph, dtype=dtype, **form))
+    """Each form in some of the ways, others with each form: all of them would be slow."""
+    graph, number = TELLING[name].graph, list(TELLING).index(name)
+    for first, form in enumerate(FORMS.values(), start=number):
+        ways = [WAYS[1:][(first + k) % (len(WAYS) - 1)] for k in (0, 2, 5)]
+        agree(kernel(graph, target, dtype), problem(graph, dtype=dtype, **form), [WAYS[0], *ways])
 
 
 @pytest.mark.slow

@@ -1,8 +1,8 @@
 """The arguments of a kernel, by name, and the memory that it works in.
 
 A kernel is called with one pointer to an array of 64-bit integers: numbers and addresses, in the order of a `Frame`.
-`step.begin.h` is 1 where `begin.h` has a row for each row of the batch, and 0 where all begin with the same row; so it is
-with the slopes at the ends.
+`step.begin.h` is 1 where `begin.h` has a row for each row of the batch, and 0 where all begin with the same row; so it
+is with the slopes at the ends.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class Shape:
 class Frame:
     """The names of a kernel's arguments, in their order.
 
-    Those of working memory stand at the end: each is given as its distance in bytes from `flags`, with which that memory
-    begins.
+    Those of working memory stand at the end: each is given as its distance in bytes from `flags`, with which that
+    memory begins.
     """
 
     def __init__(self, names: Iterable[str], working: Iterable[str]) -> None:

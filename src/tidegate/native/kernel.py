@@ -113,9 +113,7 @@ class Kernel:
         arguments = self._arguments(direction, layout, block, given)
         return Bound(self._functions[direction], self.frames[direction], arguments, block, layout.flag_bytes, self)
 
-    def _arguments(
-        self, direction: Pass, layout: _Layout, block: Block, given: Mapping[str, int]
-    ) -> ctypes.Array[Any]:
+    def _arguments(self, direction: Pass, layout: _Layout, block: Block, given: Mapping[str, int]) -> ctypes.Array[Any]:
         arguments, index = self._arrays[direction].from_buffer_copy(layout.arguments), self.frames[direction].index
         for name, number in given.items():
             arguments[index[name]] = number
@@ -200,4 +198,4 @@ def split(widest: int, B: int, wanted: int) -> tuple[int, bool]:
     """
     if wanted == 1 or B * widest <= SMALL:
         return 1, False
-    return wanted, B < 2 * wanted or (widest >= LARGE and 32 * wanted >= B)
+    return wanted, 2 * wanted > B or (widest >= LARGE and 32 * wanted >= B)

@@ -2,8 +2,8 @@
 
 A *stage* runs over panels of units: first its products, each a chain of terms into a small buffer, then the pointwise
 mathematics on it. A value that a later stage reads is kept in a row buffer; a *barrier* stands before a stage that
-reads what other threads have written. The backward step is a step like the forward one: it carries adjoints where that carries
-states, and reads what the forward step kept.
+reads what other threads have written. The backward step is a step like the forward one: it carries adjoints where that
+carries states, and reads what the forward step kept.
 """
 
 from __future__ import annotations
@@ -212,8 +212,8 @@ class _Schedule:
         self.drafts: list[_Draft] = []
 
     def add(self, writes: list[Write], only_for: str | None = None) -> None:
-        """What is needed for these writes; what is made only for an input's gradient serves no other, for it may be left
-        out."""
+        """What is needed for these writes; what is made only for an input's gradient serves no other, for it may be
+        left out."""
         values = [v for v in _needed([w.value for w in writes], self.known) if v not in self.levels]
         levels = _levels(values, self.levels)
         for value in values:
@@ -334,9 +334,9 @@ def _runs(order: Iterable[Value]) -> list[_Run]:
 def _with_barriers(stages: list[Stage], homes: Mapping[Value, Home], gathered: Iterable[Value]) -> list[Stage]:
     """Barriers where a stage reads what other threads wrote since the last one, or writes what they may still read.
 
-    Each thread writes its own units. What is carried has two buffers that change places from step to step, so the stages
-    are gone through for three steps. The barrier of a stage that may be left out is one only for stages that are left
-    out with it.
+    Each thread writes its own units. What is carried has two buffers that change places from step to step, so the
+    stages are gone through for three steps. The barrier of a stage that may be left out is one only for stages that are
+    left out with it.
     """
     found = [False] * len(stages)
     own = set(gathered)
@@ -355,7 +355,7 @@ def _with_barriers(stages: list[Stage], homes: Mapping[Value, Home], gathered: I
 
 
 def _shared(home: Home, step: int) -> object:
-    """What stands where all threads read it, under the name of its place; None where each has its own or none writes."""
+    """The name of a place that all threads read; None where each has its own, or none writes."""
     if home.size == SCALAR:
         return None
     number = {"old": step % 2, "adjoint": step % 2, "dz": step, "row": 0}.get(home.where)

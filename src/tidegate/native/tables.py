@@ -1,8 +1,8 @@
 """The order in which a call goes through rows and steps.
 
-Rows stand in *slots*, dealt out to the threads so that each has its longest rows first and all have about as much to do.
-`place` says for each step and slot which step and row of the batch that is: `t * B + row`; backwards, a row's first step
-is the last one before its own end.
+Rows stand in *slots*, dealt out to the threads so that each has its longest rows first and all have about as much to
+do. `place` says for each step and slot which step and row of the batch that is: `t * B + row`; backwards, a row's first
+step is the last one before its own end.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ MOST_CACHED = 1 << 16  # steps times rows
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """`rows[slot]` and `lens[slot]`: the row in a slot and its steps; `place[step, slot]`; `valid`: what is computed, as
-    `step * B + slot`, in an order that does not depend on who computes it. `slots`: where each row is, if not in its
+    """`rows[slot]` and `lens[slot]`: the row in a slot and its steps; `place[step, slot]`; `valid`: what is computed,
+    as `step * B + slot`, in an order that does not depend on who computes it. `slots`: where each row is, if not in its
     own place."""
 
     rows: Integers

@@ -19,10 +19,29 @@ from tidegate.nn.sequence import Sequence
 from tidegate.nn.stacked import Direction, Stacked
 
 TENSORS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+MOST_SEQUENCES = 256
+_sequences: dict[tuple[str, int, int, int], Sequence] = {}  # not lru_cache, into which torch.compile looks
 
 
 class _DropIn(nn.RNNBase):
     """What the three drop-ins share: a torch module whose CPU path runs the cell's equations."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._prepare()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """What torch.compile finds, and could not make, is made before."""
+        for k in range(self.num_layers):
+            self._sequence(k)
+
+    def _sequence(self, layer: int) -> Sequence:
+        width = (self.proj_size or self.hidden_size) * (1 + self.bidirectional) if layer else self.input_size
+        return _sequence(self._layout().cell, width, self.hidden_size, self.proj_size)
 
     def _layout(self) -> Layout:
         return TORCH["LSTM with projection" if self.proj_size else self.mode]
@@ -46,18 +65,13 @@ class _DropIn(nn.RNNBase):
 
     def _directions(self, graph: Graph) -> list[list[Direction]]:
         suffixes = ("", "_reverse")[: 1 + self.bidirectional]
-        above = (self.proj_size or self.hidden_size) * len(suffixes)
-        return [
-            [self._direction(graph, above if k else self.input_size, f"_l{k}{suffix}") for suffix in suffixes]
-            for k in range(self.num_layers)
-        ]
+        return [[self._direction(graph, k, f"_l{k}{suffix}") for suffix in suffixes] for k in range(self.num_layers)]
 
-    def _direction(self, graph: Graph, width: int, suffix: str) -> Direction:
+    def _direction(self, graph: Graph, layer: int, suffix: str) -> Direction:
         tensors = {n: getattr(self, n + suffix) for n in TENSORS if hasattr(self, n + suffix)}
         sizes = {"h": self.proj_size or self.hidden_size, "c": self.hidden_size}
         start = {s.name: self._like.new_zeros(1, sizes[s.name]) for s in graph.states}
-        sequence = _sequence(self._layout().cell, width, self.hidden_size, self.proj_size)
-        return Direction(sequence, cell_weights(self._layout(), tensors), start)
+        return Direction(self._sequence(layer), cell_weights(self._layout(), tensors), start)
 
     def _states(self, graph: Graph, hx: Any, batch: Batch) -> dict[str, Tensor]:
         """The initial states `[L * D, B, size]` by name: zeros, or what was given."""
@@ -126,7 +140,7 @@ class LSTM(_DropIn, nn.LSTM):
     """
 
     def __init__(self, *args: Any, forget_bias: float | None = None, **kwargs: Any) -> None:
-        nn.LSTM.__init__(self, *args, **kwargs)
+        super().__init__(*args, **kwargs)
         if forget_bias is not None:
             self._set_forget_bias(forget_bias)
 
@@ -161,6 +175,8 @@ def swap(model: nn.Module) -> list[str]:
     for name in found:
         module = model.get_submodule(name)
         module.__class__ = REPLACES[type(module)]
+        assert isinstance(module, _DropIn)
+        module._prepare()
     return found
 
 
@@ -175,16 +191,14 @@ def _beyond_torch(x: Any, ends: Tensor | None, reset: Any) -> str | None:
     return "a length of 0" if ends is not None and bool((ends == 0).any()) else None
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _sequence(cell: str, input_size: int, hidden_size: int, proj_size: int) -> Sequence:
-    """The cell over time; a program that is being compiled takes it as it is."""
-    return _kept_sequence(cell, input_size, hidden_size, proj_size)
-
-
-@lru_cache(maxsize=256)
-def _kept_sequence(cell: str, input_size: int, hidden_size: int, proj_size: int) -> Sequence:
-    sizes = {"I": input_size, "H": hidden_size} | ({"P": proj_size} if proj_size else {})
-    return Sequence(get(cell).graph, sizes)
+    key = cell, input_size, hidden_size, proj_size
+    if key not in _sequences:
+        if len(_sequences) >= MOST_SEQUENCES:
+            _sequences.clear()
+        sizes = {"I": input_size, "H": hidden_size} | ({"P": proj_size} if proj_size else {})
+        _sequences[key] = Sequence(get(cell).graph, sizes)
+    return _sequences[key]
 
 
 @lru_cache(maxsize=64)

@@ -12,6 +12,7 @@ from tidegate.cells import get
 from tidegate.equations import Cell, Graph, Rate
 from tidegate.errors import ArgumentError
 from tidegate.nn.arguments import Batch, bind_sizes, check_types
+from tidegate.nn.one_step import OneStep, one_step, possible
 from tidegate.nn.sequence import Sequence
 from tidegate.nn.stacked import Direction, Merge, Stacked
 from tidegate.nn.state import State, check_state
@@ -57,6 +58,7 @@ class Recurrent(nn.Module):
         self.num_layers, self.bidirectional, self.merge = num_layers, bidirectional, merge
         self.dropout, self.batch_first = dropout, batch_first
         self._check_options(learn_initial_state)
+        self._made_step: OneStep | None = None
         width, self._sequences = input_size, []
         for k in range(num_layers):
             bound_sizes = bind_sizes(self.graph, width, hidden_size, sizes)
@@ -188,6 +190,19 @@ class Recurrent(nn.Module):
         A bidirectional layer refuses: its backward direction needs the steps to come.
         """
         self._refuse_both_directions("step")
+        found = self._quick_step(x_t, state) if state is not None and possible() else None
+        return self._step(x_t, state) if found is None else found
+
+    def _quick_step(self, x_t: Any, state: State) -> tuple[Tensor, State] | None:
+        if type(state) is not State or type(x_t) is not Tensor or not x_t.dim() or (self.dropout and self.training):
+            return None
+        rows = x_t.shape[0]
+        if self._made_step is None or not self._made_step.serves(self._modules, rows):
+            layers: Any = [self._modules[f"l{k}"] for k in range(self.num_layers)]
+            self._made_step = one_step(layers, self._sequences, rows)
+        return None if self._made_step is None else self._made_step(x_t, state)
+
+    def _step(self, x_t: Any, state: State | None) -> tuple[Tensor, State]:
         moving = {i.name for i in self.graph.inputs if i.rate == Rate.INPUT}
         named = dict(x_t) if isinstance(x_t, Mapping) else {self.graph.inputs[0].name: x_t}
         timed = {n: x.unsqueeze(0) if n in moving and isinstance(x, Tensor) else x for n, x in named.items()}

@@ -24,7 +24,7 @@ Tensors = dict[str, Tensor]
 
 
 class Loop:
-    """One cell with bound sizes, ready to run over any number of steps, on any device, under any of torch's transforms."""
+    """One cell with bound sizes, for any number of steps, on any device, under any of torch's transforms."""
 
     def __init__(self, graph: Graph, sizes: Mapping[str, int]) -> None:
         self.graph, self.sizes = graph, dict(sizes)

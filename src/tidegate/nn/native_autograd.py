@@ -24,9 +24,9 @@ def run(call: Call, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     """The output and the states at the ends."""
     found: Sequence[Tensor]
     if _transformed():
-        found = _Transformed.apply(call, *tensors)
-    elif torch.is_grad_enabled() and any([t.requires_grad for t in tensors]):
-        found = _Forward.apply(call, *tensors)
+        found = _Transformed.apply(call, *tensors)  # type: ignore[no-untyped-call]
+    elif torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        found = _Forward.apply(call, *tensors)  # type: ignore[no-untyped-call]
     else:
         found = call.forward(tensors, keeping=False)
     return found[:-1]
@@ -58,7 +58,7 @@ class _Forward(Function):
         *tensors, kept = ctx.saved_tensors
         if torch.is_grad_enabled() or _transformed():
             wanted = call.cell.recipe.wanted(needs, call.reset is not None)
-            some = iter(_Backward.apply(call, wanted, kept, *slopes[:-1], *tensors))
+            some = iter(_Backward.apply(call, wanted, kept, *slopes[:-1], *tensors))  # type: ignore[no-untyped-call]
             return None, *(next(some) if need else None for need in wanted)
         return None, *call.backward(needs, slopes[:-1], tensors, kept)
 
@@ -120,7 +120,7 @@ class _Backward(Function):
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Optional, ...]:
         given = ctx.saved_tensors
         moving = [k for k, need in enumerate(ctx.needs_input_grad[3:]) if need]
-        _, pull = torch.func.vjp(_of_moving(ctx.call, ctx.wanted, given, moving), *(given[k] for k in moving))
+        pull = torch.func.vjp(_of_moving(ctx.call, ctx.wanted, given, moving), *(given[k] for k in moving))[1]
         found = dict(zip(moving, pull(tuple(slopes)), strict=True))
         return None, None, None, *(found.get(k) for k in range(len(given)))
 
@@ -138,20 +138,27 @@ class _Backward(Function):
         there = [k for k, tensor in enumerate(given) if tensor is not None]
         function = _of_moving(call, wanted, given, there)
         dims = tuple(in_dims[3 + k] for k in there)
-        found = torch.vmap(function, dims, randomness=info.randomness)(*(given[k] for k in there))
+        found: Results = torch.vmap(function, dims, randomness=info.randomness)(*(given[k] for k in there))
         return found, (0,) * len(found)
 
 
 def _along(function: Callable[..., Results], points: list[Any], tangents: list[Any]) -> Results:
     """The derivative along a direction."""
     if torch._C._are_functorch_transforms_active():
-        found: tuple[Results, Results] = torch.func.jvp(function, tuple(points), tuple(tangents))
-        return found[1]
+        slopes: Results = torch.func.jvp(function, tuple(points), tuple(tangents))[1]
+        return slopes
     with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
-        plain = [forward_ad.unpack_dual(p).primal for p in points]
-        results = function(*(forward_ad.make_dual(p, t) for p, t in zip(plain, tangents, strict=True)))
-        slopes = [forward_ad.unpack_dual(r).tangent for r in results]
-    return tuple(torch.zeros_like(r) if s is None else s for r, s in zip(results, slopes, strict=True))
+        plain = [_parts(p)[0] for p in points]
+        duals = [forward_ad.make_dual(p, t) for p, t in zip(plain, tangents, strict=True)]  # type: ignore[no-untyped-call]
+        results = function(*duals)
+        found = [_parts(r)[1] for r in results]
+    return tuple(torch.zeros_like(r) if s is None else s for r, s in zip(results, found, strict=True))
+
+
+def _parts(tensor: Tensor) -> tuple[Tensor, Tensor | None]:
+    """A tensor's value and its tangent."""
+    found: tuple[Tensor, Tensor | None] = forward_ad.unpack_dual(tensor)  # type: ignore[no-untyped-call]
+    return found
 
 
 def _parted(call: Call, given: Sequence[Optional]) -> tuple[list[Optional], list[Tensor]]:
@@ -176,7 +183,7 @@ def gradients(
     def of_wanted(*some: Tensor) -> Results:
         return function(*_with(tensors, places, some))
 
-    results, pull = torch.func.vjp(of_wanted, *(tensors[k] for k in places))
+    results, pull = torch.func.vjp(of_wanted, *(tensors[k] for k in places))[:2]
     whole = tuple(torch.zeros_like(r) if d is None else d for r, d in zip(results, slopes, strict=True))
     found: Results = pull(whole)
     return found

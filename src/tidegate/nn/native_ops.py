@@ -1,4 +1,4 @@
-"""Kernels as operators of torch's library, for torch.compile and torch.export: `tidegate::forward`, `tidegate::backward`.
+"""Kernels as operators of torch's library, for torch.compile and torch.export: `tidegate::forward` and `::backward`.
 
 Elsewhere nothing goes through them, for an operator costs more than a small call. An operator is told its cell as text,
 so that an exported program runs in a process that has never seen the cell. Where there are no kernels, it computes by

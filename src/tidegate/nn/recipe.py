@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from tidegate.equations.graph import Graph
+from tidegate.equations.loading import graph_from_json
 from tidegate.equations.rewrite import rewrite, with_args
-from tidegate.equations.serial import graph_from_json
 from tidegate.equations.values import Rate, Value
 from tidegate.native.kernel import graph_text
 from tidegate.native.plan import Plan, make_plan
@@ -31,7 +31,7 @@ class Recipe:
 
     A call's tensors stand in one list: what is `fixed` during the call (values of weights, matrices written out), the
     inputs, the states at the beginning, and where states start afresh. With `indices` the first input comes as whole
-    numbers.
+    numbers. `as_given` are the names of the weights, where a kernel is given nothing but them.
     """
 
     def __init__(self, graph: Graph, sizes: Mapping[str, int], *, indices: bool = False) -> None:
@@ -45,7 +45,8 @@ class Recipe:
         self.width = bound(graph.output_size, sizes)[0]
         self.state_widths = [bound(s.size, sizes)[0] for s in graph.states]
         self.kept_width = _kept_width(self.plan, self.sizes)
-        self._plain = [v.attrs["name"] if _is_plain(v) else None for v in self.plan.fixed]
+        plain = [v.attrs["name"] for v in self.plan.fixed if _is_plain(v)]
+        self.as_given: list[str] | None = plain if len(plain) == len(self.plan.fixed) else None
         self._prologue = Program(self.plan.prologue)
         self._rest = Program(self.plan.fixed, given=self.plan.prologue)
         self._flows = _flows(self.plan, self.inputs)
@@ -55,9 +56,10 @@ class Recipe:
 
     def fixed(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
         """What a kernel is given of weights; gradients flow back to these."""
-        if None not in self._plain:
-            return [weights[name] for name in self._plain if name is not None]
-        env: dict[Value, Any] = {self.plan.graph.weights[n]: w for n, w in weights.items() if n in self.plan.graph.weights}
+        if self.as_given is not None:
+            return [weights[name] for name in self.as_given]
+        named = self.plan.graph.weights
+        env: dict[Value, Any] = {named[n]: w for n, w in weights.items() if n in named}
         self._prologue(xp, self.sizes, env)
         if len(self.plan.fixed) > len(self.plan.prologue):
             with torch.no_grad():

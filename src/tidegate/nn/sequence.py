@@ -76,13 +76,14 @@ class Sequence:
         if torch.compiler.is_compiling():
             if isinstance(recipe, str):
                 return None
-            found = native_ops.operators(recipe, recipe.tensors(weights, inputs, state, start), lengths, reset, backwards)
-            return found[0], dict(zip(recipe.states, found[1:], strict=True))
+            tensors = recipe.tensors(weights, inputs, state, start)
+            y, *last = native_ops.operators(recipe, tensors, lengths, reset, backwards)
+            return y, dict(zip(recipe.states, last, strict=True))
         try:
             ends, flags = native.plain(lengths), native.plain(reset)
         except native.Batched:
             return None
-        cell = self._cell(next(iter(weights.values())).dtype, indices)
+        cell = self.cell(next(iter(weights.values())).dtype, indices)
         if cell is None or not cell.recipe.has_steps(given, ends):
             return None
         tensors = cell.recipe.tensors(weights, inputs, state, start)
@@ -90,7 +91,8 @@ class Sequence:
         y, *last = native_autograd.run(call, tensors)
         return y, dict(zip(cell.recipe.states, last, strict=True))
 
-    def _cell(self, dtype: torch.dtype, indices: bool) -> NativeCell | None:
+    def cell(self, dtype: torch.dtype, indices: bool) -> NativeCell | None:
+        """The kernels for numbers of a type, if there are any."""
         key = dtype, indices
         if key not in self._cells:
             self._cells[key] = native.native_cell(self._recipes[indices], self.graph.name, dtype)

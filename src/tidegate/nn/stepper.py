@@ -81,12 +81,12 @@ class Stepper:
     def __call__(self, x_t: Any, active: Any = None) -> Any:
         """Move by one step; see the class."""
         alone = self._alone
-        if active is None and self._steps and type(x_t) is np.ndarray and alone is not None:
-            if x_t.shape == alone.shape and x_t.dtype == alone.dtype:
-                alone[...] = x_t
-                for step in self._steps:
-                    step()
-                return self._output
+        usual = active is None and self._steps and type(x_t) is np.ndarray
+        if usual and alone is not None and x_t.shape == alone.shape and x_t.dtype == alone.dtype:
+            alone[...] = x_t
+            for step in self._steps:
+                step()
+            return self._output
         return self._general(x_t, active)
 
     def _general(self, x_t: Any, active: Any) -> Any:
@@ -220,10 +220,8 @@ class _Slow:
         self, k: int, inputs: dict[str, Array], old: dict[str, Array], like: Array, moves: Array | None
     ) -> Array:
         env = dict(self._fixed[k])
-        for name, value in self._graph.input_values.items():
-            env[value] = inputs[name]
-        for name, value in self._graph.old.items():
-            env[value] = old[name]
+        env |= {value: inputs[name] for name, value in self._graph.input_values.items()}
+        env |= {value: old[name] for name, value in self._graph.old.items()}
         output, *new = self._program(numpy_ops, self._sizes[k], env)
         whole = np.array(np.broadcast_to(np.asarray(output, dtype=like.dtype), like.shape))
         fresh = {n: np.array(np.broadcast_to(v, old[n].shape)) for n, v in zip(self._graph.new, new, strict=True)}

@@ -58,6 +58,12 @@ class CellWeights(nn.Module):
                 _compute_weights(module)  # type: ignore[arg-type]
         return {name: _weight(holders[group] if group else self, leaf) for name, group, leaf in self._places}
 
+    def place(self, name: str) -> tuple[dict[str, Any], str]:
+        """Where a weight is kept: parameters or buffers by name, and its name among them."""
+        group, _, leaf = name.rpartition(".")
+        holder: Any = self._modules[group] if group else self
+        return holder._parameters if self._graph.weights[name].attrs["learn"] else holder._buffers, leaf
+
     def extra_repr(self) -> str:
         """The cell and its sizes."""
         return f"{self._graph.name}, " + ", ".join(f"{k}={v}" for k, v in self._sizes.items())
