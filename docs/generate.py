@@ -3,7 +3,7 @@
     python docs/generate.py            # or: make docs
 
 `docs/cells.md` shows every cell that ships and the hard ones of `examples/hard_cells.py`; `docs/cells/` holds their
-diagrams. A test compares what lies there with what comes out here.
+diagrams, `docs/kernels/` the plan of a kernel. A test compares what lies there with what comes out here.
 """
 
 from __future__ import annotations
@@ -13,12 +13,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tidegate.cells import CELLS
-from tidegate.equations import Cell, Graph, State
+from tidegate.equations import Cell, Graph, State, Value
+from tidegate.equations import diagram_svg as svg
+from tidegate.equations import diagram_text as words
 from tidegate.equations.diagram import net_diagram, step_diagram
 from tidegate.equations.latex import latex, legend
+from tidegate.equations.printing import expression
 from tidegate.equations.values import show_size
+from tidegate.native.plan import Loop, Plan, Stage, make_plan
 
 DOCS = Path(__file__).parent
+FONT, LINE, PAD = 14.0, 21.0, 10.0  # of the drawing of a plan, in pixels
+COLUMN, GAP, MARGIN = 400.0, 28.0, 12.0
 
 
 def hard_cells() -> dict[str, Cell]:
@@ -37,6 +43,7 @@ def pages() -> dict[Path, str]:
     found = {DOCS / "cells.md": "\n".join(_page(hard))}
     found |= {DOCS / "cells" / f"{name}.svg": step_diagram(c.graph) for name, c in {**CELLS, **hard}.items()}
     found[DOCS / "cells" / "net.svg"] = net_diagram("lstm", num_layers=2, bidirectional=True)
+    found[DOCS / "kernels" / "lstm.svg"] = plan_diagram(make_plan(CELLS["lstm"].graph))
     return found
 
 
@@ -88,6 +95,84 @@ def _state(state: State) -> str:
     start = f" from {state.start:g}" if state.start else ""
     kept = ", bookkeeping" if state.bookkeeping else ""
     return f"`{state.name}` [{show_size(state.size)}{start}{kept}]"
+
+
+# the plan of a kernel
+
+
+def plan_diagram(plan: Plan) -> str:
+    """The stages of the step forward and backward: products blue, pointwise mathematics orange, then writes."""
+    slopes = {g.d: f"d {str(g.matrix.label).split('.')[0]}" for g in plan.gradients}
+    columns = [_column("Forward step", plan.forward, slopes, ""), _column("Backward step", plan.backward, slopes, "d ")]
+    factors = ", ".join(dict.fromkeys(expression(g.vector, {}) for g in plan.gradients))
+    after = [f"[{' '.join(slopes.values())}] times {factors}, summed over rows and steps"]
+    columns[1] += [("text", ["After the last step"]), ("n call", after)]
+    body, bottoms = [], []
+    for number, blocks in enumerate(columns):
+        left, top = MARGIN + number * (COLUMN + GAP), MARGIN
+        for css, lines in blocks:
+            drawn, height = _block(css, lines, left, top)
+            body.append(drawn)
+            top += height
+        bottoms.append(top)
+    width = 2 * (MARGIN + COLUMN) + GAP
+    title = f"The kernels of {plan.graph.name}"
+    return svg.document(
+        width, max(bottoms) + MARGIN, "".join(body), title, "the stages of both steps, from the top down"
+    )
+
+
+def _column(title: str, loop: Loop, slopes: dict[Value, str], of: str) -> list[tuple[str, list[str]]]:
+    blocks = [("text", [title])]
+    for number, stage in enumerate(loop.stages):
+        if stage.barrier:
+            blocks.append(("barrier", ["barrier, where threads share the units"]))
+        only = f", only for the gradient of {stage.only_for}" if stage.only_for else ""
+        blocks.append(("text", [f"stage {number}, over {show_size(stage.size)}{only}"]))
+        products = [_product(call.matrices, call.vector, slopes) for call in stage.calls]
+        blocks += [
+            (css, lines) for css, lines in (("n linear", products), ("n box", _pointwise(stage, slopes))) if lines
+        ]
+        blocks.append(("text", _writes(stage, slopes, of)))
+    return blocks
+
+
+def _product(matrices: tuple[tuple[Value, bool], ...], vector: Value, slopes: dict[Value, str]) -> str:
+    names = " ".join(f"{m.label}{'ᵀ' if turned else ''}" for m, turned in matrices)
+    return f"[{names}] times {slopes.get(vector) or expression(vector, {})}"
+
+
+def _pointwise(stage: Stage, slopes: dict[Value, str]) -> list[str]:
+    computed = [v for v in stage.values if v.op != "linear"]
+    named = [slopes.get(v) or str(v.label) for v in computed if v in slopes or v.label]
+    shown = [name for name in named if not name.endswith(".net")]
+    return [", ".join([*shown, f"{len(computed) - len(shown)} values more"])] if computed else []
+
+
+def _writes(stage: Stage, slopes: dict[Value, str], of: str) -> list[str]:
+    said = {
+        "carries": [of + w.name for w in stage.writes if w.kind == "carry"],
+        "puts out": [w.name for w in stage.writes if w.kind == "output"],
+        "keeps": [slopes.get(w.value) or str(w.value.label) for w in stage.writes if w.kind in ("keep", "dz")],
+        "gives": [of + w.name for w in stage.writes if w.kind in ("input", "sequence")],
+    }
+    return ["; ".join(f"{verb} {', '.join(names)}" for verb, names in said.items() if names)]
+
+
+def _block(css: str, lines: list[str], left: float, top: float) -> tuple[str, float]:
+    """Lines of text, in a box or below a barrier's dashes, and how high that is."""
+    if css == "barrier":
+        dashes = svg.wire([(left, top + 6), (left + COLUMN, top + 6)], dashed=True)
+        label = words.svg(words.plain(lines[0]), left + COLUMN / 2, top + 6 + LINE, FONT)
+        return dashes + label, LINE + 2 * PAD
+    boxed = css != "text"
+    inset = PAD if boxed else 0.0
+    height = LINE * len(lines) + inset
+    parts = [svg.rectangle(css, left, top, COLUMN, height, 4)] if boxed else []
+    for k, line in enumerate(lines):
+        baseline = top + inset / 2 + LINE * k + 0.72 * LINE
+        parts.append(words.svg(words.plain(line), left + inset, baseline, FONT, anchor="start"))
+    return "".join(parts), height + PAD / 2
 
 
 def main() -> None:

@@ -46,7 +46,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "RNN": lambda: tg.RNN(I, H),
 }
 
-OTHERS = ["peephole", "GRU", "RNN"]
+OTHERS = ["lstm", "peephole", "GRU", "RNN"]
 
 
 def results(module: nn.Module, call: Any, *given: Any, **options: Any) -> dict[str, Tensor]:
@@ -85,14 +85,14 @@ def an_input(T: int, B: int) -> Tensor:
 
 
 @backends
-@pytest.mark.parametrize("name", ["lstm", "gru", "LSTM", *(pytest.param(n, marks=slow) for n in OTHERS)])
+@pytest.mark.parametrize("name", ["gru", "LSTM", *(pytest.param(n, marks=slow) for n in OTHERS)])
 def test_any_batch_and_time(name: str, backend: str) -> None:
     with torch._dynamo.config.patch(allow_rnn=True):  # without it torch refuses whatever is an nn.RNNBase
         assert_compiled_as_eager(LAYERS[name](), backend, [((an_input(*shape),), {}) for shape in SHAPES])
 
 
 @backends
-@pytest.mark.parametrize("name", ["lstm", "LSTM"])
+@pytest.mark.parametrize("name", ["lstm", pytest.param("LSTM", marks=slow)])
 def test_lengths_and_resets(name: str, backend: str) -> None:
     calls = [
         ((an_input(T, B),), {"lengths": torch.randint(0, T + 1, (B,)), "reset": torch.rand(T, B) < 0.3})
@@ -135,6 +135,7 @@ def test_without_gradients_nothing_is_kept() -> None:
     assert runs == ["forward", "forward"]
 
 
+@slow
 def test_part_of_a_model() -> None:
     class Model(nn.Module):
         def __init__(self) -> None:
@@ -187,7 +188,7 @@ def operands(name: str, T: int, B: int, indices: bool = False) -> tuple[Any, ...
     return recipe, (recipe.text, recipe.numbers, indices), [t.detach().clone() for t in tensors]
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru"])
+@pytest.mark.parametrize("name", ["lstm", pytest.param("gru", marks=slow)])
 @pytest.mark.parametrize("form", ["whole", "backwards", "indices", "resets"])
 def test_operators_are_what_torch_expects(name: str, form: str) -> None:
     T, B = 4, 3
@@ -234,7 +235,7 @@ for given, expected in torch.load(sys.argv[1] + "/calls.pt"):
 """
 
 
-@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("strict", [False, pytest.param(True, marks=slow)])
 def test_an_exported_program_takes_any_batch_and_time(strict: bool, tmp_path: Path) -> None:
     model, T, B = Ragged(), Dim("T", min=1), Dim("B", min=1)
     program = export(model, ragged_call(4, 6), dynamic_shapes=({0: T, 1: B}, {0: B}, {0: T, 1: B}), strict=strict)

@@ -26,6 +26,7 @@ from tidegate.equations import Cell, cell, linear, weight
 from tidegate.native import kernel as kernels
 from tidegate.native.workspace import WORKSPACE
 from tidegate.nn import Recurrent, native
+from tidegate.nn.trace import trace
 
 TELLING = ["shipped lstm", "shipped gru", "hard lstm_projection", "hard slstm", "hard qrnn", "hard gru_d"]
 every_cell = pytest.mark.parametrize("name", ALL)
@@ -65,7 +66,7 @@ def test_every_cell(name: str, backwards: bool, ragged: bool) -> None:
         assert_as_reference(setting.ragged() if ragged else setting, backwards=backwards)
 
 
-@every_cell
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in TELLING else pytest.mark.slow) for n in ALL])
 def test_every_cell_in_single_precision(name: str) -> None:
     assert_as_reference(setting_of(name, 5, 3).ragged(), torch.float32)
 
@@ -115,7 +116,7 @@ def check_random(made: Cell, seed: int, ragged: bool, backwards: bool) -> None:
 random_ones = given(graphs.cells(), st.integers(0, 1 << 16), st.booleans(), st.booleans())
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @random_ones
 def test_random_cells(made: Cell, seed: int, ragged: bool, backwards: bool) -> None:
     check_random(made, seed, ragged, backwards)
@@ -298,6 +299,50 @@ def test_denormals_are_zero_in_kernels_only(dtype: torch.dtype, threads: int) ->
     with native.disabled():
         assert layer(x, state)[0].all()
     assert (torch.full((1 << 18,), least, dtype=dtype) * 0.5).all(), "the mode of some thread was not put back"
+
+
+# traces
+
+
+IN_STEPS = {"hard antisymmetric", "hard scrn"}  # a named value is part of another there, or joins two
+
+
+@pytest.mark.parametrize(
+    ("name", "indexed"), [*((n, False) for n in TELLING), ("hard scrn", False), ("shipped lstm", True)]
+)
+def test_traces(name: str, indexed: bool) -> None:
+    check_trace(setting_of(name, 4, 3).indexed() if indexed else setting_of(name, 4, 3), name not in IN_STEPS)
+
+
+@pytest.mark.slow
+@every_cell
+def test_every_trace(name: str) -> None:
+    check_trace(setting_of(name, 4, 3), name not in IN_STEPS)
+
+
+def check_trace(setting: Setting, by_kernel: bool) -> None:
+    given = setting.graph, setting.sizes, setting.weights, setting.inputs, setting.state
+    with counted_runs() as runs:
+        ours = trace(*given)
+    assert runs == ["forward"] * by_kernel
+    with native.disabled():
+        theirs = trace(*given)
+    assert_near(ours, theirs, 1e-12)
+    before = {n: v.clone() for n, v in ours.items()}
+    trace(*given[:-1], {n: s + 1 for n, s in setting.state.items()})
+    assert_equal(ours, before)
+
+
+@pytest.mark.slow
+@settings(max_examples=100)
+@random_ones
+def test_traces_of_random_cells(made: Cell, seed: int, ragged: bool, backwards: bool) -> None:
+    torch.manual_seed(seed)
+    setting = Setting(made.graph, {x: graphs.SIZES[x] for x in (*made.graph.letters, "H")}, 3, 3, scale=0.5)
+    given = made.graph, setting.sizes, setting.weights, setting.inputs, setting.state
+    ours = trace(*given)
+    with native.disabled():
+        assert_near(ours, trace(*given), 1e-12)
 
 
 # graphs that live on

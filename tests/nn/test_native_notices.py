@@ -208,6 +208,7 @@ def test_without_llvmlite() -> None:
     assert not [line for line in others if "Notice" in line]
 
 
+@pytest.mark.slow
 def test_the_switch_in_the_environment() -> None:
     assert not stderr_of(
         "import torch, tidegate\n"

@@ -182,6 +182,16 @@ class Builder:
         else:
             self.b.store(value, self.at(pointer, *offsets)).align = self.item
 
+    def store_past_caches(self, value: ir.Value, pointer: ir.Value, *offsets: Int) -> None:
+        """A vector to memory, aligned to a vector, for a reader who comes much later; `fence` makes others see it."""
+        store = self.b.store(value, self.at(pointer, *offsets))
+        store.align = self.target.bytes
+        store.set_metadata("nontemporal", self.module.add_metadata([I32(1)]))
+
+    def fence(self) -> None:
+        """What was stored past the caches comes before what is stored from here on."""
+        self.call("llvm.x86.sse.sfence", VOID)
+
     def lanes_below(self, count: Int) -> ir.Value:
         """The mask of the lanes whose number lies below `count`, which may be negative or beyond the last lane."""
         limit = self.splat(self.b.trunc(self.int(count), I32))

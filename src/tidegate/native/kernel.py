@@ -25,6 +25,7 @@ FLAG_BYTES = 8 * threads.LINE
 MOST_LAYOUTS = 256
 SMALL, LARGE = 64, 512  # units
 FULL_ROWS = 32  # with so many rows a product is as fast as it gets: fewer are taken together over steps
+FAR_ROWS = 256  # the same for weights that do not stay in the second cache
 
 
 def library_text(target: Target, dtype: DType) -> str:
@@ -93,10 +94,12 @@ class Kernel:
     def shape(self, T: int, B: int, sizes: Mapping[str, int], wanted: int) -> Shape:
         """A call of T steps and B rows, divided among as many threads as it is worth, of those that are wanted."""
         known = Shape(T, B, 1, False, sizes, self.lanes)
-        count, hidden = split(max(known.number(s.size) for s in self.plan.graph.states), B, threads.count(wanted))
+        widest = max(known.number(s.size) for s in self.plan.graph.states)
+        count, hidden = split(widest, B, threads.count(wanted))
         rows = max(B if hidden else B // count, 1)
-        chunk = min(T, -(-FULL_ROWS // rows)) if rows < FULL_ROWS // 2 and T > 1 else 0
-        return replace(known, threads=count, hidden=hidden, chunk=chunk)
+        few, far = rows < FULL_ROWS // 2, hidden and widest >= LARGE
+        chunk = -(-FULL_ROWS // rows) if few else FAR_ROWS // rows if far else 0
+        return replace(known, threads=count, hidden=hidden, chunk=min(T, chunk) if T > 1 and chunk > 1 else 0)
 
     def run(self, direction: Pass, shape: Shape, given: Mapping[str, int]) -> None:
         """Run a kernel on numbers and addresses by the names of its frame; what is missing is 0."""

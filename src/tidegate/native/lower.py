@@ -52,17 +52,27 @@ class _Kernel:
     def emit(self) -> None:
         """The body of the kernel."""
         packing.pack(self.places)
-        self._begin()
-        self._gather(set(self.loop.gathered) - self._moving(), Rows(I64(0), self.places.rows))
         self.places.wait()
-        if self.places.backward:
-            self._steps_back()
-        else:
-            self._steps()
-        self._end()
+        self._shares()
         if self.places.backward:
             self.places.wait()
             gradients.matrices(self.places)
+
+    def _shares(self) -> None:
+        """The steps of this thread's share of the rows, and of those for which a smaller team has no thread."""
+        places = self.places
+        with self.k.loop(places.me, places.shares, places.team) as share:
+            places.take(share)
+            self._begin()
+            self._gather(set(self.loop.gathered) - self._moving(), Rows(I64(0), places.rows))
+            with self.k.when(places.split):
+                places.wait()
+            if places.backward:
+                self._steps_back()
+            else:
+                self._steps()
+            self._end()
+        places.take_all()
 
     def _steps(self) -> None:
         """From the first step to the last, in chunks; rows leave when they are at their end."""
@@ -238,6 +248,7 @@ class _Kernel:
         if not self.places.backward:
             for state in self.places.plan.graph.states:
                 self._store_carried(state, self.places.a[f"end.{state.name}"])
+            self.k.fence()
             return
         for state in self.places.plan.graph.states:
             into = self.places.a[f"begin_gradient.{state.name}"]

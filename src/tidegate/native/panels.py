@@ -8,7 +8,7 @@ from tidegate.equations.values import SCALAR, Rate, Value
 from tidegate.native._llvm import ir
 from tidegate.native.builder import I64, VOID, Builder
 from tidegate.native.canonical import bias
-from tidegate.native.frame import early_calls, most_panels
+from tidegate.native.frame import PAST_CACHES, early_calls, most_panels
 from tidegate.native.library import symbol
 from tidegate.native.mathematics import Mathematics
 from tidegate.native.places import Places, Rows
@@ -216,7 +216,18 @@ class _Row:
         for write in stage.writes:
             self._write(write, self._get(write.value))
         if self.later:
-            with k.when(k.compare("!=", self.places.a["keeping"], 0)):
+            self._keep()
+
+    def _keep(self) -> None:
+        k, keeping = self.k, self.places.a["keeping"]
+        with (
+            k.when(k.compare("!=", keeping, 0)),
+            k.b.if_else(k.compare("==", keeping, PAST_CACHES)) as (past, usual),
+        ):
+            with past:
+                for value, address in self.later:
+                    k.store_past_caches(value, address, self.panels.unit)
+            with usual:
                 for value, address in self.later:
                     k.store(value, address, self.panels.unit, mask=self.panels.mask)
 

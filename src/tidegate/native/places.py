@@ -45,15 +45,31 @@ class Places:
         self.split = k.compare("!=", self.a["hidden"], 0)
         self.parts = k.b.select(self.split, self.team, I64(1))
         self.part = k.b.select(self.split, self.me, I64(0))
-        row_parts = k.b.select(self.split, I64(1), self.team)
-        row_part = k.b.select(self.split, I64(0), self.me)
-        self.first_row = k.div(k.mul(self.B, row_part), row_parts)
-        self.rows = k.sub(k.div(k.mul(self.B, k.add(row_part, 1)), row_parts), self.first_row)
+        self.shares = k.b.select(self.split, self.team, self.a["threads"])
+        self.take_all()
         self.number = k.b.alloca(I64)
         k.b.store(I64(0), self.number)
-        self.chunk = self._chunk()
         self.one = k.b.alloca(k.real)
         k.b.store(k.number(1.0), self.one)
+
+    def take_all(self) -> None:
+        """Go through all rows."""
+        self._take(I64(0), self.B)
+
+    def take(self, share: ir.Value) -> None:
+        """Go through a share of the rows: of as many as threads were wanted, each with its longest rows first.
+
+        Where units are shared, each thread goes through all rows.
+        """
+        k = self.k
+        parts = k.b.select(self.split, I64(1), self.shares)
+        part = k.b.select(self.split, I64(0), share)
+        first = k.div(k.mul(self.B, part), parts)
+        self._take(first, k.sub(k.div(k.mul(self.B, k.add(part, 1)), parts), first))
+
+    def _take(self, first: ir.Value, count: ir.Value) -> None:
+        self.first_row, self.rows = first, count
+        self.chunk = self._chunk()
 
     def _argument(self, arguments: ir.Value, name: str) -> ir.Value:
         index = self.frame.index[name]

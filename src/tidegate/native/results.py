@@ -74,10 +74,18 @@ def results(plan: Plan, shape: Shape) -> Results:
 
 def kept_arrays(plan: Plan, shape: Shape) -> tuple[list[tuple[str, int]], int]:
     """What the forward kernel keeps: names of the frame, where each begins, and how many numbers there are."""
+    return _one_after_another(_kept(plan), shape)
+
+
+def kept_widths(plan: Plan, shape: Shape) -> list[int]:
+    """How many numbers are in a row of each of these."""
+    return [shape.number(size) for _, size in _kept(plan)]
+
+
+def _kept(plan: Plan) -> list[tuple[str, Size]]:
     sizes = {s.name: s.size for s in plan.graph.states}
     named = [(f"history.{n}", sizes[n]) for n in plan.history]
-    named += [(f"keep.{k}", v.size) for k, v in enumerate(plan.stored)]
-    return _one_after_another(named, shape)
+    return named + [(f"keep.{k}", v.size) for k, v in enumerate(plan.stored)]
 
 
 def backward_arrays(plan: Plan, shape: Shape) -> tuple[list[tuple[str, int]], int]:

@@ -12,7 +12,7 @@ from tidegate.cells import get
 from tidegate.equations import Cell, Graph, Rate
 from tidegate.errors import ArgumentError
 from tidegate.nn.arguments import Batch, bind_sizes, check_types
-from tidegate.nn.one_step import OneStep, one_step, possible
+from tidegate.nn.quick import Quick, possible, quick
 from tidegate.nn.sequence import Sequence
 from tidegate.nn.stacked import Direction, Merge, Stacked
 from tidegate.nn.state import State, check_state
@@ -58,7 +58,8 @@ class Recurrent(nn.Module):
         self.num_layers, self.bidirectional, self.merge = num_layers, bidirectional, merge
         self.dropout, self.batch_first = dropout, batch_first
         self._check_options(learn_initial_state)
-        self._made_step: OneStep | None = None
+        self._quick: Quick | None = None
+        self._last: Any = None
         width, self._sequences = input_size, []
         for k in range(num_layers):
             bound_sizes = bind_sizes(self.graph, width, hidden_size, sizes)
@@ -70,6 +71,8 @@ class Recurrent(nn.Module):
                     self.add_module(f"start_l{k}{suffix}", Starts(self.graph, bound_sizes, device=device, dtype=dtype))
             self.output_size = bound(self.graph.output_size, bound_sizes)[0] * self._widening
             width = self.output_size
+        alone = not (bidirectional or batch_first or learn_initial_state)
+        self._plain = alone and all(s.plain for s in self._sequences)
 
     @property
     def graph(self) -> Graph:
@@ -137,6 +140,10 @@ class Recurrent(nn.Module):
 
         Returns the output, in the form of `x` with size `output_size`, and the State at each row's end.
         """
+        if lengths is None and reset is None and type(x) is Tensor and x.dim() == 3 and possible():
+            found = self._quickly(x, state)
+            if found is not None:
+                return found
         return self._run(Batch(self.graph, x, lengths, reset, self.batch_first, self.sizes), state)
 
     def _run(self, batch: Batch, state: State | None) -> tuple[Any, State]:
@@ -190,17 +197,25 @@ class Recurrent(nn.Module):
         A bidirectional layer refuses: its backward direction needs the steps to come.
         """
         self._refuse_both_directions("step")
-        found = self._quick_step(x_t, state) if state is not None and possible() else None
-        return self._step(x_t, state) if found is None else found
+        if type(x_t) is Tensor and x_t.dim() == 2 and possible():
+            found = self._quickly(x_t.unsqueeze(0), state)
+            if found is not None:
+                return found[0].squeeze(0), found[1]
+        return self._step(x_t, state)
 
-    def _quick_step(self, x_t: Any, state: State) -> tuple[Tensor, State] | None:
-        if type(state) is not State or type(x_t) is not Tensor or not x_t.dim() or (self.dropout and self.training):
+    def _quickly(self, x: Tensor, state: State | None) -> tuple[Tensor, State] | None:
+        """The same where nothing is out of the ordinary and the call is like the last one."""
+        if not self._plain or (self.dropout and self.training) or not (state is None or type(state) is State):
             return None
-        rows = x_t.shape[0]
-        if self._made_step is None or not self._made_step.serves(self._modules, rows):
+        kind = x.shape, x.dtype
+        if self._last != kind:
+            self._last, self._quick = kind, None
+            return None
+        found = self._quick
+        if found is None or not found.serves(self._modules):
             layers: Any = [self._modules[f"l{k}"] for k in range(self.num_layers)]
-            self._made_step = one_step(layers, self._sequences, rows)
-        return None if self._made_step is None else self._made_step(x_t, state)
+            found = self._quick = quick(layers, self._sequences, *x.shape[:2])
+        return None if found is None else found(x, state)
 
     def _step(self, x_t: Any, state: State | None) -> tuple[Tensor, State]:
         moving = {i.name for i in self.graph.inputs if i.rate == Rate.INPUT}

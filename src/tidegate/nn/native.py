@@ -99,11 +99,11 @@ def recipe(graph: Graph, sizes: tuple[tuple[str, int], ...], indices: bool) -> R
         return str(error)
 
 
-def native_cell(found: Recipe | str, name: str, dtype: torch.dtype) -> NativeCell | None:
-    """A cell's kernels; where there are none, that is said once."""
+def native_cell(found: Recipe | str, name: str, dtype: torch.dtype, traced: tuple[str, ...] = ()) -> NativeCell | None:
+    """A cell's kernels, which keep what is `traced` too; where there are none, that is said once."""
     try:
         if isinstance(found, Recipe):
-            return NativeCell(_kernel(found.graph, DTYPES[dtype], found.indices), found)
+            return NativeCell(_kernel(found.graph, DTYPES[dtype], found.indices, traced), found)
         reason = found
     except NativeError as error:
         reason = str(error)
@@ -112,8 +112,8 @@ def native_cell(found: Recipe | str, name: str, dtype: torch.dtype) -> NativeCel
 
 
 @lru_cache(maxsize=256)
-def _kernel(graph: Graph, dtype: DType, indices: bool) -> Kernel:
-    return kernel(graph, dtype, indices=indices)
+def _kernel(graph: Graph, dtype: DType, indices: bool, traced: tuple[str, ...]) -> Kernel:
+    return kernel(graph, dtype, traced, indices=indices)
 
 
 class Batched(Exception):  # noqa: N818 - no error: a call that kernels cannot see into

@@ -91,7 +91,8 @@ class _Transformed(Function):
         moving = [k for k, tangent in enumerate(tangents) if tangent is not None]
 
         def of_moving(*some: Tensor) -> Results:
-            return ctx.call.reference(*_with(tensors, moving, some))
+            call: Call = ctx.call
+            return call.reference(*_with(tensors, moving, some))
 
         return *_along(of_moving, [tensors[k] for k in moving], [tangents[k] for k in moving]), None
 

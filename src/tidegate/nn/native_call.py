@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +12,9 @@ from torch import Tensor
 
 from tidegate.equations.values import Rate
 from tidegate.errors import ArgumentError, NativeError
-from tidegate.native.frame import Shape
+from tidegate.native.frame import PAST_CACHES, Shape
 from tidegate.native.kernel import Kernel
-from tidegate.native.results import backward_arrays, kept_arrays, results
+from tidegate.native.results import backward_arrays, kept_arrays, kept_widths, results
 from tidegate.native.tables import NEVER_ADDRESS, Flags, Tables, fresh_starts, ragged, whole
 from tidegate.native.target import DType
 from tidegate.native.workspace import OWN_BYTES, WORKSPACE, Block
@@ -22,6 +23,7 @@ from tidegate.nn.recipe import Recipe
 DTYPES: dict[torch.dtype, DType] = {torch.float32: "float32", torch.float64: "float64"}
 NOTHING = torch.empty(0)
 MOST_SHAPES = 256
+MUCH = 1 << 23  # bytes
 Array = np.ndarray[Any, Any]
 
 
@@ -38,6 +40,7 @@ class NativeCell:
         of_letters = Shape(1, 1, 1, False, recipe.sizes, kernel.lanes)
         self.results = results(plan, of_letters)
         self.kept, self.kept_width = kept_arrays(plan, of_letters)
+        self._in_vectors = all(width % kernel.lanes == 0 for width in kept_widths(plan, of_letters))
         self.passing, self.passing_width = backward_arrays(plan, of_letters)
         self.weights = [f"weights.{k}" for k in range(len(plan.fixed))]
         moving = {i.name for i in recipe.graph.inputs if i.rate == Rate.INPUT}
@@ -58,6 +61,17 @@ class NativeCell:
                 self._shapes.clear()
             found = self._shapes[key] = self.kernel.shape(T, B, self.recipe.sizes, key[2])
         return found
+
+    def room(self, like: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """A tensor of whatever was there before; a large one in memory that is kept from call to call."""
+        size = math.prod(shape) * self.kernel.item
+        if size < OWN_BYTES:
+            return like.new_empty(shape)
+        return torch.from_numpy(WORKSPACE.lend(size).view(self.numpy_type)).view(shape)
+
+    def keeping(self, kept: Tensor) -> int:
+        """How a kernel keeps: much of it past the caches, which would not hold it until it is read."""
+        return PAST_CACHES if self._in_vectors and kept.numel() * self.kernel.item >= MUCH else 1
 
     def call(self, T: int, B: int, backwards: bool, lengths: Tensor | None, reset: Tensor | None) -> Call:
         """A call of T steps and B rows."""
@@ -107,8 +121,9 @@ class Call:
         cell, (T, B) = self.cell, (self.shape.T, self.shape.B)
         recipe, like = cell.recipe, tensors[0]
         given, alive = self._given(tensors)
-        make = like.new_empty if self.lengths is None else like.new_zeros
-        y = make((T, B, recipe.width))
+        y = cell.room(like, (T, B, recipe.width))
+        if self.lengths is not None:
+            y.zero_()
         given["output"], given["ld.output"] = y.data_ptr(), recipe.width
         found = [y]
         for (name, _), width in zip(cell.ends, recipe.state_widths, strict=True):
@@ -117,7 +132,7 @@ class Call:
             found.append(end)
         kept = self._kept(like, given) if keeping else NOTHING
         found.append(kept)
-        given["keeping"] = int(keeping)
+        given["keeping"] = cell.keeping(kept) if keeping else 0
         cell.kernel.run("forward", self.shape, given)
         del alive
         return found
@@ -158,12 +173,7 @@ class Call:
         return given, alive
 
     def _kept(self, like: Tensor, given: dict[str, int]) -> Tensor:
-        numbers = self.shape.T * self.shape.B * self.cell.kept_width
-        size = numbers * self.cell.kernel.item
-        if size < OWN_BYTES:
-            kept = like.new_empty(numbers)
-        else:
-            kept = torch.from_numpy(WORKSPACE.lend(size).view(self.cell.numpy_type))
+        kept = self.cell.room(like, (self.shape.T * self.shape.B * self.cell.kept_width,))
         self._place_kept(kept, given)
         return kept
 
@@ -275,8 +285,9 @@ class _Backward:
             if not self.needs[k]:
                 found.append(None)
                 continue
-            make = self.like.new_empty if ld is not None and self.call.lengths is None else self.like.new_zeros
-            gradient = make(self.tensors[k].shape)
+            gradient = self.cell.room(self.like, self.tensors[k].shape)
+            if ld is None or self.call.lengths is not None:
+                gradient.zero_()
             found.append(gradient)
             self.given[f"gradient.{name}"] = gradient.data_ptr()
             if ld is not None:
@@ -313,6 +324,8 @@ class _Backward:
 def evenly(tensor: Tensor) -> tuple[Tensor, int]:
     """A tensor `[T, B, size]`, or whole numbers `[T, B]`, whose row t * B + b is that many times so many numbers away;
     a copy if need be."""
+    if tensor.is_neg():
+        tensor = tensor.resolve_neg()
     if tensor.dim() == 2:
         return tensor.contiguous(), 1
     T, B, size = tensor.shape
@@ -331,6 +344,8 @@ def evenly(tensor: Tensor) -> tuple[Tensor, int]:
 
 def _rows(tensor: Tensor) -> tuple[Tensor, int]:
     """A tensor `[B, size]`, and how many rows each is further than the last: 1, or 0 where all are the same."""
+    if tensor.is_neg():
+        tensor = tensor.resolve_neg()
     if tensor.is_contiguous():
         return tensor, 1
     if tensor.stride(0) == 0 and tensor.stride(1) == 1:

@@ -16,17 +16,23 @@ from tidegate.equations.graph import Graph
 from tidegate.nn import native, native_autograd, native_ops
 from tidegate.nn.loop import Loop, Tensors
 from tidegate.nn.native_call import NativeCell
+from tidegate.nn.recipe import Recipe
 from tidegate.reference import bound
 
 
 class Sequence:
-    """One cell with bound sizes, ready to run over any number of steps."""
+    """One cell with bound sizes, ready to run over any number of steps.
+
+    It is `plain` where kernels are given nothing but weights and one input.
+    """
 
     def __init__(self, graph: Graph, sizes: Mapping[str, int]) -> None:
         self.graph, self.sizes = graph, dict(sizes)
         self.state_sizes = {s.name: bound(s.size, sizes)[0] for s in graph.states}
         self.loop = Loop(graph, sizes)
         self._recipes = [native.recipe(graph, tuple(self.sizes.items()), indices) for indices in (False, True)]
+        recipe = self._recipes[0]
+        self.plain = isinstance(recipe, Recipe) and recipe.as_given is not None and len(recipe.inputs) == 1
         self._cells: dict[tuple[torch.dtype, bool], NativeCell | None] = {}
 
     def __deepcopy__(self, memo: object) -> Sequence:

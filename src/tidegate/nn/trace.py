@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,9 @@ from torch import Tensor
 
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate, Value
+from tidegate.nn import native
 from tidegate.nn.loop import Tensors, in_form_of, steps_and_rows
+from tidegate.nn.recipe import Recipe
 from tidegate.reference import Program, bound, leaves
 from tidegate.reference import torch_ops as xp
 
@@ -35,8 +38,59 @@ def trace(
     graph: Graph, sizes: Mapping[str, int], weights: Mapping[str, Tensor], inputs: Mapping[str, Tensor], state: Tensors
 ) -> dict[str, Tensor]:
     """Every named value of the step at every step, `[T, B, size]` by printed name."""
-    T, B = steps_and_rows(graph, inputs)
     named = {label: v for label, v in graph.named.items() if v.rate > Rate.WEIGHTS}
+    found = _by_kernel(graph, sizes, weights, inputs, state, tuple(named))
+    return _step_by_step(graph, sizes, weights, inputs, state, named) if found is None else found
+
+
+def _by_kernel(
+    graph: Graph,
+    sizes: Mapping[str, int],
+    weights: Mapping[str, Tensor],
+    inputs: Mapping[str, Tensor],
+    state: Tensors,
+    labels: tuple[str, ...],
+) -> dict[str, Tensor] | None:
+    """The same by a kernel that keeps what has a name, if there is one for such a call."""
+    given = [inputs[i.name] for i in graph.inputs]
+    indices = not given[0].is_floating_point()
+    numbers = [*weights.values(), *given[indices:], *state.values()]
+    if not native.enabled() or torch._C._are_functorch_transforms_active() or not native.fits(graph.name, numbers):
+        return None
+    recipe = native.recipe(graph, tuple(sizes.items()), indices)
+    if isinstance(recipe, str) or not recipe.has_steps(given, None) or not _all_computed(recipe, labels):
+        return None
+    cell = native.native_cell(recipe, graph.name, numbers[0].dtype, labels)
+    if cell is None:
+        return None
+    tensors = recipe.tensors(weights, inputs, state, {n: s[:1] for n, s in state.items()})  # nothing starts afresh
+    T, B = recipe.steps_and_rows(tensors)
+    *_, kept = cell.call(T, B, False, None, None).forward(tensors, keeping=True)
+    plan, begins = cell.kernel.plan, dict(cell.kept)
+    place = {v: begins[f"keep.{k}"] * T * B for k, v in enumerate(plan.stored)}
+    found = {}
+    for label in labels:
+        value = plan.graph.named[label]
+        shape = T, B, *bound(value.size, sizes)
+        found[label] = kept[place[value] :][: math.prod(shape)].view(shape).clone()  # what is kept is memory on loan
+    return found
+
+
+def _all_computed(recipe: Recipe, labels: tuple[str, ...]) -> bool:
+    """Whether a kernel has every value as such: some become part of others, and what is joined stays apart."""
+    named = recipe.plan.graph.named
+    return all(label in named and named[label].op != "concat" for label in labels)
+
+
+def _step_by_step(
+    graph: Graph,
+    sizes: Mapping[str, int],
+    weights: Mapping[str, Tensor],
+    inputs: Mapping[str, Tensor],
+    state: Tensors,
+    named: Mapping[str, Value],
+) -> dict[str, Tensor]:
+    T, B = steps_and_rows(graph, inputs)
     program = Program([*named.values(), *graph.new.values()])
     kept: dict[str, list[Tensor]] = {label: [] for label in named}
     for t in range(T):

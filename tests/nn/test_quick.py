@@ -1,0 +1,271 @@
+"""Calls like the last one take a short way: what has changed in between is seen, and results are those of the first."""
+
+import copy
+import io
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.utils import parametrize, prune
+
+from tidegate.errors import ArgumentError
+from tidegate.nn import Recurrent, State, native
+from tidegate.nn.quick import Quick
+
+T, B, I, H = 5, 3, 4, 6  # noqa: E741 - the project's word for the input size
+
+
+@pytest.fixture
+def quickly(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
+    """For each call, whether the short way was taken."""
+    taken: list[bool] = []
+    call = Quick.__call__
+
+    def seen(self: Quick, x: Tensor, state: State | None) -> Any:
+        found = call(self, x, state)
+        taken.append(found is not None)
+        return found
+
+    monkeypatch.setattr(Quick, "__call__", seen)
+    return taken
+
+
+def layer_of(name: str = "lstm", **options: Any) -> Recurrent:
+    torch.manual_seed(7)
+    return Recurrent(name, I, H, **options)
+
+
+def warm(layer: Recurrent, x: Tensor) -> None:
+    for _ in range(3):
+        layer(x)
+
+
+def assert_right(layer: Recurrent, x: Tensor, state: State | None = None) -> None:
+    """The values of the reference path, and its gradients."""
+    found = _values(layer, x, state)
+    with native.disabled():
+        wanted = _values(layer, x, state)
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def _values(layer: Recurrent, x: Tensor, state: State | None) -> list[Tensor]:
+    y, end = layer(x, state)
+    found = [y, *(t for d in end.layers for t in d[0].values())]
+    if torch.is_grad_enabled():
+        loss = sum((t.sin().sum() for t in found), torch.zeros(()))
+        found += torch.autograd.grad(loss, [p for p in layer.parameters() if p.requires_grad])
+    return found
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "lstm_peephole", "elman_relu"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_as_the_first_call(name: str, layers: int, quickly: list[bool]) -> None:
+    layer, x = layer_of(name, num_layers=layers), torch.randn(T, B, I)
+    first, end = layer(x)
+    again, last = layer(x)
+    assert torch.equal(layer(x)[0], first)
+    assert quickly == [True, True]
+    with torch.no_grad():
+        assert torch.equal(layer(x)[0], first)
+        carried, _ = layer(x, end)
+        assert torch.equal(carried, layer(x, end)[0])
+    with torch.inference_mode():
+        assert torch.equal(layer(x, last)[0], carried)
+    assert all(quickly)
+    assert_right(layer, x)
+    assert_right(layer, x, end.map(lambda t: t.detach().clone()))
+    assert again.requires_grad
+    assert not carried.requires_grad
+
+
+def test_an_input_that_needs_a_gradient(quickly: list[bool]) -> None:
+    layer, x = layer_of(), torch.randn(T, B, I)
+    warm(layer, x)
+    x.requires_grad_()
+    found = torch.autograd.grad(layer(x)[0].sin().sum(), x)[0]
+    with native.disabled():
+        wanted = torch.autograd.grad(layer(x)[0].sin().sum(), x)[0]
+    assert quickly[-1]
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_steps_are_the_sequence(quickly: list[bool]) -> None:
+    layer, x = layer_of(num_layers=2), torch.randn(T, B, I)
+    whole, last = layer(x)
+    for recording in (torch.enable_grad, torch.no_grad):
+        state = layer.initial_state(B)
+        with recording():
+            for t in range(T):
+                y, state = layer.step(x[t], state)
+                assert torch.equal(y, whole[t])
+        assert torch.equal(state["h"], last["h"])
+    assert sum(quickly) >= 2 * T - 3
+
+
+def test_weights_are_read_at_each_call(quickly: list[bool]) -> None:
+    layer, x = layer_of(), torch.randn(T, B, I)
+    warm(layer, x)
+    before = layer(x)[0]
+    with torch.no_grad():
+        layer.l0.i.x.mul_(2.0)
+    assert_right(layer, x)
+    layer.l0.f.h.data = layer.l0.f.h.data.clone() * 3.0
+    assert_right(layer, x)
+    layer.l0.f.h.data = layer.l0.f.h.data.t()
+    assert_right(layer, x)
+    assert not quickly[-1]
+    layer.l0.f.h.data = layer.l0.f.h.data.contiguous()
+    layer.l0.i.h = nn.Parameter(torch.randn(H, H))
+    assert_right(layer, x)
+    assert not torch.equal(layer(x)[0], before)
+    assert quickly[-1]
+
+
+def test_what_computes_a_weight_is_asked_each_time(quickly: list[bool]) -> None:
+    layer, x = layer_of(), torch.randn(T, B, I)
+    warm(layer, x)
+
+    class Doubled(nn.Module):
+        def forward(self, w: Tensor) -> Tensor:
+            return 2 * w
+
+    parametrize.register_parametrization(layer.l0.i, "h", Doubled())
+    assert_right(layer, x)
+    assert not quickly[-1]
+    parametrize.remove_parametrizations(layer.l0.i, "h")
+    prune.random_unstructured(layer.l0.o, "x", amount=0.5)
+    assert_right(layer, x)
+    assert not quickly[-1]
+
+
+def test_modules_that_were_replaced(quickly: list[bool]) -> None:
+    layer, other, x = layer_of(), layer_of(), torch.randn(T, B, I)
+    for p in other.parameters():
+        nn.init.normal_(p)
+    warm(layer, x)
+    layer.l0.g = other.l0.g
+    assert_right(layer, x)
+    warm(layer, x)
+    layer.l0 = other.l0
+    assert_right(layer, x)
+    assert torch.equal(layer(x)[0], other(x)[0])
+
+
+def test_weights_given_from_outside() -> None:
+    layer, x = layer_of(), torch.randn(T, B, I)
+    warm(layer, x)
+    given = {n: torch.randn_like(p) for n, p in layer.named_parameters()}
+    found = functional_call(layer, given, (x,))[0]
+    with native.disabled():
+        wanted = functional_call(layer, given, (x,))[0]
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_other_shapes_types_and_forms(quickly: list[bool]) -> None:
+    layer = layer_of()
+    for shape in [
+        (T, B, I),
+        (T, B, I),
+        (T, B, I),
+        (2, B, I),
+        (2, 1, I),
+        (2, 1, I),
+        (T, I),
+        (0, B, I),
+        (0, B, I),
+        (T, 0, I),
+    ]:
+        with torch.set_grad_enabled(0 not in shape):
+            assert_right(layer, torch.randn(shape))
+    x = torch.randn(B, T, I).transpose(0, 1)
+    for _ in range(3):
+        assert_right(layer, x)
+    for _ in range(3):
+        assert_right(layer, torch._neg_view(torch.randn(T, B, I)))
+    layer.double()
+    x = torch.randn(T, B, I, dtype=torch.float64)
+    for _ in range(3):
+        assert_right(layer, x)
+    assert any(quickly)
+    assert not all(quickly)
+
+
+def test_errors_are_those_of_the_first_call() -> None:
+    layer, x = layer_of(), torch.randn(T, B, I)
+    state = layer(x)[1]
+    calls: list[Callable[[], Any]] = [
+        lambda: layer(x.double()),
+        lambda: layer(torch.randn(T, B, I + 1)),
+        lambda: layer(x, state.rows([0])),
+        lambda: layer(x, "state"),
+        lambda: layer.step(x[0, :, :2], state),
+        lambda: layer.step(x[0], state.rows([0])),
+    ]
+    for call in calls:
+        messages = []
+        for _ in range(3):
+            with pytest.raises(ArgumentError) as caught:
+                call()
+            messages.append(str(caught.value))
+        warm(layer, x)
+        assert len(set(messages)) == 1
+
+
+def test_copies_have_their_own() -> None:
+    layer, x = layer_of(), torch.randn(T, B, I)
+    warm(layer, x)
+    file = io.BytesIO()
+    torch.save(layer, file)
+    file.seek(0)
+    for other in (copy.deepcopy(layer), torch.load(file, weights_only=False)):
+        assert torch.equal(other(x)[0], layer(x)[0])
+        with torch.no_grad():
+            other.l0.i.x.zero_()
+        warm(other, x)
+        assert_right(other, x)
+        assert not torch.equal(other(x)[0], layer(x)[0])
+
+
+def test_dropout_in_training_and_out_of_it() -> None:
+    layer, x = layer_of(num_layers=2, dropout=0.5), torch.randn(T, B, I)
+    drawn = [layer(x)[0] for _ in range(3)]
+    assert not torch.equal(drawn[1], drawn[2])
+    layer.eval()
+    warm(layer, x)
+    assert_right(layer, x)
+
+
+def test_threads_of_pythons_own_share_a_layer() -> None:
+    layer = layer_of(num_layers=2)
+    xs = [torch.randn(T, B, I) for _ in range(4)]
+    with torch.no_grad():
+        wanted = [layer(x)[0] for x in xs]
+    wrong: list[int] = []
+
+    def run(k: int) -> None:
+        with torch.no_grad():
+            wrong.extend(k for _ in range(200) if not torch.equal(layer(xs[k])[0], wanted[k]))
+
+    threads = [threading.Thread(target=run, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_another_number_of_threads() -> None:
+    layer, x = layer_of(), torch.randn(40, 8, I)
+    warm(layer, x)
+    before = layer(x)[0]
+    torch.set_num_threads(2)
+    try:
+        warm(layer, x)
+        assert torch.equal(layer(x)[0], before)
+    finally:
+        torch.set_num_threads(1)
