@@ -409,9 +409,9 @@ class Run:
 
     # the passes
 
-    def forward(self, *, keeping: bool = True, packed: Mapping[str, Array] | None = None) -> Found:
+    def forward(self, *, keeping: int = 1, packed: Mapping[str, Array] | None = None) -> Found:
         """The output, zero where padded, and each row's state at its end; `packed` is working memory with weights."""
-        given = {**self.given, **self.kept, "keeping": int(keeping), "packed": int(packed is not None)}
+        given = {**self.given, **self.kept, "keeping": keeping, "packed": int(packed is not None)}
         width = self.recipe.width
         self._evenly(given, "output", np.full((self.T, self.B, width), TOUCHED, self.kernel.dtype), width, given=False)
         ends = {f"end.{n}": self._room(f"end.{n}", *x.shape) for n, x in self.p.state.items()}

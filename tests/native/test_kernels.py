@@ -17,6 +17,7 @@ from native.kernel_calls import TELLING, Found, Problem, Run, Way, kernel, probl
 from tidegate.cells import CELLS
 from tidegate.equations import Cell
 from tidegate.native import threads
+from tidegate.native.frame import PAST_CACHES
 from tidegate.native.kernel import Kernel
 from tidegate.native.results import inputs_with_gradient
 from tidegate.native.target import TARGETS, DType
@@ -48,6 +49,7 @@ FORMS = {
 }
 MACHINES = [(target, dtype) for target in TARGETS for dtype in ("float32", "float64")]
 OTHERWISE = ("lstm", "layer_norm", "phased", "gru_d")  # quick tests have these on every machine, others on two
+KEEP_SCALARS = ("layer_norm", "phased", "gated_feedback")
 every_cell = pytest.mark.parametrize("name", TELLING)
 every_machine = pytest.mark.parametrize(("target", "dtype"), MACHINES, ids=map("-".join, MACHINES))
 
@@ -162,8 +164,22 @@ def test_nothing_is_kept_where_nothing_is_wanted(name: str) -> None:
     p = problem(TELLING[name].graph, 5, 3, dtype="float32", lengths=True, reset=True)
     for way in (Way(2), Way(2, hidden=True, chunk=2)):
         keeping, without = Run(made, p, way), Run(made, p, way)
-        assert without.forward(keeping=False).differing(keeping.forward()) == []
+        assert without.forward(keeping=0).differing(keeping.forward()) == []
         assert all(np.isnan(array).all() for array in without.kept.values())
+
+
+@pytest.mark.parametrize("name", [n for n in TELLING if n not in KEEP_SCALARS])
+def test_what_is_kept_may_go_past_the_caches(name: str) -> None:
+    """As it may where each row is made of whole vectors."""
+    made = kernel(TELLING[name].graph, "avx512", "float32")
+    sizes = dict.fromkeys("HIPNSRG", 32)
+    p = problem(TELLING[name].graph, 4, 5, sizes=sizes, dtype="float32", lengths=True, reset=True)
+    for way in (Way(2), Way(2, hidden=True, chunk=2)):
+        usual, past = Run(made, p, way), Run(made, p, way)
+        assert all(array.shape[-1] % made.lanes == 0 for array in past.kept.values())
+        assert past.forward(keeping=PAST_CACHES).differing(usual.forward()) == []
+        assert all(array.tobytes() == past.kept[n].tobytes() for n, array in usual.kept.items())
+        assert past.backward().differing(usual.backward()) == []
 
 
 @every_cell

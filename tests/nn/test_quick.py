@@ -25,8 +25,8 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
     taken: list[bool] = []
     call = Quick.__call__
 
-    def seen(self: Quick, x: Tensor, state: State | None) -> Any:
-        found = call(self, x, state)
+    def seen(self: Quick, x: Tensor, begins: Any) -> Any:
+        found = call(self, x, begins)
         taken.append(found is not None)
         return found
 

@@ -52,7 +52,8 @@ class _Kernel:
     def emit(self) -> None:
         """The body of the kernel."""
         packing.pack(self.places)
-        self.places.wait()
+        with self.k.when(self.k.b.not_(self.places.split)):
+            self.places.wait()
         self._shares()
         if self.places.backward:
             self.places.wait()

@@ -14,6 +14,7 @@ from tidegate.errors import ArgumentError
 from tidegate.nn.arguments import Batch, bind_sizes, check_types
 from tidegate.nn.quick import Quick, possible, quick
 from tidegate.nn.sequence import Sequence
+from tidegate.nn.sources import OwnWeights
 from tidegate.nn.stacked import Direction, Merge, Stacked
 from tidegate.nn.state import State, check_state
 from tidegate.nn.stepper import Stepper
@@ -211,11 +212,15 @@ class Recurrent(nn.Module):
         if self._last != kind:
             self._last, self._quick = kind, None
             return None
-        found = self._quick
-        if found is None or not found.serves(self._modules):
-            layers: Any = [self._modules[f"l{k}"] for k in range(self.num_layers)]
-            found = self._quick = quick(layers, self._sequences, *x.shape[:2])
-        return None if found is None else found(x, state)
+        made = self._quick
+        if made is None or not made.serves():
+            sources = [OwnWeights(self, f"l{k}", s.weights, x.dtype) for k, s in enumerate(self._sequences)]
+            made = self._quick = quick(sources, self._sequences, x.dtype, *x.shape[:2])
+        if made is None:
+            return None
+        begins: Any = [None] * self.num_layers if state is None else [d[0] for d in state.layers if len(d) == 1]
+        found = made(x, begins)
+        return None if found is None else (found[0], State([[end] for end in found[1]]))
 
     def _step(self, x_t: Any, state: State | None) -> tuple[Tensor, State]:
         moving = {i.name for i in self.graph.inputs if i.rate == Rate.INPUT}

@@ -5,58 +5,70 @@ To look at everything as the first call does takes a hundred microseconds, and a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import forward_ad
 
 from tidegate.native.tables import NEVER_ADDRESS, whole
 from tidegate.nn import native, native_autograd
+from tidegate.nn.native import PLAIN
 from tidegate.nn.native_call import DTYPES, NativeCell
 from tidegate.nn.sequence import Sequence as OverTime
-from tidegate.nn.state import Named, State
-from tidegate.nn.weights import CellWeights
+from tidegate.nn.state import Named
 from tidegate.reference import bound
 
 
-class Quick:
-    """A call of so many steps and rows: `[T, B, I]`, and a State or None, to `[T, B, size]` and a State.
+class Source(Protocol):
+    """Where one layer's weights come from."""
 
-    None is the answer where something is out of the ordinary. The weights are read, and packed, at each call.
+    def tensors(self) -> list[Tensor] | None:
+        """The weights in the order in which a kernel takes them, as autograd knows them; None if they are no such."""
+
+    def addresses(self) -> list[int] | None:
+        """Where they stand in memory; None if they cannot be given to a kernel as they are."""
+
+    def still(self) -> bool:
+        """Whether nothing was put in the place of what this reads."""
+
+
+class Quick:
+    """A call of so many steps and rows: `[T, B, I]` and states at the beginning to `[T, B, size]` and those at the end.
+
+    The states are one mapping for each layer, or None for the layer's own start. The answer is None where something is
+    out of the ordinary. The weights are read, and packed, at each call.
     """
 
-    def __init__(self, weights: Sequence[CellWeights], cells: Sequence[NativeCell], steps: int, rows: int) -> None:
-        self._weights, self._threads = tuple(weights), torch.get_num_threads()
-        self._layers = [_Layer(w, cell, steps, rows) for w, cell in zip(weights, cells, strict=True)]
+    def __init__(self, sources: Sequence[Source], cells: Sequence[NativeCell], steps: int, rows: int) -> None:
+        self._sources, self._threads = tuple(sources), torch.get_num_threads()
+        self._layers = [_Layer(s, cell, steps, rows) for s, cell in zip(sources, cells, strict=True)]
         self._first = self._layers[0]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _forgotten, ()  # a copy of a layer makes its own
 
-    def serves(self, modules: Mapping[str, nn.Module | None]) -> bool:
-        """Whether this still is what a layer of these modules does."""
-        same = all(modules[f"l{k}"] is w for k, w in enumerate(self._weights))
-        return same and torch.get_num_threads() == self._threads
+    def serves(self) -> bool:
+        """Whether this still is what its layer does."""
+        return torch.get_num_threads() == self._threads and all(source.still() for source in self._sources)
 
-    def __call__(self, x: Tensor, state: State | None) -> tuple[Tensor, State] | None:
+    def __call__(self, x: Tensor, begins: Sequence[Named | None]) -> tuple[Tensor, list[Named]] | None:
         """Run."""
         first = self._first
-        if not _as_is(x, first.x_shape, first.dtype):
+        if len(begins) != len(self._layers) or not _as_is(x, first.x_shape, first.dtype):
             return None
-        begins = [None] * len(self._layers) if state is None else state.layers
-        if len(begins) != len(self._layers):
-            return None
-        given = [layer.given(begin) for layer, begin in zip(self._layers, begins, strict=True)]
-        if None in given:
-            return None
-        ends, recording = [], torch.is_grad_enabled()
-        for layer, tensors in zip(self._layers, given, strict=True):
-            assert tensors is not None
-            x, end = layer.record(x, tensors) if recording else layer(x, tensors)
-            ends.append((end,))
-        return x, State(ends)
+        recording, ends, ready = torch.is_grad_enabled(), [], []
+        for layer, begin in zip(self._layers, begins, strict=True):
+            states = layer.states(begin)
+            weights = layer.source.tensors() if recording else layer.source.addresses()
+            if states is None or weights is None:
+                return None
+            ready.append((weights, states))
+        for layer, (weights, states) in zip(self._layers, ready, strict=True):
+            x, end = layer.record(x, weights, states) if recording else layer(x, weights, states)
+            ends.append(end)
+        return x, ends
 
 
 def _forgotten() -> None:
@@ -74,25 +86,28 @@ def possible() -> bool:
     )
 
 
-def quick(weights: Sequence[CellWeights], sequences: Sequence[OverTime], steps: int, rows: int) -> Quick | None:
-    """A layer's quick call, if it has one: weights as they are given to a kernel, and one input."""
-    dtype = next(iter(weights[0].tensors().values())).dtype
-    if not steps * rows or dtype not in DTYPES:
+def quick(
+    sources: Sequence[Source], sequences: Sequence[OverTime], dtype: torch.dtype, steps: int, rows: int
+) -> Quick | None:
+    """A layer's quick call, if it has one: kernels, and anything to compute."""
+    if not steps * rows or dtype not in DTYPES or not all(s.plain for s in sequences):
         return None
     cells = [s.cell(dtype, indices=False) for s in sequences]
-    found = [c for c in cells if c is not None and c.recipe.as_given is not None and len(c.inputs) == 1]
-    return Quick(weights, found, steps, rows) if len(found) == len(cells) else None
+    found = [c for c in cells if c is not None]
+    return Quick(sources, found, steps, rows) if len(found) == len(cells) else None
+
+
+def usable(tensor: Tensor, dtype: torch.dtype) -> bool:
+    """Whether a kernel for such numbers can read a tensor."""
+    return type(tensor) in PLAIN and tensor.dtype is dtype and tensor.is_contiguous() and tensor.is_cpu
 
 
 class _Layer:
     """One layer's part."""
 
-    def __init__(self, weights: CellWeights, cell: NativeCell, steps: int, rows: int) -> None:
+    def __init__(self, source: Source, cell: NativeCell, steps: int, rows: int) -> None:
         recipe = cell.recipe
-        assert recipe.as_given is not None
-        self._modules, self._children = [weights, *weights.children()], list(weights._modules.values())
-        self._weights = [weights.place(name) for name in recipe.as_given]
-        self._cell, self.dtype = cell, cell.dtype
+        self.source, self._cell, self.dtype = source, cell, cell.dtype
         self.x_shape = torch.Size((steps, rows, *bound(recipe.graph.inputs[0].size, recipe.sizes)))
         self._y_shape = (steps, rows, recipe.width)
         self._states = [(n, torch.Size((rows, w))) for n, w in zip(recipe.states, recipe.state_widths, strict=True)]
@@ -105,51 +120,39 @@ class _Layer:
         self._call = cell.call(steps, rows, backwards=False, lengths=None, reset=None)
         self._free: list[_Prepared] = []
 
-    def given(self, state: Sequence[Named] | None) -> list[Tensor] | None:
-        """The weights and a state; None if they cannot be given to a kernel as they are."""
-        dtype, found = self.dtype, []
-        for parameters, name in self._weights:
-            tensor = parameters.get(name)
-            if tensor is None or tensor.dtype is not dtype or not tensor.is_contiguous() or not tensor.is_cpu:
-                return None
-            found.append(tensor)
-        for module in self._modules:
-            if module._forward_pre_hooks:
-                return None
-        if list(self._modules[0]._modules.values()) != self._children:
+    def states(self, begin: Named | None) -> list[Tensor] | None:
+        """The states at the beginning; None if they are not what this layer takes."""
+        if begin is None:
+            return self._starts
+        if len(begin) != len(self._states):
             return None
-        if state is None:
-            return found + self._starts
-        if len(state) != 1 or len(state[0]) != len(self._states):
-            return None
-        named = state[0]
+        found = []
         for name, shape in self._states:
-            tensor = named.get(name)
-            if tensor is None or not _as_is(tensor, shape, dtype):
+            tensor = begin.get(name)
+            if tensor is None or not _as_is(tensor, shape, self.dtype):
                 return None
             found.append(tensor)
         return found
 
-    def record(self, x: Tensor, given: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def record(self, x: Tensor, weights: Any, states: list[Tensor]) -> tuple[Tensor, Named]:
         """Run, and let autograd know of it."""
-        count = len(self._weights)
-        y, *ends = native_autograd.run(self._call, [*given[:count], x, *given[count:], *self._starts])
+        y, *ends = native_autograd.run(self._call, [*weights, x, *states, *self._starts])
         return y, {name: end for (name, _), end in zip(self._states, ends, strict=True)}
 
-    def __call__(self, x: Tensor, given: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(self, x: Tensor, weights: Any, states: list[Tensor]) -> tuple[Tensor, Named]:
         try:
             prepared = self._free.pop()
         except IndexError:
             prepared = _Prepared(self._cell, self._call.shape.T, self._call.shape.B)
-        arguments = prepared.arguments
-        for place, tensor in zip(prepared.given, given, strict=True):
-            arguments[place] = tensor.data_ptr()
-        for place, tensor in zip(prepared.steps, given[len(self._weights) :], strict=True):
-            arguments[place] = int(tensor.stride(0) != 0)
-        y, end = self._cell.room(x, self._y_shape), {}
+        arguments, room = prepared.arguments, self._cell.room
+        for place, address in zip(prepared.weights, weights, strict=True):
+            arguments[place] = address
+        for (place, step), tensor in zip(prepared.states, states, strict=True):
+            arguments[place], arguments[step] = tensor.data_ptr(), tensor.stride(0) != 0
+        y, end = room(x, self._y_shape), {}
         arguments[prepared.x], arguments[prepared.y] = x.data_ptr(), y.data_ptr()
         for (name, shape), place in zip(self._states, prepared.ends, strict=True):
-            end[name] = found = x.new_empty(shape)
+            end[name] = found = room(x, shape)
             arguments[place] = found.data_ptr()
         prepared.run()
         self._free.append(prepared)
@@ -167,8 +170,8 @@ class _Prepared:
         given |= dict.fromkeys(cell.starts, cell.zeros_address)
         self.run = cell.kernel.bind("forward", cell.shape(steps, rows), given)
         self.arguments, place = self.run.arguments, self.run.place
-        self.given = [*map(place, cell.weights), *(place(name) for name, _ in cell.begins)]
-        self.steps = [place(name) for _, name in cell.begins]
+        self.weights = [place(name) for name in cell.weights]
+        self.states = [(place(name), place(step)) for name, step in cell.begins]
         self.x, self.y, self.ends = place(x), place("output"), [place(name) for name, _ in cell.ends]
 
 

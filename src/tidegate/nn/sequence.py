@@ -23,7 +23,7 @@ from tidegate.reference import bound
 class Sequence:
     """One cell with bound sizes, ready to run over any number of steps.
 
-    It is `plain` where kernels are given nothing but weights and one input.
+    It is `plain` where kernels are given nothing but one input and `weights`, the names in their order.
     """
 
     def __init__(self, graph: Graph, sizes: Mapping[str, int]) -> None:
@@ -32,7 +32,8 @@ class Sequence:
         self.loop = Loop(graph, sizes)
         self._recipes = [native.recipe(graph, tuple(self.sizes.items()), indices) for indices in (False, True)]
         recipe = self._recipes[0]
-        self.plain = isinstance(recipe, Recipe) and recipe.as_given is not None and len(recipe.inputs) == 1
+        as_given = recipe.as_given if isinstance(recipe, Recipe) and len(recipe.inputs) == 1 else None
+        self.plain, self.weights = as_given is not None, as_given or []
         self._cells: dict[tuple[torch.dtype, bool], NativeCell | None] = {}
 
     def __deepcopy__(self, memo: object) -> Sequence:
