@@ -11,12 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils import parametrize, prune
+from torch.utils import _pytree as pytree
 
+import tidegate
 from tidegate.errors import ArgumentError
 from tidegate.nn import Recurrent, State, native
 from tidegate.nn.quick import Quick
 
 T, B, I, H = 5, 3, 4, 6  # noqa: E741 - the project's word for the input size
+pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")
 
 
 @pytest.fixture
@@ -269,3 +272,56 @@ def test_another_number_of_threads() -> None:
         assert torch.equal(layer(x)[0], before)
     finally:
         torch.set_num_threads(1)
+
+
+DROP_INS: dict[str, tuple[type[nn.RNNBase], type[nn.RNNBase], dict[str, Any]]] = {
+    "LSTM": (tidegate.LSTM, nn.LSTM, {}),
+    "LSTM without biases": (tidegate.LSTM, nn.LSTM, {"bias": False}),
+    "LSTM with projection": (tidegate.LSTM, nn.LSTM, {"proj_size": 2}),
+    "GRU": (tidegate.GRU, nn.GRU, {}),
+    "RNN": (tidegate.RNN, nn.RNN, {"nonlinearity": "relu"}),
+}
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("kind", DROP_INS)
+def test_drop_ins(kind: str, layers: int, quickly: list[bool]) -> None:
+    ours, theirs, options = DROP_INS[kind]
+    mine, other = ours(I, H, num_layers=layers, **options), theirs(I, H, num_layers=layers, **options)
+    other.load_state_dict(mine.state_dict())
+    x = torch.randn(T, B, I)
+    given = pytree.tree_map(torch.detach, other(x)[1])
+    for hx in (None, given, given):
+        for _ in range(3):
+            for recording in (torch.enable_grad, torch.no_grad):
+                with recording():
+                    found, wanted = mine(x, hx), other(x, hx)
+                    pytree.tree_map(lambda a, b: torch.testing.assert_close(a, b, rtol=1e-5, atol=2e-6), found, wanted)
+            slopes = [torch.autograd.grad(m(x, hx)[0].sin().sum(), list(m.parameters())) for m in (mine, other)]
+            for a, b in zip(*slopes, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+        with torch.no_grad():
+            for a, b in zip(mine.parameters(), other.parameters(), strict=True):
+                b.copy_(a.mul_(1.5))
+    assert sum(quickly) >= len(quickly) - 2 > 10
+    prune.random_unstructured(mine, "weight_hh_l0", amount=0.5)
+    other.weight_hh_l0.data.copy_(mine.weight_hh_l0)
+    for _ in range(3):
+        torch.testing.assert_close(mine(x)[0], other(x)[0], rtol=1e-5, atol=2e-6)
+    assert not quickly[-1]
+
+
+def test_drop_ins_after_a_change_of_class_or_type(quickly: list[bool]) -> None:
+    model = nn.Sequential(nn.LSTM(I, H))
+    x = torch.randn(T, B, I)
+    wanted = model(x)[0]
+    tidegate.swap(model)
+    warm_up = [model(x)[0] for _ in range(3)]
+    assert quickly == [True, True]
+    for found in warm_up:
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=2e-6)
+    model.double()
+    with pytest.raises(ArgumentError, match=r"input 'x' is torch\.float32"):
+        model(x)
+    for _ in range(3):
+        torch.testing.assert_close(model(x.double())[0], wanted.double(), rtol=1e-5, atol=2e-6)

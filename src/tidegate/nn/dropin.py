@@ -14,17 +14,21 @@ from tidegate.cells import get
 from tidegate.equations.graph import Graph
 from tidegate.errors import ArgumentError, TidegateNotice
 from tidegate.nn.arguments import Batch, check_types
-from tidegate.nn.layouts import TORCH, Layout, cell_weights
+from tidegate.nn.layouts import TENSORS, TORCH, Layout, cell_weights
+from tidegate.nn.quick import Quick, possible, quick
 from tidegate.nn.sequence import Sequence
+from tidegate.nn.sources import TorchWeights
 from tidegate.nn.stacked import Direction, Stacked
 
-TENSORS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 MOST_SEQUENCES = 256
 _sequences: dict[tuple[str, int, int, int], Sequence] = {}  # not lru_cache, into which torch.compile looks
 
 
 class _DropIn(nn.RNNBase):
     """What the three drop-ins share: a torch module whose CPU path runs the cell's equations."""
+
+    _quick: Quick | None = None
+    _last: tuple[torch.Size, torch.dtype] | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -130,7 +134,45 @@ class _DropIn(nn.RNNBase):
         x = input.data if isinstance(input, PackedSequence) else input
         if isinstance(x, Tensor) and x.device.type != "cpu":
             return self._elsewhere(input, hx, lengths, reset)
+        if lengths is None and reset is None and type(input) is Tensor and input.dim() == 3 and possible():
+            found = self._quickly(input, hx)
+            if found is not None:
+                return found
         return self._run(input, hx, lengths, reset)
+
+    def _quickly(self, x: Tensor, hx: Any) -> tuple[Any, Any] | None:
+        """The same where nothing is out of the ordinary and the call is like the last one."""
+        if self.bidirectional or self.batch_first or (self.dropout and self.training):
+            return None
+        kind = x.shape, x.dtype
+        if self._last != kind:
+            self._last, self._quick = kind, None
+            return None
+        layout, graph = self._layout(), self._graph()
+        made = self._quick
+        if made is None or not made.serves():
+            sequences = [self._sequence(k) for k in range(self.num_layers)]
+            sources = [TorchWeights(self, f"_l{k}", layout, s.weights, x.dtype) for k, s in enumerate(sequences)]
+            made = self._quick = quick(sources, sequences, x.dtype, *x.shape[:2])
+        begins = self._begins(graph, hx)
+        found = None if made is None or begins is None else made(x, begins)
+        if found is None:
+            return None
+        y, ends = found
+        final = [torch.stack([end[s.name] for end in ends]) for s in graph.states]
+        return y, final[0] if len(final) == 1 else tuple(final)
+
+    def _begins(self, graph: Graph, hx: Any) -> list[Any] | None:
+        """Each layer's states at the beginning, if these are given as they should be."""
+        count = self.num_layers
+        if hx is None:
+            return [None] * count
+        given = (hx,) if len(graph.states) == 1 else hx
+        if type(given) is not tuple or len(given) != len(graph.states):
+            return None
+        if not all(type(t) is Tensor and t.dim() == 3 and t.shape[0] == count for t in given):
+            return None
+        return [{s.name: t[k] for s, t in zip(graph.states, given, strict=True)} for k in range(count)]
 
 
 class LSTM(_DropIn, nn.LSTM):

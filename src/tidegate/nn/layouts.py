@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 Terms = tuple[tuple[str, int], ...]
+TENSORS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ class Source(Protocol):
     def tensors(self) -> list[Tensor] | None:
         """The weights in the order in which a kernel takes them, as autograd knows them; None if they are no such."""
 
-    def addresses(self) -> list[int] | None:
-        """Where they stand in memory; None if they cannot be given to a kernel as they are."""
+    def addresses(self) -> tuple[list[int], Any] | None:
+        """Where they stand, and what must live as long as they are used; None if they cannot be given as they are."""
 
     def still(self) -> bool:
         """Whether nothing was put in the place of what this reads."""
@@ -145,7 +145,7 @@ class _Layer:
         except IndexError:
             prepared = _Prepared(self._cell, self._call.shape.T, self._call.shape.B)
         arguments, room = prepared.arguments, self._cell.room
-        for place, address in zip(prepared.weights, weights, strict=True):
+        for place, address in zip(prepared.weights, weights[0], strict=True):
             arguments[place] = address
         for (place, step), tensor in zip(prepared.states, states, strict=True):
             arguments[place], arguments[step] = tensor.data_ptr(), tensor.stride(0) != 0
