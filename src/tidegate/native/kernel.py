@@ -23,7 +23,8 @@ from tidegate.native.workspace import LINE_BYTES, WORKSPACE, Block
 PASSES: tuple[Pass, ...] = ("forward", "backward")
 FLAG_BYTES = 8 * threads.LINE
 MOST_LAYOUTS = 256
-SMALL, LARGE = 64, 512  # units
+SMALL, WIDE, LARGE = 64, 256, 512  # units
+SHORT = 1024  # units of all rows and steps
 FULL_ROWS = 32  # with so many rows a product is as fast as it gets: fewer are taken together over steps
 FAR_ROWS = 256  # the same for weights that do not stay in the second cache
 
@@ -95,7 +96,7 @@ class Kernel:
         """A call of T steps and B rows, divided among as many threads as it is worth, of those that are wanted."""
         known = Shape(T, B, 1, False, sizes, self.lanes)
         widest = max(known.number(s.size) for s in self.plan.graph.states)
-        count, hidden = split(widest, B, threads.count(wanted))
+        count, hidden = split(widest, T, B, threads.count(wanted))
         rows = max(B if hidden else B // count, 1)
         few, far = rows < FULL_ROWS // 2, hidden and widest >= LARGE
         chunk = -(-FULL_ROWS // rows) if few else FAR_ROWS // rows if far else 0
@@ -193,12 +194,14 @@ def kernel(graph: Graph, dtype: DType, traced: tuple[str, ...] = (), *, indices:
     return Kernel(graph, dtype, machine.host(), traced, indices=indices)
 
 
-def split(widest: int, B: int, wanted: int) -> tuple[int, bool]:
+def split(widest: int, T: int, B: int, wanted: int) -> tuple[int, bool]:
     """How many threads a call is given, and whether they share the units instead of the rows.
 
-    As measured: small cells on few rows are slower with company; units are shared where there are few rows, and where
-    the weights of all units together do not stay in one core's cache. `widest` is the size of the widest state.
+    As measured: small cells on few rows are slower with company, and so are short calls; units are shared where there
+    are few rows, and where the weights of all units together do not stay in one core's cache. `widest` is the size of
+    the widest state.
     """
-    if wanted == 1 or B * widest <= SMALL:
+    short = T * B * widest <= SHORT and widest < WIDE
+    if wanted == 1 or B * widest <= SMALL or short:
         return 1, False
     return wanted, 2 * wanted > B or (widest >= LARGE and 32 * wanted >= B)
