@@ -32,7 +32,7 @@ RANK = {room: rank for rank, line in enumerate(LINES.strip().splitlines()) for r
 TORCH_FREE = {"errors", "config", "equations", "cells", "calculus", "reference", "native", "files", "report"}
 OWNERS = {  # a path below src/tidegate, or a room: who may import a package
     "torch": (set(RANK) - TORCH_FREE) | {"reference/torch_ops.py"},
-    "llvmlite": {"native", "cli/doctor.py"},
+    "llvmlite": {"native"},
     "typer": {"cli"},
     "rich": {"cli", "training/progress.py"},
 }

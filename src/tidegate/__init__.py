@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         EquationError,
         MissingExtraError,
         ModelFileError,
+        NativeError,
         TidegateError,
         TidegateNotice,
         TrainingError,
@@ -40,6 +41,7 @@ __all__ = [
     "Forecaster",
     "MissingExtraError",
     "ModelFileError",
+    "NativeError",
     "Recurrent",
     "State",
     "Stepper",
@@ -66,7 +68,7 @@ __all__ = [
 _NAMES_BY_HOME = {
     "tidegate.equations": "Cell cell",
     "tidegate.errors": "ArgumentError DataError EquationError MissingExtraError ModelFileError "
-    "TidegateError TidegateNotice TrainingError",
+    "NativeError TidegateError TidegateNotice TrainingError",
     "tidegate.gradients": "BPTT TruncatedBPTT",
     "tidegate.models": "describe load save",
     "tidegate.nn": "GRU LSTM RNN Recurrent State Stepper swap",
