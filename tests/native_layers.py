@@ -12,6 +12,7 @@ from torch import Tensor
 from layer_cases import SIZES, positive
 from tidegate.equations import Graph, Rate
 from tidegate.native import kernel as kernels
+from tidegate.native.frame import Shape
 from tidegate.nn import native
 from tidegate.nn.sequence import Sequence
 from tidegate.reference import bound, weight_shape
@@ -127,14 +128,14 @@ def assert_equal(ours: Tensors, theirs: Tensors) -> None:
 
 
 @contextmanager
-def counted_runs() -> Iterator[list[str]]:
-    """A list that grows by a word for each run of a kernel."""
-    runs: list[str] = []
+def counted_runs(told: Callable[[str, Shape], Any] = lambda direction, shape: direction) -> Iterator[list[Any]]:
+    """A list that grows with each run of a kernel, by its direction or what else is to be told of it."""
+    runs: list[Any] = []
     run = kernels.Kernel.run
 
-    def counted(self: Any, direction: Any, *arguments: Any) -> None:
-        runs.append(direction)
-        run(self, direction, *arguments)
+    def counted(self: Any, direction: Any, shape: Shape, *arguments: Any) -> None:
+        runs.append(told(direction, shape))
+        run(self, direction, shape, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels.Kernel, "run", counted)

@@ -155,7 +155,7 @@ def test_the_rooms_are_those_of_the_page_of_the_layout() -> None:
     [
         ("equations/ops.py", "import torch.nn", "imports torch, which belongs to"),
         ("reference/numpy_ops.py", "from torch import nn", "imports torch, which belongs to"),
-        ("nn/layer.py", "import llvmlite", "imports llvmlite, which belongs to cli/doctor.py, native"),
+        ("nn/layer.py", "import llvmlite", "imports llvmlite, which belongs to native"),
         ("data/frames.py", "from rich import table", "imports rich, which belongs to cli, training/progress.py"),
         ("cells/lstm.py", "from tidegate.calculus import reverse", "cells imports calculus, which is not above it"),
         ("nn/layer.py", "from tidegate import training", "nn imports training, which is not above it"),

@@ -46,7 +46,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "RNN": lambda: tg.RNN(I, H),
 }
 
-OTHERS = ["lstm", "peephole", "GRU", "RNN"]
+OTHERS = ["lstm", "gru", "peephole", "GRU", "RNN"]
 
 
 def results(module: nn.Module, call: Any, *given: Any, **options: Any) -> dict[str, Tensor]:
@@ -85,7 +85,7 @@ def an_input(T: int, B: int) -> Tensor:
 
 
 @backends
-@pytest.mark.parametrize("name", ["gru", "LSTM", *(pytest.param(n, marks=slow) for n in OTHERS)])
+@pytest.mark.parametrize("name", ["LSTM", *(pytest.param(n, marks=slow) for n in OTHERS)])
 def test_any_batch_and_time(name: str, backend: str) -> None:
     with torch._dynamo.config.patch(allow_rnn=True):  # without it torch refuses whatever is an nn.RNNBase
         assert_compiled_as_eager(LAYERS[name](), backend, [((an_input(*shape),), {}) for shape in SHAPES])
@@ -189,7 +189,7 @@ def operands(name: str, T: int, B: int, indices: bool = False) -> tuple[Any, ...
 
 
 @pytest.mark.parametrize("name", ["lstm", pytest.param("gru", marks=slow)])
-@pytest.mark.parametrize("form", ["whole", "backwards", "indices", "resets"])
+@pytest.mark.parametrize("form", ["resets", *(pytest.param(f, marks=slow) for f in ("whole", "backwards", "indices"))])
 def test_operators_are_what_torch_expects(name: str, form: str) -> None:
     T, B = 4, 3
     recipe, cell, tensors = operands(name, T, B, form == "indices")

@@ -42,9 +42,15 @@ def threads_after() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+def divide(monkeypatch: pytest.MonkeyPatch, hidden: bool) -> None:
+    """Divide small calls too: their units, or their rows."""
+    monkeypatch.setattr(kernels, "split", lambda widest, T, B, wanted: (wanted, hidden and wanted > 1))
+
+
 @pytest.fixture
-def threads(request: pytest.FixtureRequest, threads_after: None) -> int:
-    """So many threads, a parameter of the test."""
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, threads_after: None) -> int:
+    """So many threads, a parameter of the test, which share the rows."""
+    divide(monkeypatch, hidden=False)
     torch.set_num_threads(request.param)
     return int(request.param)
 
@@ -116,7 +122,7 @@ def check_random(made: Cell, seed: int, ragged: bool, backwards: bool) -> None:
 random_ones = given(graphs.cells(), st.integers(0, 1 << 16), st.booleans(), st.booleans())
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @random_ones
 def test_random_cells(made: Cell, seed: int, ragged: bool, backwards: bool) -> None:
     check_random(made, seed, ragged, backwards)
@@ -294,7 +300,9 @@ def test_denormals_are_zero_in_kernels_only(dtype: torch.dtype, threads: int) ->
     least = torch.finfo(dtype).tiny
     state = layer.initial_state(4).map(lambda h: torch.full_like(h, 1.5 * least))
     x = torch.zeros(2, 4, 1, dtype=dtype)
-    y, _ = layer(x, state)
+    with counted_runs(lambda _, shape: shape.threads) as teams:
+        y, _ = layer(x, state)
+    assert teams == [threads]
     assert not y.any()
     with native.disabled():
         assert layer(x, state)[0].all()
@@ -415,12 +423,14 @@ def test_results_share_no_memory_with_what_is_used_again() -> None:
 def test_bits_do_not_depend_on_threads(
     name: str, B: int, H: int, hidden: bool, monkeypatch: pytest.MonkeyPatch, threads_after: None
 ) -> None:
-    monkeypatch.setattr(kernels, "split", lambda widest, rows, wanted: (wanted, hidden and wanted > 1))
+    divide(monkeypatch, hidden)
     for setting in (setting_of(name, 5, B, H=H), setting_of(name, 5, B, H=H).ragged()):
         found = []
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            found.append(setting.run(torch.float32))
+        with counted_runs(lambda _, shape: (shape.threads, shape.hidden)) as teams:
+            for threads in (1, 2, 3):
+                torch.set_num_threads(threads)
+                found.append(setting.run(torch.float32))
+        assert set(teams) == {(1, False), (2, hidden), (3, hidden)}
         assert_equal(found[1], found[0])
         assert_equal(found[2], found[0])
 
@@ -431,7 +441,9 @@ def test_bits_do_not_depend_on_threads(
 @telling_cells
 def test_a_rows_bits_do_not_depend_on_its_company(name: str, dtype: torch.dtype, threads: int, backwards: bool) -> None:
     setting = setting_of(name, 5, 17, H=37).ragged()
-    whole = setting.run(dtype, backwards)
+    with counted_runs(lambda _, shape: shape.threads) as teams:
+        whole = setting.run(dtype, backwards)
+    assert set(teams) == {threads}
     for chosen in ([0], [3, 11, 5], list(range(16, -1, -1))):
         part = setting.rows(chosen).run(dtype, backwards)
         for name in part:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import tidegate as tg
 from catalogue import HARD
-from layer_cases import CASES, B, Case, T, make_inputs, make_layer, make_state
+from layer_cases import CASES, PRODUCTS, B, Case, T, make_inputs, make_layer, make_state
 from tidegate.equations import Rate
 from tidegate.errors import ArgumentError
 from tidegate.nn import Recurrent, State, Stepper
@@ -182,7 +182,9 @@ def test_trace_of_an_lstm_holds_its_gates_and_states() -> None:
     assert not any(v.requires_grad for v in trace.values())
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(
+    "case", [c if c in PRODUCTS else pytest.param(c, marks=pytest.mark.slow) for c in CASES], ids=str
+)
 def test_trace_goes_on_from_a_state_and_ends_where_the_layer_does(case: Case) -> None:
     layer = stacked(case)
     inputs, state = make_inputs(case, layer), make_state(layer)
