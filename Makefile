@@ -28,8 +28,9 @@ demo: $(VENV)/app.stamp  ## forecast a shipped series; prints the verdict and wh
 test: $(VENV)/dev.stamp  ## the quick tests (more options: make test ARGS="-k lstm")
 	$(BIN)/python -m pytest $(ARGS)
 
-test-slow: $(VENV)/dev.stamp  ## the slow tests
+test-slow: $(VENV)/dev.stamp  ## the slow tests, and the quick ones without kernels
 	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
+	TIDEGATE_NATIVE=0 $(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/dev.stamp  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -116,12 +116,14 @@ def test_nothing_to_compute_needs_no_kernel(name: str) -> None:
 def check_random(made: Cell, seed: int, ragged: bool, backwards: bool) -> None:
     torch.manual_seed(seed)
     setting = Setting(made.graph, {x: graphs.SIZES[x] for x in (*made.graph.letters, "H")}, 4, 3, scale=0.5)
-    assert_as_reference(setting.ragged() if ragged else setting, backwards=backwards)
+    assert_as_reference(setting.ragged() if ragged else setting, cancelled=1e-3, backwards=backwards)
 
 
+of_infinite_slopes = pytest.mark.filterwarnings("ignore:cell 'random_cell'. where")  # told when such a cell is made
 random_ones = given(graphs.cells(), st.integers(0, 1 << 16), st.booleans(), st.booleans())
 
 
+@of_infinite_slopes
 @settings(max_examples=8)
 @random_ones
 def test_random_cells(made: Cell, seed: int, ragged: bool, backwards: bool) -> None:
@@ -129,6 +131,7 @@ def test_random_cells(made: Cell, seed: int, ragged: bool, backwards: bool) -> N
 
 
 @pytest.mark.slow
+@of_infinite_slopes
 @settings(max_examples=500)
 @random_ones
 def test_many_random_cells(made: Cell, seed: int, ragged: bool, backwards: bool) -> None:
@@ -342,6 +345,7 @@ def check_trace(setting: Setting, by_kernel: bool) -> None:
 
 
 @pytest.mark.slow
+@of_infinite_slopes
 @settings(max_examples=100)
 @random_ones
 def test_traces_of_random_cells(made: Cell, seed: int, ragged: bool, backwards: bool) -> None:
@@ -350,7 +354,7 @@ def test_traces_of_random_cells(made: Cell, seed: int, ragged: bool, backwards: 
     given = made.graph, setting.sizes, setting.weights, setting.inputs, setting.state
     ours = trace(*given)
     with native.disabled():
-        assert_near(ours, trace(*given), 1e-12)
+        assert_near(ours, trace(*given), 1e-12, cancelled=1e-3)
 
 
 # graphs that live on

@@ -19,7 +19,10 @@ from tidegate.nn import Recurrent, State, native
 from tidegate.nn.quick import Quick
 
 T, B, I, H = 5, 3, 4, 6  # noqa: E741 - the project's word for the input size
-pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")
+pytestmark = [
+    pytest.mark.skipif(not native.enabled(), reason="the short way leads to kernels"),
+    pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning"),
+]
 
 
 @pytest.fixture
@@ -325,3 +328,15 @@ def test_drop_ins_after_a_change_of_class_or_type(quickly: list[bool]) -> None:
         model(x)
     for _ in range(3):
         torch.testing.assert_close(model(x.double())[0], wanted.double(), rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("kind", [k for k in DROP_INS if k != "RNN"])
+def test_second_derivatives_of_drop_ins(kind: str, quickly: list[bool]) -> None:
+    ours, _, options = DROP_INS[kind]
+    module = ours(2, 3, **options).double()
+    x = torch.randn(2, 2, 2, dtype=torch.float64, requires_grad=True)
+    module(x)
+    assert torch.autograd.gradgradcheck(lambda x, *_: module(x)[0], (x, *module.parameters()))
+    assert torch.autograd.gradcheck(lambda x, *_: module(x)[0], (x, *module.parameters()))
+    assert quickly
+    assert all(quickly)

@@ -57,7 +57,7 @@ class _Forward(Function):
             return (None,) * (1 + len(needs))
         *tensors, kept = ctx.saved_tensors
         if torch.is_grad_enabled() or _transformed():
-            wanted = call.cell.recipe.wanted(needs, call.reset is not None)
+            wanted = tuple(call.wanted(needs))
             some = iter(_Backward.apply(call, wanted, kept, *slopes[:-1], *tensors))  # type: ignore[no-untyped-call]
             return None, *(next(some) if need else None for need in wanted)
         return None, *call.backward(needs, slopes[:-1], tensors, kept)

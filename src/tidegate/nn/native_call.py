@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -112,9 +112,27 @@ class Call:
         self.cell, self.shape, self.tables, self.fresh = cell, shape, tables, fresh
         self.backwards, self.lengths, self.reset = backwards, lengths, reset
 
+    @property
+    def count(self) -> int:
+        """How many of a call's tensors are weights; they come first."""
+        return self.cell.recipe.parts[0]
+
+    def wanted(self, needs: Sequence[bool]) -> list[bool]:
+        """The tensors that need a gradient and get one."""
+        return self.cell.recipe.wanted(needs, self.reset is not None)
+
     def reference(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """The same by torch's own operations."""
         return self.cell.recipe.reference(tensors, self.lengths, self.reset, self.backwards)
+
+    def weights(self, tensors: Sequence[Tensor]) -> tuple[list[int], Any]:
+        """Where the values of weights stand, and what must live until a kernel is done."""
+        found = [t if t.is_contiguous() else t.contiguous() for t in tensors[: self.count]]
+        return [t.data_ptr() for t in found], found
+
+    def gradients(self, needs: Sequence[bool], of_value: Callable[[int], Tensor]) -> list[Tensor | None]:
+        """The weights' gradients, from those of the values that a kernel is given, by number."""
+        return [of_value(k) if need else None for k, need in enumerate(needs)]
 
     def forward(self, tensors: Sequence[Tensor], keeping: bool) -> list[Tensor]:
         """The output, the states at the ends, and what is kept for the backward pass."""
@@ -137,21 +155,18 @@ class Call:
         del alive
         return found
 
-    def _given(self, tensors: Sequence[Tensor]) -> tuple[dict[str, int], list[Tensor]]:
+    def _given(self, tensors: Sequence[Tensor]) -> tuple[dict[str, int], list[Any]]:
         """What both kernels are told of the call's tensors, and copies that must live until they are done."""
         cell, tables = self.cell, self.tables
-        a, b, c = cell.recipe.parts
+        a, b, c = (n - cell.recipe.parts[0] + self.count for n in cell.recipe.parts)
         given = tables.addresses.copy()
         if self.fresh is None:
             given["fresh"] = NEVER_ADDRESS
         else:
             given["fresh"], given["fresh.step"] = self.fresh.ctypes.data, 1
-        alive = []
-        for name, tensor in zip(cell.weights, tensors, strict=False):
-            if not tensor.is_contiguous():
-                tensor = tensor.contiguous()
-                alive.append(tensor)
-            given[name] = tensor.data_ptr()
+        addresses, used = self.weights(tensors)
+        given.update(zip(cell.weights, addresses, strict=True))
+        alive = [used]
         for (name, ld), tensor in zip(cell.inputs, tensors[a:b], strict=True):
             if ld is None:
                 found = tensor.contiguous()
@@ -195,11 +210,16 @@ class _Backward:
     def __init__(self, call: Call, needs: Sequence[bool], tensors: Sequence[Tensor], kept: Tensor) -> None:
         self.call, self.cell, self.shape = call, call.cell, call.shape
         self.recipe, self.kernel = call.cell.recipe, call.cell.kernel
-        self.needs = self.recipe.wanted(needs, call.reset is not None)
-        self.tensors, self.kept = tensors, kept
+        wanted, count = call.wanted(needs), call.count
+        self.weights = any(wanted[:count])
+        inputs, states = len(self.recipe.inputs), len(self.recipe.states)
+        self.need_inputs = wanted[count : count + inputs]
+        self.need_begins = wanted[count + inputs : count + inputs + states]
+        self.need_starts = wanted[count + inputs + states :]
+        self.wanted = wanted
+        self.inputs, self.kept = tensors[count : count + inputs], kept
         self.like = tensors[0]
         self.given, self.alive = call._given(tensors)
-        self.weights = any(self.needs[: self.recipe.parts[0]])
         if not self.weights:
             self.given["count"] = 0
 
@@ -220,13 +240,17 @@ class _Backward:
         self.kernel.run("backward", self.shape, self.given)
         summed = {name: self._summed(array) for name, array in summed_rows.items()}
         WORKSPACE.give(block)
-        a, _, c = self.recipe.parts
-        weights = [self._weight(k, flat, summed) if need else None for k, need in enumerate(self.needs[:a])]
         starts = [
             summed[f"start_gradient.{n}"].unsqueeze(0) if need else None
-            for n, need in zip(self.recipe.states, self.needs[c:], strict=True)
+            for n, need in zip(self.recipe.states, self.need_starts, strict=True)
         ]
-        return [*weights, *found, *starts]
+        return [*self._of_weights(flat, summed), *found, *starts]
+
+    def _of_weights(self, flat: Tensor, summed: dict[str, Tensor]) -> list[Tensor | None]:
+        needs = self.wanted[: self.call.count]
+        if not self.weights:
+            return [None] * len(needs)
+        return self.call.gradients(needs, lambda k: self._weight(k, flat, summed))
 
     def _slopes(self, slopes: Sequence[Tensor | None]) -> None:
         """Where there is none, one row of zeros stands for all."""
@@ -258,7 +282,7 @@ class _Backward:
     def _sums(self) -> list[tuple[str, int]]:
         """What is summed over rows: each slot has a row of its own, so that it does not matter who computes it."""
         found = list(self.cell.results.sums)
-        wanted = zip(self.recipe.states, self.recipe.state_widths, self.needs[self.recipe.parts[2] :], strict=True)
+        wanted = zip(self.recipe.states, self.recipe.state_widths, self.need_starts, strict=True)
         return found + [(f"start_gradient.{n}", width) for n, width, need in wanted if need]
 
     def _rows(self, sums: list[tuple[str, int]], block: Block, begin: int) -> dict[str, Array]:
@@ -277,15 +301,14 @@ class _Backward:
         return torch.from_numpy(total)
 
     def _inputs(self) -> list[Tensor | None]:
-        a, b, _ = self.recipe.parts
-        if True not in self.needs[a:b]:
-            return [None] * (b - a)
         found: list[Tensor | None] = []
-        for k, (name, (_, ld)) in enumerate(zip(self.recipe.inputs, self.cell.inputs, strict=True), a):
-            if not self.needs[k]:
+        for name, (_, ld), x, need in zip(
+            self.recipe.inputs, self.cell.inputs, self.inputs, self.need_inputs, strict=True
+        ):
+            if not need:
                 found.append(None)
                 continue
-            gradient = self.cell.room(self.like, self.tensors[k].shape)
+            gradient = self.cell.room(self.like, x.shape)
             if ld is None or self.call.lengths is not None:
                 gradient.zero_()
             found.append(gradient)
@@ -295,9 +318,8 @@ class _Backward:
         return found
 
     def _begins(self) -> list[Tensor | None]:
-        _, b, c = self.recipe.parts
         found: list[Tensor | None] = []
-        for name, width, need in zip(self.recipe.states, self.recipe.state_widths, self.needs[b:c], strict=True):
+        for name, width, need in zip(self.recipe.states, self.recipe.state_widths, self.need_begins, strict=True):
             gradient = self.like.new_empty((self.shape.B, width)) if need else None
             found.append(gradient)
             if gradient is not None:

@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 from tidegate.native.tables import NEVER_ADDRESS, whole
 from tidegate.nn import native, native_autograd
 from tidegate.nn.native import PLAIN
-from tidegate.nn.native_call import DTYPES, NativeCell
+from tidegate.nn.native_call import DTYPES, Call, NativeCell
 from tidegate.nn.sequence import Sequence as OverTime
 from tidegate.nn.state import Named
 from tidegate.reference import bound
@@ -25,7 +25,10 @@ class Source(Protocol):
     """Where one layer's weights come from."""
 
     def tensors(self) -> list[Tensor] | None:
-        """The weights in the order in which a kernel takes them, as autograd knows them; None if they are no such."""
+        """The weights as autograd knows them; None if they cannot be given to a kernel as they are."""
+
+    def call(self, call: Call) -> Call:
+        """The call that takes these tensors."""
 
     def addresses(self) -> tuple[list[int], Any] | None:
         """Where they stand, and what must live as long as they are used; None if they cannot be given as they are."""
@@ -117,7 +120,7 @@ class _Layer:
                 torch.full((1, w), start, dtype=self.dtype).expand(rows, w)
                 for w, start in zip(recipe.state_widths, starts, strict=True)
             ]
-        self._call = cell.call(steps, rows, backwards=False, lengths=None, reset=None)
+        self._call = source.call(cell.call(steps, rows, backwards=False, lengths=None, reset=None))
         self._free: list[_Prepared] = []
 
     def states(self, begin: Named | None) -> list[Tensor] | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tidegate.nn.layouts import TENSORS, Layout, cell_weights
+from tidegate.nn.layouts import TENSORS, Layout, Terms, cell_weights
+from tidegate.nn.native_call import Call
 from tidegate.nn.quick import usable
 from tidegate.nn.weights import CellWeights
 
@@ -48,16 +49,21 @@ class OwnWeights:
         found = self.tensors()
         return None if found is None else ([t.data_ptr() for t in found], None)
 
+    def call(self, call: Call) -> Call:
+        """The call itself: it takes these weights."""
+        return call
+
 
 class TorchWeights:
     """The weights of one layer as a module of torch keeps them: row blocks of few tensors, and sums of two biases."""
 
     def __init__(self, owner: nn.Module, suffix: str, layout: Layout, names: Sequence[str], dtype: torch.dtype) -> None:
         self._parameters, self._layout, self._names, self._dtype = owner._parameters, layout, names, dtype
-        self._keys = {n: n + suffix for n in TENSORS if n + suffix in owner._parameters or hasattr(owner, n + suffix)}
-        self._terms = [tuple(t for t in layout.rows[n] if t[0] in self._keys) for n in names]
+        self.keys = {n: n + suffix for n in TENSORS if n + suffix in owner._parameters or hasattr(owner, n + suffix)}
+        self._terms = [tuple(t for t in layout.rows[n] if t[0] in self.keys) for n in names]
+        self._blocks = {key: _in_order(self._terms, key) for key in self.keys}
         self._zeros = torch.zeros(max(p.shape[0] for p in owner.parameters()), dtype=dtype)
-        self._biases = "bias_ih" in self._keys
+        self._biases = "bias_ih" in self.keys
 
     def still(self) -> bool:
         """They are asked for by name at each call."""
@@ -66,7 +72,7 @@ class TorchWeights:
     def _named(self) -> dict[str, Tensor] | None:
         found: dict[str, Tensor] = {}
         dtype, parameters = self._dtype, self._parameters
-        for name, key in self._keys.items():
+        for name, key in self.keys.items():
             tensor = parameters.get(key)
             if tensor is None or not usable(tensor, dtype):
                 return None
@@ -74,18 +80,33 @@ class TorchWeights:
         return found
 
     def tensors(self) -> list[Tensor] | None:
-        """The cell's weights as expressions of torch's tensors."""
+        """Torch's own tensors."""
         named = self._named()
-        if named is None:
-            return None
-        found = cell_weights(self._layout, named)
+        return None if named is None else list(named.values())
+
+    def call(self, call: Call) -> Call:
+        """A call that takes these, and gives their gradients."""
+        return _TorchCall(call, self)
+
+    def of_cell(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The cell's weights as expressions of torch's tensors."""
+        found = cell_weights(self._layout, dict(zip(self.keys, tensors, strict=True)))
         return [found[name] for name in self._names]
+
+    def gradients(self, needs: Sequence[bool], of_weight: Callable[[int], Tensor]) -> list[Tensor | None]:
+        """The gradients of torch's tensors: their row blocks are gradients of the cell's weights."""
+        found: list[Tensor | None] = []
+        for name, need in zip(self.keys, needs, strict=True):
+            found.append(_one_below_the_other([of_weight(k) for k in self._blocks[name]], name) if need else None)
+        return found
 
     def addresses(self) -> tuple[list[int], Any] | None:
         """Where they stand, and what must live as long as they are used."""
         named = self._named()
-        if named is None:
-            return None
+        return None if named is None else self.places(named)
+
+    def places(self, named: Mapping[str, Tensor]) -> tuple[list[int], Any]:
+        """The same for given tensors."""
         begins: dict[tuple[str, ...], tuple[int, int]] = {
             (name,): _begin_and_block(t, self._layout, name) for name, t in named.items()
         }
@@ -101,6 +122,51 @@ class TorchWeights:
             else:
                 found.append(self._zeros.data_ptr())
         return found, sums
+
+
+def _in_order(terms: Sequence[Terms], name: str) -> list[int]:
+    """Which of a cell's weights are made of a tensor's row blocks, from its first to its last."""
+    placed = [(dict(some)[name], k) for k, some in enumerate(terms) if name in dict(some)]
+    return [k for _, k in sorted(placed)]
+
+
+class _TorchCall(Call):
+    """A call whose weights are torch's tensors: autograd knows of nothing between these and the kernel."""
+
+    __slots__ = ("_source",)
+
+    def __init__(self, call: Call, source: TorchWeights) -> None:
+        super().__init__(call.cell, call.shape, call.tables, call.fresh, call.backwards, call.lengths, call.reset)
+        self._source = source
+
+    @property
+    def count(self) -> int:
+        return len(self._source.keys)
+
+    def wanted(self, needs: Sequence[bool]) -> list[bool]:
+        inner = self.cell.recipe.wanted([True] * self.cell.recipe.parts[0] + list(needs[self.count :]), False)
+        return [*needs[: self.count], *inner[self.cell.recipe.parts[0] :]]
+
+    def reference(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return super().reference(*self._source.of_cell(tensors[: self.count]), *tensors[self.count :])
+
+    def weights(self, tensors: Sequence[Tensor]) -> tuple[list[int], Any]:
+        return self._source.places(dict(zip(self._source.keys, tensors, strict=False)))
+
+    def gradients(self, needs: Sequence[bool], of_value: Callable[[int], Tensor]) -> list[Tensor | None]:
+        return self._source.gradients(needs, of_value)
+
+
+def _one_below_the_other(parts: list[Tensor], name: str) -> Tensor:
+    """Row blocks as one tensor: nothing is copied where they lie so, except for biases, of which there are two."""
+    first, size = parts[0], parts[0].numel()
+    if len(parts) == 1:
+        return first.clone() if name == "bias_hh" else first
+    begins = [p.storage_offset() - k * size for k, p in enumerate(parts)]
+    lie = all(b == begins[0] for b in begins) and first.is_contiguous() and not name.startswith("bias")
+    return (
+        first.as_strided((len(parts) * first.shape[0], *first.shape[1:]), first.stride()) if lie else torch.cat(parts)
+    )
 
 
 def _begin_and_block(tensor: Tensor, layout: Layout, name: str) -> tuple[int, int]:
