@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tidegate.bench import problem as problems
 from tidegate.bench.cells import OWN
@@ -15,7 +16,7 @@ from tidegate.bench.peers import BOTH, PEERS
 from tidegate.bench.problem import Problem, difference, solve
 from tidegate.bench.rows import Row
 from tidegate.bench.shapes import EVERY, FEW, GROUPS, OVER_B, OVER_H, Shape
-from tidegate.bench.timing import Effort, in_turn
+from tidegate.bench.timing import Effort, Timing, in_turn
 
 TORCH_MODES = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN_TANH"}
 _COMPILED = FEW  # where torch.compile is tried unless asked for by name: each loop takes minutes to compile
@@ -66,21 +67,34 @@ def _sweep(case: str, shapes: tuple[Shape, ...], setting: Setting) -> Iterator[R
 
 
 def contest(case: str, problem: Problem, setting: Setting, *, patient: bool = False) -> Iterator[Row]:
-    """All who can solve the problem, in turn; with no peer there, we are measured alone."""
+    """We and each peer that can solve the problem, in turn; with no peer there, we are measured alone.
+
+    A peer is there for its own contest only, for the threads of some go on spinning while others are measured.
+    """
     right, count = solve(problem, training=True), work(problem.graph, problem.sizes)
     names = [n for n in setting.peers if PEERS[n].can(problem) and (patient or not PEERS[n].patient)]
-    ours, others = layer(problem), {n: PEERS[n].make(problem) for n in names}
+    ours = layer(problem)
     for what in BOTH:
-        present = {n: c for n, c in others.items() if what in PEERS[n].whats}
-        calls = {n: getattr(c, what) for n, c in {"": ours, **present}.items()}
-        first = {n: _seconds(calls[n]) for n in present if PEERS[n].patient}
-        off = {n: _off(c, calls[n], right) for n, c in {"": ours, **present}.items()}
-        taken = dict(zip(calls, in_turn(list(calls.values()), setting.effort), strict=True))
-        row = Row(case, problem.cell.name, problem.shape, what, "-", taken[""], difference=off[""])
-        row = with_limit(row, count, setting.limits)
-        for n in present or ("-",):
-            theirs, away = taken.get(n), off.get(n)
-            yield replace(row, peer=n, theirs=theirs, their_difference=away, first=first.get(n))
+        mine = getattr(ours, what)
+        off = _off(ours, mine, right)
+        for n in [n for n in names if what in PEERS[n].whats] or ["-"]:
+            times, theirs = _duel(mine, what, n, problem, right, setting)
+            row = Row(case, problem.cell.name, problem.shape, what, n, times, difference=off, **theirs)
+            yield with_limit(row, count, setting.limits)
+
+
+def _duel(
+    mine: Callable[[], object], what: str, name: str, problem: Problem, right: problems.Named, setting: Setting
+) -> tuple[Timing, dict[str, Any]]:
+    """Our time, and the peer's: with how far it is off and, if it takes patience, the seconds of its first call."""
+    if name not in PEERS:
+        return in_turn([mine], setting.effort)[0], {}
+    other = PEERS[name].make(problem)
+    call = getattr(other, what)
+    first = _seconds(call) if PEERS[name].patient else None
+    off = _off(other, call, right)
+    ours, theirs = in_turn([mine, call], setting.effort)
+    return ours, {"theirs": theirs, "their_difference": off, "first": first}
 
 
 def with_limit(row: Row, count: Work, limits: Limits) -> Row:
