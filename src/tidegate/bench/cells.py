@@ -20,9 +20,12 @@ def two_stages(x, h):
 
 @cell(states="h c", source="Ba, Kiros & Hinton 2016, arXiv:1607.06450, eqs. 20-22")
 def lstm_layer_norm(x, h, c, *, forget_bias=1.0):
-    """An LSTM whose products are normalised over their units."""
+    """An LSTM whose products are normalised over their units.
+
+    With a gain of 1 for what comes back, steps magnify differences: in a thousand of them nothing is left to compare.
+    """
     from_x = layer_norm("nx", *[linear(f"{k}_x", x, bias=None) for k in "fiog"])
-    from_h = layer_norm("nh", *[linear(f"{k}_h", h, bias=None) for k in "fiog"])
+    from_h = layer_norm("nh", *[linear(f"{k}_h", h, bias=None) for k in "fiog"], gain=0.1)
     f = sigmoid(from_h[0] + from_x[0] + weight("b_f", init=forget_bias))  # forget gate
     i = sigmoid(from_h[1] + from_x[1] + weight("b_i"))  # input gate
     o = sigmoid(from_h[2] + from_x[2] + weight("b_o"))  # output gate

@@ -85,7 +85,7 @@ def _drawn(
     mode: str | None = None,
     lengths: Tensor | None = None,
 ) -> Problem:
-    """Weights as torch draws them (with which no cell is chaotic), vectors around what the cell declares."""
+    """Weights as torch draws them (with which no cell here is chaotic), vectors around what the cell declares."""
     chance, reach = torch.Generator().manual_seed(1), shape.H**-0.5
 
     def uniform(*size: int) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise, permutations
 from types import MappingProxyType
 from typing import Literal
@@ -376,7 +377,8 @@ def _operands(stage: Stage) -> list[Value]:
 # the two steps
 
 
-def make_plan(graph: Graph, traced: Iterable[str] = (), *, indices: bool = False) -> Plan:
+@lru_cache(maxsize=256)
+def make_plan(graph: Graph, traced: tuple[str, ...] = (), *, indices: bool = False) -> Plan:
     """The kernels of a cell; `traced` names further values that the forward step keeps; with `indices` the first input
     comes as indices of one-hots.
 

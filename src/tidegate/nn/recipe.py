@@ -35,7 +35,7 @@ class Recipe:
     """
 
     def __init__(self, graph: Graph, sizes: Mapping[str, int], *, indices: bool = False) -> None:
-        self.plan: Plan = _plan(graph, indices)
+        self.plan: Plan = make_plan(graph, (), indices=indices)
         self.graph, self.sizes, self.indices = graph, dict(sizes), indices
         self.text = graph_text(graph)
         self.numbers = [self.sizes[letter] for letter in graph.letters]
@@ -112,11 +112,6 @@ class Recipe:
             weights, inputs, state, start, lengths, reset, backwards=backwards
         )
         return (y, *(end[n] for n in self.states))
-
-
-@lru_cache(maxsize=256)
-def _plan(graph: Graph, indices: bool) -> Plan:
-    return make_plan(graph, indices=indices)
 
 
 @lru_cache(maxsize=256)
