@@ -33,6 +33,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: os.environ.pop("TIDEGATE_CACHE", None))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if os.environ.get("TIDEGATE_NATIVE") == "0" and item.get_closest_marker("kernels"):
+        pytest.skip("TIDEGATE_NATIVE=0: layers do not run on kernels")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--golden"):
         others = [item for item in items if "golden" not in getattr(item, "fixturenames", ())]

@@ -13,6 +13,7 @@ from tidegate.nn import native
 GUIDE = (Path(__file__).parents[2] / "docs" / "kernels.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.kernels
 def test_its_code_runs() -> None:
     native._say_once.cache_clear()
     blocks = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)

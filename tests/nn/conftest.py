@@ -11,6 +11,9 @@ from tidegate.nn import native
 @pytest.fixture
 def reference_path_notice() -> Iterator[None]:
     """For a test of something that has no kernels: the notice that says so comes, though it was said before."""
+    if not native.enabled():
+        yield
+        return
     native._say_once.cache_clear()
     with pytest.warns(TidegateNotice, match="^cell '.*' computes on the reference path: "):
         yield

@@ -23,7 +23,10 @@ from tidegate.nn import Recurrent, State, native, native_ops, swap
 
 I, H = 3, 5  # noqa: E741 - the project's word for the input size
 SHAPES = [(4, 6), (7, 2), (2, 11)]  # T, B: the first is compiled for, and no two sizes of it are the same
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's own
+pytestmark = [
+    pytest.mark.kernels,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),  # torch's own
+]
 slow = pytest.mark.slow
 COMPILERS = [shutil.which(os.environ.get("CXX", "")), *map(shutil.which, ("g++", "clang++"))]
 INDUCTOR = pytest.param("inductor", marks=[slow, pytest.mark.skipif(not any(COMPILERS), reason="needs a C++ compiler")])

@@ -9,6 +9,7 @@ import pytest
 GUIDE = Path(__file__).parents[2] / "docs" / "layers.md"
 
 
+@pytest.mark.kernels
 def test_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text, scope = GUIDE.read_text("utf-8"), dict[str, Any]()

@@ -29,6 +29,7 @@ from tidegate.nn import Recurrent, native
 from tidegate.nn.trace import trace
 
 TELLING = ["shipped lstm", "shipped gru", "hard lstm_projection", "hard slstm", "hard qrnn", "hard gru_d"]
+pytestmark = pytest.mark.kernels
 every_cell = pytest.mark.parametrize("name", ALL)
 telling_cells = pytest.mark.parametrize("name", TELLING)
 both_types = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)

@@ -21,6 +21,8 @@ from tidegate.nn import Recurrent, native
 
 T, B, I, H = 4, 3, 2, 5  # noqa: E741 - the project's word for the input size
 
+pytestmark = pytest.mark.kernels
+
 
 @pytest.fixture
 def layer() -> Recurrent:

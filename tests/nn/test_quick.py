@@ -20,7 +20,7 @@ from tidegate.nn.quick import Quick
 
 T, B, I, H = 5, 3, 4, 6  # noqa: E741 - the project's word for the input size
 pytestmark = [
-    pytest.mark.skipif(not native.enabled(), reason="the short way leads to kernels"),
+    pytest.mark.kernels,
     pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning"),
 ]
 

@@ -49,7 +49,7 @@ def reverse(graph: Graph) -> Adjoint:
         pairs.append((graph.new[state.name], _fitted(seeds[name], graph.new[state.name])))
     adjoints = _propagate(pairs, stop_at=Rate.WEIGHTS)
     sums = {v: _summed(a) for v, a in adjoints.items() if v.rate > Rate.WEIGHTS and v.is_leaf and a}
-    weights = {v: tuple(a) for v, a in adjoints.items() if v.rate == Rate.WEIGHTS and a and not _is_constant(v)}
+    weights = {v: tuple(a) for v, a in adjoints.items() if v.rate == Rate.WEIGHTS and a}
     return _simplified(graph, seeds, sums, weights)
 
 
@@ -75,22 +75,30 @@ def _seed(name: str, size: Size) -> Value:
     return Value("seed", (), size, Rate.STATE, name=name)
 
 
-def _is_constant(value: Value) -> bool:
-    return all(v.op in ("constant", "count", "eye") or not v.is_leaf for v in walk([value]))
+def _constants(values: Iterable[Value]) -> set[Value]:
+    """Those that no weight, state or input goes into; operands come before what is made of them."""
+    found: set[Value] = set()
+    for value in values:
+        if value.op in ("constant", "count", "eye") if value.is_leaf else found.issuperset(value.args):
+            found.add(value)
+    return found
 
 
 def _propagate(pairs: Iterable[tuple[Value, Value]], stop_at: Rate | None) -> dict[Value, list[Value]]:
     """The contributions to each value's adjoint; values of rate `stop_at` are not looked into."""
+    pairs = list(pairs)
+    values = walk(value for value, _ in pairs)
+    constants = _constants(values)
     adjoints: dict[Value, list[Value]] = {}
-    roots = []
     for value, adjoint in pairs:
-        adjoints.setdefault(value, []).append(adjoint)
-        roots.append(value)
-    for value in reversed(walk(roots)):
+        if value not in constants:
+            adjoints.setdefault(value, []).append(adjoint)
+    for value in reversed(values):
         if value not in adjoints or value.is_leaf or value.rate == stop_at:
             continue
         for operand, adjoint in _contributions(value, _summed(adjoints[value])):
-            adjoints.setdefault(operand, []).append(adjoint)
+            if operand not in constants:
+                adjoints.setdefault(operand, []).append(_fitted(adjoint, operand))
     return adjoints
 
 
@@ -98,11 +106,8 @@ def _contributions(value: Value, adjoint: Value) -> list[tuple[Value, Value]]:
     derivative = OPS[value.op].derivative
     if derivative is None:
         raise EquationError(f"{value.op!r} has no derivative: it belongs to derivatives itself")
-    found = []
-    for operand, part in zip(value.args, derivative(adjoint, value, *value.args), strict=True):
-        if part is not None and not _is_constant(operand):
-            found.append((operand, _fitted(part, operand)))
-    return found
+    parts = derivative(adjoint, value, *value.args)
+    return [(operand, part) for operand, part in zip(value.args, parts, strict=True) if part is not None]
 
 
 def _fitted(adjoint: Value, operand: Value) -> Value:

@@ -15,6 +15,18 @@ Known: TypeAlias = int  # inside the class `int` is a method
 Int: TypeAlias = ir.Value | int
 
 
+class _Written(ir.Constant):
+    """A constant whose text is made once, and not wherever it is used; that of sixteen equal lanes is short."""
+
+    def __init__(self, kind: ir.Type, values: list[float]) -> None:
+        super().__init__(kind, values)
+        first, *others = {str(c) for c in self.constant}
+        self._text: str = super()._get_reference() if others else f"splat ({first})"
+
+    def _get_reference(self) -> str:
+        return self._text
+
+
 class Builder:
     """What is emitted goes where `b` stands; functions are opened with `function`, loops with `loop`.
 
@@ -34,6 +46,7 @@ class Builder:
         self.suffix = f"v{self.lanes}{'f32' if dtype == 'float32' else 'f64'}"  # as intrinsics are called
         self.b: ir.IRBuilder = ir.IRBuilder()
         self._functions: dict[str, ir.Function] = {}
+        self._constants: dict[tuple[str, tuple[str, ...]], ir.Constant] = {}
 
     def sibling(self, dtype: DType) -> Builder:
         """A builder for other numbers that goes on where this one stands, in the same module."""
@@ -131,14 +144,21 @@ class Builder:
 
     def splat_constant(self, value: float) -> ir.Constant:
         """The same number in every lane."""
-        return ir.Constant(self.vector, [ir.Constant(self.real, value)] * self.lanes)
+        return self.lanes_constant(self.real, (value,) * self.lanes)
+
+    def lanes_constant(self, kind: ir.Type, values: tuple[float, ...]) -> ir.Constant:
+        """What is known now of every lane."""
+        key = str(kind), tuple(map(repr, values))
+        if key not in self._constants:
+            self._constants[key] = _Written(ir.VectorType(kind, self.lanes), list(values))
+        return self._constants[key]
 
     def splat(self, number: ir.Value) -> ir.Value:
         """The same number in every lane, not known now."""
         wide = ir.VectorType(number.type, self.lanes)
         undefined = ir.Constant(wide, ir.Undefined)
         one = self.b.insert_element(undefined, number, I32(0))
-        return self.b.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes))
+        return self.b.shuffle_vector(one, undefined, self.lanes_constant(I32, (0,) * self.lanes))
 
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """a * b + c, rounded once."""
@@ -195,8 +215,7 @@ class Builder:
     def lanes_below(self, count: Int) -> ir.Value:
         """The mask of the lanes whose number lies below `count`, which may be negative or beyond the last lane."""
         limit = self.splat(self.b.trunc(self.int(count), I32))
-        wide = ir.VectorType(I32, self.lanes)
-        return self.b.icmp_signed("<", ir.Constant(wide, list(range(self.lanes))), limit)
+        return self.b.icmp_signed("<", self.lanes_constant(I32, tuple(range(self.lanes))), limit)
 
     def room(self, kind: ir.Type, count: Known) -> ir.Value:
         """Room on the stack for so many values, of the function that is open; aligned to a vector."""

@@ -109,7 +109,7 @@ class Mathematics:
         return Lanes(self.k, self.k.splat_constant(value))
 
     def _integers(self, value: int) -> ir.Constant:
-        return ir.Constant(self.k.integers, [ir.Constant(self.k.integer, value)] * self.k.lanes)
+        return self.k.lanes_constant(self.k.integer, (value,) * self.k.lanes)
 
     def _from_bits(self, bits: ir.Value) -> Lanes:
         return Lanes(self.k, self.k.b.bitcast(bits, self.k.vector))

@@ -254,7 +254,7 @@ class _Schedule:
     def _homed(self, whole: set[Value]) -> set[Value]:
         """What is read in another stage than the one that computes it, or read whole."""
         made = {v for d in self.drafts for v in d.values}
-        return {v for v in made if v in whole} | {v for d in self.drafts for v in d.read & made if v not in d.made}
+        return (whole & made).union(*((d.read & made) - d.made for d in self.drafts))
 
     def _put_off(self, value: Value, homed: set[Value]) -> bool:
         """Compute a value where it is read, if no more values have to be kept for that than are now."""
@@ -384,9 +384,9 @@ def make_plan(graph: Graph, traced: tuple[str, ...] = (), *, indices: bool = Fal
 
     Raises NativeError for what no kernel is made for.
     """
-    graph = canonical_graph(graph)
+    back = _backward_of(graph)
+    graph = back.graph
     index = graph.input_values[graph.inputs[0].name] if indices else None
-    back = _Backward(graph)
     prologue = _of_weights(_needed(graph.roots, set()), graph.roots)
     fixed = tuple(dict.fromkeys([*prologue, *back.of_weights(prologue)]))
     extra = [graph.named[label] for label in traced]
@@ -506,6 +506,11 @@ class _Backward:
         }
         own = {v: Home("dz", str(k), v.size) for k, v in enumerate(self.columns) if v not in homes}
         return _loop(writes, homes, fixed, late, own, index=index)
+
+
+@lru_cache(maxsize=256)
+def _backward_of(graph: Graph) -> _Backward:
+    return _Backward(canonical_graph(graph))
 
 
 def _gradient(matrix: Value, contribution: Value) -> Gradient:

@@ -35,7 +35,7 @@ class Recipe:
     """
 
     def __init__(self, graph: Graph, sizes: Mapping[str, int], *, indices: bool = False) -> None:
-        self.plan: Plan = make_plan(graph, (), indices=indices)
+        self.plan: Plan = make_plan(graph, (), indices=False)
         self.graph, self.sizes, self.indices = graph, dict(sizes), indices
         self.text = graph_text(graph)
         self.numbers = [self.sizes[letter] for letter in graph.letters]
@@ -49,7 +49,9 @@ class Recipe:
         self.as_given: list[str] | None = plain if len(plain) == len(self.plan.fixed) else None
         self._prologue = Program(self.plan.prologue)
         self._rest = Program(self.plan.fixed, given=self.plan.prologue)
-        self._flows = _flows(self.plan, self.inputs)
+        self._flows = _flows(self.plan, self.inputs[indices:])
+        if indices:
+            self._flows.insert(len(self.plan.fixed), False)
         fixed, first = len(self.plan.fixed), self.inputs.index(self.moving[0])
         self.clock = fixed + first
         self.parts = fixed, fixed + len(self.inputs), fixed + len(self.inputs) + len(self.states)
