@@ -11,9 +11,9 @@ from torch import Tensor
 
 from layer_cases import SIZES, positive
 from tidegate.equations import Graph, Rate
-from tidegate.native import kernel as kernels
 from tidegate.native.frame import Shape
 from tidegate.nn import native
+from tidegate.nn.native_call import Call
 from tidegate.nn.sequence import Sequence
 from tidegate.reference import bound, weight_shape
 
@@ -133,14 +133,14 @@ def assert_equal(ours: Tensors, theirs: Tensors) -> None:
 def counted_runs(told: Callable[[str, Shape], Any] = lambda direction, shape: direction) -> Iterator[list[Any]]:
     """A list that grows with each run of a kernel, by its direction or what else is to be told of it."""
     runs: list[Any] = []
-    run = kernels.Kernel.run
+    take = Call.take
 
-    def counted(self: Any, direction: Any, shape: Shape, *arguments: Any) -> None:
-        runs.append(told(direction, shape))
-        run(self, direction, shape, *arguments)
+    def counted(self: Call, direction: Any) -> Any:
+        runs.append(told(direction, self.shape))
+        return take(self, direction)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels.Kernel, "run", counted)
+        patch.setattr(Call, "take", counted)
         yield runs
 
 

@@ -22,6 +22,24 @@ def test_short_calls_are_repeated_until_a_sample_is_long_enough(monkeypatch: pyt
     assert taken.median == pytest.approx(1 / 3)
 
 
+def test_a_sample_begins_when_no_thread_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = iter([0.0, 2.0, 2.0, 2.9, 2.9, 2.9])  # seconds of the processor, before and after each pause
+    pauses: list[float] = []
+    monkeypatch.setattr(timing.time, "process_time", lambda: next(used))
+    monkeypatch.setattr(timing.time, "sleep", pauses.append)
+    in_turn([lambda: len(pauses)], Effort(0.0, 1, block=0.0, pause=1.0))
+    assert pauses == [1.0, 1.0, 1.0]
+
+
+def test_a_process_that_is_always_busy_is_measured_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = iter(range(10**6))
+    pauses: list[float] = []
+    monkeypatch.setattr(timing.time, "process_time", lambda: next(used))
+    monkeypatch.setattr(timing.time, "sleep", pauses.append)
+    in_turn([lambda: None], Effort(0.0, 1, block=0.0, pause=0.1))
+    assert len(pauses) == timing.MOST_PAUSES
+
+
 def test_what_is_kept_of_samples() -> None:
     found = of_samples([3.0, 1.0, 2.0, 10.0])
     assert (found.median, found.least, found.most, found.samples) == (2.5, 1.0, 10.0, 4)

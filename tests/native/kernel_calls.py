@@ -393,16 +393,18 @@ class Run:
         """Run a kernel in working memory of separate pieces, new ones or those of a call before."""
         frame = self.kernel.frames[direction]
         words = {n: v.ctypes.data if isinstance(v, np.ndarray) else v for n, v in given.items()}
-        bound_call = self.kernel.bind(direction, self.shape, {n: v for n, v in words.items() if n in frame.index})
-        scratch = bound_call.arguments[bound_call.place("ld.scratch")]
+        bound_call = self.kernel.bind(
+            direction, self.shape, {n: v for n, v in words.items() if n in frame.index}, own=True
+        )
+        scratch = bound_call.arguments[frame.index["ld.scratch"]]
         sizes = work_sizes(self.kernel.plan, direction, self.shape, scratch)
         if before is None:
             self.work = {n: self._room(f"{direction} {n}", size) for n, size in sizes.items() if n in frame.index}
         flags = self.memory.room(f"{direction} flags", (FLAG_BYTES * self.way.threads,), np.uint8)
         flags[:] = 0
-        base = bound_call.arguments[bound_call.place("flags")] = flags.ctypes.data
+        base = bound_call.arguments[frame.index["flags"]] = flags.ctypes.data
         for name, piece in self.work.items():
-            bound_call.arguments[bound_call.place(name)] = piece.ctypes.data - base
+            bound_call.arguments[frame.index[name]] = piece.ctypes.data - base
         bound_call()
         self.team = max(1, int(flags.reshape(self.way.threads, FLAG_BYTES).any(axis=1).sum()))
         assert self.memory.intact(), f"the {direction} kernel wrote beside its arrays"

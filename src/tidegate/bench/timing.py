@@ -12,6 +12,8 @@ from typing import Any
 Call = Callable[[], Any]
 
 NOISE = 1.5
+IDLE = 0.2  # the share of a processor below which a process does nothing
+MOST_PAUSES = 100
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ def of_samples(seconds: Sequence[float]) -> Timing:
 class Effort:
     """How long to measure: `seconds` for each call, and `rounds` at least.
 
-    Short calls are repeated until a sample lasts `block` seconds. Before each sample nothing runs for `pause` seconds:
-    threads that still spin for one contestant would take the next one's processor.
+    Short calls are repeated until a sample lasts `block` seconds. Before each sample there are `pause` seconds in which
+    this process does nothing: threads that still spin for one contestant would take the next one's processor.
     """
 
     seconds: float
@@ -62,9 +64,18 @@ def in_turn(calls: Sequence[Call], effort: Effort) -> list[Timing]:
     end = time.perf_counter() + effort.seconds * len(calls)
     while len(samples[-1]) < effort.rounds or time.perf_counter() < end:
         for taken, call, count in zip(samples, calls, repeats, strict=True):
-            time.sleep(effort.pause)
+            _settle(effort.pause)
             taken.append(_sample(call, count))
     return [of_samples(taken) for taken in samples]
+
+
+def _settle(pause: float) -> None:
+    """Wait until no thread of this process is busy, for a while at most."""
+    for _ in range(MOST_PAUSES):
+        used = time.process_time()
+        time.sleep(pause)
+        if time.process_time() - used <= IDLE * pause:
+            return
 
 
 def _repeats(call: Call, block: float) -> int:

@@ -15,18 +15,6 @@ Known: TypeAlias = int  # inside the class `int` is a method
 Int: TypeAlias = ir.Value | int
 
 
-class _Written(ir.Constant):
-    """A constant whose text is made once, and not wherever it is used; that of sixteen equal lanes is short."""
-
-    def __init__(self, kind: ir.Type, values: list[float]) -> None:
-        super().__init__(kind, values)
-        first, *others = {str(c) for c in self.constant}
-        self._text: str = super()._get_reference() if others else f"splat ({first})"
-
-    def _get_reference(self) -> str:
-        return self._text
-
-
 class Builder:
     """What is emitted goes where `b` stands; functions are opened with `function`, loops with `loop`.
 
@@ -147,10 +135,10 @@ class Builder:
         return self.lanes_constant(self.real, (value,) * self.lanes)
 
     def lanes_constant(self, kind: ir.Type, values: tuple[float, ...]) -> ir.Constant:
-        """What is known now of every lane."""
+        """What is known now of every lane; one for all its uses, for its text is made once."""
         key = str(kind), tuple(map(repr, values))
         if key not in self._constants:
-            self._constants[key] = _Written(ir.VectorType(kind, self.lanes), list(values))
+            self._constants[key] = ir.Constant(ir.VectorType(kind, self.lanes), list(values))
         return self._constants[key]
 
     def splat(self, number: ir.Value) -> ir.Value:

@@ -23,8 +23,10 @@ from tidegate.native.workspace import LINE_BYTES, WORKSPACE, Block
 PASSES: tuple[Pass, ...] = ("forward", "backward")
 FLAG_BYTES = 8 * threads.LINE
 MOST_LAYOUTS = 256
+LITTLE_BYTES = 1 << 16  # of working memory that is not worth giving back after each run
 SMALL, WIDE, LARGE = 64, 256, 512  # units
 SHORT = 1024  # units of all rows and steps
+BRIEF = 384  # rows of all steps
 FULL_ROWS = 32  # with so many rows a product is as fast as it gets: fewer are taken together over steps
 FAR_ROWS = 256  # the same for weights that do not stay in the second cache
 
@@ -102,28 +104,13 @@ class Kernel:
         chunk = -(-FULL_ROWS // rows) if few else FAR_ROWS // rows if far else 0
         return replace(known, threads=count, hidden=hidden, chunk=min(T, chunk) if T > 1 and chunk > 1 else 0)
 
-    def run(self, direction: Pass, shape: Shape, given: Mapping[str, int]) -> None:
-        """Run a kernel on numbers and addresses by the names of its frame; what is missing is 0."""
-        layout = self._layout(direction, shape)
-        block = WORKSPACE.take(layout.size)
-        arguments = self._arguments(direction, layout, block, given)
-        self._functions[direction](ctypes.addressof(arguments))
-        WORKSPACE.give(block)
-
-    def bind(self, direction: Pass, shape: Shape, given: Mapping[str, int]) -> Bound:
-        """A kernel with its arguments and working memory, to be run again and again."""
-        layout = self._layout(direction, shape)
-        block = WORKSPACE.take(layout.size)
-        arguments = self._arguments(direction, layout, block, given)
-        return Bound(self._functions[direction], self.frames[direction], arguments, block, layout.flag_bytes, self)
-
-    def _arguments(self, direction: Pass, layout: _Layout, block: Block, given: Mapping[str, int]) -> ctypes.Array[Any]:
-        arguments, index = self._arrays[direction].from_buffer_copy(layout.arguments), self.frames[direction].index
+    def bind(self, direction: Pass, shape: Shape, given: Mapping[str, int], *, own: bool = False) -> Bound:
+        """A kernel with its arguments, numbers and addresses by the names of its frame; what is missing is 0."""
+        layout, frame = self._layout(direction, shape), self.frames[direction]
+        arguments, index = self._arrays[direction].from_buffer_copy(layout.arguments), frame.index
         for name, number in given.items():
             arguments[index[name]] = number
-        arguments[index["flags"]] = block.address
-        block.bytes[: layout.flag_bytes] = 0
-        return arguments
+        return Bound(self._functions[direction], arguments, layout, index["flags"], self, own=own)
 
     def _layout(self, direction: Pass, shape: Shape) -> _Layout:
         key = direction, shape
@@ -159,33 +146,48 @@ class Kernel:
 
 
 class Bound:
-    """A kernel's call whose arguments stay where they are; its memory comes back when it goes."""
+    """A kernel with arguments that may be changed in their places, to be run again and again, in one thread at a time.
+
+    Its working memory is borrowed for each run; what is little, or its `own` as what is packed there has to stay, comes
+    back when this goes.
+    """
 
     def __init__(
         self,
         function: Callable[[int], None],
-        frame: Frame,
         arguments: ctypes.Array[Any],
-        block: Block,
-        flag_bytes: int,
+        layout: _Layout,
+        flags: int,
         kernel: Kernel,
+        *,
+        own: bool,
     ) -> None:
         self.arguments = arguments
-        self._function, self._index, self._block, self._kernel = function, frame.index, block, kernel
-        self._address, self._flag_bytes = ctypes.addressof(arguments), flag_bytes
+        self._function, self._layout, self._flags, self._kernel = function, layout, flags, kernel
+        self._address, self._several = ctypes.addressof(arguments), layout.flag_bytes > FLAG_BYTES
+        self._block = self._borrow() if own or layout.size <= LITTLE_BYTES else None
 
-    def place(self, name: str) -> int:
-        """Where an argument stands among the arguments."""
-        return self._index[name]
+    def _borrow(self) -> Block:
+        block = WORKSPACE.take(self._layout.size)
+        self.arguments[self._flags] = block.address
+        block.bytes[: self._layout.flag_bytes] = 0
+        return block
 
     def __call__(self) -> None:
         """Run the kernel."""
-        if self._flag_bytes > FLAG_BYTES:
-            self._block.bytes[: self._flag_bytes] = 0
+        block = self._block
+        if block is None:
+            block = self._borrow()
+            self._function(self._address)
+            WORKSPACE.give(block)
+            return
+        if self._several:
+            block.bytes[: self._layout.flag_bytes] = 0
         self._function(self._address)
 
     def __del__(self) -> None:
-        WORKSPACE.give(self._block)
+        if self._block is not None:
+            WORKSPACE.give(self._block)
 
 
 @lru_cache(maxsize=256)
@@ -198,10 +200,11 @@ def split(widest: int, T: int, B: int, wanted: int) -> tuple[int, bool]:
     """How many threads a call is given, and whether they share the units instead of the rows.
 
     As measured: small cells on few rows are slower with company, and so are short calls; units are shared where there
-    are few rows, and where the weights of all units together do not stay in one core's cache. `widest` is the size of
-    the widest state.
+    are few rows, where the weights of all units together do not stay in one core's cache, and in brief calls of wide
+    cells, so that a core reads those weights that it has packed itself. `widest` is the size of the widest state.
     """
     short = T * B * widest <= SHORT and widest < WIDE
     if wanted == 1 or B * widest <= SMALL or short:
         return 1, False
-    return wanted, 2 * wanted > B or (widest >= LARGE and 32 * wanted >= B)
+    wide = widest >= LARGE or (widest >= WIDE and (3 * wanted >= B or T * B <= BRIEF))
+    return wanted, 2 * wanted > B or (wide and 32 * wanted >= B)

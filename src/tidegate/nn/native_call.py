@@ -12,9 +12,9 @@ from torch import Tensor
 
 from tidegate.equations.values import Rate
 from tidegate.errors import ArgumentError, NativeError
-from tidegate.native.frame import PAST_CACHES, Shape
-from tidegate.native.kernel import Kernel
-from tidegate.native.results import backward_arrays, kept_arrays, kept_widths, results
+from tidegate.native.frame import PAST_CACHES, Pass, Shape
+from tidegate.native.kernel import PASSES, Bound, Kernel
+from tidegate.native.results import Piece, backward_arrays, kept_arrays, kept_widths, results
 from tidegate.native.tables import NEVER_ADDRESS, Flags, Tables, fresh_starts, ragged, whole
 from tidegate.native.target import DType
 from tidegate.native.workspace import OWN_BYTES, WORKSPACE, Block
@@ -42,15 +42,12 @@ class NativeCell:
         self.kept, self.kept_width = kept_arrays(plan, of_letters)
         self._in_vectors = all(width % kernel.lanes == 0 for width in kept_widths(plan, of_letters))
         self.passing, self.passing_width = backward_arrays(plan, of_letters)
-        self.weights = [f"weights.{k}" for k in range(len(plan.fixed))]
-        moving = {i.name for i in recipe.graph.inputs if i.rate == Rate.INPUT}
-        self.inputs = [(f"input.{n}", f"ld.input.{n}" if n in moving else None) for n in recipe.inputs]
-        self.begins = [(f"begin.{n}", f"step.begin.{n}") for n in recipe.states]
-        self.starts = [f"start.{n}" for n in recipe.states]
-        self.ends = [(f"end.{n}", f"step.end.{n}") for n in recipe.states]
+        self.simple = [_only_flat(pieces) for pieces in self.results.pieces]
+        self.places = {d: _Places(self, d) for d in PASSES}
         self._zeros = np.zeros(max(recipe.width, *recipe.state_widths), self.numpy_type)
         self.zeros_address: int = self._zeros.ctypes.data
         self._shapes: dict[tuple[int, int, int], Shape] = {}
+        self._rooms: dict[tuple[int, ...], Room] = {}
 
     def shape(self, T: int, B: int) -> Shape:
         """How a call of T steps and B rows is divided."""
@@ -62,12 +59,14 @@ class NativeCell:
             found = self._shapes[key] = self.kernel.shape(T, B, self.recipe.sizes, key[2])
         return found
 
-    def room(self, like: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """A tensor of whatever was there before; a large one in memory that is kept from call to call."""
-        size = math.prod(shape) * self.kernel.item
-        if size < OWN_BYTES:
-            return like.new_empty(shape)
-        return torch.from_numpy(WORKSPACE.lend(size).view(self.numpy_type)).view(shape)
+    def room(self, shape: tuple[int, ...]) -> Room:
+        """Tensors of whatever was there before."""
+        found = self._rooms.get(shape)
+        if found is None:
+            if len(self._rooms) > MOST_SHAPES:
+                self._rooms.clear()
+            found = self._rooms[shape] = Room(shape, self.dtype, self.numpy_type)
+        return found
 
     def keeping(self, kept: Tensor) -> int:
         """How a kernel keeps: much of it past the caches, which would not hold it until it is read."""
@@ -94,10 +93,67 @@ def _checked(lengths: Tensor, T: int, B: int) -> Array:
     return found
 
 
-class Call:
-    """One call: its shape, the order in which it goes through rows and steps, and what derivatives are told of it."""
+class Room:
+    """Tensors of a shape, of whatever was there before; large ones in memory that is kept from call to call."""
 
-    __slots__ = ("backwards", "cell", "fresh", "lengths", "reset", "shape", "tables")
+    __slots__ = ("_bytes", "_kind", "_like", "_shape")
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, kind: np.dtype[Any]) -> None:
+        self._shape, self._kind, self._bytes = shape, kind, math.prod(shape) * kind.itemsize
+        self._like = torch.empty(shape, dtype=dtype) if self._bytes < OWN_BYTES else None
+
+    def __call__(self) -> Tensor:
+        """One of them."""
+        if self._like is not None:
+            return torch.empty_like(self._like)  # half as long as to say its shape and type
+        return torch.from_numpy(WORKSPACE.lend(self._bytes).view(self._kind)).view(self._shape)
+
+
+class _Places:
+    """Where a call's tensors stand among the arguments of one of a cell's kernels: their addresses and strides."""
+
+    def __init__(self, cell: NativeCell, direction: Pass) -> None:
+        recipe, plan, place = cell.recipe, cell.kernel.plan, cell.kernel.frames[direction].index
+        moving = {i.name for i in recipe.graph.inputs if i.rate == Rate.INPUT}
+        self.weights = [place[f"weights.{k}"] for k in range(len(plan.fixed))]
+        self.inputs = [(place[f"input.{n}"], place[f"ld.input.{n}"] if n in moving else None) for n in recipe.inputs]
+        self.begins = [(place[f"begin.{n}"], place[f"step.begin.{n}"]) for n in recipe.states]
+        self.starts = [place[f"start.{n}"] for n in recipe.states]
+        self.ends = [(place[f"end.{n}"], place[f"step.end.{n}"]) for n in recipe.states]
+        self.output, self.ld_output = place["output"], place["ld.output"]
+        self.keeping, self.count = place["keeping"], place["count"]
+        self.kept = [(place[name], column) for name, column in cell.kept]
+        if direction == "backward":
+            self.passing = [(place[name], column) for name, column in cell.passing]
+            self.results = [(place[name], begin) for name, begin in cell.results.arrays]
+            self.sums = [(place[name], width) for name, width in cell.results.sums]
+            self.gradients = [
+                (place[f"gradient.{n}"], place[f"ld.gradient.{n}"] if n in moving else None) for n in recipe.inputs
+            ]
+            self.begin_gradients = [place[f"begin_gradient.{n}"] for n in recipe.states]
+            self.start_gradients = [place[f"start_gradient.{n}"] for n in recipe.states]
+
+
+class Call:
+    """One call: its shape, the order in which it goes through rows and steps, and what derivatives are told of it.
+
+    It may be made again and again; what does not depend on its tensors is prepared once.
+    """
+
+    __slots__ = (
+        "_backward",
+        "_bound",
+        "_kept",
+        "_y",
+        "backwards",
+        "cell",
+        "ends",
+        "fresh",
+        "lengths",
+        "reset",
+        "shape",
+        "tables",
+    )
 
     def __init__(
         self,
@@ -111,6 +167,11 @@ class Call:
     ) -> None:
         self.cell, self.shape, self.tables, self.fresh = cell, shape, tables, fresh
         self.backwards, self.lengths, self.reset = backwards, lengths, reset
+        self._bound: dict[Pass, list[Bound]] = {d: [] for d in PASSES}
+        self._backward: dict[tuple[bool, ...], _Backward] = {}
+        T, B = shape.T, shape.B
+        self._y, self._kept = cell.room((T, B, cell.recipe.width)), cell.room((T * B * cell.kept_width,))
+        self.ends = [cell.room((B, width)) for width in cell.recipe.state_widths]
 
     @property
     def count(self) -> int:
@@ -134,213 +195,235 @@ class Call:
         """The weights' gradients, from those of the values that a kernel is given, by number."""
         return [of_value(k) if need else None for k, need in enumerate(needs)]
 
+    def take(self, direction: Pass) -> Bound:
+        """A kernel whose arguments are those of this call but for its tensors."""
+        try:
+            return self._bound[direction].pop()
+        except IndexError:
+            given = self.tables.addresses.copy()
+            if self.fresh is None:
+                given["fresh"] = NEVER_ADDRESS  # starts are read, and not used
+                given |= {f"start.{n}": self.cell.zeros_address for n in self.cell.recipe.states}
+            else:
+                given |= {"fresh": self.fresh.ctypes.data, "fresh.step": 1}
+            return self.cell.kernel.bind(direction, self.shape, given)
+
+    def give(self, direction: Pass, bound: Bound) -> None:
+        """Put a kernel back, for the next call."""
+        self._bound[direction].append(bound)
+
     def forward(self, tensors: Sequence[Tensor], keeping: bool) -> list[Tensor]:
         """The output, the states at the ends, and what is kept for the backward pass."""
-        cell, (T, B) = self.cell, (self.shape.T, self.shape.B)
-        recipe, like = cell.recipe, tensors[0]
-        given, alive = self._given(tensors)
-        y = cell.room(like, (T, B, recipe.width))
+        cell, places = self.cell, self.cell.places["forward"]
+        bound = self.take("forward")
+        arguments = bound.arguments
+        alive = self.tell(arguments, places, tensors)
+        y = self._y()
         if self.lengths is not None:
             y.zero_()
-        given["output"], given["ld.output"] = y.data_ptr(), recipe.width
+        arguments[places.output], arguments[places.ld_output] = y.data_ptr(), cell.recipe.width
         found = [y]
-        for (name, _), width in zip(cell.ends, recipe.state_widths, strict=True):
-            end = like.new_empty((B, width))
-            given[name] = end.data_ptr()
+        for (place, _), room in zip(places.ends, self.ends, strict=True):
+            end = room()
+            arguments[place] = end.data_ptr()
             found.append(end)
-        kept = self._kept(like, given) if keeping else NOTHING
+        kept = NOTHING
+        if keeping:
+            kept = self._kept()
+            self.tell_kept(arguments, places, kept)
+        arguments[places.keeping] = cell.keeping(kept) if keeping else 0
         found.append(kept)
-        given["keeping"] = cell.keeping(kept) if keeping else 0
-        cell.kernel.run("forward", self.shape, given)
+        bound()
         del alive
+        self.give("forward", bound)
         return found
 
-    def _given(self, tensors: Sequence[Tensor]) -> tuple[dict[str, int], list[Any]]:
-        """What both kernels are told of the call's tensors, and copies that must live until they are done."""
-        cell, tables = self.cell, self.tables
-        a, b, c = (n - cell.recipe.parts[0] + self.count for n in cell.recipe.parts)
-        given = tables.addresses.copy()
-        if self.fresh is None:
-            given["fresh"] = NEVER_ADDRESS
-        else:
-            given["fresh"], given["fresh.step"] = self.fresh.ctypes.data, 1
+    def tell(self, arguments: Any, places: _Places, tensors: Sequence[Tensor]) -> list[Any]:
+        """Tell a kernel where the call's tensors stand; returned are copies that must live until it is done."""
+        recipe = self.cell.recipe
+        a, b, c = (n - recipe.parts[0] + self.count for n in recipe.parts)
         addresses, used = self.weights(tensors)
-        given.update(zip(cell.weights, addresses, strict=True))
+        for place, address in zip(places.weights, addresses, strict=True):
+            arguments[place] = address
         alive = [used]
-        for (name, ld), tensor in zip(cell.inputs, tensors[a:b], strict=True):
+        for (place, ld), tensor in zip(places.inputs, tensors[a:b], strict=True):
             if ld is None:
                 found = tensor.contiguous()
             else:
-                found, given[ld] = evenly(tensor)
-            given[name] = found.data_ptr()
+                found, arguments[ld] = evenly(tensor)
+            arguments[place] = found.data_ptr()
             alive.append(found)
-        for (name, step), tensor in zip(cell.begins, tensors[b:c], strict=True):
-            found, given[step] = _rows(tensor)
-            given[name] = found.data_ptr()
+        for (place, step), tensor in zip(places.begins, tensors[b:c], strict=True):
+            found, arguments[step] = rows_of(tensor)
+            arguments[place] = found.data_ptr()
             alive.append(found)
-        for name, tensor in zip(cell.starts, tensors[c:], strict=True):
-            if self.fresh is None:
-                given[name] = cell.zeros_address  # it is read, and not used
-                continue
-            found = tensor.contiguous()
-            given[name] = found.data_ptr()
-            alive.append(found)
-        return given, alive
+        if self.fresh is not None:
+            for place, tensor in zip(places.starts, tensors[c:], strict=True):
+                found = tensor.contiguous()
+                arguments[place] = found.data_ptr()
+                alive.append(found)
+        return alive
 
-    def _kept(self, like: Tensor, given: dict[str, int]) -> Tensor:
-        kept = self.cell.room(like, (self.shape.T * self.shape.B * self.cell.kept_width,))
-        self._place_kept(kept, given)
-        return kept
-
-    def _place_kept(self, kept: Tensor, given: dict[str, int]) -> None:
+    def tell_kept(self, arguments: Any, places: _Places, kept: Tensor) -> None:
+        """Tell a kernel where stands what is kept."""
         base, row_bytes = kept.data_ptr(), self.shape.T * self.shape.B * self.cell.kernel.item
-        for name, column in self.cell.kept:
-            given[name] = base + column * row_bytes
+        for place, column in places.kept:
+            arguments[place] = base + column * row_bytes
 
     def backward(
         self, needs: Sequence[bool], slopes: Sequence[Tensor | None], tensors: Sequence[Tensor], kept: Tensor
     ) -> list[Tensor | None]:
         """The gradients of those tensors that need one: from those of the output and of the ends (None: zero)."""
-        return _Backward(self, needs, tensors, kept).run(slopes)
+        key = tuple(needs)
+        prepared = self._backward.get(key)
+        if prepared is None:
+            prepared = self._backward[key] = _Backward(self, key)
+        return prepared.run(self, slopes, tensors, kept)
 
 
 class _Backward:
-    """One backward pass."""
+    """The backward pass of a call, for the gradients that are needed."""
 
-    def __init__(self, call: Call, needs: Sequence[bool], tensors: Sequence[Tensor], kept: Tensor) -> None:
-        self.call, self.cell, self.shape = call, call.cell, call.shape
-        self.recipe, self.kernel = call.cell.recipe, call.cell.kernel
-        wanted, count = call.wanted(needs), call.count
-        self.weights = any(wanted[:count])
-        inputs, states = len(self.recipe.inputs), len(self.recipe.states)
-        self.need_inputs = wanted[count : count + inputs]
-        self.need_begins = wanted[count + inputs : count + inputs + states]
-        self.need_starts = wanted[count + inputs + states :]
-        self.wanted = wanted
-        self.inputs, self.kept = tensors[count : count + inputs], kept
-        self.like = tensors[0]
-        self.given, self.alive = call._given(tensors)
-        if not self.weights:
-            self.given["count"] = 0
+    def __init__(self, call: Call, needs: Sequence[bool]) -> None:
+        cell, count = call.cell, call.count
+        self.cell, self.places = cell, cell.places["backward"]
+        recipe, item, B = cell.recipe, cell.kernel.item, call.shape.B
+        self.wanted = call.wanted(needs)
+        inputs, states = len(recipe.inputs), len(recipe.states)
+        self.inputs = self.wanted[count : count + inputs]
+        self.begins = self.wanted[count + inputs : count + inputs + states]
+        self.starts = self.wanted[count + inputs + states :]
+        self.of_weights = self.wanted[:count]
+        self.any_weights = any(self.of_weights)
+        self.computed = len(call.tables.valid) if self.any_weights else 0
+        wanted = zip(self.places.start_gradients, recipe.state_widths, self.starts, strict=True)
+        self.sums = self.places.sums + [(place, width) for place, width, need in wanted if need]
+        # one block of memory: what passes from step to step, then sums, then results that nobody reads
+        rows = call.shape.T * B
+        self.passing = [(place, column * rows * item) for place, column in self.places.passing]
+        self.summed = rows * cell.passing_width * item
+        self.beside = self.summed + sum(width for _, width in self.sums) * B * item
+        self.size = self.beside + (0 if self.any_weights else cell.results.total * item)
 
-    def run(self, slopes: Sequence[Tensor | None]) -> list[Tensor | None]:
-        rows, item = self.shape.T * self.shape.B, self.kernel.item
-        numbers = rows * self.cell.passing_width
-        sums = self._sums()
-        scratch = sum(n for _, n in sums) * self.shape.B
-        flat_beside = 0 if self.weights else self.cell.results.total
-        block = WORKSPACE.take((numbers + scratch + flat_beside) * item)
-        for name, column in self.cell.passing:
-            self.given[name] = block.address + column * rows * item
-        self.call._place_kept(self.kept, self.given)
-        self._slopes(slopes)
-        flat = self._flat(block.address + (numbers + scratch) * item)
-        summed_rows = self._rows(sums, block, numbers)
-        found = self._inputs() + self._begins()
-        self.kernel.run("backward", self.shape, self.given)
-        summed = {name: self._summed(array) for name, array in summed_rows.items()}
+    def run(
+        self, call: Call, slopes: Sequence[Tensor | None], tensors: Sequence[Tensor], kept: Tensor
+    ) -> list[Tensor | None]:
+        """The gradients, of all tensors in their order."""
+        cell, places, like = self.cell, self.places, tensors[0]
+        bound = call.take("backward")
+        arguments = bound.arguments
+        alive = [call.tell(arguments, places, tensors), _tell_slopes(cell, arguments, places, slopes)]
+        call.tell_kept(arguments, places, kept)
+        block = WORKSPACE.take(self.size)
+        for place, begin in self.passing:
+            arguments[place] = block.address + begin
+        flat = like.new_zeros(cell.results.total) if self.any_weights else NOTHING
+        base = flat.data_ptr() if self.any_weights else block.address + self.beside
+        for place, begin in places.results:
+            arguments[place] = base + begin * cell.kernel.item
+        arguments[places.count] = self.computed
+        sums = self._sums(call, arguments, block)
+        of_inputs = self._inputs(call, arguments, tensors)
+        of_begins = self._begins(call, arguments)
+        bound()
+        del alive
+        call.give("backward", bound)
+        slots = call.tables.slots
+        totals = [torch.from_numpy(np.add.reduce(s if slots is None else s[slots], axis=0)) for s in sums]
         WORKSPACE.give(block)
-        starts = [
-            summed[f"start_gradient.{n}"].unsqueeze(0) if need else None
-            for n, need in zip(self.recipe.states, self.need_starts, strict=True)
+        of_starts = iter(totals[len(places.sums) :])
+        return [
+            *self._weights(call, flat, totals),
+            *of_inputs,
+            *of_begins,
+            *(next(of_starts).unsqueeze(0) if need else None for need in self.starts),
         ]
-        return [*self._of_weights(flat, summed), *found, *starts]
 
-    def _of_weights(self, flat: Tensor, summed: dict[str, Tensor]) -> list[Tensor | None]:
-        needs = self.wanted[: self.call.count]
-        if not self.weights:
-            return [None] * len(needs)
-        return self.call.gradients(needs, lambda k: self._weight(k, flat, summed))
-
-    def _slopes(self, slopes: Sequence[Tensor | None]) -> None:
-        """Where there is none, one row of zeros stands for all."""
-        dy, *dends = slopes
-        zeros = self.cell.zeros_address
-        if dy is None:
-            self.given["output"], self.given["ld.output"] = zeros, 0
-        else:
-            dy, self.given["ld.output"] = evenly(dy)
-            self.given["output"] = dy.data_ptr()
-            self.alive.append(dy)
-        for (name, step), d in zip(self.cell.ends, dends, strict=True):
-            if d is None:
-                self.given[name] = zeros
-            else:
-                found, self.given[step] = _rows(d)
-                self.given[name] = found.data_ptr()
-                self.alive.append(found)
-
-    def _flat(self, beside: int) -> Tensor:
-        """The array of the weights' gradients; where none is needed, memory that nobody reads."""
-        total, item = self.cell.results.total, self.kernel.item
-        flat = self.like.new_zeros(total) if self.weights else NOTHING
-        base = flat.data_ptr() if self.weights else beside
-        for name, begin in self.cell.results.arrays:
-            self.given[name] = base + begin * item
-        return flat
-
-    def _sums(self) -> list[tuple[str, int]]:
+    def _sums(self, call: Call, arguments: Any, block: Block) -> list[Array]:
         """What is summed over rows: each slot has a row of its own, so that it does not matter who computes it."""
-        found = list(self.cell.results.sums)
-        wanted = zip(self.recipe.states, self.recipe.state_widths, self.need_starts, strict=True)
-        return found + [(f"start_gradient.{n}", width) for n, width, need in wanted if need]
-
-    def _rows(self, sums: list[tuple[str, int]], block: Block, begin: int) -> dict[str, Array]:
-        found: dict[str, Array] = {}
-        memory = block.bytes[: block.size // self.kernel.item * self.kernel.item].view(self.cell.numpy_type)
-        for name, width in sums:
-            found[name] = memory[begin : begin + self.shape.B * width].reshape(self.shape.B, width)
-            found[name][...] = 0
-            self.given[name] = block.address + begin * self.kernel.item
-            begin += self.shape.B * width
+        found = []
+        begin, B = self.summed, call.shape.B
+        for place, width in self.sums:
+            end = begin + B * width * self.cell.kernel.item
+            rows = block.bytes[begin:end].view(self.cell.numpy_type).reshape(B, width)
+            rows[...] = 0
+            arguments[place] = block.address + begin
+            found.append(rows)
+            begin = end
         return found
 
-    def _summed(self, array: Array) -> Tensor:
-        slots = self.call.tables.slots
-        total = np.add.reduce(array if slots is None else array[slots], axis=0)
-        return torch.from_numpy(total)
-
-    def _inputs(self) -> list[Tensor | None]:
+    def _inputs(self, call: Call, arguments: Any, tensors: Sequence[Tensor]) -> list[Tensor | None]:
         found: list[Tensor | None] = []
-        for name, (_, ld), x, need in zip(
-            self.recipe.inputs, self.cell.inputs, self.inputs, self.need_inputs, strict=True
-        ):
+        for (place, ld), x, need in zip(self.places.gradients, tensors[call.count :], self.inputs, strict=False):
             if not need:
+                arguments[place] = 0
                 found.append(None)
                 continue
-            gradient = self.cell.room(self.like, x.shape)
-            if ld is None or self.call.lengths is not None:
+            gradient = self.cell.room(x.shape)()
+            if ld is None or call.lengths is not None:
                 gradient.zero_()
-            found.append(gradient)
-            self.given[f"gradient.{name}"] = gradient.data_ptr()
+            arguments[place] = gradient.data_ptr()
             if ld is not None:
-                self.given[f"ld.gradient.{name}"] = gradient.shape[-1]
-        return found
-
-    def _begins(self) -> list[Tensor | None]:
-        found: list[Tensor | None] = []
-        for name, width, need in zip(self.recipe.states, self.recipe.state_widths, self.need_begins, strict=True):
-            gradient = self.like.new_empty((self.shape.B, width)) if need else None
+                arguments[ld] = gradient.shape[-1]
             found.append(gradient)
-            if gradient is not None:
-                self.given[f"begin_gradient.{name}"] = gradient.data_ptr()
         return found
 
-    def _weight(self, k: int, flat: Tensor, summed: dict[str, Tensor]) -> Tensor:
-        pieces = self.cell.results.pieces[k]
-        if len(pieces) == 1 and pieces[0].kind == "flat":
-            (piece,) = pieces
-            return flat.as_strided(piece.size, piece.strides, piece.begin)
-        parts = []
-        for piece in pieces:
-            if piece.kind == "sum":
-                parts.append(summed[f"sum.{piece.begin}"])
-            else:
-                parts.append(flat.as_strided(piece.size, piece.strides, piece.begin))
+    def _begins(self, call: Call, arguments: Any) -> list[Tensor | None]:
+        found: list[Tensor | None] = []
+        for place, room, need in zip(self.places.begin_gradients, call.ends, self.begins, strict=True):
+            gradient = room() if need else None
+            arguments[place] = 0 if gradient is None else gradient.data_ptr()
+            found.append(gradient)
+        return found
+
+    def _weights(self, call: Call, flat: Tensor, totals: Sequence[Tensor]) -> list[Tensor | None]:
+        if not self.any_weights:
+            return [None] * len(self.of_weights)
+        simple = self.cell.simple
+
+        def of_value(k: int) -> Tensor:
+            piece = simple[k]
+            return flat.as_strided(*piece) if piece is not None else self._joined(k, flat, totals)
+
+        return call.gradients(self.of_weights, of_value)
+
+    def _joined(self, k: int, flat: Tensor, totals: Sequence[Tensor]) -> Tensor:
+        """A gradient of several parts."""
+        parts = [
+            totals[piece.begin] if piece.kind == "sum" else flat.as_strided(piece.size, piece.strides, piece.begin)
+            for piece in self.cell.results.pieces[k]
+        ]
         whole_gradient = parts[0]
         for part in parts[1:]:
             whole_gradient = whole_gradient + part
         return whole_gradient
+
+
+def _only_flat(pieces: Sequence[Piece]) -> tuple[tuple[int, ...], tuple[int, ...], int] | None:
+    """Size, strides and beginning of a gradient that lies in one piece."""
+    if len(pieces) != 1 or pieces[0].kind != "flat":
+        return None
+    return pieces[0].size, pieces[0].strides, pieces[0].begin
+
+
+def _tell_slopes(cell: NativeCell, arguments: Any, places: _Places, slopes: Sequence[Tensor | None]) -> list[Tensor]:
+    """Tell a kernel the gradients of outputs; where there is none, one row of zeros stands for all."""
+    alive: list[Tensor] = []
+    dy, *dends = slopes
+    if dy is None:
+        arguments[places.output], arguments[places.ld_output] = cell.zeros_address, 0
+    else:
+        dy, arguments[places.ld_output] = evenly(dy)
+        arguments[places.output] = dy.data_ptr()
+        alive.append(dy)
+    for (place, step), d in zip(places.ends, dends, strict=True):
+        if d is None:
+            arguments[place], arguments[step] = cell.zeros_address, 0
+        else:
+            found, arguments[step] = rows_of(d)
+            arguments[place] = found.data_ptr()
+            alive.append(found)
+    return alive
 
 
 def evenly(tensor: Tensor) -> tuple[Tensor, int]:
@@ -364,7 +447,7 @@ def evenly(tensor: Tensor) -> tuple[Tensor, int]:
     return tensor.contiguous(), size
 
 
-def _rows(tensor: Tensor) -> tuple[Tensor, int]:
+def rows_of(tensor: Tensor) -> tuple[Tensor, int]:
     """A tensor `[B, size]`, and how many rows each is further than the last: 1, or 0 where all are the same."""
     if tensor.is_neg():
         tensor = tensor.resolve_neg()

@@ -51,7 +51,8 @@ class NativeStep:
         kernel = self._cell.kernel
         self._shape = self._cell.shape(1, self._rows)
         self._tables = whole(1, self._rows, backwards=False)
-        self._run = kernel.bind("forward", self._shape, self._given | self._tables.addresses)
+        self._run = kernel.bind("forward", self._shape, self._given | self._tables.addresses, own=True)
+        self._place = kernel.frames["forward"].index
         self._packed = False
 
     def __call__(self) -> None:
@@ -61,7 +62,7 @@ class NativeStep:
         self._run()
         if not self._packed:
             self._packed = True
-            self._run.arguments[self._run.place("packed")] = 1
+            self._run.arguments[self._place["packed"]] = 1
 
     def some(self, moves: NDArray[np.bool_]) -> None:
         """Move the flagged rows by one step; the others keep their state, and their output is not written."""
@@ -74,7 +75,7 @@ class NativeStep:
     def _tell(self, tables: Tables) -> None:
         self._moving = tables
         for name, number in tables.addresses.items():
-            self._run.arguments[self._run.place(name)] = number
+            self._run.arguments[self._place[name]] = number
 
 
 def _address(array: Array) -> int:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from tidegate.native.tables import NEVER_ADDRESS, whole
 from tidegate.nn import native, native_autograd
 from tidegate.nn.native import PLAIN
 from tidegate.nn.native_call import DTYPES, Call, NativeCell
@@ -29,9 +28,6 @@ class Source(Protocol):
 
     def call(self, call: Call) -> Call:
         """The call that takes these tensors."""
-
-    def addresses(self) -> tuple[list[int], Any] | None:
-        """Where they stand, and what must live as long as they are used; None if they cannot be given as they are."""
 
     def still(self) -> bool:
         """Whether nothing was put in the place of what this reads."""
@@ -61,15 +57,15 @@ class Quick:
         first = self._first
         if len(begins) != len(self._layers) or not _as_is(x, first.x_shape, first.dtype):
             return None
-        recording, ends, ready = torch.is_grad_enabled(), [], []
+        ends, ready = [], []
         for layer, begin in zip(self._layers, begins, strict=True):
             states = layer.states(begin)
-            weights = layer.source.tensors() if recording else layer.source.addresses()
+            weights = layer.source.tensors()
             if states is None or weights is None:
                 return None
             ready.append((weights, states))
         for layer, (weights, states) in zip(self._layers, ready, strict=True):
-            x, end = layer.record(x, weights, states) if recording else layer(x, weights, states)
+            x, end = layer(x, weights, states)
             ends.append(end)
         return x, ends
 
@@ -110,9 +106,8 @@ class _Layer:
 
     def __init__(self, source: Source, cell: NativeCell, steps: int, rows: int) -> None:
         recipe = cell.recipe
-        self.source, self._cell, self.dtype = source, cell, cell.dtype
+        self.source, self.dtype = source, cell.dtype
         self.x_shape = torch.Size((steps, rows, *bound(recipe.graph.inputs[0].size, recipe.sizes)))
-        self._y_shape = (steps, rows, recipe.width)
         self._states = [(n, torch.Size((rows, w))) for n, w in zip(recipe.states, recipe.state_widths, strict=True)]
         starts = [s.start for s in recipe.graph.states]
         with torch.inference_mode(False):
@@ -121,7 +116,6 @@ class _Layer:
                 for w, start in zip(recipe.state_widths, starts, strict=True)
             ]
         self._call = source.call(cell.call(steps, rows, backwards=False, lengths=None, reset=None))
-        self._free: list[_Prepared] = []
 
     def states(self, begin: Named | None) -> list[Tensor] | None:
         """The states at the beginning; None if they are not what this layer takes."""
@@ -137,45 +131,10 @@ class _Layer:
             found.append(tensor)
         return found
 
-    def record(self, x: Tensor, weights: Any, states: list[Tensor]) -> tuple[Tensor, Named]:
+    def __call__(self, x: Tensor, weights: list[Tensor], states: list[Tensor]) -> tuple[Tensor, Named]:
         """Run, and let autograd know of it."""
         y, *ends = native_autograd.run(self._call, [*weights, x, *states, *self._starts])
         return y, {name: end for (name, _), end in zip(self._states, ends, strict=True)}
-
-    def __call__(self, x: Tensor, weights: Any, states: list[Tensor]) -> tuple[Tensor, Named]:
-        try:
-            prepared = self._free.pop()
-        except IndexError:
-            prepared = _Prepared(self._cell, self._call.shape.T, self._call.shape.B)
-        arguments, room = prepared.arguments, self._cell.room
-        for place, address in zip(prepared.weights, weights[0], strict=True):
-            arguments[place] = address
-        for (place, step), tensor in zip(prepared.states, states, strict=True):
-            arguments[place], arguments[step] = tensor.data_ptr(), tensor.stride(0) != 0
-        y, end = room(x, self._y_shape), {}
-        arguments[prepared.x], arguments[prepared.y] = x.data_ptr(), y.data_ptr()
-        for (name, shape), place in zip(self._states, prepared.ends, strict=True):
-            end[name] = found = room(x, shape)
-            arguments[place] = found.data_ptr()
-        prepared.run()
-        self._free.append(prepared)
-        return y, end
-
-
-class _Prepared:
-    """Arguments with working memory, of which one call at a time makes use, and where among them addresses stand."""
-
-    def __init__(self, cell: NativeCell, steps: int, rows: int) -> None:
-        recipe, ((x, ld),) = cell.recipe, cell.inputs
-        self._tables = whole(steps, rows, backwards=False)  # kept, for what has an address must live
-        given = self._tables.addresses | {"fresh": NEVER_ADDRESS, "ld.output": recipe.width}
-        given |= {str(ld): bound(recipe.graph.inputs[0].size, recipe.sizes)[0]}
-        given |= dict.fromkeys(cell.starts, cell.zeros_address)
-        self.run = cell.kernel.bind("forward", cell.shape(steps, rows), given)
-        self.arguments, place = self.run.arguments, self.run.place
-        self.weights = [place(name) for name in cell.weights]
-        self.states = [(place(name), place(step)) for name, step in cell.begins]
-        self.x, self.y, self.ends = place(x), place("output"), [place(name) for name, _ in cell.ends]
 
 
 def _as_is(tensor: Tensor, shape: torch.Size, dtype: torch.dtype) -> bool:

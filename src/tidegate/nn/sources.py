@@ -44,11 +44,6 @@ class OwnWeights:
                 return None
         return found
 
-    def addresses(self) -> tuple[list[int], Any] | None:
-        """Where they stand."""
-        found = self.tensors()
-        return None if found is None else ([t.data_ptr() for t in found], None)
-
     def call(self, call: Call) -> Call:
         """The call itself: it takes these weights."""
         return call
@@ -100,13 +95,8 @@ class TorchWeights:
             found.append(_one_below_the_other([of_weight(k) for k in self._blocks[name]], name) if need else None)
         return found
 
-    def addresses(self) -> tuple[list[int], Any] | None:
-        """Where they stand, and what must live as long as they are used."""
-        named = self._named()
-        return None if named is None else self.places(named)
-
     def places(self, named: Mapping[str, Tensor]) -> tuple[list[int], Any]:
-        """The same for given tensors."""
+        """Where they stand, and what must live as long as they are used."""
         begins: dict[tuple[str, ...], tuple[int, int]] = {
             (name,): _begin_and_block(t, self._layout, name) for name, t in named.items()
         }
