@@ -254,8 +254,8 @@ class Recurrent(nn.Module):
         with torch.no_grad():
             for (forward,), (begin,) in zip(layers, states.layers, strict=True):
                 sizes, weights = forward.sequence.sizes, forward.weights
-                traced.append(trace(self.graph, sizes, weights, inputs, dict(begin)))
-                y, _ = forward.sequence(weights, inputs, dict(begin), forward.start)
+                values, y = trace(self.graph, sizes, weights, inputs, dict(begin))
+                traced.append(values)
                 inputs[self.graph.inputs[0].name] = y
         return Trace(traced)
 

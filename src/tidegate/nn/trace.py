@@ -36,8 +36,8 @@ class Trace(Mapping[str, Tensor]):
 
 def trace(
     graph: Graph, sizes: Mapping[str, int], weights: Mapping[str, Tensor], inputs: Mapping[str, Tensor], state: Tensors
-) -> dict[str, Tensor]:
-    """Every named value of the step at every step, `[T, B, size]` by printed name."""
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Every named value of the step at every step, `[T, B, size]` by printed name, and the output."""
     named = {label: v for label, v in graph.named.items() if v.rate > Rate.WEIGHTS}
     found = _by_kernel(graph, sizes, weights, inputs, state, tuple(named))
     return _step_by_step(graph, sizes, weights, inputs, state, named) if found is None else found
@@ -50,7 +50,7 @@ def _by_kernel(
     inputs: Mapping[str, Tensor],
     state: Tensors,
     labels: tuple[str, ...],
-) -> dict[str, Tensor] | None:
+) -> tuple[dict[str, Tensor], Tensor] | None:
     """The same by a kernel that keeps what has a name, if there is one for such a call."""
     given = [inputs[i.name] for i in graph.inputs]
     indices = not given[0].is_floating_point()
@@ -65,7 +65,7 @@ def _by_kernel(
         return None
     tensors = recipe.tensors(weights, inputs, state, {n: s[:1] for n, s in state.items()})  # nothing starts afresh
     T, B = recipe.steps_and_rows(tensors)
-    *_, kept = cell.call(T, B, False, None, None).forward(tensors, keeping=True)
+    y, *_, kept = cell.call(T, B, False, None, None).forward(tensors, keeping=True)
     plan, begins = cell.kernel.plan, dict(cell.kept)
     place = {v: begins[f"keep.{k}"] * T * B for k, v in enumerate(plan.stored)}
     found = {}
@@ -73,7 +73,7 @@ def _by_kernel(
         value = plan.graph.named[label]
         shape = T, B, *bound(value.size, sizes)
         found[label] = kept[place[value] :][: math.prod(shape)].view(shape).clone()  # what is kept is memory on loan
-    return found
+    return found, y
 
 
 def _all_computed(recipe: Recipe, labels: tuple[str, ...]) -> bool:
@@ -89,19 +89,25 @@ def _step_by_step(
     inputs: Mapping[str, Tensor],
     state: Tensors,
     named: Mapping[str, Value],
-) -> dict[str, Tensor]:
+) -> tuple[dict[str, Tensor], Tensor]:
     T, B = steps_and_rows(graph, inputs)
-    program = Program([*named.values(), *graph.new.values()])
+    program = Program([*named.values(), graph.output, *graph.new.values()])
+    like = next(iter(state.values()))
+    output = like.new_empty((B, *bound(graph.output_size, sizes)))
     kept: dict[str, list[Tensor]] = {label: [] for label in named}
+    outputs: list[Tensor] = []
     for t in range(T):
         now = {name: _at(inputs[name], v, t) for name, v in graph.input_values.items()}
         env = leaves(graph, weights, now, state)
         program(xp, sizes, env)
         for label, v in named.items():
             kept[label].append(torch.as_tensor(env[v]).expand(B, *bound(v.size, sizes)))
+        outputs.append(in_form_of(env[graph.output], output))
         state = {k: in_form_of(env[v], state[k]) for k, v in graph.new.items()}
-    empty = {label: next(iter(state.values())).new_zeros((0, B, *bound(v.size, sizes))) for label, v in named.items()}
-    return {label: torch.stack(rows) if rows else empty[label] for label, rows in kept.items()}
+    if not T:
+        empty = {label: like.new_zeros((0, B, *bound(v.size, sizes))) for label, v in named.items()}
+        return empty, output.new_empty((0, *output.shape))
+    return {label: torch.stack(rows) for label, rows in kept.items()}, torch.stack(outputs)
 
 
 def _at(x: Tensor, value: Value, t: int) -> Tensor:
