@@ -176,6 +176,33 @@ def test_on_the_reference_path() -> None:
     assert all(torch.allclose(found[n], expected[n], rtol=0, atol=1e-6) for n in expected)
 
 
+@pytest.mark.usefixtures("reference_path_notice")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision_in_one_graph(dtype: torch.dtype) -> None:
+    layer, x = Recurrent("lstm", I, H).to(dtype), an_input(4, 3).detach().to(dtype).requires_grad_()
+    expected = results(layer, layer, x)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    with counted_runs() as runs:
+        found = results(layer, compiled, x)
+    assert not runs
+    assert list(found) == list(expected)
+    assert all(f.dtype is e.dtype for f, e in zip(found.values(), expected.values(), strict=True))
+    assert all(torch.allclose(found[n], expected[n], rtol=0.02, atol=0.01) for n in expected)
+
+
+@pytest.mark.parametrize("kind", ["autocast", "disabled"])
+def test_one_graph_where_layers_leave_kernels(kind: str) -> None:
+    layer, x = Recurrent("lstm", I, H), an_input(4, 3)
+    expected = results(layer, layer, x)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    context = native.disabled() if kind == "disabled" else torch.autocast("cpu", torch.bfloat16)
+    with context, counted_runs() as runs:
+        found = results(layer, compiled, x)
+    assert runs == ([] if kind == "disabled" else ["forward", "backward"])
+    assert list(found) == list(expected)
+    assert all(torch.allclose(found[n], expected[n], rtol=0, atol=1e-5) for n in expected)
+
+
 # operators
 
 

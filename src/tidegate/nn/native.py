@@ -50,9 +50,8 @@ def fits(name: str, tensors: Sequence[Tensor]) -> bool:
     """Whether kernels are made for such tensors, of numbers; where they could be, and are not, it is said once."""
     dtype = tensors[0].dtype
     same = dtype in DTYPES
-    compiling = torch.compiler.is_compiling()
     for t in tensors:
-        if not t.is_cpu or not (type(t) in PLAIN or compiling):
+        if not t.is_cpu or type(t) not in PLAIN:
             return False
         same = same and t.dtype is dtype
     if torch.is_autocast_enabled("cpu"):
@@ -67,14 +66,8 @@ def fits(name: str, tensors: Sequence[Tensor]) -> bool:
 
 def refuse(name: str, reason: str) -> bool:
     """Say once that a cell computes on the reference path, and why."""
-    _say(f"cell {name!r} computes on the reference path: {reason}")
+    _say_once(f"cell {name!r} computes on the reference path: {reason}")
     return False
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _say(message: str) -> None:
-    """Also while a program is compiled, of which it is no part."""
-    _say_once(message)
 
 
 @lru_cache(maxsize=256)

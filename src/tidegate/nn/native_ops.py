@@ -115,7 +115,10 @@ def _call(
     recipe: Recipe, tensors: Sequence[Tensor], lengths: Tensor | None, reset: Tensor | None, backwards: bool
 ) -> Call | None:
     inputs = tensors[recipe.parts[0] : recipe.parts[1]]
-    if not native.enabled() or not recipe.has_steps(inputs, lengths):
+    numbers = [t for t in tensors if t.is_floating_point()]
+    if not native.enabled() or not tensors[0].is_cpu or not recipe.has_steps(inputs, lengths):
+        return None
+    if not native.fits(recipe.graph.name, numbers):
         return None
     cell = native.native_cell(recipe, recipe.graph.name, tensors[0].dtype)
     return None if cell is None else cell.call(*recipe.steps_and_rows(tensors), backwards, lengths, reset)

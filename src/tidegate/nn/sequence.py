@@ -74,11 +74,7 @@ class Sequence:
     ) -> tuple[Tensor, Tensors] | None:
         """The same by kernels, where there are any for such a call."""
         given = [inputs[i.name] for i in self.graph.inputs]
-        if not native.enabled() or not given[0].is_cpu:
-            return None
         indices = not given[0].is_floating_point()
-        if not native.fits(self.graph.name, [*weights.values(), *given[indices:], *state.values(), *start.values()]):
-            return None
         recipe = self._recipes[indices]
         if torch.compiler.is_compiling():
             if isinstance(recipe, str):
@@ -86,6 +82,10 @@ class Sequence:
             tensors = recipe.tensors(weights, inputs, state, start)
             y, *last = native_ops.operators(recipe, tensors, lengths, reset, backwards)
             return y, dict(zip(recipe.states, last, strict=True))
+        if not native.enabled() or not given[0].is_cpu:
+            return None
+        if not native.fits(self.graph.name, [*weights.values(), *given[indices:], *state.values(), *start.values()]):
+            return None
         try:
             ends, flags = native.plain(lengths), native.plain(reset)
         except native.Batched:
