@@ -17,6 +17,7 @@ USUAL, KEPT = "usual", "kept"
 FORWARD, TRAINING, STEPPER, STEP = "forward", "training", "stepper", "layer.step"
 COLD, WARM = "nothing cached", "from the disk cache"
 FLOP, PADDED, PACKED, SHORT = "our LSTM, a flop", "padded", "torch, packed", "T 1000, a step"
+FUNCTION = "a Function of nothing"
 
 
 @dataclass(frozen=True)

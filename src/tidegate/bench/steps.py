@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from tidegate.bench import ort
 from tidegate.bench.contestants import filled, layer, module, recurrent
 from tidegate.bench.contests import Setting
 from tidegate.bench.problem import Problem, difference, of_torch, solve
-from tidegate.bench.rows import STEP, STEPPER, TRAINING, Row
+from tidegate.bench.rows import FUNCTION, STEP, STEPPER, TRAINING, Row
 from tidegate.bench.shapes import STEPS, TINY, Shape
 from tidegate.bench.timing import Timing, in_turn
 from tidegate.nn import State
@@ -41,7 +42,11 @@ def one_step(case: str, setting: Setting) -> Iterator[Row]:
 
 
 def overhead(case: str, setting: Setting) -> Iterator[Row]:
-    """A net so small that the way to it is what is measured: our layer, step and stepper beside torch's module."""
+    """A net so small that the way to it is what is measured: our layer, step and stepper beside torch's module.
+
+    A training step of a `Recurrent` stands beside that of a Function which computes nothing, with as many tensors: what
+    torch itself takes.
+    """
     problem = of_torch("LSTM", TINY)
     right = solve(problem, training=True)
     contestants = layer(problem), module(problem, nn)
@@ -49,10 +54,43 @@ def overhead(case: str, setting: Setting) -> Iterator[Row]:
     mine, theirs = in_turn([c.training for c in contestants], setting.effort)
     yield Row(case, "lstm", TINY, TRAINING, "torch", mine, theirs, off, away)
 
+    (net, parameters), begin = recurrent(problem), State([[problem.states]])
+    weights = list(parameters.values())
+    off = difference({"y": net(problem.x, begin)[0]}, {"y": right["y"]})
+    plain = _training(lambda: net(problem.x, begin)[0], weights)
+    bare = _training(lambda: _Nothing.apply(problem.x, *weights), weights)
+    mine, theirs = in_turn([plain, bare], setting.effort)
+    yield Row(case, "lstm", TINY, TRAINING, FUNCTION, mine, theirs, off)
+
     single = Shape(1, TINY.B, TINY.I, TINY.H)
     taken, apart = _walked(of_torch("LSTM", single), [STEP, STEPPER, "torch"], setting)
     for what in (STEP, STEPPER):
         yield Row(case, "lstm", single, what, "torch", taken[what], taken["torch"], apart[what], apart["torch"])
+
+
+class _Nothing(Function):
+    """An output of the input's steps and rows, and gradients, of whatever was there before."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *weights: Tensor) -> Tensor:
+        ctx.save_for_backward(x, *weights)
+        return x.new_empty(x.shape)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        _, *weights = ctx.saved_tensors
+        return None, *map(torch.empty_like, weights)
+
+
+def _training(forward: Callable[[], Tensor], weights: list[Tensor]) -> Callable[[], None]:
+    """A step of training, without that of the optimiser."""
+
+    def go() -> None:
+        for weight in weights:
+            weight.grad = None
+        forward().sum().backward()
+
+    return go
 
 
 def _walked(problem: Problem, names: list[str], setting: Setting) -> tuple[dict[str, Timing], dict[str, float]]:
