@@ -34,7 +34,8 @@ class Graph:
     """A cell's equations as written: one step, from inputs, old states and weights to an output and new states.
 
     `values` holds everything the step computes, in the order in which it was written; `inits` the initial value of each
-    weight, an expression over random numbers and other weights.
+    weight, an expression over random numbers and other weights. `masks` are inputs and weights that are drawn in
+    training: ones, with the chance that stands here, and zeros.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Graph:
     new: Mapping[str, Value]
     weights: Mapping[str, Value]
     inits: Mapping[str, Value]
+    masks: Mapping[str, Value] = field(default_factory=dict)
     values: tuple[Value, ...] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -60,6 +60,7 @@ class _Reader:
             new={s.name: self._at(new[s.name]) for s in states},
             weights={name: self._weight(name, _get(w, "value")) for name, w in weights.items()},
             inits={name: self._at(_get(w, "init")) for name, w in weights.items()},
+            masks={name: self._at(k) for name, k in (_mapping(data, "masks") if "masks" in data else {}).items()},
         )
 
     def _at(self, index: object) -> Value:

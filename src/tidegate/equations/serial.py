@@ -15,8 +15,9 @@ from tidegate.errors import EquationError
 
 def graph_to_json(graph: Graph) -> dict[str, Any]:
     """The graph as written, as plain data. Raises EquationError for an option that is a nameless function."""
-    values = walk([*graph.roots, *graph.weights.values(), *graph.inits.values()], shown=True)
+    values = walk([*graph.roots, *graph.weights.values(), *graph.inits.values(), *graph.masks.values()], shown=True)
     index = {v: k for k, v in enumerate(values)}
+    masks = {"masks": {name: index[chance] for name, chance in graph.masks.items()}} if graph.masks else {}
     return {
         "format": FORMAT,
         "name": graph.name,
@@ -31,6 +32,7 @@ def graph_to_json(graph: Graph) -> dict[str, Any]:
         "output": {"name": graph.output_name, "value": index[graph.output]},
         "new": {name: index[v] for name, v in graph.new.items()},
         "weights": {name: {"value": index[w], "init": index[graph.inits[name]]} for name, w in graph.weights.items()},
+        **masks,
         "values": [_value_to_json(v, index) for v in values],
     }
 

@@ -51,6 +51,8 @@ def verify(graph: Graph) -> None:
             _refuse(graph, f"gives state {state.name!r} of {show_size(state.size)} a value of {show_size(size)}")
     for name, init in graph.inits.items():
         _verify_init(graph, name, init)
+    for name, chance in graph.masks.items():
+        _verify_mask(graph, name, chance)
 
 
 def _verify_leaves(graph: Graph, everything: list[Value]) -> None:
@@ -185,6 +187,14 @@ def _verify_init(graph: Graph, name: str, init: Value) -> None:
             )
         if value.op == "weight" and names.index(value.attrs["name"]) >= names.index(name):
             _refuse(graph, f"starts weight {name!r} from {value.attrs['name']!r}, which must be declared before", value)
+
+
+def _verify_mask(graph: Graph, name: str, chance: Value) -> None:
+    weight = graph.weights.get(name)
+    if name not in [i.name for i in graph.inputs[1:]] and (weight is None or weight.attrs["learn"]):
+        _refuse(graph, f"draws {name!r}, which is none of its further inputs, nor a weight that is not learned")
+    if chance.size != SCALAR or any(v.op not in ("constant", "add", "sub", "mul") for v in walk([chance])):
+        _refuse(graph, f"draws {name!r} with a chance that is not computed from numbers", chance)
 
 
 def verify_reads(graph: Graph) -> None:

@@ -55,7 +55,7 @@ def library(target: Target, dtype: DType) -> _llvm.Loaded:
 @lru_cache(maxsize=256)
 def graph_text(graph: Graph) -> str:
     """The equations as text that says all that kernels depend on, and reads as a graph again."""
-    data = graph_to_json(replace(graph, name="cell", source="", doc="", options={}, symbols={}))
+    data = graph_to_json(replace(graph, name="cell", source="", doc="", options={}, symbols={}, masks={}))
     for value in data["values"]:
         if value["op"] == "constant":
             value["attrs"] = {"value": value["attrs"]["value"]}  # without the name of the option that it came from

@@ -70,7 +70,8 @@ class Batch:
         main = named[first]
         self.one_hot = isinstance(main, Tensor) and not main.is_floating_point() and not main.is_complex()
         self.unbatched = isinstance(main, Tensor) and main.dim() == (1 if self.one_hot else 2)
-        self.inputs = {i.name: self._input(i.name, i.rate, named[i.name]) for i in graph.inputs}
+        self._declared = [i for i in graph.inputs if i.name in named]
+        self.inputs = {i.name: self._input(i.name, i.rate, named[i.name]) for i in self._declared}
         self._check_shapes(graph, sizes)
         self.lengths = self._lengths(lengths)
         self.reset = self._valid_only(self._reset(reset))
@@ -97,7 +98,7 @@ class Batch:
             form = _form(Rate.INPUT, self.batch_first, self.one_hot)
             raise ArgumentError(f"input {self._first!r} must be {form}, and {list(main.squeeze(0).shape)} came")
         self.steps, self.rows = main.shape[:2]
-        for i in graph.inputs:
+        for i in self._declared:
             x, size = self.inputs[i.name], bound(i.size, sizes)
             lead: tuple[int, ...] = (self.rows,) if i.rate == Rate.SEQUENCE else (self.steps, self.rows)
             if self.one_hot and i is graph.inputs[0]:
@@ -181,8 +182,8 @@ def _form(rate: Rate, batch_first: bool, whole: bool) -> str:
 
 
 def _check_names(graph: Graph, named: Mapping[str, Any]) -> None:
-    wanted = [i.name for i in graph.inputs]
-    if set(named) != set(wanted):
+    wanted = [i.name for i in graph.inputs if i.name not in graph.masks]  # masks may be given, and are drawn otherwise
+    if not set(wanted) <= set(named) <= {i.name for i in graph.inputs}:
         raise ArgumentError(
             f"cell {graph.name!r} takes the inputs {', '.join(wanted)}, and {', '.join(map(str, named)) or 'none'} "
             f"came: give them as {{{', '.join(f'{n!r}: tensor' for n in wanted)}}}"

@@ -73,7 +73,7 @@ class Recurrent(nn.Module):
             self.output_size = bound(self.graph.output_size, bound_sizes)[0] * self._widening
             width = self.output_size
         alone = not (bidirectional or batch_first or learn_initial_state)
-        self._plain = alone and all(s.plain for s in self._sequences)
+        self._plain = alone and all(s.average.plain for s in self._sequences)
 
     @property
     def graph(self) -> Graph:
@@ -152,7 +152,7 @@ class Recurrent(nn.Module):
         check_types(batch, _first(layers))
         dropout = self.dropout if self.training else 0.0
         begin = self._begin(_own_start(layers, batch.rows), state)
-        y, ends = Stacked(self.graph, layers, self.merge, dropout)(batch, begin.layers)
+        y, ends = Stacked(self.graph, layers, self.merge, dropout, self.training)(batch, begin.layers)
         return batch.restore(y), State(ends)
 
     def _directions(self) -> list[list[Direction]]:
@@ -206,7 +206,8 @@ class Recurrent(nn.Module):
 
     def _quickly(self, x: Tensor, state: State | None) -> tuple[Tensor, State] | None:
         """The same where nothing is out of the ordinary and the call is like the last one."""
-        if not self._plain or (self.dropout and self.training) or not (state is None or type(state) is State):
+        drawing = self.training and (self.dropout or self.graph.masks)
+        if not self._plain or drawing or not (state is None or type(state) is State):
             return None
         kind = x.shape, x.dtype
         if self._last != kind:
@@ -214,8 +215,9 @@ class Recurrent(nn.Module):
             return None
         made = self._quick
         if made is None or not made.serves():
-            sources = [OwnWeights(self, f"l{k}", s.weights, x.dtype) for k, s in enumerate(self._sequences)]
-            made = self._quick = quick(sources, self._sequences, x.dtype, *x.shape[:2])
+            sequences = [s.average for s in self._sequences]
+            sources = [OwnWeights(self, f"l{k}", s.weights, x.dtype) for k, s in enumerate(sequences)]
+            made = self._quick = quick(sources, sequences, x.dtype, *x.shape[:2])
         if made is None:
             return None
         begins: Any = [None] * self.num_layers if state is None else [d[0] for d in state.layers if len(d) == 1]
@@ -240,7 +242,8 @@ class Recurrent(nn.Module):
         layers = self._directions()
         begin = self._begin(_own_start(layers, batch), state)
         weights = [forward.weights for (forward,) in layers]
-        return Stepper(self.graph, [s.sizes for s in self._sequences], weights, begin, _own_start(layers, 1))
+        graph = self._sequences[0].average.graph
+        return Stepper(graph, [s.sizes for s in self._sequences], weights, begin, _own_start(layers, 1))
 
     def trace(self, x: Any, state: State | None = None) -> Trace:
         """Every named value of the equations (gates, pre-activations, states) at each step, `[T, B, size]`, no grad."""
@@ -254,7 +257,7 @@ class Recurrent(nn.Module):
         with torch.no_grad():
             for (forward,), (begin,) in zip(layers, states.layers, strict=True):
                 sizes, weights = forward.sequence.sizes, forward.weights
-                values, y = trace(self.graph, sizes, weights, inputs, dict(begin))
+                values, y = trace(forward.sequence.average.graph, sizes, weights, inputs, dict(begin))
                 traced.append(values)
                 inputs[self.graph.inputs[0].name] = y
         return Trace(traced)

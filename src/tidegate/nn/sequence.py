@@ -15,6 +15,7 @@ from torch import Tensor
 from tidegate.equations.graph import Graph
 from tidegate.nn import native, native_autograd, native_ops
 from tidegate.nn.loop import Loop, Tensors
+from tidegate.nn.masks import Masks, without_masks
 from tidegate.nn.native_call import NativeCell
 from tidegate.nn.recipe import Recipe
 from tidegate.reference import bound
@@ -23,7 +24,8 @@ from tidegate.reference import bound
 class Sequence:
     """One cell with bound sizes, ready to run over any number of steps.
 
-    It is `plain` where kernels are given nothing but one input and `weights`, the names in their order.
+    It is `plain` where kernels are given nothing but one input and `weights`, the names in their order. `average` is
+    the same with the chances of masks in their place.
     """
 
     def __init__(self, graph: Graph, sizes: Mapping[str, int]) -> None:
@@ -34,6 +36,8 @@ class Sequence:
         recipe = self._recipes[0]
         as_given = recipe.as_given if isinstance(recipe, Recipe) and len(recipe.inputs) == 1 else None
         self.plain, self.weights = as_given is not None, as_given or []
+        self.masks, average = Masks(graph, sizes), without_masks(graph)
+        self.average = self if average is graph else Sequence(average, sizes)
         self._cells: dict[tuple[torch.dtype, bool], NativeCell | None] = {}
 
     def __deepcopy__(self, memo: object) -> Sequence:

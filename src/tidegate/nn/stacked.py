@@ -35,6 +35,7 @@ class Stacked:
     layers: Several[Several[Direction]]
     merge: Merge = "concat"
     dropout: float = 0.0
+    training: bool = False
 
     def __call__(
         self, batch: Batch, states: Several[Several[Mapping[str, Tensor]]]
@@ -49,12 +50,25 @@ class Stacked:
             if k and self.dropout:
                 inputs[first] = nn.functional.dropout(inputs[first], self.dropout)
             runs = [
-                d.sequence(d.weights, inputs, dict(s), d.start, batch.lengths, batch.reset, backwards=bool(number))
+                self._run(d, inputs, dict(s), batch, backwards=bool(number))
                 for number, (d, s) in enumerate(zip(directions, begin, strict=True))
             ]
             inputs[first] = self._merged([y for y, _ in runs])
             ends.append([end for _, end in runs])
         return inputs[first], ends
+
+    def _run(
+        self, d: Direction, inputs: Mapping[str, Tensor], state: Tensors, batch: Batch, *, backwards: bool
+    ) -> tuple[Tensor, Tensors]:
+        """One direction of one layer, with masks of its own."""
+        sequence, masks, weights = d.sequence, d.sequence.masks, d.weights
+        if masks.any and (self.training or any(name in inputs for name in masks.names)):
+            like = next(iter(weights.values()))
+            inputs = masks.inputs(batch.steps, batch.rows, inputs, like)
+            weights = masks.weights(weights, like)
+        else:
+            sequence = sequence.average
+        return sequence(weights, inputs, state, d.start, batch.lengths, batch.reset, backwards=backwards)
 
     def _merged(self, outputs: list[Tensor]) -> Tensor:
         if len(outputs) == 1:

@@ -20,8 +20,9 @@ class CellWeights(nn.Module):
     def __init__(self, graph: Graph, sizes: Mapping[str, int], **factory: Any) -> None:
         super().__init__()
         self._graph, self._sizes = graph, dict(sizes)
-        self._places = [(name, *name.rpartition(".")[::2]) for name in graph.weights]
-        for name, value in graph.weights.items():
+        kept = {name: w for name, w in graph.weights.items() if name not in graph.masks}  # masks are drawn at each call
+        self._places = [(name, *name.rpartition(".")[::2]) for name in kept]
+        for name, value in kept.items():
             tensor = torch.empty(weight_shape(value, sizes), **factory)
             holder, leaf = self._holder(name)
             _refuse_taken(graph, holder, name, leaf)

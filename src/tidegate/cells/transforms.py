@@ -1,0 +1,367 @@
+"""Cells from cells: a transform reads a cell's equations and gives others, whose formulas print like any cell's.
+
+Each has its strength as an option of the new cell, `zoneout(lstm, 0.1)(zoneout=0.2)`, and they compose. What is drawn
+at random is a *mask* of the graph: an input, or a weight, that a layer draws in training; elsewhere it is what it is on
+average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, Literal
+
+from tidegate.equations.cell import Cell
+from tidegate.equations.draft import Draft
+from tidegate.equations.functions import hard_sigmoid, hard_tanh
+from tidegate.equations.graph import Graph
+from tidegate.equations.values import Rate, Value, constant, shown, walk
+from tidegate.equations.words import clip_gradient, maximum, mean, minimum, sqrt
+from tidegate.errors import ArgumentError
+
+Strengths = Mapping[str, Value]
+HARD: Mapping[str, Callable[[Value], Value]] = {"sigmoid": hard_sigmoid, "tanh": hard_tanh}
+
+
+def _transformed(
+    cell: Cell, word: str, source: str, own: Mapping[str, float], build: Callable[[Draft, Strengths], None]
+) -> Cell:
+    """The cell whose graph `build` makes of the cell's, with its `own` options beside those that the cell has."""
+    taken = [name for name in own if name in cell.options]
+    if taken:
+        raise ArgumentError(f"cell {cell.name!r} has an option {taken[0]!r} already: {word} was applied to it before")
+
+    def define(options: Mapping[str, Any]) -> Graph:
+        inner = {name: value for name, value in options.items() if name not in own}
+        base = cell if inner == dict(cell.options) else cell(**inner)
+        draft = Draft(base.graph, f"{base.name}_{word}", f"{base.source}; {source}" if source else base.source)
+        build(draft, {name: draft.option(name, float(options[name])) for name in own})
+        return draft.graph()
+
+    return Cell(define({**cell.options, **{name: float(value) for name, value in own.items()}}), define)
+
+
+def _probability(word: str, p: object, *, below_one: bool = True) -> float:
+    most = "below 1" if below_one else "at most 1"
+    if isinstance(p, bool) or not isinstance(p, int | float) or not 0.0 <= p <= 1.0 or (below_one and p == 1.0):
+        raise ArgumentError(f"{word} takes a probability of at least 0 and {most}, and {shown(p)} came")
+    return float(p)
+
+
+def _positive(word: str, limit: object) -> float:
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0.0 < limit < float("inf"):
+        raise ArgumentError(f"{word} takes a limit above 0, and {shown(limit)} came")
+    return float(limit)
+
+
+def _states(cell: Cell, word: str, names: Iterable[str] | None) -> list[str]:
+    """These states of a cell; without names, all but those of bookkeeping."""
+    plain = [s.name for s in cell.graph.states if not s.bookkeeping]
+    if names is None:
+        return plain
+    chosen = [names] if isinstance(names, str) else list(names)
+    wrong = [n for n in chosen if n not in plain]
+    if wrong or not chosen:
+        came = shown(wrong[0]) if wrong else "none"
+        raise ArgumentError(f"{word}: cell {cell.name!r} has the states {', '.join(plain)}, and {came} came")
+    return chosen
+
+
+def _named(cell: Cell, word: str, name: object) -> Value:
+    """A named value of a cell."""
+    found = cell.graph.named.get(str(name))
+    if found is None or not isinstance(name, str):
+        known = ", ".join(n for n in cell.graph.named if not n.endswith(".net"))
+        raise ArgumentError(f"{word}: cell {cell.name!r} computes no {shown(name)}; it has {known}")
+    return found
+
+
+def _linears(cell: Cell, word: str, names: Iterable[str] | None) -> list[str]:
+    """These linears of a cell; without names, those of several units."""
+    every = {v.attrs["linear"]: v for v in cell.graph.values if v.op == "linear"}
+    if names is None:
+        names = [n for n, v in every.items() if v.size != (1,)]
+    chosen = [names] if isinstance(names, str) else list(names)
+    wrong = [n for n in chosen if n not in every]
+    if wrong or not chosen:
+        came = shown(wrong[0]) if wrong else "none"
+        raise ArgumentError(
+            f"{word}: cell {cell.name!r} has the linears {', '.join(every) or '(none)'}, and {came} came"
+        )
+    return chosen
+
+
+def zoneout(cell: Cell, p: float | None = None, **by_state: float) -> Cell:
+    """At random, units stay as they were (Krueger et al. 2016, arXiv:1606.01305, eqs. 5-6).
+
+    `zoneout(cell, 0.1)` draws one mask a step for all states; `zoneout(lstm, c=0.5, h=0.05)` one for each that is
+    named. Bookkeeping states are left alone. Outside of training each unit is the mean of old and new.
+    """
+    if (p is None) == (not by_state):
+        raise ArgumentError("zoneout takes one probability, or one for each state that is named, as in c=0.5, h=0.05")
+    chosen = _states(cell, "zoneout", by_state or None)
+    of = {s: f"zoneout_{s}" if by_state else "zoneout" for s in chosen}
+    own = {of[s]: _probability("zoneout", by_state[s] if by_state else p, below_one=False) for s in chosen}
+
+    def build(draft: Draft, strengths: Strengths) -> None:
+        states = {s.name: s for s in draft.source_graph.states}
+        masks: dict[tuple[Any, ...], Value] = {}
+        for name in chosen:
+            size = states[name].size
+            key = (of[name], size)
+            if key not in masks:
+                several = len({states[n].size for n in chosen}) > 1 and not by_state
+                suffix = f"_{size[0]}" if several else ""
+                masks[key] = draft.mask(f"{of[name]}_mask{suffix}", size, strengths[of[name]], Rate.INPUT)
+            draft.state(name, _kept(masks[key], draft.old(name)))
+
+    return _transformed(cell, "zoneout", "zoneout: Krueger et al. 2016, arXiv:1606.01305", own, build)
+
+
+def _kept(mask: Value, old: Value) -> Callable[[Value], Value]:
+    return lambda new: mask * old + (1.0 - mask) * new
+
+
+def recurrent_dropout(cell: Cell, p: float, on: str = "h", per: Literal["sequence", "step"] | None = None) -> Cell:
+    """Dropout within the recurrence, scaled so that nothing changes on average.
+
+    On a state, what the products read of it is dropped, by one mask a sequence unless `per="step"` (Gal & Ghahramani
+    2016, arXiv:1512.05287, section 4). On a computed value such as the candidate `g`, that value is, by one mask a step
+    unless `per="sequence"` (Semeniuta, Severyn & Barth 2016, arXiv:1603.05118, eq. 7).
+    """
+    p = _probability("recurrent_dropout", p)
+    of_state = on in [s.name for s in cell.graph.states]
+    if not of_state:
+        _named(cell, "recurrent_dropout", on)
+    chosen = per or ("sequence" if of_state else "step")
+    if chosen not in ("sequence", "step"):
+        raise ArgumentError(f"recurrent_dropout draws per 'sequence' or 'step', and {shown(per)} came")
+    rate = Rate.SEQUENCE if chosen == "sequence" else Rate.INPUT
+    option = f"dropout_{on}"
+
+    def build(draft: Draft, strengths: Strengths) -> None:
+        keep = 1.0 - strengths[option]
+        if of_state:
+            old = draft.old(on)
+            mask = draft.mask(f"dropout_{on}_mask", old.size, keep, rate)
+            dropped = draft.named(f"{on}_dropped", old * (mask / keep))
+            draft.read(old, dropped, by=("linear", "product"))
+        else:
+            value = draft.source_graph.named[on]
+            mask = draft.mask(f"dropout_{on}_mask", value.size, keep, rate)
+            draft.after(value, lambda new: new * (mask / keep))
+
+    source = "arXiv:1512.05287" if of_state else "arXiv:1603.05118"
+    who = "Gal & Ghahramani 2016" if of_state else "Semeniuta, Severyn & Barth 2016"
+    return _transformed(cell, "dropout", f"recurrent dropout: {who}, {source}", {option: p}, build)
+
+
+def weight_drop(cell: Cell, p: float) -> Cell:
+    """Weights of the recurrent matrices are dropped at random, once a call (Merity, Keskar & Socher 2017,
+    arXiv:1708.02182, section 2); scaled so that nothing changes on average."""
+    p = _probability("weight_drop", p)
+
+    def build(draft: Draft, strengths: Strengths) -> None:
+        keep = 1.0 - strengths["weight_drop"]
+        found = _recurrent_matrices(draft.source_graph)
+        if not found:
+            raise ArgumentError(f"weight_drop: cell {cell.name!r} multiplies none of its states by a matrix of weights")
+        for matrix in found:
+            mask = draft.weight(
+                f"{matrix.attrs['name']}_mask",
+                matrix.size,
+                keep,
+                learn=False,
+                mask=True,
+                blocks=matrix.attrs.get("blocks"),
+            )
+            draft.read(matrix, matrix * (mask / keep))
+
+    return _transformed(
+        cell, "weight_drop", "weight drop: Merity, Keskar & Socher 2017, arXiv:1708.02182", {"weight_drop": p}, build
+    )
+
+
+def _recurrent_matrices(graph: Graph) -> list[Value]:
+    """The matrices of weights that meet an old state, or what is computed from one, in a product."""
+    found: dict[Value, None] = {}
+    for value in graph.values:
+        if value.op in ("linear", "product"):
+            pairs = zip(value.args[::2], value.args[1::2], strict=False)
+            found |= {m: None for m, v in pairs if v.rate == Rate.STATE and m.op == "weight"}
+    return list(found)
+
+
+def layer_norm_gates(cell: Cell, linears: Iterable[str] | None = None) -> Cell:
+    """Each linear is normalised over its units, then scaled by a gain that starts at 1; its bias becomes the shift
+    (Ba, Kiros & Hinton 2016, arXiv:1607.06450, eq. 4)."""
+    chosen = _linears(cell, "layer_norm_gates", linears)
+
+    def build(draft: Draft, strengths: Strengths) -> None:
+        epsilon = strengths["norm_epsilon"]
+        for value in draft.source_graph.values:
+            if value.op == "linear" and value.attrs["linear"] in chosen:
+                draft.instead(value, partial(_normalised, draft, value, epsilon))
+
+    return _transformed(
+        cell,
+        "layer_norm",
+        "gates normalised: Ba, Kiros & Hinton 2016, arXiv:1607.06450",
+        {"norm_epsilon": 1e-5},
+        build,
+    )
+
+
+def _normalised(draft: Draft, linear: Value, epsilon: Value, args: tuple[Value, ...]) -> Value:
+    bias = args[-1:] if linear.attrs["bias"] else ()
+    bare = Value("linear", args[: len(args) - len(bias)], linear.size, **{**linear.attrs, "bias": False})
+    deviation = bare - mean(bare)
+    normal = deviation / sqrt(mean(deviation * deviation) + epsilon)
+    scaled = draft.shown_as("layer_norm", r"\operatorname{LN}", bare, normal)
+    result = draft.weight(f"{linear.attrs['linear']}.gain", linear.size, constant(1.0)) * scaled
+    return result + bias[0] if bias else result
+
+
+def peepholes(cell: Cell, state: str = "c", gates: Iterable[str] | None = None) -> Cell:
+    """Gates see a state unit by unit: its newest value that does not depend on the gate (Gers, Schraudolph &
+    Schmidhuber 2002, jmlr.org/papers/v3/gers02a.html). Unless `gates` are named, all named sigmoids do."""
+    (state,) = _states(cell, "peepholes", [state])
+    named = [n for n, v in cell.graph.named.items() if v.op == "sigmoid" and not v.args[0].is_leaf]
+    chosen = named if gates is None else [gates] if isinstance(gates, str) else list(gates)
+    wrong = [n for n in chosen if n not in named]
+    if wrong or not chosen:
+        came = f"{shown(wrong[0])} came" if wrong else "none came"
+        raise ArgumentError(f"peepholes: cell {cell.name!r} has the gates {', '.join(named) or '(none)'}, and {came}")
+
+    def build(draft: Draft, strengths: Strengths) -> None:
+        graph = draft.source_graph
+        new, size = graph.new[state], next(s.size for s in graph.states if s.name == state)
+        behind = set(walk([new]))
+        for name in chosen:
+            gate = graph.named[name]
+            seen = draft.old(state) if gate in behind else new
+            weight = draft.weight(f"p_{name}", size, constant(0.0))
+            draft.after(gate.args[0], partial(_peeping, draft, weight, seen), needs=() if seen.is_leaf else (seen,))
+
+    return _transformed(cell, "peepholes", "peepholes: Gers, Schraudolph & Schmidhuber 2002", {}, build)
+
+
+def _peeping(draft: Draft, weight: Value, seen: Value, net: Value) -> Value:
+    return net + weight * draft.now(seen)
+
+
+def couple(cell: Cell, gate: str = "i", to: str = "f") -> Cell:
+    """One gate is what another leaves: `i = 1 - f` (Greff et al. 2015, arXiv:1503.04069, CIFG)."""
+    first, second = _named(cell, "couple", gate), _named(cell, "couple", to)
+    if first is second or first.size != second.size or first in set(walk([second])):
+        raise ArgumentError(
+            f"couple: {gate!r} of cell {cell.name!r} cannot be made of {to!r}, which it goes into itself"
+        )
+
+    def build(draft: Draft, strengths: Strengths) -> None:
+        one, other = (draft.source_graph.named[name] for name in (gate, to))
+        draft.replace(one, lambda: 1.0 - draft.now(other), needs=(other,))
+
+    return _transformed(cell, "coupled", "coupled gates: Greff et al. 2015, arXiv:1503.04069", {}, build)
+
+
+def projection(cell: Cell, state: str = "h", size: str = "P") -> Cell:
+    """A state is projected to another size before it is carried (Sak, Senior & Beaufays 2014, arXiv:1402.1128, eq. 6).
+    The state may be read by products only."""
+    (state,) = _states(cell, "projection", [state])
+    old = cell.graph.old[state]
+    users = {v.op for v in cell.graph.values if any(a is old for a in v.args)}
+    if users - {"linear"} or any(old is v for v in cell.graph.roots):
+        raise ArgumentError(
+            f"projection: cell {cell.name!r} reads {state!r} unit by unit, which a vector of another size cannot be"
+        )
+    if size in cell.graph.letters:
+        raise ArgumentError(f"projection: size {size} is taken in cell {cell.name!r}: choose another letter")
+
+    def build(draft: Draft, strengths: Strengths) -> None:
+        draft.resize(state, (size,))
+        draft.state(state, lambda new: draft.linear("p", {"m": new}, (size,)))
+
+    source = "recurrent projection: Sak, Senior & Beaufays 2014, arXiv:1402.1128"
+    return _transformed(cell, "projection", source, {}, build)
+
+
+def residual(cell: Cell, state: str = "h") -> Cell:
+    """The step adds to a state instead of replacing it (Yue, Fu & Liang 2018, doi:10.1007/978-3-030-04179-3, in the
+    manner of He et al. 2016)."""
+    (state,) = _states(cell, "residual", [state])
+
+    def build(draft: Draft, strengths: Strengths) -> None:
+        old = draft.old(state)
+        draft.state(state, lambda new: old + new)
+
+    return _transformed(cell, "residual", "residual state", {}, build)
+
+
+def hard(cell: Cell) -> Cell:
+    """Sigmoids and tanhs become piecewise linear: `hard_sigmoid`, `hard_tanh` (Courbariaux, Bengio & David 2015,
+    arXiv:1511.00363, eq. 3)."""
+    if not any(v.op in HARD for v in cell.graph.values):
+        raise ArgumentError(f"hard: cell {cell.name!r} has neither sigmoid nor tanh")
+
+    def build(draft: Draft, strengths: Strengths) -> None:
+        for value in draft.source_graph.values:
+            if value.op in HARD:
+                draft.instead(value, partial(_applied, HARD[value.op]))
+
+    return _transformed(cell, "hard", "hard activations: Courbariaux, Bengio & David 2015, arXiv:1511.00363", {}, build)
+
+
+def _applied(function: Callable[[Value], Value], args: tuple[Value, ...]) -> Value:
+    return function(args[0])
+
+
+def clip_values(cell: Cell, limit: float, states: Iterable[str] | None = None) -> Cell:
+    """States are kept within [-limit, limit], as speech recognisers do (Sak, Senior & Beaufays 2014, section 3.1)."""
+    own = {"clip": _positive("clip_values", limit)}
+    chosen = _states(cell, "clip_values", states)
+
+    def build(draft: Draft, strengths: Strengths) -> None:
+        bound = strengths["clip"]
+        for name in chosen:
+            draft.state(name, lambda new: minimum(maximum(new, -bound), bound))
+
+    return _transformed(cell, "clipped", "", own, build)
+
+
+def clip_gradients(cell: Cell, limit: float, states: Iterable[str] | None = None) -> Cell:
+    """On the way back, what flows from a step into the states before it is kept within [-limit, limit] (Graves 2013,
+    arXiv:1308.0850, section 2.1, who clips at the pre-activations)."""
+    own = {"gradient_limit": _positive("clip_gradients", limit)}
+    chosen = _states(cell, "clip_gradients", states)
+
+    def build(draft: Draft, strengths: Strengths) -> None:
+        for name in chosen:
+            old = draft.old(name)
+            draft.read(old, draft.named(f"{name}_clipped", clip_gradient(old, strengths["gradient_limit"])))
+
+    return _transformed(cell, "gradient_clipped", "gradients clipped: Graves 2013, arXiv:1308.0850", own, build)
+
+
+def variant(cell: Cell, name: str, source: str, **instead: float | str) -> Cell:
+    """The cell with named values replaced: by a number (`i=1.0`, a gate that is always open), or by what they are
+    applied to (`g="identity"`). Weights that nothing reads any more go."""
+    if not instead:
+        raise ArgumentError(f"variant: nothing of cell {cell.name!r} is replaced: name a value, as in i=1.0")
+    for key, by in instead.items():
+        value = _named(cell, "variant", key)
+        if by == "identity" and len(value.args) != 1:
+            raise ArgumentError(f"variant: {key!r} of cell {cell.name!r} is no function of one value")
+        if by != "identity" and (isinstance(by, bool | str) or not isinstance(by, int | float)):
+            raise ArgumentError(f"variant: {key!r} is replaced by a number or by 'identity', and {shown(by)} came")
+
+    def build(draft: Draft, strengths: Strengths) -> None:
+        draft.name, draft.source = name, source
+        for key, by in instead.items():
+            value = draft.source_graph.named[key]
+            if by == "identity":
+                draft.instead(value, lambda args: args[0])
+            else:
+                draft.replace(value, partial(constant, float(by)))
+
+    return _transformed(cell, "variant", source, {}, build)
