@@ -47,6 +47,12 @@ def test_the_issue_names_these() -> None:
         "lstm_peephole",
         "lstm_coupled",
         "lstm_projection",
+        "lstm_no_input_gate",
+        "lstm_no_forget_gate",
+        "lstm_no_output_gate",
+        "lstm_no_input_activation",
+        "lstm_coupled_peephole",
+        "lstm_no_output_activation",
         "gru",
         "gru_reset_after",
     ]

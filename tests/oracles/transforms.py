@@ -89,8 +89,9 @@ def _vanilla(w: Tensors, inputs: Tensors, states: Tensors, without: str) -> tupl
     squash_in = (lambda v: v) if without == "NIAF" else torch.tanh
     squash_out = (lambda v: v) if without == "NOAF" else torch.tanh
     z = squash_in(affine(w, "g", x=x, h=y))
-    i = 1.0 if without == "NIG" else logistic(affine(w, "i", x=x, h=y) + w["p_i"] * c)
     f = 1.0 if without == "NFG" else logistic(affine(w, "f", x=x, h=y) + w["p_f"] * c)
+    i = {"NIG": 1.0, "CIFG": 1.0 - f}.get(without)
+    i = logistic(affine(w, "i", x=x, h=y) + w["p_i"] * c) if i is None else i
     c = z * i + c * f
     o = 1.0 if without == "NOG" else logistic(affine(w, "o", x=x, h=y) + w["p_o"] * c)
     y = squash_out(c) * o
@@ -120,3 +121,8 @@ def lstm_no_input_activation(w: Tensors, inputs: Tensors, states: Tensors) -> tu
 def lstm_no_output_activation(w: Tensors, inputs: Tensors, states: Tensors) -> tuple[Tensor, Tensors]:
     """NOAF."""
     return _vanilla(w, inputs, states, "NOAF")
+
+
+def lstm_coupled_peephole(w: Tensors, inputs: Tensors, states: Tensors) -> tuple[Tensor, Tensors]:
+    """CIFG."""
+    return _vanilla(w, inputs, states, "CIFG")

@@ -4,12 +4,17 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from tidegate.cells import gru, lstm, simple
+from tidegate.cells import greff, gru, lstm, simple
 from tidegate.equations import Cell
 from tidegate.errors import ArgumentError
 
 CELLS: Mapping[str, Cell] = MappingProxyType(
-    {found.name: found for family in (simple, lstm, gru) for found in vars(family).values() if isinstance(found, Cell)}
+    {
+        found.name: found
+        for family in (simple, lstm, greff, gru)
+        for found in vars(family).values()
+        if isinstance(found, Cell)
+    }
 )
 
 

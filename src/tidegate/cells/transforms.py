@@ -250,17 +250,22 @@ def _peeping(draft: Draft, weight: Value, seen: Value, net: Value) -> Value:
     return net + weight * draft.now(seen)
 
 
-def couple(cell: Cell, gate: str = "i", to: str = "f") -> Cell:
-    """One gate is what another leaves: `i = 1 - f` (Greff et al. 2015, arXiv:1503.04069, CIFG)."""
+def couple(cell: Cell, gate: str = "i", to: str = "f", *, name: str | None = None, source: str | None = None) -> Cell:
+    """One gate is what another leaves: `i = 1 - f` (Greff et al. 2015, arXiv:1503.04069, CIFG).
+
+    `name` and `source` are those of the new cell, where it has its own.
+    """
     first, second = _named(cell, "couple", gate), _named(cell, "couple", to)
     if first is second or first.size != second.size or first in set(walk([second])):
         raise ArgumentError(
-            f"couple: {gate!r} of cell {cell.name!r} cannot be made of {to!r}, which it goes into itself"
+            f"couple: {gate!r} of cell {cell.name!r} cannot be made of {to!r}, which is itself, made of it, or of "
+            "another size"
         )
 
     def build(draft: Draft, strengths: Strengths) -> None:
-        one, other = (draft.source_graph.named[name] for name in (gate, to))
-        draft.replace(one, lambda: 1.0 - draft.now(other), needs=(other,))
+        draft.name, draft.source = name or draft.name, source or draft.source
+        one, other = (draft.source_graph.named[n] for n in (gate, to))
+        draft.replace(one, lambda: draft.with_legend(f"what {to} leaves", 1.0 - draft.now(other)), needs=(other,))
 
     return _transformed(cell, "coupled", "coupled gates: Greff et al. 2015, arXiv:1503.04069", {}, build)
 

@@ -94,6 +94,11 @@ class Draft:
         value.call = Call(function, (argument,), None, latex)
         return value
 
+    def with_legend(self, legend: str, value: Value) -> Value:
+        """Say what a new value is."""
+        value.legend = legend
+        return value
+
     def now(self, value: Value) -> Value:
         """What stands in the place of a value of the old graph; an edit that asks for it says that it `needs` it."""
         return self._new.get(value, value)
@@ -190,7 +195,7 @@ class Draft:
         else:
             args = tuple(self._as_read(value, a) for a in value.args)
             make = self._instead.get(value)
-            result = _described(self._copy(value, args) if make is None else make(args), value)
+            result = _described(self._copied(value, args) if make is None else make(args), value)
         for make_after in self._after.get(value, ()):
             result.name, result.version, result.legend = None, 0, None
             result = _described(make_after(result), value)
@@ -202,7 +207,12 @@ class Draft:
             return instead
         return self._new[value]
 
-    def _copy(self, value: Value, args: tuple[Value, ...]) -> Value:
+    def _copied(self, value: Value, args: tuple[Value, ...]) -> Value:
+        """The operation on its new operands; a factor that has become 1 is not written."""
+        others = [a for a in args if a.op != "constant" or a.attrs != {"value": 1.0}]
+        became = not any(a.op == "constant" for a in value.args)
+        if value.op == "mul" and became and len(others) == 1 and others[0].size == value.size:
+            return others[0]
         copy = Value(value.op, args, value.size, value.rate if not args else None, **value.attrs)
         if value.call is not None:
             copy.call = replace(value.call, args=tuple(self._new.get(a, a) for a in value.call.args))
@@ -244,6 +254,6 @@ def _described(value: Value, like: Value) -> Value:
     """The name, legend and place of another, where the value has none of its own."""
     if value.is_leaf or value.name is not None:
         return value
-    value.name, value.version, value.legend = like.name, like.version, like.legend
+    value.name, value.version, value.legend = like.name, like.version, value.legend or like.legend
     value.file, value.line = like.file, like.line
     return value
