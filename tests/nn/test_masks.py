@@ -12,7 +12,7 @@ from tidegate.cells import get
 from tidegate.cells.transforms import hard, layer_norm_gates, peepholes, recurrent_dropout, weight_drop, zoneout
 from tidegate.equations import Cell
 from tidegate.errors import ArgumentError
-from tidegate.nn import Recurrent
+from tidegate.nn import Recurrent, masks
 from tidegate.nn.masks import chances, without_masks
 
 T, B, I, H = 6, 4, 3, 5  # noqa: E741 - the project's word for the input size
@@ -219,3 +219,28 @@ def test_in_one_graph(x: Tensor) -> None:
     assert not torch.equal(compiled(x)[0], compiled(x)[0])
     layer.eval()
     assert torch.allclose(compiled(x)[0], layer(x)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("chance", [0.0, 2.0**-17, 0.05, 0.5, 1.0 - 2.0**-17, 1.0])
+@pytest.mark.parametrize("count", [64, 1 << 22])
+def test_how_many_ones_there_are(count: int, chance: float, dtype: torch.dtype) -> None:
+    """Within six standard deviations, and nothing else than ones and zeros; neighbours know nothing of each other."""
+    torch.manual_seed(1)
+    found = masks._ones(torch.empty(0, dtype=dtype), (count // 4, 4), chance)
+    assert found.dtype == dtype
+    assert bool(((found == 0) | (found == 1)).all())
+    spread = (count * chance * (1 - chance)) ** 0.5
+    assert abs(float(found.double().sum()) - count * chance) <= 6 * spread
+    pairs = float((found[:, :-1] * found[:, 1:]).double().sum())
+    expected = 0.75 * count * chance**2
+    assert abs(pairs - expected) <= 8 * max((0.75 * count) ** 0.5 * chance, 1.0)
+
+
+def test_large_masks_follow_the_seed_and_differ() -> None:
+    like = torch.empty(0)
+    torch.manual_seed(1)
+    one, other = masks._ones(like, (100, 100), 0.5), masks._ones(like, (100, 100), 0.5)
+    torch.manual_seed(1)
+    assert torch.equal(one, masks._ones(like, (100, 100), 0.5))
+    assert not torch.equal(one, other)
