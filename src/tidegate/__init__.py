@@ -9,10 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tidegate import calculus, cells, data, equations, errors, gradients, metrics, nn
+    from tidegate import calculus, cells, conformance, data, equations, errors, gradients, metrics, nn
     from tidegate.equations import Cell, cell
     from tidegate.errors import (
         ArgumentError,
+        ConformanceError,
         DataError,
         EquationError,
         MissingExtraError,
@@ -36,6 +37,7 @@ __all__ = [
     "RNN",
     "ArgumentError",
     "Cell",
+    "ConformanceError",
     "DataError",
     "EquationError",
     "Forecaster",
@@ -53,6 +55,7 @@ __all__ = [
     "calculus",
     "cell",
     "cells",
+    "conformance",
     "data",
     "describe",
     "equations",
@@ -67,7 +70,7 @@ __all__ = [
 
 _NAMES_BY_HOME = {
     "tidegate.equations": "Cell cell",
-    "tidegate.errors": "ArgumentError DataError EquationError MissingExtraError ModelFileError "
+    "tidegate.errors": "ArgumentError ConformanceError DataError EquationError MissingExtraError ModelFileError "
     "NativeError TidegateError TidegateNotice TrainingError",
     "tidegate.gradients": "BPTT TruncatedBPTT",
     "tidegate.models": "describe load save",
@@ -75,7 +78,7 @@ _NAMES_BY_HOME = {
     "tidegate.tasks.forecast": "Forecaster",
 }
 _HOMES = {name: home for home, names in _NAMES_BY_HOME.items() for name in names.split()}
-_ROOMS = ("calculus", "cells", "data", "equations", "errors", "gradients", "metrics", "nn")
+_ROOMS = ("calculus", "cells", "conformance", "data", "equations", "errors", "gradients", "metrics", "nn")
 
 if not TYPE_CHECKING:  # a type checker that saw this would take every misspelt name for a lazy one
 

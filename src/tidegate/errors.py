@@ -7,6 +7,7 @@
     ├── ModelFileError (ValueError)     a saved model is damaged, too new, or not what it claims to be
     ├── TrainingError (RuntimeError)    a fit cannot go on: the loss is not finite, there is too little data
     ├── NativeError (RuntimeError)      native code could not be made or run here
+    ├── ConformanceError (AssertionError) a cell does not keep what layers promise; lists what is broken
     └── MissingExtraError (ImportError) an optional dependency is not installed; carries the line that installs it
 
     TidegateNotice (UserWarning)        something was done otherwise than asked, once, with the reason
@@ -46,6 +47,14 @@ class TrainingError(TidegateError, RuntimeError):
 
 class NativeError(TidegateError, RuntimeError):
     """Native code could not be made or run here; layers then use the reference path."""
+
+
+class ConformanceError(TidegateError, AssertionError):
+    """A cell does not keep what layers promise. `broken` has a line for each promise."""
+
+    def __init__(self, cell: str, broken: list[str]) -> None:
+        self.cell, self.broken = cell, tuple(broken)
+        super().__init__(f"cell {cell!r} does not keep {len(broken)} of its promises:\n" + "\n".join(broken))
 
 
 class MissingExtraError(TidegateError, ImportError):

@@ -1,0 +1,164 @@
+"""Promises about layers as modules of torch: types, derivatives, copies, files, initial values."""
+
+from __future__ import annotations
+
+import copy
+import io
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.utils import parametrize
+
+from tidegate.conformance.subject import H, Subject, expect, expect_near
+from tidegate.equations import Cell
+from tidegate.errors import TidegateNotice
+from tidegate.nn import Recurrent
+from tidegate.nn.initialise import draw
+from tidegate.reference import bound, weight_shape
+
+T, B = 4, 3
+NO_SLOPES = frozenset({"stop", "clip_gradient"})  # whose derivative is not that of their value, on purpose
+KINKED = frozenset({"floor", "mod", "lt", "le", "gt", "ge", "eq", "relu", "abs", "maximum", "minimum", "where"})
+
+
+def shapes(subject: Subject) -> None:
+    """Outputs and states have the shapes that the layer tells."""
+    layer = subject.layer()
+    y, end = layer(subject.inputs(T, B))
+    expect(tuple(y.shape) == (T, B, layer.output_size), f"the output is {list(y.shape)}")
+    for s in subject.graph.states:
+        expected = (B, *bound(s.size, subject.sizes))
+        found = tuple(end.layers[0][0][s.name].shape)
+        expect(found == expected, f"state {s.name!r} is {list(found)}, and {list(expected)} was expected")
+
+
+def types(subject: Subject) -> None:
+    """Single precision in and out, near to double; half precision runs."""
+    layer, x = subject.layer(), subject.inputs(T, B)
+    right = layer(x)[0]
+    single = copy.deepcopy(layer).float()
+    y, end = single({n: v.float() for n, v in x.items()})
+    expect(y.dtype is torch.float32, f"in float32 the output is {y.dtype}")
+    for name, value in end.layers[0][0].items():
+        expect(value.dtype is torch.float32, f"in float32 state {name!r} is {value.dtype}")
+    expect_near("in float32", y, right, 1e-4)
+    again = single.double()
+    expect(all(p.dtype is torch.float64 for p in again.parameters()), "a layer does not come back to float64")
+    expect_near("after float32 and back", again(x)[0], right, 1e-4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TidegateNotice)
+        half = copy.deepcopy(layer).bfloat16()
+        y = half({n: v.bfloat16() for n, v in x.items()})[0]
+    expect(y.dtype is torch.bfloat16, f"in bfloat16 the output is {y.dtype}")
+
+
+def derivatives(subject: Subject) -> None:
+    """Gradients are those of the values (finite differences), and so are their own gradients."""
+    ops = {v.op for v in subject.graph.values}
+    if ops & NO_SLOPES:
+        return
+    layer, x = subject.layer(), subject.inputs(3, 2)
+    names = list(dict(layer.named_parameters()))
+    state = subject.state(layer, 2)
+    carried = [s.name for s in subject.graph.states if not s.bookkeeping]
+
+    def run(*given: Tensor) -> Any:
+        weights = dict(zip(names, given, strict=False))
+        first = {**x, subject.graph.inputs[0].name: given[len(names)]}
+        begin = {**state.layers[0][0], **dict(zip(carried, given[len(names) + 1 :], strict=True))}
+        y, end = functional_call(layer, weights, (first, type(state)([[begin]])))
+        found = [y, *(end.layers[0][0][n] for n in carried)]
+        return tuple(v for v in found if v.requires_grad)
+
+    given = [p.detach().clone() for p in layer.parameters()]
+    given += [x[subject.graph.inputs[0].name].clone(), *(state.layers[0][0][n].clone() for n in carried)]
+    leaves = [v.requires_grad_() for v in given]
+    tried: dict[str, Any] = {"gradcheck": torch.autograd.gradcheck}
+    if not ops & KINKED:
+        tried["gradgradcheck"] = torch.autograd.gradgradcheck
+    for what, check in tried.items():
+        try:
+            check(run, leaves, fast_mode=True, atol=1e-5, rtol=1e-3)
+        except RuntimeError as error:
+            expect(False, f"{what}: {str(error).splitlines()[0]}")
+
+
+def copies(subject: Subject) -> None:
+    """deepcopy, state_dict, and torch's own pickling of the module give the same layer."""
+    layer, x = subject.layer(), subject.inputs(T, B)
+    right = layer(x)[0]
+    expect_near("a deepcopy", copy.deepcopy(layer)(x)[0], right, 0.0)
+    other = subject.layer(seed=9)
+    other.load_state_dict(layer.state_dict())
+    expect_near("a layer with its state_dict", other(x)[0], right, 0.0)
+    buffer = io.BytesIO()
+    torch.save(layer, buffer)
+    buffer.seek(0)
+    expect_near("a layer that torch has pickled", torch.load(buffer, weights_only=False)(x)[0], right, 0.0)
+
+
+def meta_device(subject: Subject) -> None:
+    """On the meta device a layer has shapes and nothing else, and comes to a real one by `to_empty`."""
+    layer = Recurrent(subject.cell, subject.input_size, H, **subject.letters, device="meta").eval()
+    y, _ = layer({n: v.float().to("meta") for n, v in subject.inputs(T, B).items()})
+    expect(y.is_meta and tuple(y.shape) == (T, B, layer.output_size), f"on meta the output is {list(y.shape)}")
+    real = layer.to_empty(device="cpu")
+    real.reset_parameters()
+    expect(bool(torch.isfinite(real(_single(subject))[0]).all()), "a layer from meta computes no numbers")
+
+
+def _single(subject: Subject) -> dict[str, Tensor]:
+    return {n: v.float() for n, v in subject.inputs(T, B).items()}
+
+
+class _Twice(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return 2.0 * weight
+
+
+def parametrisations(subject: Subject) -> None:
+    """A weight that is computed from others is what the layer uses, and gradients go through it."""
+    layer, x = subject.layer(), subject.inputs(T, B)
+    name = next(iter(dict(layer.named_parameters())))
+    path, _, leaf = name.rpartition(".")
+    with torch.no_grad():
+        doubled = copy.deepcopy(layer)
+        doubled.get_parameter(name).mul_(2.0)
+        right = doubled(x)[0]
+    parametrize.register_parametrization(layer.get_submodule(path), leaf, _Twice())
+    y = layer(x)[0]
+    expect_near(f"with a parametrisation of {name!r}", y, right)
+    y.sum().backward()
+    original = layer.get_parameter(f"{path}.parametrizations.{leaf}.original")
+    expect(original.grad is not None, f"no gradient goes through a parametrisation of {name!r}")
+
+
+def initial_values(subject: Subject) -> None:
+    """A new layer has the values that the cell declares: the same draws for one seed."""
+    torch.manual_seed(11)
+    layer = Recurrent(subject.cell, subject.input_size, H, **subject.letters, dtype=torch.float64)
+    torch.manual_seed(11)
+    graph = subject.cell.graph
+    drawn = draw(graph, subject.sizes)
+    tensors = {k.removeprefix("l0."): v for k, v in layer.state_dict().items()}
+    wanted = [n for n in graph.weights if n not in graph.masks]
+    expect(sorted(tensors) == sorted(wanted), f"the layer keeps {sorted(tensors)}, and the cell has {sorted(wanted)}")
+    for name in wanted:
+        shape = weight_shape(graph.weights[name], subject.sizes)
+        expect(tuple(tensors[name].shape) == shape, f"weight {name!r} is {list(tensors[name].shape)}")
+        expect_near(f"initial value of {name!r}", tensors[name], drawn[name], 0.0)
+
+
+def texts(subject: Subject) -> None:
+    """JSON gives the cell back, formulas and drawing are there."""
+    cell = subject.cell
+    read = Cell.from_json(cell.to_json())
+    expect(read.to_json() == cell.to_json(), "JSON read back and written again is another text")
+    expect(read.print() == cell.print(), "the cell that JSON gives back prints differently")
+    formulas = cell.latex()
+    expect(formulas.count("{") == formulas.count("}") and "=" in formulas, "the formulas are not balanced LaTeX")
+    drawing = cell.diagram()
+    expect(drawing.startswith("<svg") and drawing.rstrip().endswith("</svg>"), "the drawing is no SVG")

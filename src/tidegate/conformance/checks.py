@@ -1,0 +1,71 @@
+"""The list of promises, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from tidegate.conformance import as_module, over_time, processes
+from tidegate.conformance.subject import Broken, Inputs, Subject
+from tidegate.equations import Cell
+from tidegate.errors import ArgumentError, ConformanceError
+
+CHECKS: Mapping[str, Callable[[Subject], None]] = {
+    "texts": as_module.texts,
+    "initial values": as_module.initial_values,
+    "shapes": as_module.shapes,
+    "types": as_module.types,
+    "sequence": over_time.sequence,
+    "steps and chunks": over_time.steps_and_chunks,
+    "lengths": over_time.lengths,
+    "backward direction": over_time.backward_direction,
+    "resets": over_time.resets,
+    "order of rows": over_time.order_of_rows,
+    "nothing": over_time.nothing,
+    "threads": over_time.threads,
+    "fresh weights": over_time.fresh_weights,
+    "kernels": over_time.kernels,
+    "derivatives": as_module.derivatives,
+    "copies": as_module.copies,
+    "meta device": as_module.meta_device,
+    "parametrisations": as_module.parametrisations,
+    "processes": processes.distributed,
+}
+
+
+def check_cell(
+    cell: Cell, *, only: Iterable[str] | None = None, inputs: Inputs | None = None, **sizes: int
+) -> tuple[str, ...]:
+    """Hold a cell against everything that a layer of it promises.
+
+    `only` names some of `CHECKS`; `inputs(T, B)` makes the inputs by name, `[T, B, size]` or `[B, size]` for those of a
+    sequence, where normal numbers would mean nothing to the cell; `sizes` binds its further letters. Returns the names
+    of the checks that were made. Raises ConformanceError, which lists every promise that is not kept.
+    """
+    if not isinstance(cell, Cell):
+        raise ArgumentError(
+            f"check_cell takes a Cell, and {type(cell).__name__} came: decorate its function with @cell"
+        )
+    chosen = list(CHECKS) if only is None else list(only)
+    unknown = [name for name in chosen if name not in CHECKS]
+    if unknown:
+        raise ArgumentError(f"there is no check {unknown[0]!r}; there are {', '.join(CHECKS)}")
+    subject = Subject(cell, inputs, sizes)
+    broken = [said for name in chosen if (said := _said(name, subject)) is not None]
+    if broken:
+        raise ConformanceError(cell.name, broken)
+    return tuple(chosen)
+
+
+def _said(name: str, subject: Subject) -> str | None:
+    try:
+        CHECKS[name](subject)
+    except Broken as found:
+        return f"{name}: {found}"
+    except Exception as error:  # noqa: BLE001 - whatever a check meets is what it has to tell
+        return f"{name}: {type(error).__name__}: {_first_line(error)}"
+    return None
+
+
+def _first_line(error: Any) -> str:
+    return next(iter(str(error).splitlines()), "")
