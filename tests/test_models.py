@@ -247,8 +247,8 @@ class Mine(tg.Recurrent):
 def test_what_cannot_be_saved(tmp_path: Path) -> None:
     for model, name in [(nn.Linear(2, 2), "Linear"), (nn.LSTM(2, 2), "LSTM"), (Mine("gru", 2, 2), "Mine"), (3, "int")]:
         refused(
-            f"a {name} cannot be saved: tidegate.save takes layers (Recurrent, LSTM, GRU, RNN) and estimators "
-            "(Forecaster); keep a module of your own with its state_dict",
+            f"a {name} cannot be saved: tidegate.save takes layers (Recurrent, Stack, LSTM, GRU, RNN) and "
+            "estimators (Forecaster); keep a module of your own with its state_dict",
             tg.save, model, tmp_path, error=ArgumentError,
         )  # fmt: skip
     assert not list(tmp_path.iterdir())
@@ -339,8 +339,8 @@ def test_an_unknown_kind(saved: Any) -> None:
     folder, _ = saved
     rewritten(folder, kind="transformer")
     refused(
-        f"{folder} holds a model of kind 'transformer', and this Tidegate knows recurrent, torch-lstm, torch-gru, "
-        "torch-rnn, forecaster",
+        f"{folder} holds a model of kind 'transformer', and this Tidegate knows recurrent, stack, torch-lstm, "
+        "torch-gru, torch-rnn, forecaster",
         tg.load, folder,
     )  # fmt: skip
 
