@@ -87,6 +87,8 @@ def _empty_stack(spec: Spec, tensors: Tensors) -> Stack:
     for k, part in enumerate(spec["layers"]):
         own = f"layers.{k}."
         inside = {name.removeprefix(own): t for name, t in tensors.items() if name.startswith(own)}
+        if not inside:
+            raise ModelFileError(f"the model has layers[{k}], and there is no tensor whose name begins with {own!r}")
         layers.append(EMPTY[part["kind"]](part["spec"], inside))
     return Stack(*layers, **{k: spec["options"][k] for k in STACK})
 

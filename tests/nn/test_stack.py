@@ -3,18 +3,21 @@
 import copy
 import io
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch._dynamo
 from torch import Tensor, nn
+from torch.export import Dim, export
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import tidegate as tg
 from layer_cases import assert_same, by_name, gradients, told_once
+from native_layers import counted_runs
 from tidegate.equations import cell, linear, sigmoid, tanh
 from tidegate.errors import ArgumentError
 from tidegate.nn import Recurrent, Stack, StackStepper, State, native
@@ -466,7 +469,7 @@ def test_trace_of_every_layer(options: dict[str, Any], rows: int) -> None:
     x, state = an_input(stack, T, rows), a_state(stack, rows)
     trace = stack.trace(x, state)
     assert len(trace.layers) == 3
-    assert list(trace.layers[1]) == list(stack.layers[1].trace(an_input(stack.layers[1]))) if rows else True
+    assert list(trace.layers[1]) == list(stack.layers[1].trace(random(T, B, stack.layers[1].input_size)))
     y, end = stack(x, state)
     for k, values in enumerate(trace.layers):
         assert not any(v.requires_grad for v in values.values())
@@ -756,3 +759,66 @@ def test_what_its_layers_refuse() -> None:
     refused("trace takes sequences of one length, and a PackedSequence came: give them one by one", stack.trace, packed)
     refused("step takes x_t of [B, 5], or whole numbers [B], and [5] came", stack.step, x[0, 0])
     refused("active is one flag a row, [4], and [3] came", stack.stepper(B), x[0], active=[True] * 3)
+
+
+# Compiled and exported
+
+
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+compiling = [
+    pytest.mark.kernels,
+    pytest.mark.usefixtures("fresh_compiler"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),  # torch's own
+]
+
+
+def marked(test: Any) -> Any:
+    for mark in compiling:
+        test = mark(test)
+    return test
+
+
+def flags(steps: int, rows: int) -> dict[str, Tensor]:
+    return {"lengths": torch.randint(0, steps + 1, (rows,)), "reset": torch.rand(steps, rows) < 0.3}
+
+
+@marked
+@pytest.mark.parametrize(
+    "options", [{"highway": True}, *(pytest.param(o, marks=pytest.mark.slow) for o in (None, *OPTIONS[:2]))], ids=str
+)
+def test_one_graph_for_any_batch_and_time(options: dict[str, Any] | None) -> None:
+    """None is a stack of a bidirectional layer, with lengths and resets; the others carry a state on."""
+    stack = (mixed() if options is None else forwards(**options)).float()
+    compiled, gates = torch.compile(stack, fullgraph=True, dynamic=True, backend="aot_eager"), len(stack.gates)
+    for k, (steps, rows) in enumerate([(9, 6), (7, 2), (2, 11)]):
+        x = an_input(stack, steps, rows).float()
+        given = flags(steps, rows) if options is None else {"state": a_state(stack, rows)}
+        found = []
+        for call in (compiled, stack):
+            leaves = {"x": x.clone().requires_grad_(), **dict(stack.named_parameters())}
+            with torch._dynamo.config.patch(error_on_recompile=k > 0), counted_runs() as runs:
+                y, end = call(leaves["x"], **given)
+                results = by_name(y, end.layers)
+                found.append((results, gradients(results, leaves)))
+            assert runs.count("forward") == runs.count("backward") == stack.num_layers + stack.bidirectional + gates
+        assert_same(*[f[0] for f in found], 1e-6)
+        assert_same(*[f[1] for f in found], 1e-5)
+
+
+@marked
+@every_option
+def test_an_exported_program_takes_any_batch_and_time(options: dict[str, Any]) -> None:
+    stack, steps, rows = forwards(**options).float(), Dim("T", min=1), Dim("B", min=1)
+    shapes = {"x": {0: steps, 1: rows}, "lengths": {0: rows}, "reset": {0: steps, 1: rows}}
+    x = an_input(stack, 9, 6).float()
+    program = export(stack, (x,), flags(9, 6), dynamic_shapes=shapes).module()
+    for shape in [(7, 2), (1, 1), (11, 30)]:
+        x, given = an_input(stack, *shape).float(), flags(*shape)
+        (y, end), (expected, last) = program(x, **given), stack(x, **given)
+        assert_same(by_name(y, end.layers), by_name(expected, last.layers), 1e-6)

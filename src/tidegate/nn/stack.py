@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, Union
 
 import torch
@@ -41,11 +42,12 @@ class Stack(nn.Module):
     `layers` are `Recurrent` modules, from the first to the last, or stacks of them. Calls are those of `Recurrent`, and
     the State is that of all layers in their order. An input by name goes to each layer whose cell declares it.
 
-    `residual` adds to each layer's output what the layer reads. `highway` lets a learned gate choose between the two
-    instead, `t * output + (1 - t) * input` with `t = sigmoid(W input + b)` and `b` -2 at the start (Srivastava, Greff &
-    Schmidhuber 2015, arXiv:1505.00387). Either goes around every layer, the first too, so that each must keep its size:
-    layers that keep it are put into a stack of their own, `Stack(first, Stack(..., residual=True))`. `dropout` acts
-    between layers, in training: on what a layer reads, and not on what goes around it.
+    `residual` adds to each layer's output what the layer reads (He et al. 2015, arXiv:1512.03385). `highway` lets a
+    learned gate choose between the two, `t * output + (1 - t) * input` with `t = sigmoid(W input + b)` and `b` -2 at the
+    start (Srivastava, Greff & Schmidhuber 2015, arXiv:1505.00387). Either goes around every layer, the first too, so
+    that each must keep its size: layers that keep it are put into a stack of their own, as in
+    `Stack(first, Stack(..., residual=True))`. `dropout` acts between layers, in training: on what a layer reads, and not
+    on what goes around it.
 
     Parameters are those of the layers, `layers.0.l0.i.x`, and of the gates, `gates.0.l0.t.x`.
 
@@ -127,7 +129,8 @@ class Stack(nn.Module):
         self, x: Any, state: State | None, run: Run, dropout: float = 0.0, lengths: Any = None
     ) -> tuple[Any, list[Any]]:
         """Up through all layers: the output, and what else the layers gave, one after another."""
-        named, found = self._named(x), list[Any]()
+        named = self._named(x)
+        found: list[Any] = []
         x = named[self._reads[0][0]]
         for k, (layer, begin) in enumerate(zip(self.layers, self._split(state), strict=True)):
             read = _dropped(x, dropout) if k and dropout else x
@@ -190,11 +193,8 @@ class Stack(nn.Module):
                 f"the state has {len(state.layers)} layers, and this stack has {self.num_layers}: give one that this "
                 "stack returned, or initial_state(batch)"
             )
-        parts, begin = list[State | None](), 0
-        for layer in self._each():
-            parts.append(State(state.layers[begin : begin + layer.num_layers]))
-            begin += layer.num_layers
-        return parts
+        ends = list(accumulate(layer.num_layers for layer in self._each()))
+        return [State(state.layers[begin:end]) for begin, end in pairwise([0, *ends])]
 
     def _refuse_both_directions(self, what: str) -> None:
         if self.bidirectional:
