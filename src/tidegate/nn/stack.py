@@ -43,11 +43,11 @@ class Stack(nn.Module):
     the State is that of all layers in their order. An input by name goes to each layer whose cell declares it.
 
     `residual` adds to each layer's output what the layer reads (He et al. 2015, arXiv:1512.03385). `highway` lets a
-    learned gate choose between the two, `t * output + (1 - t) * input` with `t = sigmoid(W input + b)` and `b` -2 at the
-    start (Srivastava, Greff & Schmidhuber 2015, arXiv:1505.00387). Either goes around every layer, the first too, so
-    that each must keep its size: layers that keep it are put into a stack of their own, as in
-    `Stack(first, Stack(..., residual=True))`. `dropout` acts between layers, in training: on what a layer reads, and not
-    on what goes around it.
+    learned gate choose between the two, `t * output + (1 - t) * input` with `t = sigmoid(W input + b)` and `b` -2 at
+    the start (Srivastava, Greff & Schmidhuber 2015, arXiv:1505.00387). Either goes around every layer, the first too,
+    so that each must keep its size: layers that keep it are put into a stack of their own, as in
+    `Stack(first, Stack(..., residual=True))`. `dropout` acts between layers, in training: on what a layer reads, and
+    not on what goes around it.
 
     Parameters are those of the layers, `layers.0.l0.i.x`, and of the gates, `gates.0.l0.t.x`.
 
