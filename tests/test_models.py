@@ -129,6 +129,35 @@ def test_every_drop_in(module: Any, tmp_path: Path) -> None:
     assert all(p.grad is not None for p in again.parameters())
 
 
+STACKS: dict[str, Any] = {
+    "mixed": lambda: tg.Stack(
+        tg.Recurrent("lstm", 3, 7, learn_initial_state=True, dtype=torch.float64),
+        tg.Recurrent("gru", 7, 5, num_layers=2, dropout=0.25, dtype=torch.float64),
+        tg.Recurrent("elman", 5, 4, bidirectional=True, dtype=torch.float64),
+        dropout=0.5,
+    ),
+    "highway": lambda: tg.Stack(tg.Recurrent("gru", 3, 3), tg.Recurrent("elman", 3, 3), highway=True),
+    "nested": lambda: tg.Stack(
+        tg.Recurrent(three_stages, 3, 4, S=2, batch_first=True),
+        tg.Stack(*[tg.Recurrent("lstm_peephole", 4, 4, batch_first=True) for _ in range(2)], residual=True),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_every_stack(name: str, tmp_path: Path) -> None:
+    stack = randomised(STACKS[name]())
+    tg.save(stack, tmp_path)
+    again = tg.load(tmp_path)
+    same_module(stack, again)
+    x = torch.randn(4, 2, 3, dtype=next(stack.parameters()).dtype)
+    assert torch.equal(again.eval()(x)[0], stack.eval()(x)[0])
+    again(x)[0].sum().backward()
+    assert all(p.grad is not None for p in again.parameters())
+    tg.save(again, tmp_path)
+    same_module(stack, tg.load(tmp_path))
+
+
 def test_a_loaded_layer_trains_moves_and_is_saved_again(tmp_path: Path) -> None:
     tg.save(a_layer(three_stages), tmp_path)
     layer = tg.load(tmp_path)
@@ -240,6 +269,21 @@ def test_describe_tells_without_loading(tmp_path: Path, monkeypatch: pytest.Monk
     json.dumps(found)
 
 
+def test_describe_tells_of_each_layer_of_a_stack(tmp_path: Path) -> None:
+    stack = STACKS["nested"]()
+    tg.save(stack, tmp_path)
+    found = tg.describe(tmp_path)
+    assert (found["kind"], found["format"]) == ("stack", 1)
+    below, above = found["spec"]["layers"]
+    assert found["spec"]["options"] == {"residual": False, "highway": False, "dropout": 0.0}
+    assert (below["kind"], above["kind"]) == ("recurrent", "stack")
+    assert below["spec"]["cell"] == three_stages.to_json()
+    assert above["spec"]["options"]["residual"] is True
+    assert [layer["spec"]["hidden_size"] for layer in above["spec"]["layers"]] == [4, 4]
+    assert set(found["tensors"]) == set(stack.state_dict())
+    json.dumps(found)
+
+
 class Mine(tg.Recurrent):
     pass
 
@@ -247,8 +291,8 @@ class Mine(tg.Recurrent):
 def test_what_cannot_be_saved(tmp_path: Path) -> None:
     for model, name in [(nn.Linear(2, 2), "Linear"), (nn.LSTM(2, 2), "LSTM"), (Mine("gru", 2, 2), "Mine"), (3, "int")]:
         refused(
-            f"a {name} cannot be saved: tidegate.save takes layers (Recurrent, LSTM, GRU, RNN) and estimators "
-            "(Forecaster); keep a module of your own with its state_dict",
+            f"a {name} cannot be saved: tidegate.save takes layers (Recurrent, Stack, LSTM, GRU, RNN) and "
+            "estimators (Forecaster); keep a module of your own with its state_dict",
             tg.save, model, tmp_path, error=ArgumentError,
         )  # fmt: skip
     assert not list(tmp_path.iterdir())
@@ -301,6 +345,27 @@ def test_what_was_added_to_a_layer_is_not_saved(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+def test_a_stack_is_saved_with_its_own_layers_and_nothing_else(tmp_path: Path) -> None:
+    refused(
+        "a Mine cannot be saved: tidegate.save takes layers (Recurrent, Stack, LSTM, GRU, RNN) and estimators "
+        "(Forecaster); keep a module of your own with its state_dict",
+        tg.save, tg.Stack(Mine("gru", 2, 2)), tmp_path, error=ArgumentError,
+    )  # fmt: skip
+    stack = STACKS["highway"]()
+    stack.register_buffer("extra", torch.zeros(2))
+    refused(
+        f"a layer is saved with its own weights and nothing else, and 'extra' came beside them: {PLAIN_AGAIN}",
+        tg.save, stack, tmp_path, error=ArgumentError,
+    )  # fmt: skip
+    stack = STACKS["highway"]()
+    prune.l1_unstructured(stack.get_submodule("gates.1.l0.t"), "x", amount=0.5)
+    refused(
+        f"a layer is saved with its own weights and nothing else, and 'l0.t.x' is missing from them: {PLAIN_AGAIN}",
+        tg.save, stack, tmp_path, error=ArgumentError,
+    )  # fmt: skip
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_option_without_a_name_is_not_saved(tmp_path: Path) -> None:
     @cell(states="h", source="a test")
     def nameless(x, h, *, squash=lambda v: tanh(v)):
@@ -339,8 +404,8 @@ def test_an_unknown_kind(saved: Any) -> None:
     folder, _ = saved
     rewritten(folder, kind="transformer")
     refused(
-        f"{folder} holds a model of kind 'transformer', and this Tidegate knows recurrent, torch-lstm, torch-gru, "
-        "torch-rnn, forecaster",
+        f"{folder} holds a model of kind 'transformer', and this Tidegate knows recurrent, stack, torch-lstm, "
+        "torch-gru, torch-rnn, forecaster",
         tg.load, folder,
     )  # fmt: skip
 
@@ -391,6 +456,42 @@ def test_weights_that_do_not_fit(saved: Any) -> None:
     refused(
         "the weights are of torch.float32, torch.float64, and one floating-point type was expected", tg.load, folder
     )
+
+
+def test_stacks_that_are_not_sound(tmp_path: Path) -> None:
+    tg.save(STACKS["highway"](), tmp_path)
+    spec, damaged = spec_of(tmp_path), f"{tmp_path} is damaged: its specification is incomplete or at odds: "
+    rewritten(tmp_path, spec=spec | {"options": spec["options"] | {"residual": True}})
+    refused(
+        f"{damaged}residual=True and highway=True are two ways around a layer, and both came: choose one",
+        tg.load, tmp_path,
+    )  # fmt: skip
+    rewritten(tmp_path, spec=spec | {"options": spec["options"] | {"highway": False}})
+    refused(
+        "the weights do not fit the model: 'gates.0.l0.t.bias' is (3,), and nothing was expected", tg.load, tmp_path
+    )
+    rewritten(tmp_path, spec=spec | {"layers": [{**spec["layers"][0], "kind": "forecaster"}]})
+    refused(f"{damaged}'forecaster'", tg.load, tmp_path)
+    rewritten(tmp_path, spec=spec | {"layers": spec["layers"] * 2})
+    refused("the model has layers[2], and there is no tensor whose name begins with 'layers.2.'", tg.load, tmp_path)
+
+
+def test_the_gate_of_a_gigantic_layer_allocates_nothing(tmp_path: Path) -> None:
+    """A layer of a few scalars may be a million units wide; the matrix of its gate would be 4 terabytes."""
+
+    @cell(states="h", inputs="x:H", source="a test: any size, and one weight")
+    def smooth(x, h):
+        h = h + weight("rate", size=1, init=0.5) * (x - h)
+        return h
+
+    tg.save(tg.Stack(tg.Recurrent(smooth, 3, 3)), tmp_path)
+    spec = spec_of(tmp_path)
+    spec["layers"][0]["spec"] |= {"input_size": 1 << 20, "hidden_size": 1 << 20}
+    rewritten(tmp_path, spec=spec | {"options": spec["options"] | {"highway": True}})
+    refused(
+        "the weights do not fit the model: 'gates.0.l0.t.bias' is missing, and (1048576,) was expected",
+        tg.load, tmp_path,
+    )  # fmt: skip
 
 
 def test_weights_of_another_model(saved: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -462,19 +563,20 @@ ODD = st.sampled_from(
 
 
 @pytest.fixture(scope="module")
-def three_folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    found = [tmp_path_factory.mktemp("mutated") for _ in range(3)]
+def some_folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    found = [tmp_path_factory.mktemp("mutated") for _ in range(4)]
     tg.save(a_layer(ALL["hard slstm"], num_layers=2, bidirectional=True), found[0])
     tg.save(a_layer(three_stages, learn_initial_state=True), found[1])
     tg.save(tg.RNN(3, 5, 2), found[2])
+    tg.save(STACKS["highway"](), found[3])
     return found
 
 
 @settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_a_changed_manifest_loads_or_is_refused(data: st.DataObject, three_folders: list[Path]) -> None:
+def test_a_changed_manifest_loads_or_is_refused(data: st.DataObject, some_folders: list[Path]) -> None:
     """Whatever stands in the manifest, nothing but ModelFileError comes out."""
-    folder = three_folders[data.draw(st.integers(0, 2))]
+    folder = some_folders[data.draw(st.integers(0, 3))]
     manifest = folder / "model.json"
     before = manifest.read_bytes()
     changed = json.loads(before)
@@ -500,8 +602,8 @@ def test_a_changed_manifest_loads_or_is_refused(data: st.DataObject, three_folde
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_changed_weights_are_refused(data: st.DataObject, three_folders: list[Path]) -> None:
-    folder = three_folders[2]
+def test_changed_weights_are_refused(data: st.DataObject, some_folders: list[Path]) -> None:
+    folder = some_folders[2]
     (path,) = folder.glob("weights-*")
     before = path.read_bytes()
     changed = bytearray(before)
@@ -578,5 +680,5 @@ def test_models_of_every_release_load_for_ever(folder: Path) -> None:
 
 def test_this_release_has_its_models() -> None:
     assert {p.name for p in (GOLDEN / tg.__version__).iterdir()} == {
-        "peephole", "projection", "torch-lstm", "torch-gru", "torch-rnn",
+        "peephole", "projection", "stack", "torch-lstm", "torch-gru", "torch-rnn",
     }  # fmt: skip

@@ -21,11 +21,12 @@ from tidegate.equations import Cell
 from tidegate.errors import ArgumentError, EquationError, ModelFileError
 from tidegate.files import read_model, write_model
 from tidegate.files.model_folder import ModelFolder
-from tidegate.nn import GRU, LSTM, RNN, Recurrent
+from tidegate.nn import GRU, LSTM, RNN, Recurrent, Stack
 
 Spec = dict[str, Any]
 Tensors = dict[str, Tensor]
 RECURRENT = ("num_layers", "bidirectional", "merge", "dropout", "batch_first", "learn_initial_state")
+STACK = ("residual", "highway", "dropout")
 DROPIN = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional")
 MAX_SIZE = 1 << 20
 
@@ -52,12 +53,47 @@ def _recurrent_spec(layer: Recurrent) -> tuple[Spec, Tensors]:
 
 
 def _recurrent(kind: type[Recurrent], spec: Spec, tensors: Tensors) -> Recurrent:
+    return _filled(_empty_recurrent(spec, tensors), tensors)
+
+
+def _empty_recurrent(spec: Spec, tensors: Tensors) -> Recurrent:
+    """A layer on the meta device, not larger than its tensors."""
     cell = Cell.from_json(spec["cell"])
     _check_sizes({"input_size": spec["input_size"], "hidden_size": spec["hidden_size"], **spec["sizes"]})
     options = {k: spec["options"][k] for k in RECURRENT}
     _check_layers(options["num_layers"], tensors)
-    layer = Recurrent(cell, spec["input_size"], spec["hidden_size"], device="meta", **options, **spec["sizes"])
-    return _filled(layer, tensors)
+    return Recurrent(cell, spec["input_size"], spec["hidden_size"], device="meta", **options, **spec["sizes"])
+
+
+def _stack_spec(stack: Stack) -> tuple[Spec, Tensors]:
+    layers, own = [], set[str]()
+    for holder, modules in (("layers", stack.layers), ("gates", stack.gates)):
+        for k, module in enumerate(modules):
+            kind = _kind_of(module)
+            spec, tensors = KINDS[kind].to_spec(module)
+            own |= {f"{holder}.{k}.{name}" for name in tensors}
+            layers += [{"kind": kind, "spec": spec}] if holder == "layers" else []
+    tensors = dict(stack.state_dict())
+    _check_own(tensors, own)
+    return {"layers": layers, "options": {k: getattr(stack, k) for k in STACK}}, tensors
+
+
+def _stack(kind: type[Stack], spec: Spec, tensors: Tensors) -> Stack:
+    return _filled(_empty_stack(spec, tensors), tensors)
+
+
+def _empty_stack(spec: Spec, tensors: Tensors) -> Stack:
+    layers = []
+    for k, part in enumerate(spec["layers"]):
+        own = f"layers.{k}."
+        inside = {name.removeprefix(own): t for name, t in tensors.items() if name.startswith(own)}
+        if not inside:
+            raise ModelFileError(f"the model has layers[{k}], and there is no tensor whose name begins with {own!r}")
+        layers.append(EMPTY[part["kind"]](part["spec"], inside))
+    return Stack(*layers, **{k: spec["options"][k] for k in STACK})
+
+
+EMPTY: dict[str, Callable[[Spec, Tensors], Recurrent | Stack]] = {"recurrent": _empty_recurrent, "stack": _empty_stack}
 
 
 def _dropin_spec(module: nn.RNNBase) -> tuple[Spec, Tensors]:
@@ -134,6 +170,7 @@ def _estimator(module: str, name: str) -> Kind:
 
 KINDS: dict[str, Kind] = {
     "recurrent": Kind(lambda: Recurrent, _recurrent_spec, _recurrent),
+    "stack": Kind(lambda: Stack, _stack_spec, _stack),
     "torch-lstm": Kind(lambda: LSTM, _dropin_spec, _dropin),
     "torch-gru": Kind(lambda: GRU, _dropin_spec, _dropin),
     "torch-rnn": Kind(lambda: RNN, _dropin_spec, _dropin),
@@ -145,11 +182,11 @@ def _kind_of(model: Any) -> str:
     own = getattr(type(model), "kind", None)
     if isinstance(own, str) and own in KINDS:
         return own
-    for name in ("recurrent", "torch-lstm", "torch-gru", "torch-rnn"):
+    for name in ("recurrent", "stack", "torch-lstm", "torch-gru", "torch-rnn"):
         if type(model) is KINDS[name].load_type():
             return name
     raise ArgumentError(
-        f"a {type(model).__name__} cannot be saved: tidegate.save takes layers (Recurrent, LSTM, GRU, RNN) and "
+        f"a {type(model).__name__} cannot be saved: tidegate.save takes layers (Recurrent, Stack, LSTM, GRU, RNN) and "
         "estimators (Forecaster); keep a module of your own with its state_dict"
     )
 

@@ -3,8 +3,23 @@
 from tidegate.nn.clip import clip_norm_, clip_value_
 from tidegate.nn.dropin import GRU, LSTM, RNN, swap
 from tidegate.nn.layer import Recurrent
+from tidegate.nn.stack import Stack
+from tidegate.nn.stack_stepper import StackStepper
 from tidegate.nn.state import State
 from tidegate.nn.stepper import Stepper
 from tidegate.nn.trace import Trace
 
-__all__ = ["GRU", "LSTM", "RNN", "Recurrent", "State", "Stepper", "Trace", "clip_norm_", "clip_value_", "swap"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Recurrent",
+    "Stack",
+    "StackStepper",
+    "State",
+    "Stepper",
+    "Trace",
+    "clip_norm_",
+    "clip_value_",
+    "swap",
+]

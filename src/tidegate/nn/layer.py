@@ -248,6 +248,10 @@ class Recurrent(nn.Module):
     def trace(self, x: Any, state: State | None = None) -> Trace:
         """Every named value of the equations (gates, pre-activations, states) at each step, `[T, B, size]`, no grad."""
         self._refuse_both_directions("trace")
+        return Trace(self._traced(x, state)[1])
+
+    def _traced(self, x: Any, state: State | None) -> tuple[Any, list[dict[str, Tensor]]]:
+        """The output in the form of `x`, and the values of each layer."""
         batch = Batch(self.graph, x, None, None, self.batch_first, self.sizes)
         if batch.packed is not None:
             raise ArgumentError("trace takes sequences of one length, and a PackedSequence came: give them one by one")
@@ -260,7 +264,7 @@ class Recurrent(nn.Module):
                 values, y = trace(forward.sequence.average.graph, sizes, weights, inputs, dict(begin))
                 traced.append(values)
                 inputs[self.graph.inputs[0].name] = y
-        return Trace(traced)
+        return batch.restore(inputs[self.graph.inputs[0].name]), traced
 
     def _refuse_both_directions(self, what: str) -> None:
         if self.bidirectional:

@@ -21,9 +21,11 @@ def models() -> dict[str, torch.nn.Module]:
         "lstm_peephole", 3, 4, num_layers=2, bidirectional=True, merge="sum", learn_initial_state=True
     )
     projection = tg.Recurrent(tg.cells.get("lstm_projection")(forget_bias=2.0), 3, 4, P=2, batch_first=True)
+    around = tg.Stack(tg.Recurrent("gru", 4, 4, num_layers=2), tg.Recurrent("elman", 4, 4), highway=True)
     return {
         "peephole": peephole.double(),
         "projection": projection,
+        "stack": tg.Stack(tg.Recurrent("lstm", 3, 4, learn_initial_state=True), around),
         "torch-lstm": tg.LSTM(3, 4, proj_size=2, bidirectional=True),
         "torch-gru": tg.GRU(3, 4, 2, bias=False),
         "torch-rnn": tg.RNN(3, 4, nonlinearity="relu", batch_first=True),
