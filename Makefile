@@ -40,7 +40,7 @@ lint: $(VENV)/dev.stamp  ## ruff and mypy
 golden: $(VENV)/dev.stamp  ## write tests/golden anew; look at the difference before you commit it
 	$(BIN)/python -m pytest --golden $(ARGS)
 
-docs: $(VENV)/dev.stamp  ## write docs/cells.md and its drawings anew, from the equations
+docs: $(VENV)/dev.stamp  ## write docs/cells.md, docs/transforms.md and drawings anew, from the equations
 	$(BIN)/python docs/generate.py
 
 performance: $(VENV)/bench.stamp  ## measure and write docs/performance.md: 20 minutes (one case: ARGS="--case lstm")

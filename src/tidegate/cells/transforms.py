@@ -104,16 +104,15 @@ def zoneout(cell: Cell, p: float | None = None, **by_state: float) -> Cell:
     own = {of[s]: _probability("zoneout", by_state[s] if by_state else p, below_one=False) for s in chosen}
 
     def build(draft: Draft, strengths: Strengths) -> None:
-        states = {s.name: s for s in draft.source_graph.states}
-        masks: dict[tuple[Any, ...], Value] = {}
+        sizes = {s.name: s.size for s in draft.source_graph.states}
+        several = not by_state and len({sizes[name] for name in chosen}) > 1
+        masks: dict[str, Value] = {}
         for name in chosen:
-            size = states[name].size
-            key = (of[name], size)
-            if key not in masks:
-                several = len({states[n].size for n in chosen}) > 1 and not by_state
-                suffix = f"_{size[0]}" if several else ""
-                masks[key] = draft.mask(f"{of[name]}_mask{suffix}", size, strengths[of[name]], Rate.INPUT)
-            draft.state(name, _kept(masks[key], draft.old(name)))
+            mask = f"{of[name]}_mask" + (f"_{sizes[name][0]}" if several else "")
+            if mask not in masks:
+                symbol = f"d^{{{name}}}" if by_state else "d"
+                masks[mask] = draft.mask(mask, sizes[name], strengths[of[name]], Rate.INPUT, symbol)
+            draft.state(name, _kept(masks[mask], draft.old(name)))
 
     return _transformed(cell, "zoneout", "zoneout: Krueger et al. 2016, arXiv:1606.01305", own, build)
 
@@ -143,12 +142,12 @@ def recurrent_dropout(cell: Cell, p: float, on: str = "h", per: Literal["sequenc
         keep = 1.0 - strengths[option]
         if of_state:
             old = draft.old(on)
-            mask = draft.mask(f"dropout_{on}_mask", old.size, keep, rate)
+            mask = draft.mask(f"dropout_{on}_mask", old.size, keep, rate, "m")
             dropped = draft.named(f"{on}_dropped", old * (mask / keep))
             draft.read(old, dropped, by=("linear", "product"))
         else:
             value = draft.source_graph.named[on]
-            mask = draft.mask(f"dropout_{on}_mask", value.size, keep, rate)
+            mask = draft.mask(f"dropout_{on}_mask", value.size, keep, rate, "m")
             draft.after(value, lambda new: new * (mask / keep))
 
     source = "arXiv:1512.05287" if of_state else "arXiv:1603.05118"

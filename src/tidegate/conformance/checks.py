@@ -43,9 +43,8 @@ def check_cell(
     of the checks that were made. Raises ConformanceError, which lists every promise that is not kept.
     """
     if not isinstance(cell, Cell):
-        raise ArgumentError(
-            f"check_cell takes a Cell, and {type(cell).__name__} came: decorate its function with @cell"
-        )
+        came = type(cell).__name__
+        raise ArgumentError(f"check_cell takes a Cell, and a {came} came: decorate its function with @cell")
     chosen = list(CHECKS) if only is None else list(only)
     unknown = [name for name in chosen if name not in CHECKS]
     if unknown:

@@ -28,7 +28,7 @@ class Draft:
         self._inputs, self._states = list(source_graph.inputs), {s.name: s for s in source_graph.states}
         self._weights, self._inits = dict(source_graph.weights), dict(source_graph.inits)
         self._masks, self._options = dict(source_graph.masks), dict(source_graph.options)
-        self._old = dict(source_graph.old)
+        self._old, self._symbols = dict(source_graph.old), dict(source_graph.symbols)
         self._instead: dict[Value, OfArgs] = {}
         self._replaced: dict[Value, Callable[[], Value]] = {}
         self._after: dict[Value, list[OfValue]] = {}
@@ -51,8 +51,9 @@ class Draft:
             self._old[state] = _leaf("old", state, declared.size, Rate.STATE)
         return self._old[state]
 
-    def mask(self, name: str, size: Size, chance: Value, rate: Rate) -> Value:
-        """An input of ones, with this chance, and zeros."""
+    def mask(self, name: str, size: Size, chance: Value, rate: Rate, symbol: str) -> Value:
+        """An input of ones, with this chance, and zeros; `symbol` is its LaTeX."""
+        self._symbols[name] = symbol
         self._refuse_taken(check_name(name, "the name of a mask"))
         self._inputs.append(Input(name, size, rate))
         self._masks[name] = chance
@@ -157,7 +158,7 @@ class Draft:
             source=self.source,
             doc=source.doc,
             options=self._kept_options(roots, kept),
-            symbols=source.symbols,
+            symbols=self._symbols,
             inputs=tuple(self._inputs),
             states=tuple(self._states.values()),
             output=output,
