@@ -3,10 +3,15 @@
 import importlib.util
 import re
 import runpy
+import textwrap
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tidegate import equations
+from tidegate.cells import transforms
+from tidegate.conformance import check_cell
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,3 +62,21 @@ def test_every_page_shows_formulas_and_diagram() -> None:
         part = text.split(f"### {name}\n")[1].split("### ")[0]
         assert "\\begin{aligned}" in part
         assert f"cells/{name}.svg" in part
+
+
+def test_the_page_on_transforms_runs() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "transforms.md").read_text("utf-8"), re.DOTALL)
+    scope: dict[str, object] = {}
+    exec(block, scope)  # noqa: S102 - our own page
+    assert scope["milder"].options["zoneout_c"] == 0.2  # type: ignore[attr-defined]
+
+
+def test_what_the_guide_to_contributing_adds_works() -> None:
+    """Its cell and its transform, as they stand there."""
+    cell, transform = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.DOTALL)
+    scope = {**vars(equations), **vars(transforms)}
+    exec(textwrap.dedent(cell), scope)  # noqa: S102 - our own page
+    exec(transform, scope)  # noqa: S102 - our own page
+    made = scope["scaled"](scope["leaky"], 0.5)
+    assert made.options == {"leak": 0.2, "gain": 0.9, "factor": 0.5}
+    assert check_cell(made, only=["sequence", "kernels", "texts"])
