@@ -51,7 +51,14 @@ TRANSFORMED: dict[str, Cell] = {
 TRANSFORMED |= {"peepholes": peepholes(LSTM), "coupled": couple(LSTM), "projection": projection(LSTM)}
 TRANSFORMED["all together"] = zoneout(peepholes(layer_norm_gates(weight_drop(LSTM, 0.2))), 0.1)
 EVERY = {**ALL, **TRANSFORMED}
-TELLING = ("shipped lstm", "shipped gru", "shipped lstm_projection", "zoneout of lstm", "all together")
+TELLING = (
+    "shipped lstm",
+    "shipped gru",
+    "hard antisymmetric",
+    "shipped lstm_projection",
+    "zoneout of lstm",
+    "all together",
+)
 ALONE = [name for name in CHECKS if name != "processes"]
 paths = pytest.mark.parametrize("path", [pytest.param("kernels", marks=pytest.mark.kernels), "reference"])
 

@@ -54,7 +54,7 @@ def split_linear(value: Value, args: tuple[Value, ...]) -> Value:
 def _sum(value: Value, terms: list[tuple[str, Value, Value]], bias: tuple[Value, ...]) -> Value:
     args = tuple(a for _, matrix, vector in terms for a in (matrix, vector))
     labels = [label for label, _, _ in terms]
-    return Value("linear", (*args, *bias), value.size, linear=value.attrs["linear"], labels=labels, bias=bool(bias))
+    return Value("linear", (*args, *bias), value.size, **{**value.attrs, "labels": labels, "bias": bool(bias)})
 
 
 def fuse_products(roots: Iterable[Value]) -> dict[Value, Value]:
