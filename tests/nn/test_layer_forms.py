@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from catalogue import HARD
+from catalogue import EVERY, HARD
 from layer_cases import CASES, PRODUCTS, B, T, assert_same, by_name, gradients, make_inputs, make_layer, make_state
 from tidegate.equations import cell, linear, log, tanh
 from tidegate.nn import Recurrent
@@ -232,7 +232,7 @@ def test_half_precisions_run(kind: torch.dtype) -> None:
 @pytest.mark.usefixtures("reference_path_notice")
 @pytest.mark.parametrize("name", ["slstm", "clockwork", "lstm_projection"])
 def test_states_stay_single_under_autocast(name: str) -> None:
-    layer = Recurrent(HARD[name], 3, 12, **({"P": 5} if name == "lstm_projection" else {}))
+    layer = Recurrent(EVERY[name], 3, 12, **({"P": 5} if name == "lstm_projection" else {}))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y, state = layer(torch.randn(T, B, 3))
         (y.float().square().sum()).backward()
