@@ -69,7 +69,8 @@ GLOSSARY: Mapping[str, tuple[Term, ...]] = MappingProxyType(
             Term(
                 "forget gate",
                 "遗忘门",
-                "It says how much of the old state stays: 1 keeps everything, 0 forgets it; in an MGU the other way round.",
+                "It says how much of the old state stays: 1 keeps everything, 0 forgets it; in an MGU the other way "
+                "round.",
                 "f",
                 ("keep gate", "保持门"),
             ),
@@ -492,11 +493,14 @@ def plain(text: str) -> str:
     return " ".join(re.sub(r"[-_\s]+", " ", text.casefold()).split())
 
 
+_BY_WORD = {plain(word): term for term in TERMS for word in term.words}
+
+
 def term_of(text: str) -> Term | None:
     """The term that a text is, or begins with; of several, the longest."""
-    head = plain(text)
-    found = [(len(w), t) for t in TERMS for w in map(plain, t.words) if head == w or head.startswith(w + " ")]
-    return max(found, key=lambda pair: pair[0])[1] if found else None
+    words = plain(text).split()
+    beginnings = (" ".join(words[:n]) for n in range(len(words), 0, -1))
+    return next((_BY_WORD[b] for b in beginnings if b in _BY_WORD), None)
 
 
 def terms_of(cell: Cell) -> tuple[Term, ...]:

@@ -39,7 +39,8 @@ def _places(text: str, wanted: tuple[Term, ...], cell: Cell) -> Iterator[str]:
     if _begins(text, cell.source):
         yield "source"
     yield from (f"option {option}" for option in cell.options if _begins(text, option))
-    yield from (f"{label}: {v.legend}" for label, v in graph.named.items() if v.legend and _begins(text, v.legend))
+    legends = {label: v.legend for label, v in graph.named.items() if v.legend and not label.endswith(".net")}
+    yield from (f"{label}: {legend}" for label, legend in legends.items() if _begins(text, legend))
     yield from (f"{t.english} {t.chinese}" for t in terms_of(cell) if t in wanted)
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tidegate.equations import Cell, Input, State
 
 _COLUMNS = ("name", "states", "inputs", "linears", "source")
-_FOUND = ("name", "found", "source")
+_FOUND = ("name", "source", "found")
 
 
 def register(app: typer.Typer) -> None:
