@@ -73,6 +73,15 @@ def test_synonyms(word: str) -> None:
     assert (found.english, found.chinese) == PAIRS[word]
 
 
+@pytest.mark.parametrize(
+    "word", ["Sigmoid函数", "sigmoid 函数", "S型函数", "编码器解码器", "编码器-解码器", "Encoder Decoder"]
+)
+def test_spaces_and_dashes_do_not_matter(word: str) -> None:
+    assert [t.english for t in meant(word)] == [
+        "encoder-decoder" if re.search("码|coder", word) else "logistic function"
+    ]
+
+
 def test_the_longest_word_counts() -> None:
     assert [
         t.english for t in map(term_of, ("cell", "cell input", "cell state of a block", "Forget-Gate bias")) if t

@@ -11,6 +11,8 @@ from types import MappingProxyType
 from tidegate.equations import Cell, Graph
 from tidegate.errors import ArgumentError
 
+_CHINESE = "[\u4e00-\u9fff]"  # a letter
+
 
 @dataclass(frozen=True)
 class Term:
@@ -375,7 +377,7 @@ GLOSSARY: Mapping[str, tuple[Term, ...]] = MappingProxyType(
                 "encoder-decoder",
                 "编码器-解码器",
                 "One network reads a sequence into its state, another writes a sequence from that.",
-                synonyms=("sequence to sequence", "seq2seq", "序列到序列", "编码器解码器"),
+                synonyms=("sequence to sequence", "seq2seq", "序列到序列"),
             ),
             Term(
                 "attention",
@@ -489,8 +491,8 @@ TERMS = tuple(term for group in GLOSSARY.values() for term in group)
 
 
 def plain(text: str) -> str:
-    """Text as it is compared: small letters, single spaces, no dashes."""
-    return " ".join(re.sub(r"[-_\s]+", " ", text.casefold()).split())
+    """Text as it is compared: small letters, single spaces and none beside Chinese, no dashes."""
+    return re.sub(rf"(?<={_CHINESE}) | (?={_CHINESE})", "", re.sub(r"[-_\s]+", " ", text.casefold()).strip())
 
 
 _BY_WORD = {plain(word): term for term in TERMS for word in term.words}
