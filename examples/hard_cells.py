@@ -7,24 +7,16 @@ paper leaves out of its formulas to save room are kept where the cell would be l
 from tidegate.equations import (
     cell,
     concat,
-    cos,
     exp,
     eye,
     floor,
-    layer_norm,
     linear,
-    log,
-    log_sigmoid,
     matrix,
-    maximum,
     minimum,
-    normal,
     position,
     ramp,
     sigmoid,
-    sin,
     spread,
-    sqrt,
     tanh,
     uniform,
     weight,
@@ -32,24 +24,6 @@ from tidegate.equations import (
 )
 
 # Gated recurrent units
-
-
-@cell(states="h", source="Cho et al. 2014, arXiv:1406.1078v3, eqs. 5-8")
-def gru(x, h):
-    r = sigmoid(linear("r", x, h))  # reset gate
-    z = sigmoid(linear("z", x, h))  # update gate
-    n = tanh(linear("n", x, h=r * h))  # candidate
-    h = z * h + (1 - z) * n  # hidden state
-    return h
-
-
-@cell(states="h", source="Cho et al. 2014, arXiv:1406.1078v1, with the two biases of cuDNN and torch.nn.GRU")
-def gru_reset_after(x, h):
-    r = sigmoid(linear("r", x, h))  # reset gate
-    z = sigmoid(linear("z", x, h))  # update gate
-    n = tanh(linear("n", x) + r * linear("m", h))  # candidate, reset after the product
-    h = (1 - z) * n + z * h  # hidden state
-    return h
 
 
 @cell(
@@ -63,54 +37,6 @@ def augru(x, a, h):
     n = tanh(linear("n", x) + r * linear("m", h, bias=None))  # candidate
     h = (1 - u) * h + u * n  # interest state
     return h
-
-
-# Long short-term memory
-
-
-@cell(states="h:P c", source="Sak, Senior & Beaufays 2014, arXiv:1402.1128, eqs. 7-12")
-def lstm_projection(x, h, c, *, peepholes=True, forget_bias=1.0):
-    a_i = linear("i", x, h)
-    a_f = linear("f", x, h, bias=forget_bias)
-    a_o = linear("o", x, h)
-    g = tanh(linear("g", x, h))  # candidate
-    i = sigmoid(a_i + weight("p_i") * c if peepholes else a_i)  # input gate
-    f = sigmoid(a_f + weight("p_f") * c if peepholes else a_f)  # forget gate
-    c = f * c + i * g  # cell state
-    o = sigmoid(a_o + weight("p_o") * c if peepholes else a_o)  # output gate
-    m = o * tanh(c)  # block output
-    h = linear("p", m=m, size="P", bias=None)  # recurrent projection
-    return h, c
-
-
-@cell(states="h c", source="Ba, Kiros & Hinton 2016, arXiv:1607.06450, eqs. 20-22")
-def lstm_layer_norm(x, h, c, *, forget_bias=1.0):
-    from_x = layer_norm("nx", *[linear(f"{k}_x", x, bias=None) for k in "fiog"])
-    from_h = layer_norm("nh", *[linear(f"{k}_h", h, bias=None) for k in "fiog"])
-    f = sigmoid(from_h[0] + from_x[0] + weight("b_f", init=forget_bias))  # forget gate
-    i = sigmoid(from_h[1] + from_x[1] + weight("b_i"))  # input gate
-    o = sigmoid(from_h[2] + from_x[2] + weight("b_o"))  # output gate
-    g = tanh(from_h[3] + from_x[3] + weight("b_g"))  # candidate
-    c = f * c + i * g  # cell state
-    h = o * tanh(layer_norm("nc", c))  # hidden state
-    return h, c
-
-
-@cell(
-    states="h c i f o",
-    source="Greff et al. 2015, doi:10.1109/TNNLS.2016.2582924, full gate recurrence (FGR)",
-)
-def lstm_full_gate_recurrence(x, h, c, i, f, o, *, forget_bias=1.0):
-    a_i = linear("i", x, h, i, f, o) + weight("p_i") * c
-    a_f = linear("f", x, h, i, f, o, bias=forget_bias) + weight("p_f") * c
-    a_o = linear("o", x, h, i, f, o)
-    g = tanh(linear("g", x, h))  # block input
-    i = sigmoid(a_i)  # input gate
-    f = sigmoid(a_f)  # forget gate
-    c = f * c + i * g  # cell state
-    o = sigmoid(a_o + weight("p_o") * c)  # output gate
-    h = o * tanh(c)  # block output
-    return h, c, i, f, o
 
 
 # Memory blocks: G blocks of H / G cells; the cells of a block stand side by side and share its gates
@@ -146,48 +72,6 @@ def lstm_blocks_2000(x, h, c, *, gate_bias=ramp(-0.5, -0.5), forget_bias=ramp(0.
 
 
 # Element-wise memories
-
-
-@cell(
-    states="h c n | m=-1e9",
-    source="Beck et al. 2024, arXiv:2405.04517, eqs. 8-17",
-    symbols={"log_i": r"\tilde{i}", "log_f": r"\log f"},
-)
-def slstm(x, h, c, n, m, *, heads=4, forget="sigmoid"):
-    z = tanh(linear("z", x, h, blocks={"h": heads}))  # cell input
-    o = sigmoid(linear("o", x, h, blocks={"h": heads}))  # output gate
-    log_i = linear("i", x, h, blocks={"h": heads})
-    a_f = linear("f", x, h, blocks={"h": heads})
-    log_f = log_sigmoid(a_f) if forget == "sigmoid" else a_f
-    kept = log_f + m
-    m = maximum(kept, log_i)  # stabiliser
-    i = exp(log_i - m)  # input gate, stabilised
-    f = exp(kept - m)  # forget gate, stabilised
-    c = f * c + i * z  # cell state
-    n = f * n + i  # normaliser
-    h = o * (c / n)  # hidden state
-    return h, c, n, m
-
-
-@cell(
-    states="re:N im:N",
-    inputs="x:H",
-    output="y",
-    source="Orvieto et al. 2023, arXiv:2303.06349, section 3 and appendix A; a complex state as two real ones",
-    symbols={"radius": "r", "nu_log": r"\nu^{\log}", "theta_log": r"\theta^{\log}", "gamma_log": r"\gamma^{\log}"},
-)
-def lru(x, re, im, *, r_min=0.0, r_max=1.0, max_phase=6.283):
-    nu = weight("nu_log", size="N", init=log(-0.5 * log(uniform(0, 1) * (r_max**2 - r_min**2) + r_min**2)))
-    theta = weight("theta_log", size="N", init=log(max_phase * uniform(0, 1)))
-    radius = exp(-exp(nu))  # modulus of the eigenvalues
-    a = radius * cos(exp(theta))  # their real part
-    b = radius * sin(exp(theta))  # their imaginary part
-    gamma = exp(weight("gamma_log", size="N", init=log(sqrt(1 - radius * radius))))  # normalisation
-    u_re = gamma * linear("b_re", x, size="N", bias=None)
-    u_im = gamma * linear("b_im", x, size="N", bias=None)
-    re, im = a * re - b * im + u_re, b * re + a * im + u_im
-    y = linear("c_re", re=re, bias=None) - linear("c_im", im=im, bias=None) + weight("d", init=normal()) * x
-    return y, re, im
 
 
 @cell(

@@ -13,4 +13,5 @@ _module = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_module)
 
 HARD: dict[str, Cell] = {name: value for name, value in vars(_module).items() if isinstance(value, Cell)}
+EVERY: dict[str, Cell] = {**CELLS, **HARD}  # by its own name
 ALL: dict[str, Cell] = {**{f"shipped {k}": v for k, v in CELLS.items()}, **{f"hard {k}": v for k, v in HARD.items()}}

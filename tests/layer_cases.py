@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from catalogue import HARD
+from catalogue import EVERY
 from oracles import ORACLES
 from oracles.common import Oracle
 from oracles.sequence import Direction, Plan, run_rows, with_options
@@ -92,9 +92,9 @@ class Case:
         return self.name
 
 
-def hard(name: str, oracle_options: Mapping[str, Any] | None = None, options: Any = None, **more: Any) -> Case:
+def more(name: str, oracle_options: Mapping[str, Any] | None = None, options: Any = None, **kept: Any) -> Case:
     return Case(
-        f"hard-{name}", HARD[name](**(options or {})), with_options(ORACLES[name], oracle_options or {}), **more
+        f"more-{name}", EVERY[name](**(options or {})), with_options(ORACLES[name], oracle_options or {}), **kept
     )
 
 
@@ -103,31 +103,28 @@ def gru_d_inputs(inputs: Tensors) -> Tensors:
     return {"x": torch.where(seen > 0, inputs["x"], torch.nan), "m": seen, "d": inputs["d"].abs()}
 
 
-PRODUCTS = [
-    Case(name, found, with_options(ORACLES[name], {"peepholes": False} if name == "lstm_projection" else {}))
-    for name, found in CELLS.items()
-]
-HARD_ONES = [
-    hard("gated_feedback"),
-    hard("qrnn", {"delay": 2}, {"delay": 2}),
-    hard("elstm"),
-    hard("slstm", options={"heads": 3}),
-    hard("augru"),
-    hard("lstm_phased", prepare=lambda inputs: {**inputs, "t": 20 * inputs["t"]}),
-    hard("gru_d", fixed=frozenset({"m"}), prepare=gru_d_inputs, stackable=False),
-    hard("clockwork", fixed=frozenset({"n"})),
-    hard("lstm_blocks_1997"),
-    hard("lstm_projection"),
-    hard("scrn"),
-    hard("antisymmetric", {"gated": True}, {"gated": True}),
-    hard("recurrent_highway", {"depth": 3}, {"depth": 3}),
-    hard("fast_grnn"),
+PRODUCTS = [Case(name, found, ORACLES[name]) for name, found in CELLS.items()]
+OTHERS = [
+    more("gated_feedback"),
+    more("qrnn", {"delay": 2}, {"delay": 2}),
+    more("elstm"),
+    more("slstm", options={"heads": 3}),
+    more("augru"),
+    more("lstm_phased", prepare=lambda inputs: {**inputs, "t": 20 * inputs["t"]}),
+    more("gru_d", fixed=frozenset({"m"}), prepare=gru_d_inputs, stackable=False),
+    more("clockwork", fixed=frozenset({"n"})),
+    more("lstm_blocks_1997"),
+    more("lstm_projection", {"peepholes": True}, {"peepholes": True}),
+    more("scrn"),
+    more("antisymmetric", {"gated": True}, {"gated": True}),
+    more("recurrent_highway", {"depth": 3}, {"depth": 3}),
+    more("fast_grnn"),
     Case("told_once", told_once, told_once_oracle),
     Case("narrow", narrow, narrow_oracle),
     Case("broadcast", broadcast, broadcast_oracle),
     Case("looks_back", looks_back, looks_back_oracle),
 ]
-CASES = [*PRODUCTS, *HARD_ONES]
+CASES = [*PRODUCTS, *OTHERS]
 
 
 def make_layer(found: Cell, input_size: int = I, hidden_size: int = H, **options: Any) -> Recurrent:

@@ -565,7 +565,7 @@ ODD = st.sampled_from(
 @pytest.fixture(scope="module")
 def some_folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     found = [tmp_path_factory.mktemp("mutated") for _ in range(4)]
-    tg.save(a_layer(ALL["hard slstm"], num_layers=2, bidirectional=True), found[0])
+    tg.save(a_layer(ALL["shipped slstm"], num_layers=2, bidirectional=True), found[0])
     tg.save(a_layer(three_stages, learn_initial_state=True), found[1])
     tg.save(tg.RNN(3, 5, 2), found[2])
     tg.save(STACKS["highway"](), found[3])

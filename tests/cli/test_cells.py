@@ -6,6 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from tidegate import cli
 from tidegate.cells import CELLS
 from tidegate.cli import cells
 from tidegate.equations import cell, linear, normal, tanh, weight
@@ -80,3 +81,40 @@ def test_every_shipped_cell_can_be_shown() -> None:
 def test_an_unknown_cell_is_refused(invoke) -> None:
     with pytest.raises(ArgumentError, match=r"^there is no cell 'elmann': did you mean elman"):
         invoke("elmann")
+
+
+def test_a_search(invoke) -> None:
+    source = CELLS["elman"].source
+    assert invoke("--search", "隐状态").splitlines() == [
+        f"name   source{' ' * (len(source) - 4)}found",
+        f"elman  {source}  hidden state 隐状态",
+    ]
+
+
+def test_a_search_as_json(invoke) -> None:
+    (row,) = json.loads(invoke("--search", "residual", "--json"))
+    assert row == cells.summary(little) | {"found": ["option residual"]}
+    (row,) = json.loads(invoke("--json", "--search", "MEM"))
+    assert row == cells.summary(little) | {"found": ["s: memory"]}
+
+
+def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What a command that is refused says on stderr; nothing else is written."""
+    monkeypatch.setattr("sys.argv", ["tidegate", *arguments])
+    assert cli.main() == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    return said.err
+
+
+def test_a_search_that_finds_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(monkeypatch, capsys, "cells", "--search", "forgot gate") == (
+        "tidegate: no cell is found by 'forgot gate': did you mean forget gate or forget gate bias? `tidegate cells` "
+        "lists them all, and docs/glossary.md the words\n"
+    )
+
+
+def test_a_name_and_a_search(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(monkeypatch, capsys, "cells", "lstm", "--search", "gate") == (
+        "tidegate: a name and --search came together: leave out 'lstm', or --search 'gate'\n"
+    )

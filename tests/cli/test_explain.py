@@ -85,7 +85,8 @@ def test_the_plan_needs_no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_unknown_cell_is_refused() -> None:
     with pytest.raises(
-        ArgumentError, match=r"^there is no cell 'lstn': did you mean lstm\? `tidegate cells` lists them all$"
+        ArgumentError,
+        match=r"^there is no cell 'lstn': did you mean lstm or slstm or min_lstm\? `tidegate cells` lists them all$",
     ):
         invoke("lstn")
 

@@ -198,7 +198,7 @@ def test_heights_do_not_depend_on_where_they_start() -> None:
 
 
 def test_wires_meet_a_node_in_the_order_in_which_they_come() -> None:
-    layout = arrange(Reader(ALL["hard lstm_full_gate_recurrence"].graph).read())
+    layout = arrange(Reader(ALL["shipped lstm_full_gate_recurrence"].graph).read())
     for gap in layout.gaps:
         ends = [(end, end_height(end, k), hop.start.rank) for hop in gap for end, k in hop.ends if k is not None]
         for end in {end for end, *_ in ends}:

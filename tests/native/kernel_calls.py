@@ -41,11 +41,11 @@ TELLING: dict[str, Cell] = {  # each needs something that the others do not
     "gru": CELLS["gru"],  # two stages with a barrier between
     "gru_reset_after": CELLS["gru_reset_after"],
     "elman": CELLS["elman"],
-    "projection": HARD["lstm_projection"],  # states of two sizes, a stage for each
-    "layer_norm": HARD["lstm_layer_norm"],  # sums over units
-    "slstm": HARD["slstm"],  # blocks, a start that is not zero
+    "projection": CELLS["lstm_projection"](peepholes=True),  # states of two sizes, a stage for each
+    "layer_norm": CELLS["lstm_layer_norm"],  # sums over units
+    "slstm": CELLS["slstm"],  # blocks, a start that is not zero
     "qrnn": HARD["qrnn"](delay=2),  # a delay line of states
-    "lru": HARD["lru"],  # nothing but two diagonals, and an output of its own
+    "lru": CELLS["lru"],  # nothing but two diagonals, and an output of its own
     "scrn": HARD["scrn"],  # an output of two sizes side by side
     "phased": HARD["lstm_phased"],  # scalars
     "gru_d": HARD["gru_d"],  # three inputs, a state as wide as one

@@ -143,7 +143,7 @@ def test_series_and_stacked_products_are_taken_apart_once() -> None:
 
 
 def test_what_only_the_output_needs_comes_after() -> None:
-    cut = phases(CELLS["hard lru"].graph)
+    cut = phases(CELLS["shipped lru"].graph)
     inside = set(walk(cut.new.values()))
     assert [v.name for v in cut.carried] == ["re", "im"]
     assert not [v for v in inside if v.op in ("linear", "product") and v.rate == Rate.STATE]

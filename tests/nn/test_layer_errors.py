@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import tidegate as tg
 from catalogue import HARD
 from layer_cases import told_once
+from tidegate.cells import CELLS
 from tidegate.equations import cell, linear, mean, tanh, total, weight
 from tidegate.errors import ArgumentError
 from tidegate.nn import Recurrent, State, clip_norm_, clip_value_
@@ -55,13 +56,17 @@ def test_sizes() -> None:
         "cell 'lru' reads its input unit by unit (x:H), so input_size must be 5, and 3 came: put a linear "
         "layer before it",
         Recurrent,
-        HARD["lru"],
+        CELLS["lru"],
         3,
         5,
         N=2,
     )
     refused(
-        "weight 'z.h' of 6 x 6 cannot be cut into 4 blocks: choose sizes that 4 divides", Recurrent, HARD["slstm"], 3, 6
+        "weight 'z.h' of 6 x 6 cannot be cut into 4 blocks: choose sizes that 4 divides",
+        Recurrent,
+        CELLS["slstm"],
+        3,
+        6,
     )
 
 
@@ -93,7 +98,7 @@ def test_groups_that_do_not_divide() -> None:
 def test_what_is_no_cell() -> None:
     refused("a layer takes a Cell or the name of one, and 3 came: decorate its function with @cell", Recurrent, 3, 3, 5)
     refused(
-        "there is no cell 'lstmm': did you mean lstm or lstm_1997? `tidegate cells` lists them all",
+        "there is no cell 'lstmm': did you mean lstm or slstm or min_lstm? `tidegate cells` lists them all",
         Recurrent,
         "lstmm",
         3,
@@ -249,7 +254,7 @@ def test_indices() -> None:
     said = "it cannot be an index of a one-hot: give it as numbers, as in torch.nn.functional.one_hot(x, size).float()"
     delayed = Recurrent(HARD["qrnn"], 3, 5)
     refused(f"cell 'qrnn' does more with 'x' than multiply it, so {said}", delayed, index)
-    lru = Recurrent(HARD["lru"], 3, 3, N=2)
+    lru = Recurrent(CELLS["lru"], 3, 3, N=2)
     refused(f"cell 'lru' does more with 'x' than multiply it, so {said}", lru, index)
 
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from catalogue import HARD
+from catalogue import EVERY, HARD
 from layer_cases import CASES, PRODUCTS, B, T, assert_same, by_name, gradients, make_inputs, make_layer, make_state
+from tidegate.cells import CELLS
 from tidegate.equations import cell, linear, log, tanh
 from tidegate.nn import Recurrent
 
@@ -17,7 +18,7 @@ LENGTHS = [4, 0, 6, 1]
 
 
 def lstm(**options: Any) -> Recurrent:
-    return make_layer(PRODUCTS[3].cell, 3, 5, **options)
+    return make_layer(CELLS["lstm"], 3, 5, **options)
 
 
 def an_input() -> Tensor:
@@ -134,7 +135,7 @@ def test_whole_numbers_are_indices_of_one_hots(name: str, kind: torch.dtype) -> 
 
 
 def test_indices_step_by_step_and_alone() -> None:
-    layer, index = make_layer(PRODUCTS[3].cell, 7, 5), torch.randint(0, 7, (T, B))
+    layer, index = make_layer(CELLS["lstm"], 7, 5), torch.randint(0, 7, (T, B))
     y, _ = layer(index)
     state, stepper = None, layer.stepper(B)
     for t in range(T):
@@ -145,7 +146,7 @@ def test_indices_step_by_step_and_alone() -> None:
 
 
 def test_padding_of_indices_may_be_anything() -> None:
-    layer, index = make_layer(PRODUCTS[3].cell, 7, 5), torch.randint(0, 7, (T, B))
+    layer, index = make_layer(CELLS["lstm"], 7, 5), torch.randint(0, 7, (T, B))
     y, _ = layer(index, lengths=LENGTHS)
     for b, n in enumerate(LENGTHS):
         index[n:, b] = -100
@@ -232,7 +233,7 @@ def test_half_precisions_run(kind: torch.dtype) -> None:
 @pytest.mark.usefixtures("reference_path_notice")
 @pytest.mark.parametrize("name", ["slstm", "clockwork", "lstm_projection"])
 def test_states_stay_single_under_autocast(name: str) -> None:
-    layer = Recurrent(HARD[name], 3, 12, **({"P": 5} if name == "lstm_projection" else {}))
+    layer = Recurrent(EVERY[name], 3, 12, **({"P": 5} if name == "lstm_projection" else {}))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y, state = layer(torch.randn(T, B, 3))
         (y.float().square().sum()).backward()
@@ -277,7 +278,7 @@ def test_dropout_acts_between_layers_in_training_only() -> None:
 
 def test_dropout_is_torchs_on_each_lower_output() -> None:
     layer = lstm(num_layers=2, dropout=0.5)
-    single = [lstm(), make_layer(PRODUCTS[3].cell, 5, 5)]
+    single = [lstm(), make_layer(CELLS["lstm"], 5, 5)]
     for k, part in enumerate(single):
         part.load_state_dict({n.replace(f"l{k}.", "l0."): v for n, v in layer.state_dict().items() if n[1] == str(k)})
     x = an_input()

@@ -10,6 +10,7 @@ from torch import Tensor
 import tidegate as tg
 from catalogue import HARD
 from layer_cases import CASES, PRODUCTS, B, Case, T, make_inputs, make_layer, make_state
+from tidegate.cells import CELLS
 from tidegate.equations import Rate
 from tidegate.errors import ArgumentError
 from tidegate.nn import Recurrent, State, Stepper
@@ -56,7 +57,7 @@ def test_is_step(case: Case, kind: str) -> None:
 
 
 def lstm(**options: Any) -> Recurrent:
-    return make_layer(CASES[3].cell, 3, 5, num_layers=2, **options)
+    return make_layer(CELLS["lstm"], 3, 5, num_layers=2, **options)
 
 
 def random(*shape: int) -> Tensor:

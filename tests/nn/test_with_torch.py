@@ -80,8 +80,10 @@ def test_checkpoints_give_the_same_gradients(layer: Recurrent) -> None:
 @pytest.mark.usefixtures("reference_path_notice")
 @pytest.mark.parametrize("name", CELLS)
 def test_autocast_keeps_states_and_outputs_in_the_weights_type(name: str) -> None:
-    layer = Recurrent(name, I, H, **({"P": 3} if "P" in CELLS[name].graph.letters else {}))
-    x = torch.randn(T, B, I)
+    graph = CELLS[name].graph
+    width = 8 if graph.inputs[0].size == ("H",) else I
+    layer = Recurrent(name, width, 8, **{k: 3 for k in graph.letters if k not in "HI"})
+    x = torch.randn(T, B, width)
     with torch.autocast("cpu", torch.bfloat16):
         y, state = layer(x, lengths=[5, 0, 2])
         again, _ = layer(x.bfloat16(), state)

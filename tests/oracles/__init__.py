@@ -8,7 +8,7 @@ this folder that begins with the parameters `w, inputs, states` is an oracle by 
 import inspect
 from types import ModuleType
 
-from . import blocks, clocks, deep, dynamical, lstm, memory, simple, transforms
+from . import blocks, clocks, deep, dynamical, lstm, memory, minimal, simple, transforms
 from .common import Oracle, affine, logistic, unroll
 from .memory import slstm_unstabilised
 
@@ -19,7 +19,7 @@ def _oracles(module: ModuleType) -> dict[str, Oracle]:
 
 
 ORACLES: dict[str, Oracle] = {}
-for _family in (simple, lstm, blocks, memory, clocks, dynamical, deep, transforms):
+for _family in (simple, lstm, minimal, blocks, memory, clocks, dynamical, deep, transforms):
     ORACLES |= _oracles(_family)
 
 __all__ = ["ORACLES", "Oracle", "affine", "logistic", "slstm_unstabilised", "unroll"]

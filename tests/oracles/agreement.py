@@ -55,6 +55,11 @@ def random_setting(graph: Graph, seed: int = 5) -> Setting:
     )
 
 
+def positive_normaliser(graph: Graph, setting: Setting) -> None:
+    """A normaliser divides: it begins well above 0."""
+    setting.states["n"] = setting.states["n"].abs() + 0.5
+
+
 def reference_of(graph: Graph) -> Oracle:
     """The reference's step in the form of an oracle."""
 

@@ -1,4 +1,4 @@
-"""Long short-term memory: the product cells, projection, layer normalisation, full gate recurrence."""
+"""Long short-term memory: the product cells, projection, full gate recurrence, normalised and multiplicative."""
 
 import torch
 
@@ -43,7 +43,7 @@ def lstm_coupled(w: Tensors, inputs: Tensors, states: Tensors) -> tuple[Tensor, 
     return h, {"h": h, "c": c}
 
 
-def lstm_projection(w: Tensors, inputs: Tensors, states: Tensors, peepholes: bool = True) -> tuple[Tensor, Tensors]:
+def lstm_projection(w: Tensors, inputs: Tensors, states: Tensors, peepholes: bool = False) -> tuple[Tensor, Tensors]:
     """Sak, Senior & Beaufays 2014, eqs. 7-12: what recurs and goes out is a projection of the block's output."""
     x, r, c = inputs["x"], states["h"], states["c"]
     look = {gate: w[f"p_{gate}"] if peepholes else torch.zeros(c.shape[1], dtype=c.dtype) for gate in "ifo"}
@@ -91,3 +91,13 @@ def lstm_full_gate_recurrence(w: Tensors, inputs: Tensors, states: Tensors) -> t
     o = logistic(net["o"] + w["p_o"] * c)
     h = torch.tanh(c) * o
     return h, {"h": h, "c": c, "i": i, "f": f, "o": o}
+
+
+def lstm_multiplicative(w: Tensors, inputs: Tensors, states: Tensors) -> tuple[Tensor, Tensors]:
+    """Krause et al. 2017: the recurrent matrix is W_mm diag(W_mx x) W_mh, so the gates never see h itself."""
+    x, h, c = inputs["x"], states["h"], states["c"]
+    m = torch.stack([torch.diag(w["m_x.x"] @ x_b) @ (w["m_h.h"] @ h_b) for x_b, h_b in zip(x, h, strict=True)])
+    i, f, o = (logistic(affine(w, gate, x=x, m=m)) for gate in "ifo")
+    c = f * c + i * torch.tanh(affine(w, "g", x=x, m=m))
+    h = torch.tanh(c) * o
+    return h, {"h": h, "c": c}

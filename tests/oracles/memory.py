@@ -1,4 +1,6 @@
-"""Cells whose memory is element-wise: sLSTM, the linear recurrent unit, QRNN, eLSTM."""
+"""Cells whose memory is element-wise: sLSTM, the linear recurrent unit, QRNN, eLSTM, IndRNN, SRU, minGRU, minLSTM."""
+
+import math
 
 import torch
 
@@ -70,3 +72,33 @@ def elstm(w: Tensors, inputs: Tensors, states: Tensors) -> tuple[Tensor, Tensors
     z = torch.tanh(affine(w, "z", x=x) + w["w_z"] * c)
     c = f * c + (1 - f) * z
     return c * logistic(affine(w, "o", x=x, c=c)), {"c": c}
+
+
+def indrnn(w: Tensors, inputs: Tensors, states: Tensors) -> tuple[Tensor, Tensors]:
+    """Li et al. 2018: the recurrent matrix is diagonal; rectified."""
+    net = affine(w, "h", x=inputs["x"]) + states["h"] @ torch.diag(w["u"])
+    h = torch.where(net > 0, net, torch.zeros_like(net))
+    return h, {"h": h}
+
+
+def sru(w: Tensors, inputs: Tensors, states: Tensors, scale: float = math.sqrt(3)) -> tuple[Tensor, Tensors]:
+    """Lei et al. 2018: light recurrence, then a highway past it; alpha is sqrt(1 + 2 exp(b)) for a bias b of 0."""
+    x, c = inputs["x"], states["c"]
+    f = logistic(affine(w, "f", x=x) + w["v_f"] * c)
+    r = logistic(affine(w, "r", x=x) + w["v_r"] * c)
+    new = f * c + (1 - f) * affine(w, "w", x=x)
+    return r * new + (1 - r) * x * scale, {"c": new}
+
+
+def min_gru(w: Tensors, inputs: Tensors, states: Tensors) -> tuple[Tensor, Tensors]:
+    """Feng et al. 2024, section 3.1: gate and candidate see the input only, and the candidate has no tanh."""
+    z = logistic(affine(w, "z", x=inputs["x"]))
+    h = (1 - z) * states["h"] + z * affine(w, "n", x=inputs["x"])
+    return h, {"h": h}
+
+
+def min_lstm(w: Tensors, inputs: Tensors, states: Tensors) -> tuple[Tensor, Tensors]:
+    """Feng et al. 2024, section 3.2: both gates are divided by their sum."""
+    f, i = (logistic(affine(w, gate, x=inputs["x"])) for gate in "fi")
+    h = f / (f + i) * states["h"] + i / (f + i) * affine(w, "n", x=inputs["x"])
+    return h, {"h": h}

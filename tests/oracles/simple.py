@@ -1,4 +1,4 @@
-"""Elman's network and the two gated recurrent units."""
+"""Elman's network, rectified units, and gated recurrent units."""
 
 import torch
 
@@ -47,3 +47,8 @@ def augru(w: Tensors, inputs: Tensors, states: Tensors) -> tuple[Tensor, Tensors
     attended = torch.stack([score * row for score, row in zip(a[:, 0], u, strict=True)])
     new = (1 - attended) * h + attended * candidate
     return new, {"h": new}
+
+
+def irnn(w: Tensors, inputs: Tensors, states: Tensors) -> tuple[Tensor, Tensors]:
+    """Le, Jaitly & Hinton 2015: rectified units; what is new is how their weights start."""
+    return elman_relu(w, inputs, states)

@@ -9,6 +9,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.func import jacrev, jvp, vmap
 
 from graphs import SIZES, cells
+from layer_cases import positive
 from tidegate.cells import CELLS
 from tidegate.equations import Cell
 from tidegate.equations.ops import OPS
@@ -18,7 +19,7 @@ from tidegate.reference import bound, numpy_ops, step, torch_ops, weight_shape
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 
 POINTWISE = [name for name, row in OPS.items() if row.kind == "pointwise"]
-SMALL = {"I": 3, "H": 4, "P": 2}
+SMALL = {"I": 3, "H": 4, "P": 2, "N": 5}
 every_op = pytest.mark.parametrize("name", POINTWISE)
 every_cell = pytest.mark.parametrize("made", CELLS.values(), ids=list(CELLS))
 
@@ -85,6 +86,8 @@ def as_function(made: Cell, sizes: dict[str, int], seed: int = 2, rows: int = 2)
     shapes = [weight_shape(w, sizes) for w in graph.weights.values()]
     shapes += [(rows, *bound(given.size, sizes)) for given in (*graph.inputs, *graph.states)]
     flat = [0.5 * torch.randn(*s, dtype=torch.float64, generator=chance) for s in shapes]
+    for k, state in enumerate(graph.states, len(flat) - len(graph.states)):
+        flat[k] = positive(state.name, flat[k])
 
     def run(*tensors):
         n, m = len(graph.weights), len(graph.inputs)

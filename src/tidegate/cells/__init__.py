@@ -4,17 +4,13 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from tidegate.cells import greff, gru, lstm, simple
+from tidegate.cells import elementwise, greff, gru, lstm, minimal, simple
 from tidegate.equations import Cell
 from tidegate.errors import ArgumentError
 
+FAMILIES = (simple, lstm, greff, gru, minimal, elementwise)
 CELLS: Mapping[str, Cell] = MappingProxyType(
-    {
-        found.name: found
-        for family in (simple, lstm, greff, gru)
-        for found in vars(family).values()
-        if isinstance(found, Cell)
-    }
+    {found.name: found for family in FAMILIES for found in vars(family).values() if isinstance(found, Cell)}
 )
 
 
@@ -24,6 +20,7 @@ def get(name: str) -> Cell:
         raise ArgumentError(f"a cell is named by a text, such as 'lstm', and {name!r} came")
     if name in CELLS:
         return CELLS[name]
-    near = get_close_matches(name.lower(), CELLS, n=3, cutoff=0.5)
+    small = name.lower()
+    near = [small] if small in CELLS else get_close_matches(small, CELLS, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise ArgumentError(f"there is no cell {name!r}: {hint}`tidegate cells` lists them all")

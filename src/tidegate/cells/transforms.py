@@ -364,8 +364,16 @@ def variant(cell: Cell, name: str, source: str, **instead: float | str) -> Cell:
         for key, by in instead.items():
             value = draft.source_graph.named[key]
             if by == "identity":
-                draft.instead(value, lambda args: args[0])
+                draft.instead(value, partial(_without_activation, value))
             else:
                 draft.replace(value, partial(constant, float(by)))
 
     return _transformed(cell, "variant", source, {}, build)
+
+
+def _without_activation(value: Value, args: tuple[Value, ...]) -> Value:
+    """What an activation was applied to, under the activation's name."""
+    (net,) = args
+    if net.name == f"{value.name}.net":
+        net.name, net.version, net.legend = value.name, value.version, value.legend
+    return net

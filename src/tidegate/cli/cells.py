@@ -1,15 +1,18 @@
-"""`tidegate cells`: what cells there are, and the equations of one."""
+"""`tidegate cells`: what cells there are, those that a word finds, and the equations of one."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from tidegate.errors import ArgumentError
 
 if TYPE_CHECKING:
     from tidegate.equations import Cell, Input, State
 
 _COLUMNS = ("name", "states", "inputs", "linears", "source")
+_FOUND = ("name", "source", "found")
 
 
 def register(app: typer.Typer) -> None:
@@ -19,15 +22,22 @@ def register(app: typer.Typer) -> None:
 
 def cells(
     name: Annotated[str | None, typer.Argument(help="A cell to show whole.")] = None,
+    search: Annotated[str | None, typer.Option(metavar="WORD", help="List the cells that a word finds.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the cells, or show the equations of one.
+    """List the cells, those that a word finds, or show the equations of one.
 
-    With a NAME: its formulas as text and LaTeX, its weights with sizes and initial values, options and legends.
+    With a NAME: its formulas as text and LaTeX, its weights with sizes and initial values, options and legends. A WORD
+    may stand in a name, a source, an option or a comment, or in the glossary: English or Chinese, with its synonyms.
     """
     from tidegate.cells import CELLS, get
 
-    if name is None:
+    if name is not None and search is not None:
+        raise ArgumentError(f"a name and --search came together: leave out {name!r}, or --search {search!r}")
+    if search is not None:
+        rows = found(search, CELLS)
+        typer.echo(as_data(rows) if as_json else table([r | {"found": "; ".join(r["found"])} for r in rows], _FOUND))
+    elif name is None:
         rows = [summary(cell) for cell in CELLS.values()]
         typer.echo(as_data(rows) if as_json else table(rows))
     else:
@@ -43,6 +53,13 @@ def summary(cell: "Cell") -> dict[str, Any]:
         "linears": sum(v.op == "linear" for v in cell.graph.values),
         "source": cell.source,
     }
+
+
+def found(word: str, cells: "Mapping[str, Cell]") -> list[dict[str, Any]]:
+    """The cells that a word finds, and where it was found."""
+    from tidegate.cells.search import find
+
+    return [summary(cells[name]) | {"found": places} for name, places in find(word, cells).items()]
 
 
 def details(cell: "Cell") -> dict[str, Any]:
@@ -69,9 +86,9 @@ def page(cell: "Cell") -> str:
     return f"{cell.print().rstrip()}\n\nLaTeX\n{cell.latex().rstrip()}"
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[dict[str, Any]], columns: tuple[str, ...] = _COLUMNS) -> str:
     """Rows below their headings, each column as wide as its longest entry."""
-    lines = [_COLUMNS, *(tuple(str(row[column]) for column in _COLUMNS) for row in rows)]
+    lines = [columns, *(tuple(str(row[column]) for column in columns) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
