@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from catalogue import ALL
-from tidegate.calculus.gates import updates
-from tidegate.calculus.structure import recurrent_matrices
+from tidegate.calculus import recurrent_matrices, updates
 from tidegate.equations import cell, linear, relu, sigmoid, spread, tanh, weight, where
 
 # state: keep, enter; a turned gate has a minus

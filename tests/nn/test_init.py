@@ -251,11 +251,14 @@ def test_reset_parameters_uses_it_again() -> None:
         assert (after <= math.log(49)).all()
 
 
-def test_without_it_nothing_changes() -> None:
+@pytest.mark.parametrize("init", [None, ForgetBias(2.0), Chrono(20)])
+def test_what_is_not_set_has_the_same_numbers_as_without_it(init: Any) -> None:
     torch.manual_seed(6)
     usual = made("lstm", None)
     torch.manual_seed(6)
-    assert all(torch.equal(usual[n], v) for n, v in made("lstm", None).items())
+    found = made("lstm", init)
+    sets = init.sets("lstm") if init else []
+    assert all(torch.equal(usual[n], found[n]) == (n not in sets) for n in usual)
     assert tg.Recurrent("lstm", I, H).init == ()
 
 

@@ -11,13 +11,13 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
-from tidegate.calculus.gates import Gate, Update, updates
-from tidegate.calculus.structure import products, recurrent_matrices
+from tidegate.calculus import Gate, Update, recurrent_matrices, updates
+from tidegate.calculus.structure import products
 from tidegate.cells import get
 from tidegate.equations import Cell, Graph
 from tidegate.equations.values import finite
@@ -246,7 +246,7 @@ def _opened(gate: Gate, value: Tensor, sizes: Sizes) -> dict[str, Tensor]:
 # What they share
 
 
-def _refuse(option: Init, graph: Graph, why: str) -> Any:
+def _refuse(option: Init, graph: Graph, why: str) -> NoReturn:
     raise ArgumentError(f"init={option!r} has no effect: cell {graph.name!r} {why}; leave it away")
 
 
@@ -318,8 +318,13 @@ def _option(init: object) -> Init:
 
 
 def initial(graph: Graph, sizes: Sizes, chosen: Iterable[Init], dtype: torch.dtype) -> dict[str, Tensor]:
-    """An initial value for each weight: what the options set, later ones over earlier ones, the rest as declared."""
-    found: dict[str, Tensor] = {}
-    for option in chosen:
+    """An initial value for each weight: what the options set, later ones over earlier ones, the rest as declared.
+
+    The rest is drawn first, so that matrices are the same whatever is asked of biases.
+    """
+    options = tuple(chosen)
+    taken = {n for option in options for n in option.names(graph)}
+    found = draw(graph, sizes, [n for n in graph.weights if n not in taken])
+    for option in options:
         found |= option.draw(graph, sizes, dtype)
-    return draw(graph, sizes, [n for n in graph.weights if n not in found]) | found
+    return found
