@@ -167,7 +167,7 @@ class ForgetBias(Init):
         found: dict[str, Tensor] = {}
         for gate in (u.keep[0] for u in _forgetting(self, graph)):
             shape = weight_shape(gate.biases[-1], sizes)
-            found |= _opened(gate, torch.full(shape, self.value, dtype=torch.float64), sizes)
+            found |= _opened(gate, torch.full(shape, float(self.value), dtype=torch.float64), sizes)
         return found
 
 
