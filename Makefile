@@ -17,10 +17,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SAMPLE := src/tidegate/data/samples/co2_mauna_loa.csv
 DEMO := --target co2 --time month --horizon 12 --season 12 --budget 60s
 
-.PHONY: help demo test test-slow lint golden docs performance wheel clean
+.PHONY: help demo test test-slow lint golden docs initialisation performance wheel clean
 
 help:  ## show this list
-	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 18
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 21
 
 demo: $(VENV)/app.stamp  ## forecast a shipped series; prints the verdict and where the report lies
 	$(BIN)/tidegate fit forecast $(SAMPLE) $(DEMO)
@@ -42,6 +42,9 @@ golden: $(VENV)/dev.stamp  ## write tests/golden anew; look at the difference be
 
 docs: $(VENV)/dev.stamp  ## write docs/cells.md, docs/transforms.md and drawings anew, from the equations
 	$(BIN)/python docs/generate.py
+
+initialisation: $(VENV)/dev.stamp  ## measure and draw what docs/initialisation.md shows: 10 minutes
+	$(BIN)/python docs/initialisation/generate.py --measure $(ARGS)
 
 performance: $(VENV)/bench.stamp  ## measure and write docs/performance.md: 20 minutes (one case: ARGS="--case lstm")
 	$(BIN)/tidegate bench --page docs/performance.md --json docs/performance/figures.json $(ARGS)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from tidegate.gradients import BPTT, TruncatedBPTT
     from tidegate.models import describe, load, save
-    from tidegate.nn import GRU, LSTM, RNN, Recurrent, Stack, State, Stepper, swap
+    from tidegate.nn import GRU, LSTM, RNN, Recurrent, Stack, State, Stepper, init, swap
     from tidegate.tasks.forecast import Forecaster
 
     __version__: str
@@ -62,6 +62,7 @@ __all__ = [
     "equations",
     "errors",
     "gradients",
+    "init",
     "load",
     "metrics",
     "nn",
@@ -75,7 +76,7 @@ _NAMES_BY_HOME = {
     "NativeError TidegateError TidegateNotice TrainingError",
     "tidegate.gradients": "BPTT TruncatedBPTT",
     "tidegate.models": "describe load save",
-    "tidegate.nn": "GRU LSTM RNN Recurrent Stack State Stepper swap",
+    "tidegate.nn": "GRU LSTM RNN Recurrent Stack State Stepper init swap",
     "tidegate.tasks.forecast": "Forecaster",
 }
 _HOMES = {name: home for home, names in _NAMES_BY_HOME.items() for name in names.split()}

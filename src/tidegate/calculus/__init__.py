@@ -1,25 +1,30 @@
 """Derivatives of graphs as graphs, and what can be said of a graph without running it."""
 
+from tidegate.calculus.gates import Gate, Update, updates
 from tidegate.calculus.hoist import Phases, phases
 from tidegate.calculus.jacobian import Dense, Diagonal, StepJacobians, jacobians
 from tidegate.calculus.keep import Kept, kept
 from tidegate.calculus.reverse import Adjoint, reverse, reverse_prologue
 from tidegate.calculus.simplify import simplify, simplify_graph
-from tidegate.calculus.structure import delay_lines
+from tidegate.calculus.structure import delay_lines, recurrent_matrices
 
 __all__ = [
     "Adjoint",
     "Dense",
     "Diagonal",
+    "Gate",
     "Kept",
     "Phases",
     "StepJacobians",
+    "Update",
     "delay_lines",
     "jacobians",
     "kept",
     "phases",
+    "recurrent_matrices",
     "reverse",
     "reverse_prologue",
     "simplify",
     "simplify_graph",
+    "updates",
 ]

@@ -1,5 +1,6 @@
 """Layers: any cell over time, stacked, in both directions, with lengths and resets; and torch's own as drop-ins."""
 
+from tidegate.nn import init
 from tidegate.nn.clip import clip_norm_, clip_value_
 from tidegate.nn.dropin import GRU, LSTM, RNN, swap
 from tidegate.nn.layer import Recurrent
@@ -21,5 +22,6 @@ __all__ = [
     "Trace",
     "clip_norm_",
     "clip_value_",
+    "init",
     "swap",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -62,14 +62,28 @@ DRAWS: Mapping[str, Callable[..., Tensor]] = {
 }
 
 
-def draw(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Tensor]:
-    """An initial value for each weight, float64, in the order of the weights; an expression may use earlier ones."""
+def draw(graph: Graph, sizes: Mapping[str, int], names: Iterable[str] | None = None) -> dict[str, Tensor]:
+    """An initial value for each weight, float64, in the order of the weights; an expression may use earlier ones.
+
+    With `names` only of these weights, and nothing is drawn that they do not need.
+    """
+    wanted = list(graph.weights) if names is None else list(names)
+    needed = _needed(graph, wanted)
     drawn: dict[Value, Any] = {}
     for name, weight in graph.weights.items():
-        shape = weight_shape(weight, sizes)
-        value = _evaluate(graph.inits[name], shape, sizes, dict(drawn))
-        drawn[weight] = torch.as_tensor(value, dtype=torch.float64).expand(shape).clone()
-    return {name: drawn[weight] for name, weight in graph.weights.items()}
+        if name in needed:
+            shape = weight_shape(weight, sizes)
+            value = _evaluate(graph.inits[name], shape, sizes, dict(drawn))
+            drawn[weight] = torch.as_tensor(value, dtype=torch.float64).expand(shape).clone()
+    return {name: drawn[graph.weights[name]] for name in wanted}
+
+
+def _needed(graph: Graph, names: Iterable[str]) -> set[str]:
+    found = set(names)
+    for name in reversed(list(graph.weights)):  # an expression uses earlier weights only
+        if name in found:
+            found |= {v.attrs["name"] for v in walk([graph.inits[name]]) if v.op == "weight"}
+    return found
 
 
 def _evaluate(init: Value, shape: tuple[int, ...], sizes: Mapping[str, int], env: dict[Value, Any]) -> Any:

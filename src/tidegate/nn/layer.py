@@ -12,6 +12,7 @@ from tidegate.cells import get
 from tidegate.equations import Cell, Graph, Rate
 from tidegate.errors import ArgumentError
 from tidegate.nn.arguments import Batch, bind_sizes, check_types
+from tidegate.nn.init import Init, read_init
 from tidegate.nn.quick import Quick, possible, quick
 from tidegate.nn.sequence import Sequence
 from tidegate.nn.sources import OwnWeights
@@ -32,6 +33,8 @@ class Recurrent(nn.Module):
     `Recurrent(scrn, 8, 128, S=40)`. `num_layers` are stacked, each reading the one below; `bidirectional` adds a second
     set of weights that reads backwards, and `merge` joins the two (`concat`, `sum` or `mean`); `dropout` acts between
     layers, in training. `learn_initial_state` makes the states' starts parameters (bookkeeping states apart).
+    `init` says how weights start where that is not as the cell declares: an option of `tidegate.init`, its name, or a
+    tuple of these.
     Weights are parameters under the names of the cell's equations: `l0.i.x`, and `l0_reverse.i.x` backwards.
 
     Raises ArgumentError for a size that is missing, unknown or at odds, and for an option that would have no effect.
@@ -49,6 +52,7 @@ class Recurrent(nn.Module):
         dropout: float = 0.0,
         batch_first: bool = False,
         learn_initial_state: bool = False,
+        init: Init | str | tuple[Init | str, ...] | None = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
         **sizes: int,
@@ -59,6 +63,7 @@ class Recurrent(nn.Module):
         self.num_layers, self.bidirectional, self.merge = num_layers, bidirectional, merge
         self.dropout, self.batch_first = dropout, batch_first
         self._check_options(learn_initial_state)
+        self.init = read_init(init, self.graph)
         self._quick: Quick | None = None
         self._last: Any = None
         width, self._sequences = input_size, []
@@ -67,7 +72,8 @@ class Recurrent(nn.Module):
             self._check_stackable(k, bound_sizes)
             self._sequences.append(Sequence(self.graph, bound_sizes))
             for suffix in self._suffixes:
-                self.add_module(f"l{k}{suffix}", CellWeights(self.graph, bound_sizes, device=device, dtype=dtype))
+                weights = CellWeights(self.graph, bound_sizes, self.init, device=device, dtype=dtype)
+                self.add_module(f"l{k}{suffix}", weights)
                 if learn_initial_state:
                     self.add_module(f"start_l{k}{suffix}", Starts(self.graph, bound_sizes, device=device, dtype=dtype))
             self.output_size = bound(self.graph.output_size, bound_sizes)[0] * self._widening
@@ -123,7 +129,7 @@ class Recurrent(nn.Module):
                 )
 
     def reset_parameters(self) -> None:
-        """Draw every weight anew, as the cell declares it; learned starts go back to the declared ones."""
+        """Draw every weight anew, by `init` or as the cell declares it; learned starts go back to the declared ones."""
         for module in self.children():
             if isinstance(module, CellWeights | Starts):
                 module.reset_parameters()
@@ -276,7 +282,8 @@ class Recurrent(nn.Module):
     def extra_repr(self) -> str:
         """The cell, its sizes and what differs from a plain layer."""
         shown = f"{self.cell!r}, {self.input_size}, {self.hidden_size}"
-        options = {"num_layers": 1, "bidirectional": False, "merge": "concat", "dropout": 0.0, "batch_first": False}
+        options: dict[str, Any] = {"num_layers": 1, "bidirectional": False, "merge": "concat", "dropout": 0.0}
+        options |= {"batch_first": False, "init": ()}
         changed = [f"{k}={getattr(self, k)!r}" for k, usual in options.items() if getattr(self, k) != usual]
         return ", ".join([shown, *changed])
 

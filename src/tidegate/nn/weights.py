@@ -10,16 +10,16 @@ from torch import Tensor, nn
 
 from tidegate.equations.graph import Graph
 from tidegate.errors import ArgumentError
-from tidegate.nn.initialise import draw
+from tidegate.nn.init import Init, initial
 from tidegate.reference import bound, weight_shape
 
 
 class CellWeights(nn.Module):
     """The weights of one cell, in one layer and direction, under the names that its equations give them."""
 
-    def __init__(self, graph: Graph, sizes: Mapping[str, int], **factory: Any) -> None:
+    def __init__(self, graph: Graph, sizes: Mapping[str, int], init: tuple[Init, ...] = (), **factory: Any) -> None:
         super().__init__()
-        self._graph, self._sizes = graph, dict(sizes)
+        self._graph, self._sizes, self._init = graph, dict(sizes), init
         kept = {name: w for name, w in graph.weights.items() if name not in graph.masks}  # masks are drawn at each call
         self._places = [(name, *name.rpartition(".")[::2]) for name in kept]
         for name, value in kept.items():
@@ -42,11 +42,11 @@ class CellWeights(nn.Module):
         return self.get_submodule(group), leaf
 
     def reset_parameters(self) -> None:
-        """Draw every weight anew, as the cell declares it."""
+        """Draw every weight anew: what `init` sets, and the others as the cell declares them."""
         tensors = self.tensors()
         if any(t.is_meta for t in tensors.values()):
             return
-        drawn = draw(self._graph, self._sizes)
+        drawn = initial(self._graph, self._sizes, self._init, next(iter(tensors.values())).dtype)
         with torch.no_grad():
             for name, tensor in tensors.items():
                 tensor.copy_(drawn[name])
