@@ -50,7 +50,7 @@ FORGET = dict.fromkeys(WITH_FORGET_GATE, "f.bias") | dict.fromkeys(("gru", "gru_
 INPUT = dict.fromkeys(("lstm", "lstm_peephole", "lstm_projection"), "i.bias")
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", RECURRENT)
 def test_what_each_option_sets(name: str) -> None:
     weights = list(CELLS[name].graph.weights)
     assert sorted(TorchUniform().sets(name)) == sorted(n for n in weights if not n.startswith("p_"))
@@ -65,7 +65,7 @@ def test_what_each_option_sets(name: str) -> None:
         assert sorted(Chrono(9).sets(name)) == sorted(n for n in (FORGET[name], INPUT.get(name)) if n)
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", RECURRENT)
 @pytest.mark.parametrize("option", [TorchUniform(), Glorot(), Orthogonal(), Identity(), ForgetBias(3.0), Chrono(9)])
 def test_every_cell_takes_what_applies_and_refuses_what_does_not(name: str, option: Init) -> None:
     inert = isinstance(option, ForgetBias | Chrono) and name not in FORGET
@@ -86,10 +86,63 @@ def test_every_cell_takes_what_applies_and_refuses_what_does_not(name: str, opti
         assert found[n].norm().item() == pytest.approx(usual[n].norm().item(), rel=0.3)
 
 
+# Orthogonal, ForgetBias, Chrono: None where the cell has nothing of the kind
+OTHERS: dict[str, tuple[str | None, str | None, str | None]] = {
+    "irnn": ("h.h", None, None),
+    "lstm_full_gate_recurrence": (
+        "i.h i.i i.f i.o f.h f.i f.f f.o g.h o.h o.i o.f o.o",
+        "f.bias",
+        "f.bias i.bias",
+    ),
+    "lstm_layer_norm": (
+        "f_h.h i_h.h o_h.h g_h.h",
+        "nx.shift0 nh.shift0 b_f",
+        "nx.shift0 nh.shift0 b_f nx.shift1 nh.shift1 b_i",
+    ),
+    "lstm_multiplicative": ("m_h.h i.m f.m g.m o.m", "f.bias", "f.bias i.bias"),
+    "slstm": ("z.h o.h i.h f.h", None, None),
+    "lstm_no_input_gate": ("f.h g.h o.h", "f.bias", None),
+    "lstm_no_forget_gate": ("i.h g.h o.h", None, None),
+    "lstm_no_output_gate": ("i.h f.h g.h", "f.bias", "f.bias i.bias"),
+    "lstm_no_input_activation": ("i.h f.h g.h o.h", "f.bias", "f.bias i.bias"),
+    "lstm_coupled_peephole": ("f.h g.h o.h", "f.bias", "f.bias"),
+    "lstm_no_output_activation": ("i.h f.h g.h o.h", "f.bias", "f.bias i.bias"),
+    "gru_layer_norm": ("z_h.h r_h.h n_h.h", "nx.shift0 nh.shift0", "nx.shift0 nh.shift0"),
+    "mgu": ("f.h n.h", "f.bias", "f.bias"),
+    "janet": ("f.c g.c", "f.bias", None),
+    "indrnn": (None, None, None),
+    "sru": (None, "f.bias", "f.bias"),
+    "min_gru": (None, "z.bias", "z.bias"),
+    "min_lstm": (None, None, None),
+    "lru": ("c_re.re c_im.im", None, None),
+}
+
+
+def test_every_cell_is_in_a_table() -> None:
+    assert {*RECURRENT, *OTHERS} == set(CELLS)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_set_in_the_other_cells(name: str) -> None:
+    for option, expected in zip((Orthogonal(), ForgetBias(), Chrono(9)), OTHERS[name], strict=True):
+        if expected is None:
+            with pytest.raises(ArgumentError):
+                option.sets(name)
+        else:
+            assert sorted(option.sets(name)) == sorted(expected.split())
+
+
+@pytest.mark.parametrize(("name", "sign"), [("gru_layer_norm", -1.0), ("lstm_layer_norm", 1.0)])
+def test_a_gate_with_several_shifts_has_the_bias_in_their_sum(name: str, sign: float) -> None:
+    found = made(name, ForgetBias(3.0))
+    total = torch.stack([found[n] for n in ForgetBias().sets(name)]).sum(0)
+    assert torch.equal(sign * total, torch.full_like(total, 3.0))
+
+
 # Matrices
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", RECURRENT)
 def test_orthogonal_gate_by_gate(name: str) -> None:
     found = made(name, Orthogonal(1.5))
     matrices = [found[n] for n in RECURRENT[name].split()]
@@ -210,8 +263,8 @@ def test_a_gate_that_is_turned_starts_open_too() -> None:
 
 
 def test_of_several_biases_one_has_it_all() -> None:
-    layer = tg.Recurrent(HARD["lstm_layer_norm"], I, H, init=ForgetBias(2.0))
-    sets = ForgetBias().sets(HARD["lstm_layer_norm"])
+    layer = tg.Recurrent(CELLS["lstm_layer_norm"], I, H, init=ForgetBias(2.0))
+    sets = ForgetBias().sets(CELLS["lstm_layer_norm"])
     assert sets == ["nx.shift0", "nh.shift0", "b_f"]
     assert [layer.get_parameter(f"l0.{n}").unique().item() for n in sets] == [0.0, 0.0, 2.0]
 
