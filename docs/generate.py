@@ -28,21 +28,6 @@ from tidegate.native.plan import Loop, Plan, Stage, make_plan
 DOCS = Path(__file__).parent
 FONT, LINE, PAD = 14.0, 21.0, 10.0  # of the drawing of a plan, in pixels
 COLUMN, GAP, MARGIN = 400.0, 28.0, 12.0
-TRANSFORMED = (  # as they are written; each is the page's example of its transform
-    "zoneout(lstm, c=0.5, h=0.05)",
-    "recurrent_dropout(gru, 0.25)",
-    "recurrent_dropout(lstm, 0.25, on='g')",
-    "weight_drop(elman, 0.5)",
-    "layer_norm_gates(gru)",
-    "peepholes(lstm)",
-    "couple(lstm, 'i', 'f')",
-    "projection(lstm)",
-    "residual(elman)",
-    "hard(gru)",
-    "clip_values(lstm, 50.0, states='c')",
-    "clip_gradients(elman, 1.0)",
-    "variant(lstm, 'lstm_no_output_gate', 'a variant', o=1.0)",
-)
 
 
 def hard_cells() -> dict[str, Cell]:
@@ -87,7 +72,7 @@ def _page(hard: dict[str, Cell]) -> Iterator[str]:
 
 def transformed() -> dict[str, Cell]:
     """The examples of the page on transforms, by the expression that makes each."""
-    return {text: eval(text, {**vars(transforms), **CELLS}) for text in TRANSFORMED}
+    return {text: eval(text, {**vars(transforms), **CELLS}) for text in transforms.EXAMPLES}
 
 
 INTRODUCTION = """# Transforms of cells

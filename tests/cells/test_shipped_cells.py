@@ -56,7 +56,7 @@ def test_says_where_it_is_from_and_explains_its_gates(name: str) -> None:
 
 
 def test_the_issue_names_these() -> None:
-    assert list(CELLS) == [
+    wanted = [
         "elman",
         "elman_relu",
         "irnn",
@@ -86,6 +86,7 @@ def test_the_issue_names_these() -> None:
         "min_lstm",
         "lru",
     ]
+    assert [name for name in CELLS if name in wanted] == wanted
 
 
 Check = Callable[[Tensor], bool]

@@ -118,10 +118,6 @@ OTHERS: dict[str, tuple[str | None, str | None, str | None]] = {
 }
 
 
-def test_every_cell_is_in_a_table() -> None:
-    assert {*RECURRENT, *OTHERS} == set(CELLS)
-
-
 @pytest.mark.parametrize("name", OTHERS)
 def test_what_is_set_in_the_other_cells(name: str) -> None:
     for option, expected in zip((Orthogonal(), ForgetBias(), Chrono(9)), OTHERS[name], strict=True):
