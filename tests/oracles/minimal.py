@@ -40,3 +40,11 @@ def janet(w: Tensors, inputs: Tensors, states: Tensors, beta: float = 1.0) -> tu
     s = affine(w, "f", x=x, c=c)
     new = logistic(s) * c + logistic(beta - s) * torch.tanh(affine(w, "g", x=x, c=c))
     return new, {"c": new}
+
+
+def ugrnn(w: Tensors, inputs: Tensors, states: Tensors) -> tuple[Tensor, Tensors]:
+    """Collins, Sohl-Dickstein & Sussillo 2017: one gate, coupled, sees what the candidate sees."""
+    x, h = inputs["x"], states["h"]
+    gate = logistic(affine(w, "g", x=x, h=h))
+    h = gate * h + (1 - gate) * torch.tanh(affine(w, "c", x=x, h=h))
+    return h, {"h": h}

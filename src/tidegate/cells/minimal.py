@@ -19,3 +19,11 @@ def janet(x, c, *, beta=1.0, longest=100):
     g = tanh(linear("g", x, c))  # candidate
     c = f * c + i * g  # cell
     return c
+
+
+@cell(states="h", source="Collins, Sohl-Dickstein & Sussillo 2017, arXiv:1611.09913, section 2.1: the UGRNN")
+def ugrnn(x, h, *, forget_bias=1.0):
+    g = sigmoid(linear("g", x, h, bias=forget_bias))  # update gate: how much of the old state stays
+    c = tanh(linear("c", x, h))  # candidate
+    h = g * h + (1.0 - g) * c  # hidden state
+    return h
