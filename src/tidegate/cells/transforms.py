@@ -29,6 +29,7 @@ EXAMPLES = (  # of each transform one or two, as they are written; docs/transfor
     "couple(lstm, 'i', 'f')",
     "projection(lstm)",
     "residual(elman)",
+    "leaky(gru, 0.3)",
     "hard(gru)",
     "clip_values(lstm, 50.0, states='c')",
     "clip_gradients(elman, 1.0)",
@@ -316,6 +317,24 @@ def residual(cell: Cell, state: str = "h") -> Cell:
         draft.state(state, lambda new: old + new)
 
     return _transformed(cell, "residual", "residual state", {}, build)
+
+
+def leaky(cell: Cell, rate: float, states: Iterable[str] | None = None) -> Cell:
+    """States move to their new values by a part of the way only, so that all that happens takes longer: leaky units
+    (Jaeger et al. 2007, doi:10.1016/j.neunet.2007.04.016, eq. 5; Tallec & Ollivier 2018, arXiv:1804.11188, eq. 6)."""
+    own = {"rate": _probability("leaky", rate, below_one=False)}
+    chosen = _states(cell, "leaky", states)
+
+    def build(draft: Draft, strengths: Strengths) -> None:
+        part = strengths["rate"]
+        for name in chosen:
+            draft.state(name, partial(_part_of_the_way, part, draft.old(name)))
+
+    return _transformed(cell, "leaky", "leaky units: Jaeger et al. 2007, doi:10.1016/j.neunet.2007.04.016", own, build)
+
+
+def _part_of_the_way(part: Value, old: Value, new: Value) -> Value:
+    return old + part * (new - old)
 
 
 def hard(cell: Cell) -> Cell:
