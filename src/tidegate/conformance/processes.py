@@ -21,7 +21,7 @@ T, B, COUNT = 4, 4, 2
 def distributed(subject: Subject) -> None:
     """DistributedDataParallel with two processes on this machine."""
     layer, x = subject.layer(), subject.inputs(T, B)
-    layer(x)[0].square().sum().div(COUNT).backward()
+    layer(x)[0].square().sum().backward()
     with tempfile.TemporaryDirectory() as folder:
         told = (subject.cell.to_json(), subject.input_size, subject.letters, layer.state_dict(), x, folder)
         torch.multiprocessing.spawn(_part, told, nprocs=COUNT)
@@ -29,7 +29,7 @@ def distributed(subject: Subject) -> None:
             found = torch.load(Path(folder) / str(rank), weights_only=True)
             for name, p in layer.named_parameters():
                 if p.grad is not None:
-                    expect_near(f"process {rank}, gradient of {name!r}", found[name], p.grad)
+                    expect_near(f"process {rank}, gradient of {name!r}", found[name], p.grad / COUNT)
 
 
 def _part(
