@@ -1,15 +1,10 @@
 """examples/agreement.py: one direction guesses, two know."""
 
-import importlib.util
-from pathlib import Path
-
 import torch
 
-_spec = importlib.util.spec_from_file_location("agreement", Path(__file__).parents[1] / "examples" / "agreement.py")
-assert _spec is not None
-assert _spec.loader is not None
-agreement = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(agreement)
+from from_file import module_of
+
+agreement = module_of("examples/agreement.py")
 
 
 def test_words_agree_with_a_marker_that_comes_later() -> None:

@@ -1,14 +1,13 @@
 """The generated pages are those that the present equations give."""
 
-import importlib.util
 import re
 import runpy
 import textwrap
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from from_file import module_of
 from tidegate import equations
 from tidegate.cells import transforms
 from tidegate.conformance import check_cell
@@ -16,16 +15,7 @@ from tidegate.conformance import check_cell
 ROOT = Path(__file__).parents[1]
 
 
-def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-PAGES: dict[Path, str] = generator().pages()
+PAGES: dict[Path, str] = module_of("docs/generate.py").pages()
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

@@ -1,28 +1,19 @@
 """docs/initialisation.md: its code runs, and its drawings and tables are those of the figures that were measured."""
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
+from from_file import module_of
+
 FOLDER = Path(__file__).parents[1] / "docs" / "initialisation"
 PAGE = FOLDER.with_suffix(".md")
 
 
-def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("initialisation", FOLDER / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-MADE: Any = generator()
+MADE: Any = module_of("docs/initialisation/generate.py")
 
 
 def test_drawings_and_tables_are_those_of_the_figures() -> None:

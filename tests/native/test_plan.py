@@ -15,8 +15,8 @@ from native.kernel_calls import TELLING
 from tidegate.cells import CELLS
 from tidegate.equations import Cell, cell, floor, linear, mean, tanh, weight
 from tidegate.equations.graph import Graph
-from tidegate.equations.values import SCALAR, Rate, Value
-from tidegate.native.canonical import bias, canonical_graph, terms
+from tidegate.equations.values import SCALAR, Rate, Value, products
+from tidegate.native.canonical import bias, canonical_graph
 from tidegate.native.frame import early_calls
 from tidegate.native.plan import CHEAP, WIDEST, Loop, Plan, Stage, make_plan, peeled
 from tidegate.reference import numpy_ops, step
@@ -103,7 +103,7 @@ def test_the_canonical_form_computes_the_same(made: Cell, seed: int) -> None:
         if value.rate > Rate.WEIGHTS:
             assert value.op not in ("mean", "product")
         if value.op == "linear":
-            assert all(v.rate > Rate.WEIGHTS for _, v in terms(value))
+            assert all(v.rate > Rate.WEIGHTS for _, v in products(value))
 
 
 def test_added_linears_become_one_chain() -> None:
@@ -113,7 +113,7 @@ def test_added_linears_become_one_chain() -> None:
         return h
 
     (found,) = [v for v in canonical_graph(added.graph).values if v.op == "linear"]
-    assert [m.label for m, _ in terms(found)] == ["a.x", "b.h"]
+    assert [m.label for m, _ in products(found)] == ["a.x", "b.h"]
 
 
 # properties
@@ -197,7 +197,7 @@ def slots_cover_terms(plan: Plan, loop: Loop) -> None:
                 found[slot][matrix, call.vector] += 1
         assert begun == set(range(len(stage.linears)))
         for linear_, terms_found in zip(stage.linears, found, strict=True):
-            assert terms_found == Counter((peeled(m, plan.fixed), v) for m, v in terms(linear_))
+            assert terms_found == Counter((peeled(m, plan.fixed), v) for m, v in products(linear_))
 
 
 def _in_order_of_emission(stage: Stage, loop: Loop) -> list:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -11,6 +11,7 @@ from tidegate.bench.shapes import Shape
 from tidegate.calculus import simplify_graph
 from tidegate.equations import Graph, Rate, Value
 from tidegate.equations.ops import OPS
+from tidegate.equations.values import products
 from tidegate.reference import bound
 
 PASSES = {FORWARD: 1, TRAINING: 3}  # a training step multiplies forward, for the data and for the weights
@@ -40,21 +41,13 @@ class Work:
 def work(graph: Graph, sizes: Mapping[str, int]) -> Work:
     """Count a step; what is computed from weights alone is done once a call and does not count."""
     values = [v for v in simplify_graph(graph).values if v.rate > Rate.WEIGHTS]
-    products = [(matrix, vector) for v in values for matrix, vector in _products(v)]
-    recurrent = {matrix for matrix, vector in products if vector.rate == Rate.STATE}
+    pairs = [pair for v in values for pair in products(v)]
+    recurrent = {matrix for matrix, vector in pairs if vector.rate == Rate.STATE}
     return Work(
-        products=sum(2 * _numbers(matrix, sizes) for matrix, _ in products),
+        products=sum(2 * _numbers(matrix, sizes) for matrix, _ in pairs),
         others=sum(_others(v, sizes) for v in values),
         recurrent=sum(_numbers(matrix, sizes) for matrix in recurrent),
     )
-
-
-def _products(value: Value) -> Iterator[tuple[Value, Value]]:
-    if value.op == "product":
-        yield value.args[0], value.args[1]
-    elif value.op == "linear":
-        for k in range(len(value.attrs["labels"])):
-            yield value.args[2 * k], value.args[2 * k + 1]
 
 
 def _numbers(matrix: Value, sizes: Mapping[str, int]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tidegate.equations.graph import Graph
-from tidegate.equations.values import Rate, Value, walk
+from tidegate.equations.values import Rate, products, walk
 
 
 def delay_lines(graph: Graph) -> frozenset[str]:
@@ -23,15 +23,9 @@ def delay_lines(graph: Graph) -> frozenset[str]:
         found |= more
 
 
-def products(linear: Value) -> list[tuple[Value, Value]]:
-    """The matrices of a linear or product, each with the vector that it multiplies."""
-    count = len(linear.attrs["labels"]) if linear.op == "linear" else 1
-    return [(linear.args[2 * k], linear.args[2 * k + 1]) for k in range(count)]
-
-
 def recurrent_matrices(graph: Graph) -> list[str]:
     """The weights that multiply what depends on a state; bookkeeping states and delay lines count as inputs."""
     carried = {s.name for s in graph.states if not s.bookkeeping} - delay_lines(graph)
-    pairs = [pair for v in graph.values if v.op in ("linear", "product") for pair in products(v)]
+    pairs = [pair for v in graph.values for pair in products(v)]
     found = {m for m, v in pairs if any(w.op == "old" and w.attrs["name"] in carried for w in walk([v]))}
     return [name for name, weight in graph.weights.items() if weight in found]

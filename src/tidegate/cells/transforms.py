@@ -15,7 +15,7 @@ from tidegate.equations.cell import Cell
 from tidegate.equations.draft import Draft
 from tidegate.equations.functions import hard_sigmoid, hard_tanh
 from tidegate.equations.graph import Graph
-from tidegate.equations.values import Rate, Value, constant, shown, walk
+from tidegate.equations.values import Rate, Value, constant, products, shown, walk
 from tidegate.equations.words import clip_gradient, maximum, mean, minimum, sqrt
 from tidegate.errors import ArgumentError
 
@@ -121,15 +121,15 @@ def zoneout(cell: Cell, p: float | None = None, **by_state: float) -> Cell:
     own = {of[s]: _probability("zoneout", by_state[s] if by_state else p, below_one=False) for s in chosen}
 
     def build(draft: Draft, strengths: Strengths) -> None:
-        sizes = {s.name: s.size for s in draft.source_graph.states}
-        several = not by_state and len({sizes[name] for name in chosen}) > 1
+        old = {name: draft.old(name) for name in chosen}
+        several = not by_state and len({v.size for v in old.values()}) > 1
         masks: dict[str, Value] = {}
         for name in chosen:
-            mask = f"{of[name]}_mask" + (f"_{sizes[name][0]}" if several else "")
+            mask = f"{of[name]}_mask" + (f"_{old[name].size[0]}" if several else "")
             if mask not in masks:
                 symbol = f"d^{{{name}}}" if by_state else "d"
-                masks[mask] = draft.mask(mask, sizes[name], strengths[of[name]], Rate.INPUT, symbol)
-            draft.state(name, _kept(masks[mask], draft.old(name)))
+                masks[mask] = draft.mask(mask, old[name].size, strengths[of[name]], Rate.INPUT, symbol)
+            draft.state(name, _kept(masks[mask], old[name]))
 
     return _transformed(cell, "zoneout", "zoneout: Krueger et al. 2016, arXiv:1606.01305", own, build)
 
@@ -200,12 +200,8 @@ def weight_drop(cell: Cell, p: float) -> Cell:
 
 def _recurrent_matrices(graph: Graph) -> list[Value]:
     """The matrices of weights that meet an old state, or what is computed from one, in a product."""
-    found: dict[Value, None] = {}
-    for value in graph.values:
-        if value.op in ("linear", "product"):
-            pairs = zip(value.args[::2], value.args[1::2], strict=False)
-            found |= {m: None for m, v in pairs if v.rate == Rate.STATE and m.op == "weight"}
-    return list(found)
+    pairs = (pair for value in graph.values for pair in products(value))
+    return list(dict.fromkeys(m for m, v in pairs if v.rate == Rate.STATE and m.op == "weight"))
 
 
 def layer_norm_gates(cell: Cell, linears: Iterable[str] | None = None) -> Cell:
@@ -251,12 +247,12 @@ def peepholes(cell: Cell, state: str = "c", gates: Iterable[str] | None = None) 
 
     def build(draft: Draft, strengths: Strengths) -> None:
         graph = draft.source_graph
-        new, size = graph.new[state], next(s.size for s in graph.states if s.name == state)
+        new, old = graph.new[state], draft.old(state)
         behind = set(walk([new]))
         for name in chosen:
             gate = graph.named[name]
-            seen = draft.old(state) if gate in behind else new
-            weight = draft.weight(f"p_{name}", size, constant(0.0))
+            seen = old if gate in behind else new
+            weight = draft.weight(f"p_{name}", old.size, constant(0.0))
             draft.after(gate.args[0], partial(_peeping, draft, weight, seen), needs=() if seen.is_leaf else (seen,))
 
     return _transformed(cell, "peepholes", "peepholes: Gers, Schraudolph & Schmidhuber 2002", {}, build)

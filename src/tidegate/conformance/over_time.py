@@ -43,19 +43,14 @@ def steps_and_chunks(subject: Subject) -> None:
             expect_states(what, state, ends)
         state, outputs = None, []
         for t in range(T):
-            y, state = layer.step(_at(subject, x, t), state)
+            y, state = layer.step(subject.at(x, t), state)
             outputs.append(y)
         expect_near("layer.step", torch.stack(outputs), right)
         stepper, outputs = layer.stepper(B), []
         for t in range(T):
-            given = {n: v.numpy() for n, v in _at(subject, x, t).items()}
+            given = {n: v.numpy() for n, v in subject.at(x, t).items()}
             outputs.append(torch.as_tensor(stepper(given if len(given) > 1 else next(iter(given.values())))).clone())
         expect_near("stepper", torch.stack(outputs), right)
-
-
-def _at(subject: Subject, x: dict[str, Tensor], t: int) -> dict[str, Tensor]:
-    one = subject.moving(x, slice(t, t + 1))
-    return {n: v if v is x[n] else v[0] for n, v in one.items()}
 
 
 def lengths(subject: Subject) -> None:
@@ -86,7 +81,7 @@ def backward_direction(subject: Subject) -> None:
     state = layer.initial_state(B)
     for what, call in (
         ("a carried state", lambda: layer(x, state)),
-        ("step", lambda: layer.step(_at(subject, x, 0))),
+        ("step", lambda: layer.step(subject.at(x, 0))),
         ("stepper", lambda: layer.stepper(B)),
     ):
         try:

@@ -23,7 +23,8 @@ def distributed(subject: Subject) -> None:
     layer, x = subject.layer(), subject.inputs(T, B)
     layer(x)[0].square().sum().backward()
     with tempfile.TemporaryDirectory() as folder:
-        told = (subject.cell.to_json(), subject.input_size, subject.letters, layer.state_dict(), x, folder)
+        shares = [subject.rows(x, slice(rank * B // COUNT, (rank + 1) * B // COUNT)) for rank in range(COUNT)]
+        told = (subject.cell.to_json(), subject.input_size, subject.letters, layer.state_dict(), shares, folder)
         torch.multiprocessing.spawn(_part, told, nprocs=COUNT)
         for rank in range(COUNT):
             found = torch.load(Path(folder) / str(rank), weights_only=True)
@@ -33,7 +34,13 @@ def distributed(subject: Subject) -> None:
 
 
 def _part(
-    rank: int, cell: Any, input_size: int, letters: Any, weights: dict[str, Tensor], x: dict[str, Tensor], folder: str
+    rank: int,
+    cell: Any,
+    input_size: int,
+    letters: Any,
+    weights: dict[str, Tensor],
+    shares: list[dict[str, Tensor]],
+    folder: str,
 ) -> None:
     meeting = f"file://{folder}/meeting"
     torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=COUNT)
@@ -42,9 +49,7 @@ def _part(
         layer = Recurrent(Cell.from_json(cell), input_size, H, **letters).double().eval()
         layer.load_state_dict(weights)
         whole = DistributedDataParallel(layer, find_unused_parameters=True)
-        mine = slice(rank * B // COUNT, (rank + 1) * B // COUNT)
-        own = {n: v[:, mine] if v.dim() == 3 else v[mine] for n, v in x.items()}
-        whole(own)[0].square().sum().backward()
+        whole(shares[rank])[0].square().sum().backward()
         torch.save({n: p.grad for n, p in layer.named_parameters()}, Path(folder) / str(rank))
     finally:
         torch.distributed.destroy_process_group()

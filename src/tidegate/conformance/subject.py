@@ -39,6 +39,7 @@ class Subject:
         self.input_size = bound((first,), {"I": I, "H": H, **letters})[0]
         self.letters = letters  # Any: they go into a call beside other options
         self.sizes = {"I": self.input_size, "H": H, **letters}
+        self._once = {i.name for i in self.graph.inputs if i.rate == Rate.SEQUENCE}
 
     def layer(self, seed: int = 1, **options: Any) -> Recurrent:
         """A layer with the declared weights, each moved a little, and one seed the same weights; in evaluation."""
@@ -66,13 +67,15 @@ class Subject:
 
     def moving(self, inputs: Tensors, steps: slice) -> Tensors:
         """Some of the steps."""
-        once = {i.name for i in self.graph.inputs if i.rate == Rate.SEQUENCE}
-        return {n: x if n in once else x[steps] for n, x in inputs.items()}
+        return {n: x if n in self._once else x[steps] for n, x in inputs.items()}
+
+    def at(self, inputs: Tensors, t: int) -> Tensors:
+        """One step, `[B, size]`."""
+        return {n: x if n in self._once else x[t] for n, x in inputs.items()}
 
     def rows(self, inputs: Tensors, chosen: Any) -> Tensors:
         """Some of the rows."""
-        once = {i.name for i in self.graph.inputs if i.rate == Rate.SEQUENCE}
-        return {n: x[chosen] if n in once else x[:, chosen] for n, x in inputs.items()}
+        return {n: x[chosen] if n in self._once else x[:, chosen] for n, x in inputs.items()}
 
     def slowly(
         self, layer: Recurrent, inputs: Tensors, state: State | None, lengths: list[int], reset: Tensor
@@ -88,8 +91,7 @@ class Subject:
             outputs = []
             for t in range(lengths[b]):
                 now = own if reset[t, b] else now
-                at = {n: x[0] if n in row and x.dim() == 3 else x for n, x in self.moving(row, slice(t, t + 1)).items()}
-                output, now = step(self.graph, weights, at, now, torch_ops, self.sizes)
+                output, now = step(self.graph, weights, self.at(row, t), now, torch_ops, self.sizes)
                 outputs.append(output)
             width = bound(self.graph.output_size, self.sizes)
             y.append(torch.cat([*(o.expand(1, *width) for o in outputs), torch.zeros(T - lengths[b], *width).double()]))

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from tidegate.equations.graph import Graph, Input
 from tidegate.equations.names import check_name, check_weight_name
-from tidegate.equations.values import Call, Rate, Size, Value, constant, walk
+from tidegate.equations.rewrite import copied
+from tidegate.equations.values import Call, Rate, Size, Value, constant, products, walk
 from tidegate.equations.verify import verify, verify_derivatives, verify_reads
 from tidegate.equations.weights import glorot
 from tidegate.errors import EquationError
@@ -135,7 +136,7 @@ class Draft:
         self._old[state] = now = _leaf("old", state, size, Rate.STATE)
         self._read[before] = now, None
         for value in self.source_graph.values:
-            for matrix, vector in zip(value.args[::2], value.args[1::2], strict=False) if value.op == "linear" else ():
+            for matrix, vector in products(value):
                 if vector is before:
                     name = matrix.attrs["name"]
                     attrs = {k: v for k, v in matrix.attrs.items() if k != "name"}
@@ -214,7 +215,7 @@ class Draft:
         became = not any(a.op == "constant" for a in value.args)
         if value.op == "mul" and became and len(others) == 1 and others[0].size == value.size:
             return others[0]
-        copy = Value(value.op, args, value.size, value.rate if not args else None, **value.attrs)
+        copy = copied(value, args)
         if value.call is not None:
             copy.call = replace(value.call, args=tuple(self._new.get(a, a) for a in value.call.args))
         return copy

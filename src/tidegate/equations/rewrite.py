@@ -13,6 +13,11 @@ def with_args(value: Value, args: Sequence[Value]) -> Value:
     """The value itself where its operands are the same; else a copy on the new ones, under the same name."""
     if len(args) == len(value.args) and all(a is b for a, b in zip(args, value.args, strict=True)):
         return value
+    return copied(value, args)
+
+
+def copied(value: Value, args: Sequence[Value]) -> Value:
+    """The operation once more, on these operands, under the same name."""
     rate = value.rate if not args else None
     copy = Value(value.op, tuple(args), value.size, rate, **value.attrs)
     copy.name, copy.version, copy.legend = value.name, value.version, value.legend

@@ -368,6 +368,12 @@ def matrix_product(left: Value, right: Value) -> Value:
     return Value("product", (left, right), (rows,))
 
 
+def products(value: Value) -> list[tuple[Value, Value]]:
+    """The products that a linear adds up, or the one that a product is: each a matrix and a vector. Else none."""
+    count = len(value.attrs["labels"]) if value.op == "linear" else int(value.op == "product")
+    return [(value.args[2 * k], value.args[2 * k + 1]) for k in range(count)]
+
+
 def transpose(matrix: Value) -> Value:
     """Rows become columns; for matrices of weights."""
     if len(matrix.size) != 2:

@@ -13,7 +13,7 @@ from tidegate.calculus import simplify_graph
 from tidegate.equations.graph import Graph
 from tidegate.equations.ops import count, total
 from tidegate.equations.rewrite import rewrite, with_args
-from tidegate.equations.values import Rate, Value, walk
+from tidegate.equations.values import Rate, Value, products, walk
 
 Term = tuple[Value, Value]  # a matrix and the vector that it multiplies
 
@@ -33,20 +33,15 @@ def canonical(roots: Iterable[Value], fixed: Iterable[Value] = ()) -> dict[Value
     return {value: joined[new] for value, new in plain.items() if new in joined}
 
 
-def terms(value: Value) -> list[Term]:
-    """The products of a linear."""
-    return [(value.args[2 * k], value.args[2 * k + 1]) for k in range(len(value.attrs["labels"]))]
-
-
 def bias(value: Value) -> Value | None:
     """What a linear adds to its products."""
     return value.args[-1] if value.attrs["bias"] else None
 
 
-def linear(products: list[Term], added: Value | None, size: tuple[str | int, ...]) -> Value:
+def linear(terms: list[Term], added: Value | None, size: tuple[str | int, ...]) -> Value:
     """A linear of these products."""
-    args = [part for term in products for part in term]
-    labels = [str(k) for k in range(len(products))]
+    args = [part for term in terms for part in term]
+    labels = [str(k) for k in range(len(terms))]
     return Value(
         "linear", (*args, *([added] if added is not None else [])), size, labels=labels, bias=added is not None
     )
@@ -62,8 +57,8 @@ def _plain(value: Value, args: tuple[Value, ...]) -> Value:
         return _named(linear([(args[0], args[1])], None, value.size), value)
     if value.op != "linear":
         return new
-    moving = [t for t in terms(new) if t[1].rate > Rate.WEIGHTS]
-    still = [t for t in terms(new) if t[1].rate == Rate.WEIGHTS]
+    moving = [t for t in products(new) if t[1].rate > Rate.WEIGHTS]
+    still = [t for t in products(new) if t[1].rate == Rate.WEIGHTS]
     if not still:
         return new
     added = bias(new)
@@ -113,7 +108,7 @@ def _one_chain(value: Value, addends: list[tuple[Value, bool]]) -> Value:
     if len(linears) < 2:
         return value
     biases = [b for b in map(bias, linears) if b is not None]
-    result = linear([t for a in linears for t in terms(a)], biases[0] if biases else None, value.size)
+    result = linear([t for a in linears for t in products(a)], biases[0] if biases else None, value.size)
     joined = set(linears)
     for other in [*biases[1:], *(a for a, _ in addends if a not in joined)]:
         result = result + other

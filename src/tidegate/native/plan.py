@@ -18,9 +18,9 @@ from typing import Literal
 from tidegate.calculus import kept, reverse
 from tidegate.equations.graph import Graph
 from tidegate.equations.printing import expression
-from tidegate.equations.values import SCALAR, Rate, Size, Value, show_size
+from tidegate.equations.values import SCALAR, Rate, Size, Value, products, show_size
 from tidegate.errors import NativeError
-from tidegate.native.canonical import bias, canonical, canonical_graph, terms
+from tidegate.native.canonical import bias, canonical, canonical_graph
 
 Where = Literal["input", "sequence", "old", "new", "kept", "output", "adjoint", "weights", "row", "private", "dz"]
 Kind = Literal["carry", "end", "output", "keep", "input", "sequence", "dz", "vector", "sum"]
@@ -150,7 +150,7 @@ def _reads_across(value: Value) -> bool:
 def _crossing(value: Value) -> tuple[Value, ...]:
     """The operands that must stand in memory whole before the value is computed."""
     if value.op == "linear":
-        return tuple(v for _, v in terms(value))
+        return tuple(v for _, v in products(value))
     return value.args if _reads_across(value) else ()
 
 
@@ -163,7 +163,7 @@ def _needed(roots: Iterable[Value], known: set[Value]) -> list[Value]:
             continue
         found.add(value)
         if value.op == "linear":
-            stack.extend(v for _, v in terms(value))
+            stack.extend(v for _, v in products(value))
         else:
             stack.extend(value.args)
     return sorted(found, key=lambda v: v.order)
@@ -315,7 +315,7 @@ def _runs(order: Iterable[Value]) -> list[_Run]:
     slots: dict[tuple[Value, int], list[tuple[int, Value]]] = {}
     for slot, value in enumerate(order):
         seen: dict[Value, int] = {}
-        for matrix, vector in terms(value):
+        for matrix, vector in products(value):
             number = seen[vector] = seen.get(vector, -1) + 1
             slots.setdefault((vector, number), []).append((slot, matrix))
     found: list[_Run] = []

@@ -54,6 +54,14 @@ def _check_groups(graph: Graph, sizes: Mapping[str, int]) -> None:
                 )
 
 
+def check_dropout(dropout: Any, layers: int) -> None:
+    """Raise ArgumentError for a dropout between so many layers that is no probability, or would have no effect."""
+    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0.0 <= dropout < 1.0:
+        raise ArgumentError(f"dropout is a probability in [0, 1), and {dropout!r} came")
+    if dropout and layers == 1:
+        raise ArgumentError(f"dropout={dropout} acts between layers, and there is one: leave it away, or add layers")
+
+
 class Batch:
     """A call's inputs in time-major form, with what is needed to give the output back as the input came."""
 

@@ -11,16 +11,15 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import torch
 from torch import Tensor
 
 from tidegate.calculus import Gate, Update, recurrent_matrices, updates
-from tidegate.calculus.structure import products
 from tidegate.cells import get
 from tidegate.equations import Cell, Graph
-from tidegate.equations.values import finite
+from tidegate.equations.values import finite, products
 from tidegate.errors import ArgumentError
 from tidegate.nn.initialise import DRAWS, draw
 from tidegate.reference import weight_shape
@@ -47,6 +46,24 @@ class Init:
 
 
 # Matrices
+
+
+@dataclass(frozen=True)
+class _Scaled(Init):
+    """An initialiser of the language, `rule`, times a gain."""
+
+    gain: float = 1.0
+    rule: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        checked = finite(self.gain)
+        if checked is None or checked <= 0.0:
+            raise ArgumentError(f"the gain of {type(self).__name__} is a positive number, and {self.gain!r} came")
+
+    def draw(self, graph: Graph, sizes: Sizes, dtype: torch.dtype) -> dict[str, Tensor]:
+        """By the rule."""
+        names = self.names(graph)
+        return {n: DRAWS[self.rule](weight_shape(graph.weights[n], sizes), float(self.gain)) for n in names}
 
 
 @dataclass(frozen=True)
@@ -81,62 +98,41 @@ class TorchUniform(Init):
 
 
 @dataclass(frozen=True)
-class Glorot(Init):
+class Glorot(_Scaled):
     """Every matrix uniform on +-gain sqrt(6 / (rows + columns)), gate by gate (Glorot & Bengio 2010, eq. 16)."""
 
-    gain: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_positive(self, "gain", self.gain)
+    rule = "glorot"
 
     def names(self, graph: Graph) -> list[str]:
         """All learned matrices."""
         return _matrices(graph) or _refuse(self, graph, "has no matrices")
 
-    def draw(self, graph: Graph, sizes: Sizes, dtype: torch.dtype) -> dict[str, Tensor]:
-        """By the rule of the language's `glorot`."""
-        return _by_rule("glorot", self.gain, graph, sizes, self.names(graph))
-
 
 @dataclass(frozen=True)
-class Orthogonal(Init):
+class Orthogonal(_Scaled):
     """Every matrix on a state orthogonal times `gain`, gate by gate (Saxe, McClelland & Ganguli 2014, arXiv:1312.6120).
 
     One that is not square has orthonormal rows or columns, whichever are fewer, times `gain`.
     """
 
-    gain: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_positive(self, "gain", self.gain)
+    rule = "orthogonal"
 
     def names(self, graph: Graph) -> list[str]:
         """The learned matrices that multiply what depends on a state."""
         return _recurrent(graph) or _refuse(self, graph, "has no matrix that multiplies a state")
 
-    def draw(self, graph: Graph, sizes: Sizes, dtype: torch.dtype) -> dict[str, Tensor]:
-        """By the rule of the language's `orthogonal`."""
-        return _by_rule("orthogonal", self.gain, graph, sizes, self.names(graph))
-
 
 @dataclass(frozen=True)
-class Identity(Init):
+class Identity(_Scaled):
     """Every square matrix on a state the identity times `gain`: meant for ReLU (Le, Jaitly & Hinton 2015,
     arXiv:1504.00941), where a state is then carried on as it is."""
 
-    gain: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_positive(self, "gain", self.gain)
+    rule = "identity"
 
     def names(self, graph: Graph) -> list[str]:
         """The learned matrices from a size to the same size that multiply what depends on a state."""
         found = [n for n in _recurrent(graph) if len(set(graph.weights[n].size)) == 1]
         return found or _refuse(self, graph, "has no square matrix that multiplies a state")
-
-    def draw(self, graph: Graph, sizes: Sizes, dtype: torch.dtype) -> dict[str, Tensor]:
-        """By the rule of the language's `identity`."""
-        return _by_rule("identity", self.gain, graph, sizes, self.names(graph))
 
 
 # Forget gates
@@ -250,12 +246,6 @@ def _refuse(option: Init, graph: Graph, why: str) -> NoReturn:
     raise ArgumentError(f"init={option!r} has no effect: cell {graph.name!r} {why}; leave it away")
 
 
-def _check_positive(option: Init, name: str, number: object) -> None:
-    checked = finite(number)
-    if checked is None or checked <= 0.0:
-        raise ArgumentError(f"the {name} of {type(option).__name__} is a positive number, and {number!r} came")
-
-
 def _matrices(graph: Graph) -> list[str]:
     return [n for n, w in graph.weights.items() if len(w.size) == 2 and w.attrs["learn"]]
 
@@ -267,10 +257,6 @@ def _recurrent(graph: Graph) -> list[str]:
 def _biased(graph: Graph) -> list[Any]:
     """The linears with a bias that is learned, as they were written."""
     return [v for v in graph.values if v.op == "linear" and v.attrs["bias"] and v.args[-1].attrs.get("learn")]
-
-
-def _by_rule(rule: str, gain: float, graph: Graph, sizes: Sizes, names: Iterable[str]) -> dict[str, Tensor]:
-    return {n: DRAWS[rule](weight_shape(graph.weights[n], sizes), float(gain)) for n in names}
 
 
 # A layer's argument

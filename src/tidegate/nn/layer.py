@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from tidegate.cells import get
 from tidegate.equations import Cell, Graph, Rate
 from tidegate.errors import ArgumentError
-from tidegate.nn.arguments import Batch, bind_sizes, check_types
+from tidegate.nn.arguments import Batch, bind_sizes, check_dropout, check_types
 from tidegate.nn.init import Init, read_init
 from tidegate.nn.quick import Quick, possible, quick
 from tidegate.nn.sequence import Sequence
 from tidegate.nn.sources import OwnWeights
 from tidegate.nn.stacked import Direction, Merge, Stacked
-from tidegate.nn.state import State, check_state
+from tidegate.nn.state import State, check_is_state, check_state
 from tidegate.nn.stepper import Stepper
 from tidegate.nn.trace import Trace, trace
 from tidegate.nn.weights import CellWeights, Starts
@@ -102,12 +102,7 @@ class Recurrent(nn.Module):
     def _check_options(self, learn_initial_state: bool) -> None:
         if isinstance(self.num_layers, bool) or not isinstance(self.num_layers, int) or self.num_layers < 1:
             raise ArgumentError(f"num_layers is a whole number of 1 or more, and {self.num_layers!r} came")
-        if isinstance(self.dropout, bool) or not isinstance(self.dropout, int | float) or not 0.0 <= self.dropout < 1.0:
-            raise ArgumentError(f"dropout is a probability in [0, 1), and {self.dropout!r} came")
-        if self.dropout and self.num_layers == 1:
-            raise ArgumentError(
-                f"dropout={self.dropout} acts between layers, and there is one: leave it away, or add layers"
-            )
+        check_dropout(self.dropout, self.num_layers)
         if self.merge not in MERGES:
             raise ArgumentError(f"merge is one of {', '.join(MERGES)}, and {self.merge!r} came")
         if self.merge != "concat" and not self.bidirectional:
@@ -188,8 +183,7 @@ class Recurrent(nn.Module):
     def _begin(self, own: State, state: State | None) -> State:
         if state is None:
             return own
-        if not isinstance(state, State):
-            raise ArgumentError(f"state is a tidegate.State, as a layer returns it, and a {type(state).__name__} came")
+        check_is_state(state)
         if self.bidirectional:
             raise ArgumentError(
                 "a bidirectional layer carries no state from call to call: its backward direction starts at the end of "

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tidegate.calculus import simplify_graph
 from tidegate.equations.graph import Graph
-from tidegate.equations.rewrite import rewrite
+from tidegate.equations.rewrite import rewrite, with_args
 from tidegate.equations.values import Rate, Value
 from tidegate.equations.verify import expected_size
 from tidegate.native.workspace import WORKSPACE
@@ -48,11 +48,9 @@ def without_masks(graph: Graph) -> Graph:
             return Value("constant", value=known[value.attrs["name"]])
         if value.op == "constant":
             return Value("constant", value=value.attrs["value"])
-        if value.is_leaf or all(a is b for a, b in zip(args, value.args, strict=True)):
-            return value
-        copy = Value(value.op, args, value.size, None, **value.attrs)
-        copy.size = expected_size(copy) or value.size
-        copy.name, copy.version, copy.legend = value.name, value.version, value.legend
+        copy = with_args(value, args)
+        if copy is not value:
+            copy.size = expected_size(copy) or value.size  # a mask has the size of what it scales, its chance has none
         return copy
 
     new = rewrite(graph.roots, visit)

@@ -12,10 +12,11 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from tidegate.equations import Rate, cell, linear, sigmoid
 from tidegate.errors import ArgumentError
+from tidegate.nn.arguments import check_dropout
 from tidegate.nn.layer import Recurrent
 from tidegate.nn.loop import valid_steps
 from tidegate.nn.stack_stepper import StackStepper, refuse_indices
-from tidegate.nn.state import State
+from tidegate.nn.state import State, check_is_state
 from tidegate.nn.trace import Trace
 from tidegate.reference import bound
 
@@ -180,8 +181,7 @@ class Stack(nn.Module):
         """Each layer's part of a state."""
         if state is None:
             return [None] * len(self.layers)
-        if not isinstance(state, State):
-            raise ArgumentError(f"state is a tidegate.State, as a layer returns it, and a {type(state).__name__} came")
+        check_is_state(state)
         if self.bidirectional:
             raise ArgumentError(
                 f"{self._bidirectional_layer()}, so this stack carries no state from call to call: a backward "
@@ -299,10 +299,7 @@ def _check_options(layers: Sequence[Layer], residual: Any, highway: Any, dropout
             raise ArgumentError(f"{name} is True or False, and {option!r} came")
     if residual and highway:
         raise ArgumentError("residual=True and highway=True are two ways around a layer, and both came: choose one")
-    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0.0 <= dropout < 1.0:
-        raise ArgumentError(f"dropout is a probability in [0, 1), and {dropout!r} came")
-    if dropout and len(layers) == 1:
-        raise ArgumentError(f"dropout={dropout} acts between layers, and there is one: leave it away, or add layers")
+    check_dropout(dropout, len(layers))
     for k, layer in enumerate(layers):
         if (residual or highway) and layer.input_size != layer.output_size:
             option = "residual" if residual else "highway"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tidegate.errors import ArgumentError
-from tidegate.nn.state import State, check_state
+from tidegate.nn.state import State, check_is_state, check_state
 from tidegate.nn.stepper import Stepper
 
 Array = NDArray[Any]
@@ -70,8 +70,7 @@ class StackStepper:
 
     @state.setter
     def state(self, state: State) -> None:
-        if not isinstance(state, State):
-            raise ArgumentError(f"state is a tidegate.State, as a layer returns it, and a {type(state).__name__} came")
+        check_is_state(state)
         check_state(state, self.state)
         begin = 0
         for stepper in self._steppers:

@@ -122,6 +122,12 @@ class State:
         return state
 
 
+def check_is_state(state: object) -> None:
+    """Raise ArgumentError unless it is a State."""
+    if not isinstance(state, State):
+        raise ArgumentError(f"state is a tidegate.State, as a layer returns it, and a {type(state).__name__} came")
+
+
 def check_state(state: State, own: State) -> None:
     """Raise ArgumentError unless the state has the layers, names and shapes of the other."""
 

@@ -16,7 +16,7 @@ from tidegate.errors import ArgumentError
 from tidegate.nn import native
 from tidegate.nn.arguments import check_indices
 from tidegate.nn.native_step import NativeStep
-from tidegate.nn.state import State, check_state
+from tidegate.nn.state import State, check_is_state, check_state
 from tidegate.reference import Program, bound, numpy_ops
 
 Array = NDArray[Any]
@@ -189,8 +189,7 @@ class Stepper:
 
     @state.setter
     def state(self, state: State) -> None:
-        if not isinstance(state, State):
-            raise ArgumentError(f"state is a tidegate.State, as a layer returns it, and a {type(state).__name__} came")
+        check_is_state(state)
         check_state(state, self.state)
         _refuse_types_unknown_to_numpy(state)
         for mine, layer in zip(self._state, state.layers, strict=True):
