@@ -14,7 +14,7 @@ from tidegate.native.trace_form import TraceForm
 from tidegate.native.traces import MATRIX, VECTOR, frame_names, traces_text, work_numbers
 from tidegate.native.workspace import LINE_BYTES
 
-WORTH = 1 << 16  # steps times rows of the batch times traces, from which on a team of threads is faster than one
+WORTH = 1 << 17  # steps times traces, from which on a team of threads is faster than one
 MOST_LAYOUTS = 256
 
 

@@ -9,7 +9,7 @@ from tidegate.native._llvm import ir
 from tidegate.native.builder import I1, I64, POINTER, Builder
 from tidegate.native.trace_form import TraceForm
 
-MOST_VECTORS, MOST_ROWS = 6, 8  # of a tile
+MOST_VECTORS = 6  # of a tile
 
 
 class Strip(NamedTuple):
@@ -51,8 +51,8 @@ def widest(form: TraceForm, registers: int) -> int:
 
 
 def tallest(form: TraceForm, registers: int, vectors: int) -> int:
-    """How many rows a tile of so many vectors has at most."""
-    return max((n for n in range(2, MOST_ROWS + 1) if fits(form, registers, n, vectors)), default=1)
+    """How many rows a tile of so many vectors has at most; a power of two, as a panel's."""
+    return next((n for n in (8, 4, 2) if fits(form, registers, n, vectors)), 1)
 
 
 def strip(k: Builder, form: TraceForm, vectors: int) -> ir.Function:
