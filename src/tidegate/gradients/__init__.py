@@ -1,6 +1,24 @@
-"""How a gradient goes back through time: in full, or truncated with the state carried on."""
+"""How a gradient is found through time: backwards in full or truncated, or forwards, exactly or approximately."""
 
-from tidegate.gradients.rules import BPTT, Rule, Segment, TruncatedBPTT, rule_from_text
+from tidegate.gradients.forward_rules import KFRTRL, RFLO, RTRL, UORO, EProp, Forward, SnAp, Support
+from tidegate.gradients.rules import BPTT, Rule, Segment, TruncatedBPTT
 from tidegate.gradients.sweep import gradient, sweep
+from tidegate.gradients.texts import rule_from_text
 
-__all__ = ["BPTT", "Rule", "Segment", "TruncatedBPTT", "gradient", "rule_from_text", "sweep"]
+__all__ = [
+    "BPTT",
+    "KFRTRL",
+    "RFLO",
+    "RTRL",
+    "UORO",
+    "EProp",
+    "Forward",
+    "Rule",
+    "Segment",
+    "SnAp",
+    "Support",
+    "TruncatedBPTT",
+    "gradient",
+    "rule_from_text",
+    "sweep",
+]
