@@ -34,7 +34,7 @@ from tidegate.reference import torch_ops as xp
 
 Tensors = dict[str, Tensor]
 Influence = tuple[Tensors, ...]  # by tracker
-AT_ONCE = 1 << 23  # numbers in the Jacobians of the steps that are looked at together
+AT_ONCE = 1 << 22  # numbers that are read of steps together
 
 
 class Tracker(Protocol):
@@ -267,8 +267,7 @@ class Segment:
 
     @property
     def _at_once(self) -> int:
-        units = sum(self.machine.widths)
-        return max(1, AT_ONCE // max(1, self.batch.rows * units * units))
+        return max(1, AT_ONCE // max(1, self.batch.rows * self.machine.reader.numbers))
 
     def _steps(self, start: int, stop: int) -> Steps:
         machine, batch = self.machine, self.batch

@@ -7,6 +7,7 @@ Exact where the recurrence is element-wise, since then there is no other influen
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -16,6 +17,8 @@ from tidegate.equations.values import Value
 from tidegate.gradients.groups import Group
 from tidegate.gradients.layout import Layout
 from tidegate.gradients.steps import Steps, split
+from tidegate.native.trace_form import TraceForm
+from tidegate.nn.traces import advance_traces
 
 Tensors = dict[str, Tensor]
 
@@ -27,6 +30,7 @@ class Local:
     def __init__(self, name: str, group: Group, layout: Layout, *, direct: bool = False) -> None:
         self.name, self.group = name, group
         self.states, self.sizes, self.shape = group.reach, layout.sizes, layout.shape(group)
+        self.blocks = math.lcm(*(m.attrs.get("blocks", 1) for m, _ in group.factors))
         self._between = Steps.direct if direct else Steps.diagonal
         between = layout.directly(self.states) if direct else layout.on_diagonals(self.states)
         self.values = [*layout.read([group]), *between]
@@ -39,38 +43,47 @@ class Local:
         self, memory: Tensors, steps: Steps, adjoints: Mapping[str, Tensor] | None
     ) -> tuple[Tensors, dict[Value, Tensor]]:
         """The traces after some steps, and the gradient of what has these adjoints `[T, B, n]` at each of them."""
-        traces = list(memory[self.name].unbind(1))
-        keep = self._pairs(steps)
-        drive = {k: steps.into(self.group, s) for k, s in enumerate(self.states) if s in self.group.jacobians}
-        read = steps.read(self.group)
-        scored = {} if adjoints is None else {k: adjoints[s] for k, s in enumerate(self.states) if s in adjoints}
-        total = traces[0].new_zeros(self.shape)
-        for t in range(steps.T):
-            new = []
-            for k in range(len(traces)):
-                trace = torch.zeros_like(traces[k])
-                for old, d in keep[k]:
-                    trace = trace + d[t].unsqueeze(-1) * traces[old]
-                if k in drive:
-                    trace = trace + drive[k][t].unsqueeze(-1) * read[t]
-                new.append(trace)
-            traces = new
-            for k, adjoint in scored.items():
-                total = total + (adjoint[t].unsqueeze(-1) * traces[k]).sum(0)
-        found = split(self.group, total, self.sizes) if scored else {}
-        return {self.name: torch.stack(traces, 1)}, found
+        traces = memory[self.name]
+        d = {(k, j): found for k, j, found in self._pairs(steps)}
+        u = {k: steps.into(self.group, s) for k, s in enumerate(self.states) if s in self.group.jacobians}
+        delta = {k: adjoints[s] for k, s in enumerate(self.states) if s in adjoints} if adjoints else {}
+        form = TraceForm(len(self.states), tuple(d), tuple(u), tuple(delta))
+        total = traces.new_zeros(self.shape)
+        ends = []
+        for k, rows in enumerate(self._rows()):
+            some = ([t[..., rows] for t in part.values()] for part in (d, u, delta))
+            d_k, u_k, delta_k = some
+            pieces = [self._piece(steps, m, v, k) for m, v in self.group.factors]
+            ends.append(advance_traces(form, traces[:, :, rows], d_k, u_k, pieces, delta_k, total[rows], self._bias))
+        end = ends[0] if self.blocks == 1 else torch.cat(ends, 2)
+        return {self.name: end}, split(self.group, total, self.sizes) if delta else {}
 
-    def _pairs(self, steps: Steps) -> list[list[tuple[int, Tensor]]]:
-        found: list[list[tuple[int, Tensor]]] = []
-        for new in self.states:
-            parts = [(k, self._between(steps, new, old)) for k, old in enumerate(self.states)]
-            found.append([(k, d) for k, d in parts if d is not None])
-        return found
+    @property
+    def _bias(self) -> bool:
+        return self.group.bias is not None or self.group.is_vector
+
+    def _rows(self) -> list[slice]:
+        """The rows that read the same units: all, or those of each block."""
+        height = self.shape[0] // self.blocks
+        return [slice(k * height, (k + 1) * height) for k in range(self.blocks)]
+
+    def _piece(self, steps: Steps, matrix: Value, vector: Value, number: int) -> Tensor:
+        """What rows number so much of so many read of a vector."""
+        found, blocks = steps.masked(steps[vector]), matrix.attrs.get("blocks", 1)
+        width = found.shape[-1] // blocks
+        begin = number * blocks // self.blocks * width
+        return found[..., begin : begin + width]
+
+    def _pairs(self, steps: Steps) -> list[tuple[int, int, Tensor]]:
+        parts = [
+            (k, j, self._between(steps, new, old))
+            for k, new in enumerate(self.states)
+            for j, old in enumerate(self.states)
+        ]
+        return [(k, j, found) for k, j, found in parts if found is not None]
 
     def gradient(self, memory: Tensors, adjoints: Mapping[str, Tensor]) -> dict[Value, Tensor]:
         """The gradient of what has these adjoints `[B, n]` in the states now."""
-        traces = memory[self.name]
-        parts = [
-            torch.einsum("br,brv->rv", adjoints[s], traces[:, k]) for k, s in enumerate(self.states) if s in adjoints
-        ]
+        traces, scored = memory[self.name], [(k, s) for k, s in enumerate(self.states) if s in adjoints]
+        parts = [torch.einsum("br,brv->rv", adjoints[s], traces[:, k]) for k, s in scored]
         return split(self.group, sum(parts[1:], parts[0]), self.sizes) if parts else {}

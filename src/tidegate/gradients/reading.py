@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,7 +25,7 @@ class Reader:
 
     What is a vector is computed for all steps by one call of the cell with these vectors as its output, on kernels
     where there are any; what is made of vectors and weights beyond that, such as the Jacobian of a dense recurrence,
-    by torch for all steps together.
+    by torch for all steps together. `numbers` is how many these are for each step and row.
     """
 
     def __init__(self, layout: Layout, wanted: Sequence[Value]) -> None:
@@ -35,6 +36,8 @@ class Reader:
         self._run = Run(_giving(graph, self.vectors), sizes) if self.vectors else None
         fixed = [v for v in walk(wanted) if v.rate == Rate.WEIGHTS and v.op != "weight"]
         self._fixed = Program(fixed)
+        moving = [v for v in dict.fromkeys([*self.vectors, *wanted]) if v.rate > Rate.WEIGHTS]
+        self.numbers = sum(math.prod(bound(v.size, sizes)) for v in moving)
         known = dict.fromkeys([*self._fixed.roots, *graph.weights.values(), *_leaves(graph), *self.vectors])
         self._code = StepCode([v for v in wanted if v not in known], known, sizes)
         self._rest = [v for v in self._code.place if v not in known and v.op != "constant"]

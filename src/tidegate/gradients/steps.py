@@ -126,10 +126,7 @@ class Steps:
         jacobian: Jacobian | None = group.jacobians.get(state)
         if jacobian is None:
             return None
-        found = self[jacobian.value]
-        if self.valid is None:
-            return found
-        return torch.where(self.valid[(slice(None), slice(None)) + (None,) * (found.dim() - 2)], found, 0.0)
+        return self.masked(self[jacobian.value])
 
     def pulled(self, group: Group, adjoints: Tensors) -> Tensor:
         """Adjoints of new states `[T, B, n]` pulled back to the group's result, `[T, B, rows]`."""
@@ -152,8 +149,13 @@ class Steps:
         if group.bias is not None:
             parts.append(self.like.new_ones(1, 1, 1, 1).expand(self.T, self.B, 1, 1))
         rows = max(p.shape[2] for p in parts)
-        found = torch.cat([p.expand(-1, -1, rows, -1) for p in parts], -1)
-        return found if self.valid is None else torch.where(self.valid[:, :, None, None], found, 0.0)
+        return self.masked(torch.cat([p.expand(-1, -1, rows, -1) for p in parts], -1))
+
+    def masked(self, values: Tensor) -> Tensor:
+        """Values `[T, B, ...]`, zero where no step takes place."""
+        if self.valid is None:
+            return values
+        return torch.where(self.valid[(slice(None), slice(None)) + (None,) * (values.dim() - 2)], values, 0.0)
 
     def _factor(self, group: Group, matrix: Value, vector: Value) -> Tensor:
         found, blocks = self[vector], matrix.attrs.get("blocks")
