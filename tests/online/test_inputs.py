@@ -91,8 +91,8 @@ def test_new_features_have_the_free_slots_and_the_rest_is_left_unread_with_a_not
     with pytest.warns(TidegateNotice) as told:
         learner.learn_one({"d": 1.0, "a": 2.0})
     assert [str(w.message) for w in told] == [
-        "feature 'd' came, and all 3 slots have theirs: it is left unread, and so will be all others that are new. Give "
-        "max_features= with room for them, or every feature in the first step."
+        "feature 'd' came, and all 3 slots have theirs: it is left unread, and so will be all others that are new. "
+        "Give max_features= with room for them, or every feature in the first step."
     ]
     assert told[0].filename == __file__
     with warnings.catch_warnings():

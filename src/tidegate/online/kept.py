@@ -29,10 +29,10 @@ WRONG = (
 )
 
 
-def pack(spec: Spec, tensors: Tensors) -> bytes:
+def pack(tensors: Tensors, spec: Spec | None = None) -> bytes:
     """Bytes of safetensors, with the data as their metadata."""
     own = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
-    return safetensors.torch.save(own, {"learner": json.dumps(spec, allow_nan=False)})
+    return safetensors.torch.save(own, None if spec is None else {"learner": json.dumps(spec, allow_nan=False)})
 
 
 def unpack(data: bytes) -> Core:

@@ -51,9 +51,9 @@ class OnlineLearner(RiverModel):
     calls it is no step's, and ignored. A key then has two lines: predictions are made from the newest state, while
     learning follows k steps behind, fed from the last k inputs, with a memory of its own.
 
-    **Guards**: gradients are clipped to the norm `clip`. A step whose output, state or gradient is not finite is refused:
-    weights, optimiser and the key's memory stay as they were, and `refused` counts it. When errors grow an alarm is
-    raised: `drift` says so of the last step, `drifts` counts. `listeners` are called with the events of
+    **Guards**: gradients are clipped to the norm `clip`. A step whose output, state or gradient is not finite is
+    refused: weights, optimiser and the key's memory stay as they were, and `refused` counts it. When errors grow an
+    alarm is raised: `drift` says so of the last step, `drifts` counts. `listeners` are called with the events of
     `tidegate.online`. With `snapshots=` a folder keeps the last two snapshots, one every `snapshot_every` steps.
     """
 
@@ -154,7 +154,8 @@ class OnlineLearner(RiverModel):
 
     def snapshot(self) -> bytes:
         """All of it, as safetensors: restored anywhere it goes on with the same bits."""
-        return kept.pack(*self.to_spec())
+        spec, tensors = self.to_spec()
+        return kept.pack(tensors, spec)
 
     def restore(self, data: bytes) -> Self:
         """Become what the snapshot was, options included. Raises ArgumentError for what is none."""
@@ -164,7 +165,7 @@ class OnlineLearner(RiverModel):
     def save(self, folder: Place) -> None:
         """As `tidegate.save`: a model's folder; an earlier one there is replaced whole."""
         spec, tensors = self.to_spec()
-        write_model(Path(folder), self.kind, version("tidegate"), spec, kept.pack({}, tensors))
+        write_model(Path(folder), self.kind, version("tidegate"), spec, kept.pack(tensors))
 
     @classmethod
     def load(cls, folder: Place) -> OnlineLearner:

@@ -127,8 +127,10 @@ def _track(core: Core, net: Net, tensors: Tensors) -> Track:
     memory = net.online.restored(_part(tensors, "memory."))
     rows = tensors.pop("rows", torch.zeros(0, core.inputs.size))
     guesses = tensors.pop("guesses", torch.zeros(0, core.target.outputs, dtype=torch.float64))
-    n = min(len(rows), core.options.delay)
-    like = {"rows": torch.zeros(n, core.inputs.size), "guesses": guesses.new_zeros(n, core.target.outputs).double()}
+    if len(rows) > core.options.delay:
+        raise ValueError(f"{len(rows)} steps wait for their labels, and {core.options.delay} are the most")
+    sizes = {"rows": (core.inputs.size, torch.float32), "guesses": (core.target.outputs, torch.float64)}
+    like = {name: torch.zeros(len(rows), size, dtype=kind) for name, (size, kind) in sizes.items()}
     _check({"rows": rows, "guesses": guesses}, like)
     waiting = zip((row[None] for row in rows.clone()), guesses.tolist(), strict=True)
     return Track(memory, _ahead(net, tensors) if core.options.delay else None, deque(waiting))

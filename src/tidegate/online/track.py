@@ -52,11 +52,9 @@ class Recent(Generic[T]):
 
 def unsound(state: State, out: Sequence[float]) -> str:
     """What of a step is not finite; nothing where all of it is."""
-    if not all(map(math.isfinite, out)):
-        return "output"
     for directions in state.layers:
         for named in directions:
             for tensor in named.values():
                 if not math.isfinite(tensor.sum().item()):
                     return "state"
-    return ""
+    return "" if all(map(math.isfinite, out)) else "output"
