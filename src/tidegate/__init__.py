@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tidegate.gradients import BPTT, TruncatedBPTT
     from tidegate.models import describe, load, save
     from tidegate.nn import GRU, LSTM, RNN, Recurrent, Stack, State, Stepper, init, swap
+    from tidegate.online import OnlineLearner
     from tidegate.tasks.forecast import Forecaster
 
     __version__: str
@@ -44,6 +45,7 @@ __all__ = [
     "MissingExtraError",
     "ModelFileError",
     "NativeError",
+    "OnlineLearner",
     "Recurrent",
     "Stack",
     "State",
@@ -77,6 +79,7 @@ _NAMES_BY_HOME = {
     "tidegate.gradients": "BPTT TruncatedBPTT",
     "tidegate.models": "describe load save",
     "tidegate.nn": "GRU LSTM RNN Recurrent Stack State Stepper init swap",
+    "tidegate.online": "OnlineLearner",
     "tidegate.tasks.forecast": "Forecaster",
 }
 _HOMES = {name: home for home, names in _NAMES_BY_HOME.items() for name in names.split()}

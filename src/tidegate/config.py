@@ -8,7 +8,7 @@ import difflib
 import itertools
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from tidegate.errors import ArgumentError, MissingExtraError
 
@@ -55,6 +55,42 @@ def option(default: Any, help: str, expected: str, example: str, **limits: Any) 
     return Field(default, description=help, json_schema_extra={"expected": expected, "example": example}, **limits)
 
 
+def a_cell(default: str) -> Any:
+    """The field `cell`."""
+    return option(
+        default,
+        "The recurrent cell: a name that `tidegate cells` lists, or FILE.py:NAME for one of your own.",
+        "the name of a cell or FILE.py:NAME",
+        default,
+        min_length=1,
+    )
+
+
+def a_size(default: int) -> Any:
+    """The field `hidden_size`."""
+    return option(default, "Units in a layer.", "a whole number from 1 to 4096", str(default), ge=1, le=4096)
+
+
+def a_depth() -> Any:
+    """The field `num_layers`."""
+    return option(1, "Layers on top of each other.", "a whole number from 1 to 16", "1", ge=1, le=16)
+
+
+def a_seed() -> Any:
+    """The field `seed`."""
+    return option(0, "Start of the random numbers.", "a whole number from 0 to 4294967295", "0", ge=0, le=2**32 - 1)
+
+
+def a_rate(default: float) -> Any:
+    """The field `learning_rate`."""
+    return option(default, "Step size of Adam.", "a number above 0 and below 1", str(default), gt=0, lt=1)
+
+
+def a_clip() -> Any:
+    """The field `clip`."""
+    return option(1.0, "Largest norm of a gradient.", "a number above 0", "1.0", gt=0)
+
+
 class Options(BaseModel):
     """A frozen set of options; built with `make`, which turns every complaint into an `ArgumentError`."""
 
@@ -93,15 +129,9 @@ class ForecastOptions(Options):
         "12",
         ge=1,
     )
-    cell: str = option(
-        "lstm",
-        "The recurrent cell: a name that `tidegate cells` lists, or FILE.py:NAME for one of your own.",
-        "the name of a cell or FILE.py:NAME",
-        "lstm",
-        min_length=1,
-    )
-    hidden_size: int = option(32, "Units in a layer.", "a whole number from 1 to 4096", "32", ge=1, le=4096)
-    num_layers: int = option(1, "Layers on top of each other.", "a whole number from 1 to 16", "1", ge=1, le=16)
+    cell: str = a_cell("lstm")
+    hidden_size: int = a_size(32)
+    num_layers: int = a_depth()
     context: int | None = option(
         None,
         "Steps the net reads before it forecasts. Without it: a few seasons.",
@@ -118,11 +148,9 @@ class ForecastOptions(Options):
     budget: Seconds = option(
         120.0, "Time for training, such as 90s or 2m.", "a length of time above zero", "90s or 2m", gt=0
     )
-    seed: int = option(
-        0, "Start of the random numbers.", "a whole number from 0 to 4294967295", "0", ge=0, le=2**32 - 1
-    )
-    learning_rate: float = option(0.003, "Step size of Adam.", "a number above 0 and below 1", "0.003", gt=0, lt=1)
-    clip: float = option(1.0, "Largest norm of a gradient.", "a number above 0", "1.0", gt=0)
+    seed: int = a_seed()
+    learning_rate: float = a_rate(0.003)
+    clip: float = a_clip()
     gradient: Gradient = option(
         "bptt",
         "How gradients go back through time: bptt, or truncated:K1,K2 "
@@ -175,3 +203,107 @@ class ForecastConfig(ForecastOptions):
     def options(self) -> ForecastOptions:
         """The part that the forecaster itself is told."""
         return ForecastOptions(**self.model_dump(include=set(ForecastOptions.model_fields)))
+
+
+class OnlineOptions(Options):
+    """What an online learner is told: its task, its net, and what bounds it."""
+
+    task: Literal["regression", "classification"] = option(
+        "regression",
+        "What is predicted: regression (a number) or classification (a label).",
+        "regression or classification",
+        "regression",
+    )
+    cell: str = a_cell("gru")
+    hidden_size: int = a_size(16)
+    num_layers: int = a_depth()
+    rule: str = option(
+        "truncated:1,16",
+        "The rule that gives each step's gradient: truncated:1,K looks back K steps.",
+        "the text of a rule that gives a gradient at each step",
+        "truncated:1,16",
+        min_length=1,
+    )
+    learning_rate: float = a_rate(0.001)
+    clip: float = a_clip()
+    delay: int = option(
+        0, "How many steps late the labels come.", "a whole number from 0 to 100000", "24", ge=0, le=100_000
+    )
+    seed: int = a_seed()
+    window: int = option(
+        10_000,
+        "Values that the scales of inputs and target remember.",
+        "a whole number of at least 2",
+        "10000",
+        ge=2,
+    )
+    drift: float = option(
+        50.0,
+        "When the alarm of a drift sounds: a larger number is later and surer; 0 turns it off.",
+        "a number of at least 0",
+        "50",
+        ge=0,
+    )
+    max_keys: int = option(
+        1024,
+        "Keys whose state is kept; the one that was not met for longest is forgotten first.",
+        "a whole number of at least 1",
+        "1024",
+        ge=1,
+    )
+    max_features: int | None = option(
+        None,
+        "Features that the net has room for. Without it: those of the first step.",
+        "a whole number from 1 to 65536",
+        "8",
+        ge=1,
+        le=65536,
+    )
+    max_classes: int = option(
+        16, "Labels that a classification has room for.", "a whole number from 2 to 65536", "16", ge=2, le=65536
+    )
+    snapshots: str | None = option(
+        None, "The folder for snapshots, of which it keeps the last two.", "the name of a folder", "kept", min_length=1
+    )
+    snapshot_every: int = option(10_000, "Steps between two snapshots.", "a whole number of at least 1", "10000", ge=1)
+
+
+class LearnConfig(OnlineOptions):
+    """What `tidegate learn` is told: a learner's options, the columns to read and where to keep what was learned."""
+
+    target: str = option(..., "The column to predict.", "the name of a column", "load", min_length=1)
+    time: str | None = option(
+        None,
+        "The column with the time of each row, which is shown and not read.",
+        "the name of a column",
+        "date",
+        min_length=1,
+    )
+    id: str | None = option(
+        None,
+        "The column that says which series a row belongs to; each has a state of its own.",
+        "the name of a column",
+        "sensor",
+        min_length=1,
+    )
+    features: Names = option(
+        (),
+        "The columns to read, with commas between them. Without it: all others.",
+        "names of columns with commas between them",
+        "price,rain",
+    )
+    every: int = option(1, "Print a line every so many rows.", "a whole number of at least 1", "100", ge=1)
+    load: str | None = option(
+        None, "Go on with what --save kept in this folder.", "the name of a folder", "runs/learned", min_length=1
+    )
+    save: str | None = option(
+        None,
+        "Keep what was learned in this folder, at the end of the stream or when stopped.",
+        "the name of a folder",
+        "runs/learned",
+        min_length=1,
+    )
+
+    def options(self) -> OnlineOptions:
+        """The part that the learner itself is told."""
+        return OnlineOptions(**self.model_dump(include=set(OnlineOptions.model_fields)))

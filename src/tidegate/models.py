@@ -175,6 +175,7 @@ KINDS: dict[str, Kind] = {
     "torch-gru": Kind(lambda: GRU, _dropin_spec, _dropin),
     "torch-rnn": Kind(lambda: RNN, _dropin_spec, _dropin),
     "forecaster": _estimator("tidegate.tasks.forecast", "Forecaster"),
+    "online-learner": _estimator("tidegate.online", "OnlineLearner"),
 }
 
 
@@ -187,7 +188,7 @@ def _kind_of(model: Any) -> str:
             return name
     raise ArgumentError(
         f"a {type(model).__name__} cannot be saved: tidegate.save takes layers (Recurrent, Stack, LSTM, GRU, RNN) and "
-        "estimators (Forecaster); keep a module of your own with its state_dict"
+        "estimators (Forecaster, OnlineLearner); keep a module of your own with its state_dict"
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tidegate.config import ForecastConfig, ForecastOptions
+from tidegate.config import ForecastConfig, Options
 from tidegate.errors import ArgumentError, TidegateError
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the verb to the command line."""
     fit = typer.Typer(help="Train a model on a file and judge it.", no_args_is_help=True)
-    fit.command("forecast")(with_options(forecast))
+    fit.command("forecast")(with_options(forecast, ForecastConfig, "FILE", "A CSV, TSV or Parquet file."))
     app.add_typer(fit, name="fit")
 
 
-def with_options(verb: Callable[..., None]) -> Callable[..., None]:
-    """The verb with an option for each field of `ForecastConfig`, its description being the help.
+def with_options(verb: Callable[..., None], config: type[Options], name: str, help: str) -> Callable[..., None]:
+    """The verb with the argument `name`, and an option for each field of a config, its description being the help.
 
     Every option is taken as text, so that the config alone decides what is right and says so in one sentence.
     """
@@ -35,11 +35,11 @@ def with_options(verb: Callable[..., None]) -> Callable[..., None]:
     def command(**given: Any) -> None:
         verb(given.pop("file"), as_json=given.pop("as_json"), **given)
 
-    own = [name for name in ForecastConfig.model_fields if name not in ForecastOptions.model_fields]
+    fields = sorted(config.model_fields, key=lambda name: name not in config.__annotations__)  # its own come first
     annotations = {
-        "file": Annotated[str, typer.Argument(help="A CSV, TSV or Parquet file.")],
-        **{name: Annotated[str | None, _option(name)] for name in [*own, *ForecastOptions.model_fields]},
-        "as_json": Annotated[bool, typer.Option("--json", help="Print the result as JSON.")],
+        "file": Annotated[str, typer.Argument(metavar=name, help=help)],
+        **{name: Annotated[str | None, _option(config, name)] for name in fields},
+        "as_json": Annotated[bool, typer.Option("--json", help="Print JSON.")],
     }
     defaults = dict.fromkeys(annotations, None) | {"file": inspect.Parameter.empty, "as_json": False}
     parameters = [
@@ -52,8 +52,8 @@ def with_options(verb: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _option(name: str) -> Any:
-    field = ForecastConfig.model_fields[name]
+def _option(config: type[Options], name: str) -> Any:
+    field = config.model_fields[name]
     if field.is_required():
         note = " Required."
     elif field.default in (None, ()):

@@ -4,18 +4,21 @@ from tidegate.data.calendar import calendar_features
 from tidegate.data.grid import Grid, infer_grid
 from tidegate.data.panel import Panel, Series, read_panel
 from tidegate.data.samples import sample
+from tidegate.data.stream import Row, read_stream
 from tidegate.data.table import Table, read_table
 from tidegate.data.windows import draw_windows, window_rows
 
 __all__ = [
     "Grid",
     "Panel",
+    "Row",
     "Series",
     "Table",
     "calendar_features",
     "draw_windows",
     "infer_grid",
     "read_panel",
+    "read_stream",
     "read_table",
     "sample",
     "window_rows",

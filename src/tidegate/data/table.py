@@ -5,7 +5,7 @@ import difflib
 import gzip
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,9 +39,7 @@ class Table:
         """The column of that name."""
         if name in self.frame.columns:
             return self.frame[name]
-        close = difflib.get_close_matches(name, self.frame.columns, n=1)
-        hint = f" Did you mean '{close[0]}'?" if close else ""
-        raise DataError(f"{self.name} has no column '{name}'; its columns are {', '.join(self.frame.columns)}.{hint}")
+        raise no_column(self.name, name, self.frame.columns)
 
     def place(self, index: int, column: str) -> str:
         """Where a value stands, for an error message."""
@@ -79,6 +77,13 @@ class Table:
                 "the value empty."
             )
         return np.where(gaps, np.nan, values)
+
+
+def no_column(place: str, name: str, columns: Sequence[str]) -> DataError:
+    """The error of a column that is not there."""
+    close = difflib.get_close_matches(name, columns, n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return DataError(f"{place} has no column '{name}'; its columns are {', '.join(columns)}.{hint}")
 
 
 def read_table(data: Any) -> Table:

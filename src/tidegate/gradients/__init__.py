@@ -1,6 +1,7 @@
 """How a gradient is found through time: backwards in full or truncated, or forwards, exactly or approximately."""
 
 from tidegate.gradients.forward_rules import KFRTRL, RFLO, RTRL, UORO, EProp, Forward, SnAp, Support
+from tidegate.gradients.online import Memory, Online, online
 from tidegate.gradients.rules import BPTT, Rule, Segment, TruncatedBPTT
 from tidegate.gradients.sweep import gradient, sweep
 from tidegate.gradients.texts import rule_from_text
@@ -13,12 +14,15 @@ __all__ = [
     "UORO",
     "EProp",
     "Forward",
+    "Memory",
+    "Online",
     "Rule",
     "Segment",
     "SnAp",
     "Support",
     "TruncatedBPTT",
     "gradient",
+    "online",
     "rule_from_text",
     "sweep",
 ]

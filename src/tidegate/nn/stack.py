@@ -67,7 +67,7 @@ class Stack(nn.Module):
         self.num_layers: int = sum(layer.num_layers for layer in layers)
         self.bidirectional: bool = any(layer.bidirectional for layer in layers)
         self._inputs = _joined_inputs(layers)
-        self._reads = [tuple(_inputs(layer)) for layer in layers]
+        self._reads = [tuple(inputs_of(layer)) for layer in layers]
         self.gates = nn.ModuleList(_gate(layer) for layer in layers if highway)
 
     def reset_parameters(self) -> None:
@@ -212,7 +212,7 @@ class Stack(nn.Module):
         return ", ".join(f"{k}={getattr(self, k)!r}" for k, usual in options.items() if getattr(self, k) != usual)
 
 
-def _inputs(layer: Layer) -> dict[str, tuple[Rate, int]]:
+def inputs_of(layer: Layer) -> dict[str, tuple[Rate, int]]:
     """The inputs by name, the one that may come from a layer below first: how often each comes, and its size."""
     if isinstance(layer, Stack):
         return layer._inputs
@@ -220,9 +220,9 @@ def _inputs(layer: Layer) -> dict[str, tuple[Rate, int]]:
 
 
 def _joined_inputs(layers: Sequence[Layer]) -> dict[str, tuple[Rate, int]]:
-    found = dict(_inputs(layers[0]))
+    found = dict(inputs_of(layers[0]))
     for k, layer in enumerate(layers[1:], 1):
-        for name, kind in list(_inputs(layer).items())[1:]:
+        for name, kind in list(inputs_of(layer).items())[1:]:
             if found.setdefault(name, kind) != kind:
                 raise ArgumentError(
                     f"input {name!r} is {_form(*kind)} in layers[{k}], and {_form(*found[name])} below: one tensor "

@@ -1,0 +1,162 @@
+"""The learner's inside: numbers and labels go in, guesses come out, and all of it can be kept."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from tidegate.config import OnlineOptions
+from tidegate.equations import Cell
+from tidegate.errors import TidegateNotice
+from tidegate.gradients import Memory, online, rule_from_text
+from tidegate.nn import Recurrent, State
+from tidegate.online.drift import PageHinkley
+from tidegate.online.events import Drifted, Event, Forgotten, Key, Refused
+from tidegate.online.inputs import Inputs, Numbers
+from tidegate.online.net import Net
+from tidegate.online.targets import Guess, Labels, Number, Target
+from tidegate.online.track import Recent, Track, unsound
+
+
+class Step(NamedTuple):
+    """A step forward, from where and by which weights it went, and what came of it."""
+
+    origin: Memory | State | None
+    updates: int
+    row: list[float]
+    x: Tensor
+    h: Tensor
+    carried: Any
+    out: list[float]
+
+
+class Core:
+    """Scales, net, and what is kept of each key. `tell` hears of each event."""
+
+    def __init__(self, options: OnlineOptions, cell: str | Cell) -> None:
+        self.options, self.cell = options, cell
+        self.rule = rule_from_text(options.rule)
+        regression = options.task == "regression"
+        self.target: Target = Number(options.window) if regression else Labels(options.max_classes)
+        self.inputs = Inputs(0, options.window)
+        self.net: Net | None = None
+        self.tracks: Recent[Track] = Recent(options.max_keys)
+        self.test, self.drift = PageHinkley(), False
+        self.steps = self.refused = self.drifts = 0
+        self.tell: Callable[[Event], None] = lambda event: None
+        self._last: Step | None = None
+        online(self.layer(1, "meta"), self.rule)  # a cell or a rule that will not do is refused before the first step
+
+    def open(self, layer: Recurrent) -> Net:
+        """Have the net of this layer."""
+        o = self.options
+        self.inputs = Inputs(layer.input_size, o.window)
+        self.net = Net(layer, self.target.outputs, self.rule, o.learning_rate, o.clip)
+        return self.net
+
+    def layer(self, size: int, device: str = "cpu") -> Recurrent:
+        """The layer for so many features, its weights drawn by the seed; the caller's chance goes on as before."""
+        o = self.options
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(o.seed)
+            layer = Recurrent(
+                self.cell, size, o.hidden_size, num_layers=o.num_layers, device=device, dtype=torch.float32
+            )
+        return layer.eval()
+
+    def guess(self, numbers: Numbers, key: Key) -> Guess:
+        """What these features say of a key's next step."""
+        if self.net is None:
+            return self.target.guess([0.0] * self.target.outputs)
+        row, _ = self.inputs.scaled(numbers)
+        track = self.tracks.find(key) or self._fresh(self.net)
+        return self.target.guess(self._forward(self.net, track, row).out)
+
+    def learn(self, numbers: Numbers, label: Any, key: Key) -> None:
+        """One step of a key, and an update where there is a label whose step is known."""
+        net = self.net or self.open(self.layer(self.options.max_features or max(1, len(numbers))))
+        self.inputs.admit(numbers)
+        row, self.inputs.scales = self.inputs.scaled(numbers)
+        track = self._met(net, key)
+        step = self._forward(net, track, row)
+        guess = self.target.guess(step.out)
+        if not self.options.delay:
+            self._settle(net, track, key, (step.h, step.carried, step.out, guess), label)
+            return
+        self._go_ahead(track, key, step)
+        track.waiting.append((step.x, guess))
+        if len(track.waiting) > self.options.delay:
+            x, guess = track.waiting.popleft()
+            h, carried = net.online.step(track.memory, x)
+            self._settle(net, track, key, (h, carried, net.outputs(h), guess), label)
+
+    def _met(self, net: Net, key: Key) -> Track:
+        """The key's track, which is the last met now."""
+        self.steps += 1
+        track = self.tracks.find(key) or self._fresh(net)
+        for gone in self.tracks.keep(key, track):
+            self.tell(Forgotten(self.steps, gone))
+        return track
+
+    def _fresh(self, net: Net) -> Track:
+        """Where a key begins."""
+        return Track(net.online.begin(), net.layer.initial_state() if self.options.delay else None)
+
+    def _forward(self, net: Net, track: Track, row: list[float]) -> Step:
+        """The step from where predictions are made; learning what was predicted last does not compute it again."""
+        origin, last = track.ahead or track.memory, self._last
+        if last is None or last.origin is not origin or last.updates != net.adam.steps or last.row != row:
+            x = torch.tensor([row])
+            with torch.no_grad():
+                h, carried = net.online.step(origin, x) if track.ahead is None else net.layer.step(x, track.ahead)
+            last = self._last = Step(origin, net.adam.steps, row, x, h, carried, net.outputs(h))
+        return last
+
+    def _go_ahead(self, track: Track, key: Key, step: Step) -> None:
+        broken = unsound(step.carried, step.out)
+        if broken:
+            self._refuse(track, key, broken)
+        else:
+            track.ahead = step.carried
+
+    def _settle(
+        self, net: Net, track: Track, key: Key, came: tuple[Tensor, Any, list[float], Guess], label: Any
+    ) -> None:
+        """Keep what came of a step, and learn from it, unless that breaks something."""
+        h, carried, out, guess = came
+        self.drift = False
+        broken = unsound(carried.state, out)
+        if label is not None:
+            self._watch(key, self.target.error(guess, label))
+            self.target.learn(label)
+            if not broken and not net.learn(carried, h, self.target.slope(out, label)):
+                broken = "gradient"
+        if broken:
+            self._refuse(track, key, broken)
+        else:
+            track.memory = carried
+
+    def _watch(self, key: Key, error: float) -> None:
+        if self.options.drift and math.isfinite(error):
+            self.test, self.drift = self.test.after(error, self.options.drift)
+        if self.drift:
+            self.drifts += 1
+            self.tell(Drifted(self.steps, key, error))
+
+    def _refuse(self, track: Track, key: Key, what: str) -> None:
+        self.refused += 1
+        if self.net and not all(t.isfinite().all() for t in track.memory.tensors().values()):
+            track.memory = self.net.online.begin()  # else every later step would be refused too
+        self.tell(Refused(self.steps, key, what))
+        if self.refused == 1:
+            warnings.warn(
+                f"step {self.steps} was refused: its {what} is not finite. Weights and state stay as they were; "
+                "`refused` counts such steps, and listeners hear of each. A smaller learning_rate or clip may help.",
+                TidegateNotice,
+                stacklevel=5,
+            )

@@ -1,0 +1,38 @@
+"""What a learner tells while it runs; a listener decides what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Key = str | int | None
+
+
+@dataclass(frozen=True)
+class Drifted:
+    """Errors have become larger than they were, at this step, whose error this is."""
+
+    step: int
+    key: Key
+    error: float
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Nothing was learned from a step, and the state stayed, because `what` was not finite."""
+
+    step: int
+    key: Key
+    what: str
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """The state of a key was dropped to make room."""
+
+    step: int
+    key: Key
+
+
+Event = Drifted | Refused | Forgotten
+Listener = Callable[[Event], None]

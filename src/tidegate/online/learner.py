@@ -1,0 +1,222 @@
+"""`OnlineLearner`: predict a step, learn from it, go on for ever."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from torch import Tensor
+
+from tidegate.config import OnlineOptions
+from tidegate.equations import Cell
+from tidegate.errors import ArgumentError
+from tidegate.files import write_model
+from tidegate.gradients import Rule
+from tidegate.online import kept
+from tidegate.online.core import Core
+from tidegate.online.events import Event, Key, Listener
+from tidegate.online.frames import column, rows
+from tidegate.online.inputs import read_numbers
+from tidegate.online.river import RiverModel, enter
+from tidegate.online.spec import from_spec, to_spec
+from tidegate.online.targets import Label, Labels
+
+Place = str | os.PathLike[str]
+
+
+class OnlineLearner(RiverModel):
+    """A recurrent net that learns a stream step by step, in memory that does not grow.
+
+        learner = OnlineLearner(cell="gru", hidden_size=16)
+        for x, y in stream:                     # x: {"load": 31.0, "wind": 4.2}, or [31.0, 4.2]
+            guess = learner.predict_one(x)      # as often as you like: nothing moves
+            learner.learn_one(x, y)             # one step; y=None where there is no label
+
+    `task` is "regression" or "classification", `rule` one of `tidegate.gradients` or its text, `cell` the name of a
+    cell or a `Cell`. The further options are the fields of `tidegate.config.OnlineOptions`, which say what each does:
+    num_layers, learning_rate, clip, delay, seed, window, drift, max_keys, max_features, max_classes, snapshots,
+    snapshot_every.
+
+    **Features** are fixed by the first step, with room for more by `max_features`: new ones get a free slot, those
+    without one are left unread, with a notice. A feature that is missing, None or NaN reads as its running mean. An
+    infinite one is an error. **Scales** are running means and deviations of each feature, this step's included, and of
+    the target; predictions are in the target's units. Labels are known as they come, up to `max_classes`.
+
+    **Keys**, text or whole numbers: each has a state of its own; weights and scales are shared. The key that was not
+    met for longest is forgotten when there are more than `max_keys`.
+
+    **Labels that come late**: with `delay=k` the label given now is that of k calls ago of the same key; in the first k
+    calls it is no step's, and ignored. A key then has two lines: predictions are made from the newest state, while
+    learning follows k steps behind, fed from the last k inputs, with a memory of its own.
+
+    **Guards**: gradients are clipped to the norm `clip`. A step whose output, state or gradient is not finite is
+    refused: weights, optimiser and the key's memory stay as they were, and `refused` counts it. When errors grow an
+    alarm is raised: `drift` says so of the last step, `drifts` counts. `listeners` are called with the events of
+    `tidegate.online`. With `snapshots=` a folder keeps the last two snapshots, one every `snapshot_every` steps.
+    """
+
+    kind: ClassVar[str] = "online-learner"
+
+    def __init__(
+        self,
+        cell: str | Cell = "gru",
+        hidden_size: int = 16,
+        *,
+        task: str = "regression",
+        rule: str | Rule = "truncated:1,16",
+        **options: Any,
+    ) -> None:
+        name = cell.name if isinstance(cell, Cell) else cell
+        made = OnlineOptions.make(cell=name, hidden_size=hidden_size, task=task, rule=str(rule), **options)
+        self.listeners: list[Listener] = []
+        self._take(Core(made, cell))
+
+    def _take(self, core: Core) -> None:
+        o = core.options
+        self.cell, self.hidden_size, self.task, self.rule = core.cell, o.hidden_size, o.task, o.rule
+        self.options, self._core = o, core
+        core.tell = self._tell
+        own = OnlineRegressor if o.task == "regression" else OnlineClassifier
+        if type(self) in (OnlineLearner, OnlineRegressor, OnlineClassifier):
+            self.__class__ = own  # river asks the class of a model what it predicts
+        enter(type(self), own.family)
+
+    def _tell(self, event: Event) -> None:
+        for listener in self.listeners:
+            listener(event)
+
+    # Predicting and learning
+
+    def predict_one(self, x: Any, key: Key = None) -> Any:
+        """What `learn_one` with this x and key would have guessed: a number, or a label (None before the first one).
+
+        Nothing moves. Raises ArgumentError for a feature that is no number, or is infinite.
+        """
+        return self._core.target.shown(self._core.guess(read_numbers(x), key))
+
+    def predict_proba_one(self, x: Any, key: Key = None) -> dict[Label, float]:
+        """The probability of each label met so far, in a classification."""
+        target = self._core.target
+        if not isinstance(target, Labels):
+            raise ArgumentError("a regression has no probabilities: use predict_one, or task='classification'")
+        return target.probabilities(self._core.guess(read_numbers(x), key))
+
+    def learn_one(self, x: Any, y: Any = None, key: Key = None) -> Self:
+        """Move the key's state by exactly one step, and learn where there is a label.
+
+        Raises ArgumentError for features and labels that cannot be read; nothing has moved then.
+        """
+        if type(key) not in (str, int, type(None)):
+            raise ArgumentError(f"a key is text, a whole number or None, and {key!r} came: give it as one of these")
+        core = self._core
+        core.learn(read_numbers(x), core.target.read(y), key)
+        if self.options.snapshots and core.steps % self.options.snapshot_every == 0:
+            kept.add(Path(self.options.snapshots), core.steps, self.snapshot())
+        return self
+
+    def learn_many(self, X: Any, y: Any = None, keys: Any = None) -> Self:
+        """`learn_one` for each row of a frame, an array `[N, I]` or a list, in their order."""
+        each = rows(X)
+        for x, label, key in zip(each, column(y, len(each), "y"), column(keys, len(each), "keys"), strict=True):
+            self.learn_one(x, label, key)
+        return self
+
+    # What has happened
+
+    @property
+    def steps(self) -> int:
+        """The steps taken, of all keys."""
+        return self._core.steps
+
+    @property
+    def refused(self) -> int:
+        """The steps of these that were refused."""
+        return self._core.refused
+
+    @property
+    def drift(self) -> bool:
+        """Whether the last step raised the alarm."""
+        return self._core.drift
+
+    @property
+    def drifts(self) -> int:
+        """How often it was raised."""
+        return self._core.drifts
+
+    @property
+    def keys(self) -> list[Key]:
+        """The keys whose state is kept, the one that was met last at the end."""
+        return list(self._core.tracks.kept)
+
+    # Keeping
+
+    def snapshot(self) -> bytes:
+        """All of it, as safetensors: restored anywhere it goes on with the same bits."""
+        spec, tensors = self.to_spec()
+        return kept.pack(tensors, spec)
+
+    def restore(self, data: bytes) -> Self:
+        """Become what the snapshot was, options included. Raises ArgumentError for what is none."""
+        self._take(kept.unpack(data))
+        return self
+
+    def save(self, folder: Place) -> None:
+        """As `tidegate.save`: a model's folder; an earlier one there is replaced whole."""
+        spec, tensors = self.to_spec()
+        write_model(Path(folder), self.kind, version("tidegate"), spec, kept.pack(tensors))
+
+    @classmethod
+    def load(cls, folder: Place) -> OnlineLearner:
+        """The learner that `save` kept. Raises ModelFileError where the folder is not what it claims to be."""
+        return cls._of(kept.read(Path(folder), cls.kind))
+
+    @classmethod
+    def resume(cls, folder: Place) -> OnlineLearner:
+        """The learner of the newest snapshot in a folder, `snapshots=`, that can be read.
+
+        Raises ModelFileError where there is none.
+        """
+        return cls._of(kept.newest(Path(folder)))
+
+    def to_spec(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The learner as plain data and tensors."""
+        return to_spec(self._core)
+
+    @classmethod
+    def from_spec(cls, spec: dict[str, Any], tensors: dict[str, Tensor]) -> OnlineLearner:
+        """The learner that `to_spec` wrote."""
+        return cls._of(from_spec(spec, tensors))
+
+    @classmethod
+    def _of(cls, core: Core) -> OnlineLearner:
+        learner = cls()
+        learner._take(core)
+        return learner
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _copy, (self.snapshot(),)
+
+    def __repr__(self) -> str:
+        own = self.options.model_dump(exclude_defaults=True, exclude={"cell"})
+        return ", ".join([f"OnlineLearner({self.options.cell!r}", *(f"{k}={v!r}" for k, v in own.items())]) + ")"
+
+    def _get_params(self) -> dict[str, Any]:
+        return {**self.options.model_dump(), "cell": self.cell}
+
+
+class OnlineRegressor(OnlineLearner):
+    """What an `OnlineLearner` of numbers is made to be."""
+
+    family: ClassVar[str] = "Regressor"
+
+
+class OnlineClassifier(OnlineLearner):
+    """What an `OnlineLearner` of labels is made to be."""
+
+    family: ClassVar[str] = "Classifier"
+
+
+def _copy(snapshot: bytes) -> OnlineLearner:
+    return OnlineLearner().restore(snapshot)

@@ -1,0 +1,38 @@
+"""What river asks of a model, without river: names of its own, and an entry in its classes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Self
+
+
+class RiverModel:
+    """The conventions of river's estimators, which its pipelines and its evaluation use.
+
+    A metric of river asks for the class of a model. Where river is imported when a learner is made, the learner's class
+    is entered among river's regressors or classifiers as Python's abstract classes allow it.
+    """
+
+    _supervised = True
+    _multiclass = True
+    _mutable_attributes: frozenset[str] = frozenset()
+
+    @property
+    def _tags(self) -> set[str]:
+        return set()
+
+    def _get_params(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def clone(self, new_params: dict[str, Any] | None = None, include_attributes: bool = False) -> Self:
+        """A learner with the same options, or with some new ones, that has learned nothing; with
+        `include_attributes` a copy of this one as it is."""
+        made = type(self)(**{**self._get_params(), **(new_params or {})})
+        return made.restore(self.snapshot()) if include_attributes else made  # type: ignore[attr-defined]
+
+
+def enter(kind: type, family: str) -> None:
+    """Enter a class as one of river's `Regressor` or `Classifier`, if river is there."""
+    base = sys.modules.get("river.base")
+    if base is not None:
+        getattr(base, family).register(kind)

@@ -1,0 +1,404 @@
+"""`OnlineLearner` against a loop in plain torch, and what it promises about states, keys, labels and breakage."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import tidegate as tg
+from online_streams import colours, waves
+from tidegate.equations import cell, exp, linear
+from tidegate.errors import ArgumentError, TidegateNotice
+from tidegate.gradients import TruncatedBPTT
+from tidegate.online import Event, Forgotten, OnlineLearner, Refused
+from tidegate.online.spec import to_spec
+
+
+def tensors(learner: OnlineLearner) -> dict[str, torch.Tensor]:
+    return to_spec(learner._core)[1]
+
+
+class ByHand:
+    """An Elman net on numbers: scales of all that was seen, truncated back-propagation, torch's Adam."""
+
+    def __init__(self, first: dict[str, torch.Tensor], rate: float, back: int, clip: float, outputs: int) -> None:
+        names = ("layer.l0.h.x", "layer.l0.h.h", "layer.l0.h.bias")
+        self.wx, self.wh, self.b = (first[name].double().requires_grad_() for name in names)
+        self.head = torch.zeros(outputs, self.wh.shape[0], dtype=torch.float64, requires_grad=True)
+        self.bias = torch.zeros(outputs, dtype=torch.float64, requires_grad=True)
+        self.weights = [self.wx, self.wh, self.b, self.head, self.bias]
+        self.optimiser = torch.optim.Adam(self.weights, lr=rate)
+        self.back, self.clip = back, clip
+        self.xs: list[np.ndarray] = []
+        self.ys: list[Any] = []
+        self.past: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.h = torch.zeros(self.wh.shape[0], dtype=torch.float64)
+
+    def step(self, z: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.wx @ z + self.wh @ h + self.b)
+
+    def forward(self, x: dict[str, float]) -> torch.Tensor:
+        self.xs.append(np.array([x[name] for name in sorted(x)]))
+        deviation = np.std(self.xs, axis=0)
+        z = (self.xs[-1] - np.mean(self.xs, axis=0)) / np.where(deviation > 0, deviation, 1.0)
+        self.past = [*self.past, (torch.from_numpy(z), self.h)][-self.back :]
+        with torch.no_grad():
+            self.h = self.step(torch.from_numpy(z), self.h)
+            return self.head @ self.h + self.bias
+
+    def update(self, slope: torch.Tensor) -> None:
+        """The slope in the outputs is that of the step as it was; the way back runs with the weights of now."""
+        h = self.past[0][1]
+        for z, _ in self.past:
+            h = self.step(z, h)
+        self.optimiser.zero_grad()
+        h.backward(self.head.detach().T @ slope)
+        self.head.grad, self.bias.grad = torch.outer(slope, self.h), slope.clone()
+        torch.nn.utils.clip_grad_norm_(self.weights, self.clip)
+        self.optimiser.step()
+
+
+def test_a_regression_is_that_of_the_loop_by_hand() -> None:
+    learner = OnlineLearner("elman", 6, rule=TruncatedBPTT(1, 5), learning_rate=0.02, clip=0.7)
+    by_hand = None
+    for x, y in waves(60):
+        guess = learner.predict_one(x)
+        learner_first = OnlineLearner("elman", 6).learn_one(x)
+        by_hand = by_hand or ByHand(tensors(learner_first), 0.02, 5, 0.7, 1)
+        out = by_hand.forward(x)
+        mean, deviation = (np.mean(by_hand.ys), np.std(by_hand.ys)) if by_hand.ys else (0.0, 0.0)
+        assert guess == pytest.approx(mean + deviation * out.item(), rel=2e-4, abs=2e-4)
+        by_hand.ys.append(y)
+        deviation = np.std(by_hand.ys)
+        z = (y - np.mean(by_hand.ys)) / deviation if deviation else 0.0
+        by_hand.update(out - z)
+        learner.learn_one(x, y)
+    assert abs(guess - y) > 0
+
+
+def test_a_classification_is_that_of_the_loop_by_hand() -> None:
+    learner = OnlineLearner("elman", 6, task="classification", rule="truncated:1,5", learning_rate=0.02, max_classes=3)
+    by_hand, known = None, list[str]()
+    for x, y in colours(60):
+        guess = learner.predict_proba_one(x)
+        by_hand = by_hand or ByHand(tensors(OnlineLearner("elman", 6).learn_one(x)), 0.02, 5, 1.0, 3)
+        out = by_hand.forward(x)
+        expected = torch.softmax(out[: len(known)], 0).tolist()
+        assert list(guess) == known
+        assert list(guess.values()) == pytest.approx(expected, abs=2e-4)
+        known += [] if y in known else [y]
+        slope = torch.zeros(3, dtype=torch.float64)
+        slope[: len(known)] = torch.softmax(out[: len(known)], 0)
+        slope[known.index(y)] -= 1
+        by_hand.update(slope)
+        learner.learn_one(x, y)
+    assert learner.predict_one(x) == max(guess, key=learner.predict_proba_one(x).__getitem__)
+
+
+def test_it_learns_what_only_memory_tells() -> None:
+    learner, errors = OnlineLearner(rule="truncated:1,4", learning_rate=0.003, seed=1), []
+    for x, y in waves(1500):
+        errors.append(abs(learner.predict_one(x) - y))
+        learner.learn_one(x, y)
+    assert np.mean(errors[-300:]) < 0.25 * np.mean(errors[:100])
+
+
+@pytest.mark.parametrize("options", [{}, {"delay": 3}, {"task": "classification"}])
+def test_predicting_moves_nothing(options: dict[str, Any]) -> None:
+    learner = OnlineLearner("lstm", 4, rule="truncated:1,3", num_layers=2, **options)
+    stream = colours(12) if options.get("task") else waves(12)
+    for x, y in stream:
+        before = learner.snapshot()
+        first = learner.predict_one(x, "a")
+        learner.predict_one(dict.fromkeys(x, 9.0), "b")
+        learner.predict_one({**x, "new": 1.0}, "a")
+        assert learner.predict_one(x, "a") == first
+        assert learner.snapshot() == before
+        learner.learn_one(x, y, "a")
+
+
+@pytest.mark.parametrize("delay", [0, 2])
+def test_what_was_predicted_before_has_no_part_in_what_is_learned(delay: int) -> None:
+    looked, blind = (OnlineLearner("gru", 4, rule="truncated:1,3", delay=delay) for _ in range(2))
+    for x, y in waves(15):
+        looked.predict_one({"a": 0.3, "b": 1.0})
+        looked.predict_one(x)
+        looked.learn_one(x, y)
+        blind.learn_one(x, y)
+    assert looked.snapshot() == blind.snapshot()
+
+
+def test_without_a_label_the_state_moves_by_one_step_and_nothing_is_learned() -> None:
+    learner = OnlineLearner("gru", 4)
+    for x, y in waves(5):
+        learner.learn_one(x, y, 7)
+    before = tensors(learner)
+    before = {name: tensor.clone() for name, tensor in before.items()}
+    x = {"a": 0.1, "b": 0.2}
+    state = learner._core.tracks.kept[7].memory.state
+    row, _ = learner._core.inputs.scaled(x)
+    assert learner.learn_one(x, None, 7) is learner
+    after = tensors(learner)
+    expected = learner._core.net.layer.step(torch.tensor([row]), state)[1]
+    assert torch.equal(after["keys.0.memory.state.0"], expected["h"][0])
+    for name, tensor in after.items():
+        if not name.startswith("keys"):
+            assert torch.equal(tensor, before[name]), name
+    assert learner.learn_one(x, math.nan, 7).steps == 7
+
+
+def test_each_key_has_a_state_of_its_own() -> None:
+    """With no labels and scales held still, a key's predictions are those of a learner that has met no other."""
+    mixed, alone = OnlineLearner("gru", 4), {key: OnlineLearner("gru", 4) for key in ("a", "b")}
+    for learner in (mixed, *alone.values()):
+        for x, y in waves(30):
+            learner.learn_one(x, y, "c")
+        still = learner._core.inputs.scales
+        learner._core.inputs.scaled = lambda numbers, still=still: ([numbers["a"], numbers["b"]], still)
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        key, x = rng.choice(["a", "b"]), dict(zip("ab", rng.normal(size=2), strict=True))
+        key = str(key)
+        assert mixed.predict_one(x, key) == alone[key].predict_one(x, key)
+        mixed.learn_one(x, None, key)
+        alone[key].learn_one(x, None, key)
+    assert mixed.predict_one(x, "a") != mixed.predict_one(x, "b")
+
+
+def test_the_key_not_met_for_longest_is_forgotten() -> None:
+    learner, heard = OnlineLearner("gru", 4, max_keys=2), list[Event]()
+    learner.listeners.append(heard.append)
+    for key in ("a", 2, "a", None):
+        learner.learn_one([1.0], None, key)
+    assert learner.keys == ["a", None]
+    assert heard == [Forgotten(4, 2)]
+
+
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_late_labels_give_the_gradients_of_labels_in_time(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights held still: the k-th call with a delay learns what the first did without one."""
+    found: dict[int, list[torch.Tensor]] = {}
+    for delay in (0, 3):
+        learner = OnlineLearner("lstm", 4, task=task, rule="truncated:1,4", delay=delay)
+        stream = list(colours(25) if task == "classification" else waves(25))
+        labels = [None] * delay + [y for _, y in stream]
+        found[delay] = []
+        for (x, _), y in zip([*stream, *stream[:delay]], labels, strict=True):
+            learner.learn_one(x, y)
+            net = learner._core.net
+            net.adam.step = lambda weights, slope, into=found[delay]: into.append(slope.clone())  # type: ignore[misc]
+    assert len(found[0]) == 24  # the first came before anything could be watched
+    assert len(found[3]) == 25
+    for late, early in zip(found[3][1:], found[0], strict=True):
+        assert torch.equal(late, early)
+
+
+def test_late_labels_are_predicted_from_the_newest_state() -> None:
+    late, early = OnlineLearner("gru", 4, delay=3), OnlineLearner("gru", 4)
+    for x, _ in waves(10):
+        late.learn_one(x)
+        early.learn_one(x)
+    assert torch.equal(tensors(late)["keys.0.ahead.0"], tensors(early)["keys.0.memory.state.0"])
+    assert tensors(late)["keys.0.rows"].shape == (3, 2)
+
+
+def test_labels_of_steps_before_the_stream_are_ignored() -> None:
+    learner = OnlineLearner("gru", 4, delay=2)
+    for _ in range(2):
+        learner.learn_one([1.0, 2.0], 5.0)
+    assert learner._core.net.adam.steps == 0
+    assert learner.learn_one([1.0, 2.0], 5.0)._core.net.adam.steps == 1
+
+
+def test_many_are_one_after_another() -> None:
+    pl = pytest.importorskip("polars")
+    stream = list(waves(12))
+    keys = ["a", "b", "b"] * 4
+    one = OnlineLearner("gru", 4)
+    for (x, y), key in zip(stream, keys, strict=True):
+        one.learn_one(x, y, key)
+    xs, ys = [x for x, _ in stream], [y for _, y in stream]
+    frame = pl.DataFrame(xs)
+    for X, y in ((xs, ys), (frame, pl.Series(ys)), (frame, np.array(ys))):
+        assert OnlineLearner("gru", 4).learn_many(X, y, keys).snapshot() == one.snapshot()
+    array = OnlineLearner("gru", 4).learn_many(frame.to_numpy(), ys, np.array([1, 2, 2] * 4))
+    assert array.keys == [1, 2]
+
+
+def test_the_rule_may_be_given_as_such_and_chance_is_left_alone() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    a = OnlineLearner("gru", 4, rule=TruncatedBPTT(1, 3)).learn_one([1.0], 2.0)
+    b = OnlineLearner("gru", 4, rule="truncated:1,3").learn_one([1.0], 2.0)
+    assert torch.equal(torch.rand(2), expected)
+    assert a.snapshot() == b.snapshot()
+    assert OnlineLearner("gru", 4, seed=1).learn_one([1.0], 2.0).snapshot() != a.snapshot()
+
+
+# Guards
+
+
+def test_gradients_are_clipped() -> None:
+    learner = OnlineLearner("gru", 4, clip=0.05)
+    norms = list[float]()
+    for x, y in waves(20):
+        learner.learn_one(x, y)
+        learner._core.net.adam.step = lambda weights, slope: norms.append(float(slope.norm()))  # type: ignore[misc]
+    assert max(norms) == pytest.approx(0.05, rel=1e-5)
+    assert min(norms) < 0.05
+
+
+@cell(states="h", source="a test: a state that overflows")
+def explosive(x, h):
+    h = exp(h + 20 * linear("n", x, bias=None) + 1)  # state
+    return h
+
+
+@pytest.mark.filterwarnings("ignore::tidegate.TidegateNotice")
+@pytest.mark.parametrize("delay", [0, 2])
+def test_a_step_that_overflows_is_refused(delay: int) -> None:
+    learner, heard = OnlineLearner(explosive, 3, delay=delay), list[Event]()
+    learner.listeners.append(heard.append)
+    learner.learn_one([0.0], 1.0)
+    for n in range(12):
+        kept = {name: tensor.clone() for name, tensor in tensors(learner).items()}
+        before = learner.refused
+        learner.learn_one([float(n % 3)], float(n) if n > 6 else None)
+        if learner.refused == before + 1 and not delay:
+            now = tensors(learner)
+            assert all(torch.equal(now[name], tensor) for name, tensor in kept.items())
+        assert all(t.isfinite().all() for name, t in tensors(learner).items() if "guesses" not in name)
+    assert learner.refused == len(heard) > 3
+    assert {event.what for event in heard if isinstance(event, Refused)} >= {"state"}
+
+
+def test_a_gradient_that_is_not_finite_is_refused_and_said_once() -> None:
+    learner = OnlineLearner("gru", 4)
+    for x, y in waves(8):
+        learner.learn_one(x, y, "k")
+    net, before = learner._core.net, {n: t.clone() for n, t in tensors(learner).items()}
+    whole = net.online.gradient
+    net.online.gradient = lambda memory, dy: {n: g * math.nan for n, g in whole(memory, dy).items()}  # type: ignore[misc]
+    with pytest.warns(TidegateNotice) as told:
+        learner.learn_one(x, y, "k")
+    assert [str(w.message) for w in told] == [
+        "step 9 was refused: its gradient is not finite. Weights and state stay as they were; `refused` counts such "
+        "steps, and listeners hear of each. A smaller learning_rate or clip may help."
+    ]
+    assert told[0].filename == __file__
+    learner.learn_one(x, y, "k")
+    assert learner.refused == 2
+    assert learner._core.net.adam.steps == 8
+    assert all(torch.equal(t, before[n]) for n, t in tensors(learner).items())
+    net.online.gradient = whole
+    assert not torch.equal(tensors(learner.learn_one(x, y, "k"))["head.bias"], before["head.bias"])
+
+
+@pytest.mark.filterwarnings("ignore::tidegate.TidegateNotice")
+def test_a_key_whose_memory_is_broken_begins_anew() -> None:
+    learner = OnlineLearner("gru", 4)
+    for x, y in waves(8):
+        learner.learn_one(x, y)
+    learner._core.tracks.kept[None].memory.window[-1][1]["x"].fill_(math.nan)  # no step of ours does this
+    learner.learn_one(x, y)
+    assert learner.refused == 1
+    learner.learn_one(x, y)
+    assert learner.refused == 1
+
+
+def test_a_drift_raises_the_alarm() -> None:
+    learner, heard, at = OnlineLearner(learning_rate=0.003, rule="truncated:1,2"), list[Event](), list[int]()
+    learner.listeners.append(heard.append)
+    for step, (x, y) in enumerate(waves(1200), start=1):
+        learner.learn_one(x, y if step < 900 else -3 * y)
+        at += [step] if learner.drift else []
+    assert at
+    assert 900 < at[0] < 960
+    assert learner.drifts == len(at)
+    assert [e.step for e in heard] == at
+
+
+def test_without_the_alarm_nothing_is_watched() -> None:
+    learner = OnlineLearner(drift=0)
+    for step, (x, y) in enumerate(waves(200)):
+        learner.learn_one(x, y if step < 100 else 100 * y)
+    assert learner.drifts == 0
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("act", "text"),
+    [
+        (
+            lambda: OnlineLearner(task="ranking"),
+            "The option 'task' was given 'ranking', but must be regression or classification. Give for example "
+            "regression.",
+        ),
+        (lambda: OnlineLearner(hiden_size=3), "There is no option 'hiden_size'. Did you mean 'hidden_size'?"),
+        (
+            lambda: OnlineLearner(rule="bptt"),
+            "the rule bptt gives no gradient at each step: give one that does, such as RTRL(), SnAp() or "
+            "TruncatedBPTT(1, 16)",
+        ),
+        (
+            lambda: OnlineLearner().predict_proba_one([1.0]),
+            "a regression has no probabilities: use predict_one, or task='classification'",
+        ),
+        (
+            lambda: OnlineLearner().learn_one([1.0], None, 1.5),
+            "a key is text, a whole number or None, and 1.5 came: give it as one of these",
+        ),
+        (
+            lambda: OnlineLearner().learn_one([1.0], "high"),
+            "y is 'high', and a number between -1e+100 and 1e+100 was expected: give None where it is missing, or "
+            "task='classification' for labels",
+        ),
+        (
+            lambda: OnlineLearner().learn_one([1.0], math.inf),
+            "y is inf, and a number between -1e+100 and 1e+100 was expected: give None where it is missing, or "
+            "task='classification' for labels",
+        ),
+        (
+            lambda: OnlineLearner(task="classification", max_classes=2).learn_many([[1.0]] * 3, "abc"),
+            "y is 'c', which would be label 3, and there is room for 2: give max_classes= with room for all",
+        ),
+        (
+            lambda: OnlineLearner(task="classification").learn_one([1.0], [2]),
+            "y is [2], and a label was expected, which is text, a number or a truth value: give None where it is "
+            "missing",
+        ),
+        (
+            lambda: OnlineLearner().learn_many([[1.0], [2.0]], [1.0]),
+            "y has 1 values, and X has 2 rows: give one for each",
+        ),
+        (
+            lambda: OnlineLearner().learn_many(3),
+            "X is a frame, an array [N, I] or a list of steps, and a int came",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(act: Any, text: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        act()
+    assert str(caught.value) == text
+
+
+def test_an_error_leaves_everything_as_it_was() -> None:
+    learner = OnlineLearner("gru", 4, max_features=5)
+    for x, y in waves(5):
+        learner.learn_one(x, y)
+    before = learner.snapshot()
+    for x, y in (({"a": 1.0, "b": math.inf}, 1.0), ({"a": 1.0, "new": "text"}, 1.0), ({"a": 1.0}, "text")):
+        with pytest.raises(ArgumentError):
+            learner.learn_one(x, y)
+    assert learner.snapshot() == before
+
+
+def test_its_face() -> None:
+    assert repr(OnlineLearner("lstm", delay=2)) == "OnlineLearner('lstm', delay=2)"
+    assert isinstance(tg.OnlineLearner(), OnlineLearner)
