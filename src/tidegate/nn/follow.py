@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tidegate.cells.glossary import label
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate
 from tidegate.nn.arguments import Batch, check_types
@@ -62,6 +63,11 @@ def follow(layer: Recurrent | Stack, x: Any, state: State | None = None) -> tupl
     return inputs[first], found
 
 
+def state_label(graph: Graph, state: str) -> str:
+    """What a plot calls a state: as the glossary has it, or its bare name."""
+    return label(graph, state) if state in graph.named else state
+
+
 def _follow_one(
     graph: Graph, sizes: Mapping[str, int], weights: Mapping[str, Tensor], inputs: Tensors, begin: Tensors
 ) -> tuple[Followed, Tensor]:
@@ -84,6 +90,8 @@ def _follow_one(
 def _own(env: dict[Any, Any], value: Any, old: Tensor, given: bool) -> Tensor:
     """A new state as a tensor that is no other state's; what is computed from it later takes this one."""
     tensor = in_form_of(env[value], old)
+    if torch.is_grad_enabled() and not tensor.requires_grad:
+        tensor = tensor.detach().requires_grad_()  # it comes from inputs alone, and something may come from it
     if given:
         return tensor.view_as(tensor)  # it only remembers an input or another state
     env[value] = tensor

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tidegate.gradients.diagnosis.subject import Subject
-from tidegate.nn.follow import Followed
+from tidegate.nn.follow import Followed, state_label
 
 WHOLE = "all states"
 QUANTILES = (0.5, 0.1, 0.9)
@@ -23,12 +23,13 @@ class Lags:
 
     It is the whole derivative, as the state is used: in the gradient of a cell state c there is what reaches the loss
     through the hidden state of the same step. Over the rows and origins that reach back so far, `median` is the middle
-    norm, and nine in ten lie above `low`, nine in ten below `high`. `layer` is None, and `state` "all states", for the
-    norm over all of them.
+    norm, and nine in ten lie above `low`, nine in ten below `high`. `label` is what a plot calls the state. `layer` is
+    None, and `state` "all states", for the norm over all of them.
     """
 
     layer: int | None
     state: str
+    label: str
     median: list[float]
     low: list[float]
     high: list[float]
@@ -52,7 +53,10 @@ class Lags:
 
     @property
     def flow(self) -> str:
-        """ "exploding" if the norm grows past ten times that at lag 0, "vanishing" if it falls below 1 %, "steady"."""
+        """The verdict: `exploding` where the norm grows past ten times that at lag 0, `vanishing` where it falls below
+        1 % of it, else `steady`; `none` where there is no gradient at lag 0."""
+        if not self.median[0]:
+            return "none"
         if max(self.median) > EXPLODED * self.median[0]:
             return "exploding"
         return "steady" if self.until(VANISHED) is None else "vanishing"
@@ -73,8 +77,12 @@ def lag_norms(
             largest[place] = torch.maximum(largest[place], peak) if place in largest else peak
     joined = {place: torch.cat(parts, 1) for place, parts in squares.items()}
     reach = max(int(at.max()) for at in origins) + 1
-    whole = _summary(None, WHOLE, torch.stack(list(joined.values())).sum(0)[:reach].sqrt())
-    return [whole, *(_summary(*place, rows[:reach].sqrt()) for place, rows in joined.items())], largest
+    whole = _summary(None, WHOLE, WHOLE, torch.stack(list(joined.values())).sum(0)[:reach].sqrt())
+    states = [
+        _summary(layer, state, state_label(runs[layer].graph, state), rows[:reach].sqrt())
+        for (layer, state), rows in joined.items()
+    ]
+    return [whole, *states], largest
 
 
 def _gradients(
@@ -93,6 +101,6 @@ def _by_lag(values: Tensor, at: Tensor) -> Tensor:
     return torch.where(index >= 0, values.gather(0, index.clamp(min=0)), torch.nan).double()
 
 
-def _summary(layer: int | None, state: str, norms: Tensor) -> Lags:
+def _summary(layer: int | None, state: str, label: str, norms: Tensor) -> Lags:
     levels = torch.tensor(QUANTILES, dtype=norms.dtype, device=norms.device)
-    return Lags(layer, state, *norms.nanquantile(levels, dim=1).tolist())
+    return Lags(layer, state, label, *norms.nanquantile(levels, dim=1).tolist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -95,4 +96,4 @@ def _activation(
 def _time_constants(values: Tensor, *, turned: bool) -> list[float | None]:
     kept = torch.log1p(-values) if turned else values.log()
     steps = (-1.0 / kept.mean(0)).tolist()
-    return [None if step == float("inf") else abs(step) for step in steps]
+    return [None if math.isinf(step) else abs(step) for step in steps]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tidegate.gradients.diagnosis.subject import Subject
-from tidegate.nn.follow import Followed
+from tidegate.nn.follow import Followed, state_label
 
 STILL = 1e-3
 
@@ -18,12 +18,13 @@ STILL = 1e-3
 class Units:
     """The units of a state: the standard deviation of each over the data, and which are dead.
 
-    `still` are the indices of those whose deviation is below 0.001, `no_gradient` of those in which the gradient of the
-    loss is 0 at every step.
+    `label` is what a plot calls the state. `still` are the indices of the units whose deviation is below 0.001,
+    `no_gradient` of those in which the gradient of the loss is 0 at every step.
     """
 
     layer: int
     state: str
+    label: str
     deviations: list[float]
     still: list[int]
     no_gradient: list[int]
@@ -40,7 +41,10 @@ def units(subject: Subject, layer: int, run: Followed, largest: Mapping[tuple[in
         if not state.bookkeeping:
             values = torch.stack([s[state.name] for s in run.states[1:]])[subject.valid].detach().double()
             deviations, gradient = values.std(0, correction=0), largest[layer, state.name]
-            yield Units(layer, state.name, deviations.tolist(), _where(deviations < STILL), _where(gradient == 0))
+            label = state_label(run.graph, state.name)
+            yield Units(
+                layer, state.name, label, deviations.tolist(), _where(deviations < STILL), _where(gradient == 0)
+            )
 
 
 def _where(chosen: Tensor) -> list[int]:

@@ -38,8 +38,8 @@ def place(layer: int, several: bool) -> str:
 
 def _flow(whole: Lags) -> str:
     back = len(whole.median) - 1
-    if not whole.median[0]:
-        return "No gradient: the loss does not depend on any state at its own step."
+    if whole.flow == "none":
+        return "No gradient: the loss of a step does not depend on any state after that step."
     if whole.flow == "exploding":
         times = max(whole.median) / whole.median[0]
         return f"The gradient explodes: within {_steps(back)} back its norm grows to {times:.3g} times that at lag 0."
@@ -72,7 +72,7 @@ def _dead(units: Sequence[Units], several: bool) -> Iterator[str]:
         for indices, why in ((u.still, "hardly move"), (u.no_gradient, "get no gradient")):
             if indices:
                 named = ", ".join(map(str, indices[:MOST_UNITS])) + (", ..." if len(indices) > MOST_UNITS else "")
-                count = f"{len(indices)} of {len(u.deviations)} units of {u.state}{place(u.layer, several)}"
+                count = f"{len(indices)} of {len(u.deviations)} units of {u.label}{place(u.layer, several)}"
                 yield f"Dead: {count} {why} ({named})."
 
 
