@@ -69,14 +69,13 @@ def _step(data: Data, spectrum: Data) -> Part:
     )
     median, least, most = spectrum["radius"]
     growth = spectrum["growth"]
-    along = (
-        "a small change of the state dies out altogether"
-        if growth is None
-        else f"the size of a small change of the state is multiplied by {math.exp(growth):.4g} a step (logarithm {growth:+.4f})"
-    )
+    along = "dies out altogether"
+    if growth is not None:
+        along = f"is multiplied by {math.exp(growth):.4g} a step (mean logarithm {growth:+.4f})"
     said = (
         f"The Jacobian of a step in the states {', '.join(spectrum['states'])}, at {spectrum['samples']} places of the "
-        f"data. Its spectral radius is {median:.4g} (from {least:.4g} to {most:.4g}). Along the data {along}."
+        f"data. Its spectral radius is {median:.4g} (from {least:.4g} to {most:.4g}). Along the data a small "
+        f"change of the state {along}."
     )
     return section(
         f"One step{_layer(data, spectrum['layer'])}: {data['cells'][spectrum['layer']]}",
