@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +15,7 @@ from tidegate.reference import Program, bound, leaves
 from tidegate.reference import torch_ops as xp
 
 ROWS, SAMPLES, EASY = 8, 32, 256  # of so many states, all samples are taken; of more, fewer
+MOST_POINTS = 512
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Spectrum:
     """The Jacobian of one layer's step over all its states (bookkeeping apart), at `samples` steps of the data.
 
     `singular_values` and `moduli` (of the eigenvalues) are sorted, the largest first. `radius` is the spectral radius:
-    median, least, greatest. `eigenvalues` are those of the first samples, as pairs of real and imaginary part.
+    median, least, greatest. `eigenvalues` are those of some samples, as pairs of real and imaginary part.
     `growth` is the mean logarithm by which a small change of the state grows a step, along the data: an estimate of the
     largest Lyapunov exponent, below 0 where changes die out; None where one dies out altogether.
     """
@@ -80,20 +80,15 @@ def spectrum(subject: Subject, layer: int, run: Followed, seed: int) -> Spectrum
     step = StepJacobian(run)
     rows = subject.lengths.argsort(descending=True)[:ROWS]
     wanted = max(4, min(SAMPLES, SAMPLES * EASY**3 // step.size**3))
-    T = len(run.values)
-    sampled = set(torch.linspace(0, T - 1, min(T, math.ceil(wanted / len(rows)))).long().tolist())
+    places = subject.valid[:, rows].nonzero()
+    sampled = places[torch.linspace(0, len(places) - 1, min(wanted, len(places))).long()]
     kept, change = [], _Change(subject.lengths[rows], step.size, run, seed)
     with torch.no_grad():
-        for t, matrices in _each(step, rows, T):
+        for t in range(len(run.values)):
+            matrices = step(t, rows)
             change.take(t, matrices)
-            if t in sampled:
-                kept.append(matrices[subject.valid[t, rows]].double())
+            kept.append(matrices[sampled[sampled[:, 0] == t, 1]].double())
     return _summary(layer, step.names, torch.cat(kept), change.growth)
-
-
-def _each(step: StepJacobian, rows: Tensor, T: int) -> Iterator[tuple[int, Tensor]]:
-    for t in range(T):
-        yield t, step(t, rows)
 
 
 class _Change:
@@ -123,7 +118,7 @@ class _Change:
 def _summary(layer: int, names: list[str], matrices: Tensor, growth: float | None) -> Spectrum:
     eigenvalues = torch.linalg.eigvals(matrices)
     moduli = eigenvalues.abs().sort(dim=-1, descending=True).values
-    few = eigenvalues[: max(1, 512 // eigenvalues.shape[1])].flatten()
+    few = torch.linspace(0, len(matrices) - 1, max(1, MOST_POINTS // eigenvalues.shape[1])).long().unique()
     radius = moduli[:, 0]
     return Spectrum(
         layer,
@@ -132,7 +127,7 @@ def _summary(layer: int, names: list[str], matrices: Tensor, growth: float | Non
         _range(torch.linalg.svdvals(matrices)),
         _range(moduli),
         (float(radius.median()), float(radius.min()), float(radius.max())),
-        [(float(z.real), float(z.imag)) for z in few],
+        [(float(z.real), float(z.imag)) for z in eigenvalues[few].flatten()],
         growth,
     )
 
