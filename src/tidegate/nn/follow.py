@@ -88,13 +88,17 @@ def _follow_one(
 
 
 def _own(env: dict[Any, Any], value: Any, old: Tensor, given: bool) -> Tensor:
-    """A new state as a tensor that is no other state's; what is computed from it later takes this one."""
+    """A new state as a tensor that is no other state's; what is computed from it later takes this one.
+
+    One number for all units is repeated in the state alone: what the step computes of it beside reads the one number.
+    """
     tensor = in_form_of(env[value], old)
     if torch.is_grad_enabled() and not tensor.requires_grad:
         tensor = tensor.detach().requires_grad_()  # it comes from inputs alone, and something may come from it
     if given:
         return tensor.view_as(tensor)  # it only remembers an input or another state
-    env[value] = tensor
+    if getattr(env[value], "shape", None) == tensor.shape:
+        env[value] = tensor
     return tensor
 
 

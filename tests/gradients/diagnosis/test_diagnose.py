@@ -36,6 +36,12 @@ def delayed(x: Any, h: Any, d: Any) -> Any:
     return n, h
 
 
+@cell(states="h", inputs="x a:1", source="made up")
+def attended(x: Any, a: Any, h: Any) -> Any:
+    h = tanh(a * linear("n", x, h))
+    return h
+
+
 def data(features: int = F) -> Tensor:
     return torch.randn(T, B, features, dtype=torch.float64)
 
@@ -453,6 +459,11 @@ def layer() -> tg.Recurrent:
             lambda: diagnose(nn.LSTM(F, H, bidirectional=True), data()),
             "diagnose takes layers of one direction, and a bidirectional one came: a step there has no one past to "
             "look back into; give a layer of one direction",
+        ),
+        (
+            lambda: diagnose(tg.Stack(layer(), tg.Recurrent(attended, H, H).double()), data()),
+            "diagnose takes cells of one input, and 'attended' reads x, a: choose a cell that reads one tensor, or "
+            "join the inputs in it",
         ),
         (
             lambda: diagnose(layer(), data().numpy()),

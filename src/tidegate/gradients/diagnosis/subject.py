@@ -101,10 +101,25 @@ def _copied(layer: nn.Module) -> Recurrent | Stack:
             "diagnose takes layers of one direction, and a bidirectional one came: a step there has no one past to "
             "look back into; give a layer of one direction"
         )
+    _check_cells(copied)
     for module in copied.modules():
         if hasattr(module, "batch_first"):
             module.batch_first = False
     return copied.eval().requires_grad_(True)
+
+
+def _check_cells(layer: Any) -> None:
+    if isinstance(layer, Stack):
+        for part in layer.layers:
+            _check_cells(part)
+        return
+    graph = layer.graph
+    names = [i.name for i in graph.inputs if i.name not in graph.masks]
+    if len(names) > 1:
+        raise ArgumentError(
+            f"diagnose takes cells of one input, and {graph.name!r} reads {', '.join(names)}: choose a cell that reads "
+            "one tensor, or join the inputs in it"
+        )
 
 
 def _check_input(x: Any) -> None:
