@@ -19,7 +19,7 @@ def test_drawings_and_table_are_those_of_the_figures() -> None:
     for path, text in MADE.files().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name} is out of date: run make diagnose and commit it"
     written = {p.name for p in FOLDER.iterdir() if p.is_file()}
-    assert written == {"generate.py", "nets.json", *(f"{name}.svg" for name in MADE.DRAWINGS)}
+    assert written == {"generate.py", "nets.json", "report.png", *(f"{name}.svg" for name in MADE.DRAWINGS)}
 
 
 def test_the_figures_were_measured_as_the_page_says() -> None:

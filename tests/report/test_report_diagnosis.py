@@ -71,7 +71,7 @@ def test_what_was_found_stands_on_the_page() -> None:
     html = page()
     for said in (
         *DATA["sentences"],
-        "a made up loss, from 5 places of 5 rows of 3 steps",
+        "a made up loss, looked back from 5 places in 5 x 3 steps (rows x time)",
         "&gt; 2",  # until 1 % is left
         "Its spectral radius is 0.9 (from 0.8 to 1.1)",
         "a small change of the state is multiplied by 0.7788 a step (mean logarithm -0.2500)",
