@@ -55,8 +55,8 @@ def _lags(data: Data) -> Part:
     picture = gradient_norms(curves, levels={"1/e": first / math.e, "1 %": first / 100} if first else None)
     said = (
         f"What was differentiated is {data['loss']}, looked back from {data['origins']} places in "
-        f"{data['rows']} x {data['steps']} steps (rows x time). A straight line that falls is a gradient that vanishes, "
-        "one that rises a gradient that explodes."
+        f"{data['rows']} x {data['steps']} steps (rows x time). A straight line that falls is a gradient that "
+        "vanishes, one that rises a gradient that explodes."
     )
     caption = "The norm of the gradient in a state so many steps back: the median, and the band of eight in ten."
     return section("The gradient through time", text(said), figure(picture, caption))
