@@ -32,7 +32,7 @@ def straight(x: Any, h: Any) -> Any:
 
 @cell(states="h d", output="h", source="made up")
 def delayed(x: Any, h: Any, d: Any) -> Any:
-    n = tanh(linear("n", x, h=d))
+    n = tanh(linear("n", x, h, d))
     return n, h
 
 
@@ -136,7 +136,8 @@ def test_what_a_delay_remembers_is_no_part_of_the_state_it_comes_from() -> None:
     target, w, hs, ds = data(H), dict(layer.named_parameters()), [], []
     h, d = (torch.zeros(B, H, dtype=torch.float64, requires_grad=True) for _ in range(2))
     for x_t in x:
-        h, d = torch.tanh(x_t @ w["l0.n.x"].T + d @ w["l0.n.h"].T + w["l0.n.bias"]), h * 1.0
+        net = x_t @ w["l0.n.x"].T + h @ w["l0.n.h"].T + d @ w["l0.n.d"].T + w["l0.n.bias"]
+        h, d = torch.tanh(net), h * 1.0
         hs.append(h)
         ds.append(d)
     found = diagnose(layer, x[:, :1], target[:, :1], squared, rules=[])
