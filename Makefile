@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SAMPLE := src/tidegate/data/samples/co2_mauna_loa.csv
 DEMO := --target co2 --time month --horizon 12 --season 12 --budget 60s
 
-.PHONY: help demo test test-slow lint golden docs initialisation performance wheel clean
+.PHONY: help demo test test-slow lint golden docs initialisation diagnose performance wheel clean
 
 help:  ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 21
@@ -45,6 +45,9 @@ docs: $(VENV)/dev.stamp  ## write docs/cells.md, docs/transforms.md and drawings
 
 initialisation: $(VENV)/dev.stamp  ## measure and draw what docs/initialisation.md shows: 10 minutes
 	$(BIN)/python docs/initialisation/generate.py --measure $(ARGS)
+
+diagnose: $(VENV)/dev.stamp  ## measure and draw what docs/diagnose.md shows: some seconds
+	$(BIN)/python docs/diagnose/generate.py --measure
 
 performance: $(VENV)/bench.stamp  ## measure and write docs/performance.md: 20 minutes (one case: ARGS="--case lstm")
 	$(BIN)/tidegate bench --page docs/performance.md --json docs/performance/figures.json $(ARGS)
