@@ -137,5 +137,6 @@ def test_a_rule_that_sees_the_whole_is_refused(rule: Any) -> None:
     with pytest.raises(ArgumentError) as caught:
         online(Recurrent("lstm", INPUT, HIDDEN), rule)
     assert str(caught.value) == (
-        f"the rule {rule} gives no gradient at each step: give one that does, such as TruncatedBPTT(1, 16)"
+        f"the rule {rule} gives no gradient at each step: give one that does, such as RTRL(), SnAp() or "
+        "TruncatedBPTT(1, 16)"
     )

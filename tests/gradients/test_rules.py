@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.errors import ArgumentError
-from tidegate.gradients import BPTT, Segment, TruncatedBPTT, rule_from_text
+from tidegate.gradients import BPTT, KFRTRL, RFLO, RTRL, UORO, EProp, Segment, SnAp, TruncatedBPTT, rule_from_text
 
 
 def test_bptt_is_one_segment() -> None:
@@ -41,15 +41,45 @@ def test_impossible_steps(k1: int, k2: int) -> None:
     )
 
 
-@pytest.mark.parametrize("rule", [BPTT(), TruncatedBPTT(3, 17)])
+EVERY_KIND = [BPTT(), TruncatedBPTT(3, 17), RTRL(), RTRL(8), SnAp(), SnAp(4, 2), UORO(3), KFRTRL(), RFLO(1), EProp(5)]
+
+
+@pytest.mark.parametrize("rule", EVERY_KIND, ids=str)
 def test_text_both_ways(rule: object) -> None:
     assert rule_from_text(str(rule)) == rule
 
 
-@pytest.mark.parametrize("text", ["", "BPTT", "truncated", "truncated:1", "truncated:a,b", "truncated:1,2,3"])
+@pytest.mark.parametrize("text", ["", "BPTT", "truncated", "truncated:1", "truncated:a,b", "truncated:1,2,3", "snap", "rtrl:1,2"])
 def test_unknown_text(text: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         rule_from_text(text)
     assert str(caught.value) == (
-        f"There is no gradient rule {text!r}. Expected 'bptt' or 'truncated:K1,K2' with whole numbers K1 <= K2."
+        f"There is no gradient rule {text!r}. Expected 'bptt', 'truncated:K1,K2' with whole numbers K1 <= K2, 'rtrl', "
+        "'snap:N', 'uoro', 'kfrtrl', 'rflo' or 'eprop'; the last six take the steps from update to update as one "
+        "number more, as in 'rtrl:8' or 'snap:1,8'."
+    )
+
+
+def test_a_forward_rule_updates_every_so_many_steps() -> None:
+    assert RTRL().segments(7) == (Segment(0, 0, 7),)
+    assert SnAp(3).segments(7) == (Segment(0, 0, 3), Segment(3, 3, 6), Segment(6, 6, 7))
+    assert UORO().segments(0) == ()
+
+
+@pytest.mark.parametrize("every", [0, -1, True])
+def test_impossible_updates(every: int) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        RTRL(every)
+    assert str(caught.value) == (
+        f"RTRL was given every={every!r}, the steps from update to update: give a whole number of 1 or more, or None "
+        "for one update at the end of a sequence."
+    )
+
+
+@pytest.mark.parametrize("n", [0, 1.5, True])
+def test_impossible_influence(n: int) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        SnAp(n=n)
+    assert str(caught.value) == (
+        f"SnAp takes n, the steps of influence that are kept, 1 or more, and {n!r} came."
     )

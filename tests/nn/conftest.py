@@ -14,6 +14,6 @@ def reference_path_notice() -> Iterator[None]:
     if not native.enabled():
         yield
         return
-    native._say_once.cache_clear()
+    native.say_once.cache_clear()
     with pytest.warns(TidegateNotice, match="^cell '.*' computes on the reference path: "):
         yield

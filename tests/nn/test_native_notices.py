@@ -45,7 +45,7 @@ def forgotten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]
 
 
 def forget() -> None:
-    for cached in (native._say_once, native._kernel, kernel.kernel):
+    for cached in (native.say_once, native._kernel, kernel.kernel):
         cached.cache_clear()
 
 

@@ -342,7 +342,8 @@ def test_without_the_alarm_nothing_is_watched() -> None:
         (lambda: OnlineLearner(hiden_size=3), "There is no option 'hiden_size'. Did you mean 'hidden_size'?"),
         (
             lambda: OnlineLearner(rule="bptt"),
-            "the rule bptt gives no gradient at each step: give one that does, such as TruncatedBPTT(1, 16)",
+            "the rule bptt gives no gradient at each step: give one that does, such as RTRL(), SnAp() or "
+            "TruncatedBPTT(1, 16)",
         ),
         (
             lambda: OnlineLearner().predict_proba_one([1.0]),

@@ -64,6 +64,16 @@ def jacobians(graph: Graph) -> StepJacobians:
     return _simplified(graph, states, linears, weights)
 
 
+def direct_jacobians(graph: Graph) -> dict[tuple[str, str], Jacobian]:
+    """The Jacobians of new states in old ones while the results of linears and products are held fixed: what a state
+    does without any matrix, such as a leak or a forget gate's share of a cell's state."""
+    found = {
+        key: j for name, leaf in graph.old.items() for key, j in _columns(graph, leaf, name, through=False).items()
+    }
+    small = simplify([j.value for j in found.values()])
+    return {key: type(j)(small[j.value]) for key, j in found.items()}
+
+
 def _vectors(graph: Graph) -> list[Value]:
     """The values of weights only that a step reads unit by unit: peepholes, leaks, and biases outside of linears."""
     found: dict[Value, None] = {}
@@ -76,10 +86,12 @@ def _vectors(graph: Graph) -> list[Value]:
     return list(found)
 
 
-def _columns(graph: Graph, variable: Value, name: str) -> dict[tuple[str, str], Jacobian]:
-    """The Jacobians of all new states in one value, by forward mode."""
+def _columns(graph: Graph, variable: Value, name: str, *, through: bool = True) -> dict[tuple[str, str], Jacobian]:
+    """The Jacobians of all new states in one value, by forward mode; `through` linears and products, or around them."""
     known: dict[Value, Jacobian] = {variable: Diagonal(constant(1.0))}
     for value in graph.values:
+        if not through and value.op in ("linear", "product"):
+            continue
         if value.rate > Rate.WEIGHTS and value is not variable and any(a in known for a in value.args):
             found = _through(value, known)
             if found is not None:
@@ -125,16 +137,24 @@ def _product(value: Value, known: dict[Value, Jacobian]) -> Jacobian | None:
     return _added(terms)
 
 
-def _across(value: Value, known: dict[Value, Jacobian]) -> Jacobian | None:
-    (operand,) = value.args if len(value.args) == 1 else (None,)
-    if operand is None:
-        return None  # a concatenation is an output, not a part of a state
+def _across(value: Value, known: dict[Value, Jacobian]) -> Jacobian:
+    if value.op == "concat":
+        return _side_by_side(value, known)
+    (operand,) = value.args
     dense = _dense(known[operand], operand.size)
     columns = dense.value.size[1]
     if value.op == "spread":
         return Dense(Value("spread_rows", (dense.value,), (value.size[0], columns)))
     summed = Value("total_rows", (dense.value,), (value.size[0], columns))
     return Dense(summed / count(operand.size) if value.op == "mean" else summed)
+
+
+def _side_by_side(value: Value, known: dict[Value, Jacobian]) -> Jacobian:
+    """The Jacobian of a concatenation: those of its parts above each other, zeros for what does not depend."""
+    parts = {k: _dense(known[a], a.size).value for k, a in enumerate(value.args) if a in known}
+    columns = next(iter(parts.values())).size[1]
+    rows = [a.size[0] for a in value.args]
+    return Dense(Value("stack_known", tuple(parts.values()), (value.size[0], columns), rows=rows, known=list(parts)))
 
 
 def _scaled(by: Value, jacobian: Jacobian) -> Jacobian:

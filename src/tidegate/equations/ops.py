@@ -317,6 +317,15 @@ _OTHERS = [
     ),
     Op("stack_rows", None, "adjoint", lambda xp, node, bind, *m: xp.stack_rows(m), None, "", cost=0),
     Op(
+        "stack_known",
+        None,
+        "adjoint",
+        lambda xp, node, bind, *m: xp.stack_known(m, node.attrs["known"], bind(tuple(node.attrs["rows"]))),
+        None,
+        "",
+        cost=0,
+    ),
+    Op(
         "part",
         1,
         "adjoint",

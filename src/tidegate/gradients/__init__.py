@@ -1,15 +1,25 @@
-"""How a gradient goes back through time: in full, truncated with the state carried on, or step by step."""
+"""How a gradient is found through time: backwards in full or truncated, or forwards, exactly or approximately."""
 
+from tidegate.gradients.forward_rules import KFRTRL, RFLO, RTRL, UORO, EProp, Forward, SnAp, Support
 from tidegate.gradients.online import Memory, Online, online
-from tidegate.gradients.rules import BPTT, Rule, Segment, TruncatedBPTT, rule_from_text
+from tidegate.gradients.rules import BPTT, Rule, Segment, TruncatedBPTT
 from tidegate.gradients.sweep import gradient, sweep
+from tidegate.gradients.texts import rule_from_text
 
 __all__ = [
     "BPTT",
+    "KFRTRL",
+    "RFLO",
+    "RTRL",
+    "UORO",
+    "EProp",
+    "Forward",
     "Memory",
     "Online",
     "Rule",
     "Segment",
+    "SnAp",
+    "Support",
     "TruncatedBPTT",
     "gradient",
     "online",

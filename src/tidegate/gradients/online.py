@@ -8,6 +8,8 @@ from typing import Any, Protocol, TypeVar
 from torch import Tensor
 
 from tidegate.errors import ArgumentError
+from tidegate.gradients.forward_rules import Forward
+from tidegate.gradients.online_forward import OnlineForward
 from tidegate.gradients.online_truncated import OnlineTruncated
 from tidegate.gradients.rules import Rule, TruncatedBPTT
 from tidegate.nn import Recurrent, Stack, State
@@ -50,8 +52,11 @@ class Online(Protocol[M]):
 
 def online(layer: Recurrent | Stack, rule: Rule) -> Online[Any]:
     """The layer, of one direction, under a rule. Raises ArgumentError for a rule that has to see the whole sequence."""
+    if isinstance(rule, Forward):
+        return OnlineForward(layer, rule)
     if isinstance(rule, TruncatedBPTT) and rule.k1 == 1:
         return OnlineTruncated(layer, rule.k2)
     raise ArgumentError(
-        f"the rule {rule} gives no gradient at each step: give one that does, such as TruncatedBPTT(1, 16)"
+        f"the rule {rule} gives no gradient at each step: give one that does, such as RTRL(), SnAp() or "
+        "TruncatedBPTT(1, 16)"
     )

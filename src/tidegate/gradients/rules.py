@@ -64,16 +64,3 @@ class TruncatedBPTT:
 
     def __str__(self) -> str:
         return f"truncated:{self.k1},{self.k2}"
-
-
-def rule_from_text(text: str) -> Rule:
-    """The rule that `str(rule)` wrote: "bptt" or "truncated:K1,K2"."""
-    if text == "bptt":
-        return BPTT()
-    kind, _, steps = text.partition(":")
-    numbers = steps.split(",")
-    if kind == "truncated" and len(numbers) == 2 and all(number.isdecimal() for number in numbers):
-        return TruncatedBPTT(int(numbers[0]), int(numbers[1]))
-    raise ArgumentError(
-        f"There is no gradient rule {text!r}. Expected 'bptt' or 'truncated:K1,K2' with whole numbers K1 <= K2."
-    )

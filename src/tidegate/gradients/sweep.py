@@ -1,42 +1,49 @@
 """A rule at work on a sequence: which steps run when, and where the state is cut from the graph."""
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tidegate.gradients.carried import Carried
+from tidegate.gradients.forward_rules import Forward
 from tidegate.gradients.rules import BPTT, Rule, Segment
 from tidegate.nn import State
 
 Run = Callable[[int, int, State | None], tuple[Tensor, State]]
 Score = Callable[[Tensor, int, int], tuple[Tensor, Tensor]]
+Around = Callable[[], AbstractContextManager[None]]
 
 
-def sweep(rule: Rule, length: int, run: Run, score: Score) -> Iterator[tuple[Tensor, Tensor]]:
+def sweep(rule: Rule, module: nn.Module, length: int, run: Run, score: Score) -> Iterator[tuple[Tensor, Tensor]]:
     """For each segment the sum of its losses, ready for `backward()`, and the number of terms in it.
 
     `run(start, stop, state)` runs the net over these steps from that state (None: its own start) and gives its outputs
     and the new state. `score(outputs, start, stop)` gives the sum of the losses of these steps and the number of terms.
-    The weights may be changed between two segments: what a later one reuses of an earlier one is its state as it was
-    then, detached.
+    `module` holds what is learned. The weights may be changed between two segments: what a later one reuses of an
+    earlier one is its state as it was then, detached, and the influence that a forward rule carries on.
     """
     segments = rule.segments(length)
+    around: Around = Carried(module, rule).working if isinstance(rule, Forward) else nullcontext
     kept: dict[int, State | None] = {0: None}
     for index, segment in enumerate(segments):
         starts = {later.start for later in segments[index + 1 :]}
-        yield _run_segment(segment, starts, kept, run, score)
+        yield _run_segment(segment, starts, kept, run, score, around)
         for place in [place for place in kept if place not in starts]:
             del kept[place]
 
 
 def _run_segment(
-    segment: Segment, starts: set[int], kept: dict[int, State | None], run: Run, score: Score
+    segment: Segment, starts: set[int], kept: dict[int, State | None], run: Run, score: Score, around: Around
 ) -> tuple[Tensor, Tensor]:
     inside = {place for place in starts if segment.start < place < segment.stop}
     state, sums, counts = kept[segment.start], [], []
     for start, stop in pairwise(sorted({segment.start, segment.scored, segment.stop} | inside)):
-        outputs, state = run(start, stop, state)
+        with around():
+            outputs, state = run(start, stop, state)
         if stop in starts:
             kept[stop] = state.detach()
         if start >= segment.scored:
@@ -48,29 +55,61 @@ def _run_segment(
 
 def gradient(
     layer: nn.Module,
-    x: Tensor,
+    x: Any,
     target: Tensor,
     loss: Callable[[Tensor, Tensor], Tensor],
     *,
     rule: Rule | None = None,
+    readout: nn.Module | None = None,
+    lengths: Any = None,
+    reset: Any = None,
 ) -> dict[str, Tensor]:
     """Gradients of a whole sequence with the weights held fixed, by the name of the parameter.
 
-    `x` and `target` are time-major: `[T, B, ...]`. `loss(outputs, targets)` gives the sum over the steps it is handed;
-    the gradients are those of the sum over all T steps, as the rule (default: `BPTT()`) sees them. The layer's own
-    `.grad` is left alone.
+    `x` (or the inputs by name) and `target` are time-major: `[T, B, ...]`. `loss(outputs, targets)` gives the sum over
+    the steps it is handed, of the layer's outputs or of what `readout` makes of them; the gradients are those of the
+    sum over all T steps, as the rule (default: `BPTT()`) sees them. `lengths` and `reset` are those of the layer; what
+    lies after a row's end gives outputs of 0, and it is the loss that leaves them out. Parameters of the readout are
+    called `readout.NAME`. The parameters' own `.grad` is left alone.
     """
-    names, parameters = zip(*layer.named_parameters(), strict=True)
-    totals = [parameter.new_zeros(parameter.shape) for parameter in parameters]
-
-    def run(start: int, stop: int, state: State | None) -> tuple[Tensor, State]:
-        outputs, new = layer(x[start:stop], state)
-        return outputs, new
+    module = layer if readout is None else nn.ModuleDict({"layer": layer, "readout": readout})
+    named = dict(layer.named_parameters())
+    if readout is not None:
+        named |= {f"readout.{name}": p for name, p in readout.named_parameters()}
+    learned = {name: p for name, p in named.items() if p.requires_grad}
+    totals = {name: torch.zeros_like(p) for name, p in learned.items()}
+    steps = _Steps(layer, x, lengths, reset)
 
     def score(outputs: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        return loss(outputs, target[start:stop]), x.new_zeros(())
+        found = outputs if readout is None else readout(outputs)
+        return loss(found, target[start:stop]), target.new_zeros(())
 
-    for value, _ in sweep(rule or BPTT(), x.shape[0], run, score):
-        found = torch.autograd.grad(value, parameters, materialize_grads=True)
-        totals = [total + part for total, part in zip(totals, found, strict=True)]
-    return dict(zip(names, totals, strict=True))
+    for value, _ in sweep(rule or BPTT(), module, steps.T, steps.run, score):
+        found = torch.autograd.grad(value, list(learned.values()), materialize_grads=True)
+        totals = {name: totals[name] + part for name, part in zip(learned, found, strict=True)}
+    return totals
+
+
+class _Steps:
+    """A layer's run over some of its steps."""
+
+    def __init__(self, layer: nn.Module, x: Any, lengths: Any, reset: Any) -> None:
+        self.layer, self.x = layer, dict(x) if isinstance(x, dict) else x
+        self.lengths = None if lengths is None else torch.as_tensor(lengths)
+        self.reset = None if reset is None else torch.as_tensor(reset)
+        first = next(iter(x.values())) if isinstance(x, dict) else x
+        self.T, self.B = first.shape[:2]
+
+    def run(self, start: int, stop: int, state: State | None) -> tuple[Tensor, State]:
+        more = {}
+        if self.lengths is not None:
+            more["lengths"] = (self.lengths - start).clamp(0, stop - start)
+        if self.reset is not None:
+            more["reset"] = self.reset[start:stop]
+        x = {n: self._part(n, v, start, stop) for n, v in self.x.items()} if isinstance(self.x, dict) else None
+        y, new = self.layer(self.x[start:stop] if x is None else x, state, **more)
+        return y, new
+
+    def _part(self, name: str, x: Tensor, start: int, stop: int) -> Tensor:
+        """Inputs that come once a sequence stay whole."""
+        return x[start:stop] if x.shape[:2] == (self.T, self.B) else x

@@ -63,7 +63,7 @@ def graph_text(graph: Graph) -> str:
 
 
 @dataclass(frozen=True)
-class _Layout:
+class Layout:
     """A call's arguments as far as they do not change, and the bytes of working memory that it needs."""
 
     arguments: ctypes.Array[Any]
@@ -89,7 +89,7 @@ class Kernel:
         self._functions = {d: _llvm.function(self._loaded.address(d)) for d in PASSES}
         self.frames: dict[Pass, Frame] = {d: frame_of(self.plan, d) for d in PASSES}
         self._arrays = {d: ctypes.c_int64 * len(self.frames[d].names) for d in PASSES}
-        self._layouts: dict[tuple[Pass, Shape], _Layout] = {}
+        self._layouts: dict[tuple[Pass, Shape], Layout] = {}
 
     def _compiled(self) -> bytes:
         return _llvm.compile_object(lower(self.plan, self.target, self.dtype), self.target)
@@ -112,7 +112,7 @@ class Kernel:
             arguments[index[name]] = number
         return Bound(self._functions[direction], arguments, layout, index["flags"], self, own=own)
 
-    def _layout(self, direction: Pass, shape: Shape) -> _Layout:
+    def _layout(self, direction: Pass, shape: Shape) -> Layout:
         key = direction, shape
         found = self._layouts.get(key)
         if found is None:
@@ -121,7 +121,7 @@ class Kernel:
             found = self._layouts[key] = self._laid_out(direction, shape)
         return found
 
-    def _laid_out(self, direction: Pass, shape: Shape) -> _Layout:
+    def _laid_out(self, direction: Pass, shape: Shape) -> Layout:
         frame, flag_bytes = self.frames[direction], FLAG_BYTES * shape.threads
         widths = [shape.number(v.size) for v in right_factors(self.plan)]
         scratch = max((products.scratch_numbers(n, self.target, self.dtype) for n in widths), default=0)
@@ -142,7 +142,7 @@ class Kernel:
             **offsets,
         }
         arguments = self._arrays[direction](*(numbers.get(name, 0) for name in frame.names))
-        return _Layout(arguments, flag_bytes, total)
+        return Layout(arguments, flag_bytes, total)
 
 
 class Bound:
@@ -156,9 +156,9 @@ class Bound:
         self,
         function: Callable[[int], None],
         arguments: ctypes.Array[Any],
-        layout: _Layout,
+        layout: Layout,
         flags: int,
-        kernel: Kernel,
+        kernel: object,
         *,
         own: bool,
     ) -> None:

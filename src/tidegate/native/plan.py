@@ -384,6 +384,8 @@ def make_plan(graph: Graph, traced: tuple[str, ...] = (), *, indices: bool = Fal
 
     Raises NativeError for what no kernel is made for.
     """
+    if any(a.op == "concat" for v in graph.values for a in v.args):
+        raise NativeError("a concatenation is read by an equation, and no kernel is made for other ones than outputs")
     back = _backward_of(graph)
     graph = back.graph
     index = graph.input_values[graph.inputs[0].name] if indices else None

@@ -164,12 +164,12 @@ def _group(k: Builder) -> ir.Function:
                 there = k.at(c, k.mul(row, of["ldc"]))
                 even, low = k.mul(k.div(k.rem(number, 4), 2), of["p2"]), k.mul(k.rem(number, 2), of["p1"])
                 arguments = [part, here, weights, there, mode, shape, k.at(ahead, even, low)]
-                _switch(k, k.add(of["first"], high), kernels, arguments)
+                switch(k, k.add(of["first"], high), kernels, arguments)
                 state[0] = k.add(row, high)
     return f
 
 
-def _switch(k: Builder, number: ir.Value, kernels: Sequence[ir.Function], arguments: Sequence[ir.Value]) -> None:
+def switch(k: Builder, number: ir.Value, kernels: Sequence[ir.Function], arguments: Sequence[ir.Value]) -> None:
     """Call the kernel of this number, counted from 1."""
     after = k.b.function.append_basic_block("after")
     choice = k.b.switch(number, after)

@@ -61,7 +61,7 @@ def _spread(k: Builder) -> None:
         with k.loop(0, rows) as row, k.loop(0, groups) as group:
             value = k.splat(k.scalar(a, k.mul(row, lda), group))
             out = k.at(c, k.mul(row, ldc), k.mul(group, size))
-            _strips(k, size, lambda index, mask: k.store(value, out, index, mask=mask))
+            strips(k, size, lambda index, mask: k.store(value, out, index, mask=mask))
 
 
 def _gather(k: Builder) -> None:
@@ -70,10 +70,10 @@ def _gather(k: Builder) -> None:
         rows, pointers, width, c, ldc = f.args
         with k.loop(0, rows) as row:
             here, out = k.load_pointer(pointers, row), k.at(c, k.mul(row, ldc))
-            _strips(k, width, lambda i, mask: k.store(k.load(here, i, mask=mask), out, i, mask=mask))
+            strips(k, width, lambda i, mask: k.store(k.load(here, i, mask=mask), out, i, mask=mask))
 
 
-def _strips(k: Builder, width: ir.Value, body: Callable[[ir.Value, ir.Value | None], None]) -> None:
+def strips(k: Builder, width: ir.Value, body: Callable[[ir.Value, ir.Value | None], None]) -> None:
     """body(index, mask) for each vector of a row: no mask for whole ones, then the rest."""
     whole = k.b.and_(width, k.int(-k.lanes))
     with k.loop(0, whole, k.lanes) as index:

@@ -121,7 +121,7 @@ class Loop:
         """The inputs up to the longest row's end, with valid steps where they are padded: NaN may lie there, and 0 may
         be no legal value."""
         rates = {i.name: i.rate for i in self.graph.inputs}
-        return {n: _refilled(x[:longest], lengths) if rates[n] == Rate.INPUT else x for n, x in inputs.items()}
+        return {n: refilled(x[:longest], lengths) if rates[n] == Rate.INPUT else x for n, x in inputs.items()}
 
     def _hoisted(
         self, weights: Mapping[str, Tensor], inputs: Mapping[str, Tensor]
@@ -191,7 +191,7 @@ def valid_steps(T: int, lengths: Tensor) -> Tensor:
     return torch.arange(T, device=lengths.device).unsqueeze(1) < lengths
 
 
-def _refilled(x: Tensor, lengths: Tensor) -> Tensor:
+def refilled(x: Tensor, lengths: Tensor) -> Tensor:
     """The last valid step of each row again and again after its end; rows without a step are given the longest's."""
     T, B = x.shape[:2]
     if not T or not B:

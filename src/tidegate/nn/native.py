@@ -48,30 +48,37 @@ def enabled() -> bool:
 
 def fits(name: str, tensors: Sequence[Tensor]) -> bool:
     """Whether kernels are made for such tensors, of numbers; where they could be, and are not, it is said once."""
+    reason = unfit(tensors)
+    return refuse(name, reason) if reason else reason is None
+
+
+def unfit(tensors: Sequence[Tensor]) -> str | None:
+    """Why there are no kernels for such tensors, of numbers; "" where that is by design, None where there are some."""
     dtype = tensors[0].dtype
     same = dtype in DTYPES
     for t in tensors:
         if not t.is_cpu or type(t) not in PLAIN:
-            return False
+            return ""
         same = same and t.dtype is dtype
     if torch.is_autocast_enabled("cpu"):
-        return refuse(name, "autocast is on, under which kernels do not run")
+        return "autocast is on, under which kernels do not run"
     if same:
-        return True
+        return None
     types = ", ".join(dict.fromkeys(str(t.dtype) for t in tensors))
     if ", " in types:
-        return refuse(name, f"its tensors are of several types, {types}")
-    return refuse(name, f"kernels are for float32 and float64, and its weights are {types}")
+        return f"its tensors are of several types, {types}"
+    return f"kernels are for float32 and float64, and its weights are {types}"
 
 
 def refuse(name: str, reason: str) -> bool:
     """Say once that a cell computes on the reference path, and why."""
-    _say_once(f"cell {name!r} computes on the reference path: {reason}")
+    say_once(f"cell {name!r} computes on the reference path: {reason}")
     return False
 
 
 @lru_cache(maxsize=256)
-def _say_once(message: str) -> None:
+def say_once(message: str) -> None:
+    """A notice that comes once in a process."""
     warnings.warn(message, TidegateNotice, stacklevel=_users_level())
 
 

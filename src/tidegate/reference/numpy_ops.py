@@ -105,6 +105,15 @@ def transpose(matrix: Array) -> Array:
     return np.swapaxes(matrix, -1, -2)
 
 
+def stack_known(matrices: Any, known: list[int], rows: tuple[int, ...]) -> Array:
+    """Matrices one below another, with rows of zeros where there is none of that number."""
+    given = dict(zip(known, matrices, strict=True))
+    first = matrices[0]
+    parts = [given.get(k, np.zeros((*first.shape[:-2], n, first.shape[-1]), first.dtype)) for k, n in enumerate(rows)]
+    lead = np.broadcast_shapes(*(p.shape[:-2] for p in parts))
+    return np.concatenate([np.broadcast_to(p, (*lead, *p.shape[-2:])) for p in parts], -2)
+
+
 def mean(a: Array) -> Array:
     """The mean over units, kept as one unit."""
     return np.mean(a, axis=-1, keepdims=True)

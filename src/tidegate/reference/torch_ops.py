@@ -132,6 +132,15 @@ def stack_rows(matrices: Any) -> Tensor:
     return torch.cat(matrices, 0)
 
 
+def stack_known(matrices: Any, known: list[int], rows: tuple[int, ...]) -> Tensor:
+    """Matrices one below another, with rows of zeros where there is none of that number."""
+    given = dict(zip(known, matrices, strict=True))
+    first = matrices[0]
+    parts = [given.get(k, first.new_zeros(*first.shape[:-2], n, first.shape[-1])) for k, n in enumerate(rows)]
+    lead = torch.broadcast_shapes(*(p.shape[:-2] for p in parts))
+    return torch.cat([p.expand(*lead, *p.shape[-2:]) for p in parts], -2)
+
+
 def mean(a: Tensor) -> Tensor:
     """The mean over units, kept as one unit."""
     return a.mean(-1, keepdim=True)

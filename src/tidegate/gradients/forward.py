@@ -1,0 +1,295 @@
+"""Gradients carried forward in time: a layer whose backward pass is a rule's recursion from the first step to the last.
+
+The states of a run are known before any loss. When the adjoints of its outputs come back, the influence of the weights
+on the states is computed from the first step on, and the gradient summed on the way: nothing is stored for each step
+but inputs and states. What comes before and after the layer (readouts, losses) is torch's own business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import Function
+
+from tidegate.equations.graph import Graph
+from tidegate.equations.ops import spread
+from tidegate.equations.values import Rate, Value
+from tidegate.gradients.groups import add, structure
+from tidegate.gradients.layout import Layout
+from tidegate.gradients.reading import Reader
+from tidegate.gradients.steps import Steps
+from tidegate.nn.arguments import Batch, check_types
+from tidegate.nn.flat import FRESH, Flat, flat_inputs
+from tidegate.nn.loop import refilled, valid_steps
+from tidegate.nn.masks import Masks
+from tidegate.nn.sequence import Sequence as Run
+from tidegate.nn.state import State
+from tidegate.reference import Program, bound
+from tidegate.reference import torch_ops as xp
+
+Tensors = dict[str, Tensor]
+Influence = tuple[Tensors, ...]  # by tracker
+AT_ONCE = 1 << 22  # numbers that are read of steps together
+
+
+class Tracker(Protocol):
+    """One rule at work on some of a layer's weights; `values` are what it reads of each step."""
+
+    values: list[Value]
+
+    def begin(self, rows: int, like: Tensor) -> Tensors:
+        """What is remembered where nothing has happened."""
+
+    def advance(
+        self, memory: Tensors, steps: Steps, adjoints: Mapping[str, Tensor] | None
+    ) -> tuple[Tensors, dict[Value, Tensor]]:
+        """What is remembered after some steps, and the gradient of what has these adjoints at each of them."""
+
+    def gradient(self, memory: Tensors, adjoints: Mapping[str, Tensor]) -> dict[Value, Tensor]:
+        """The gradient of what has these adjoints in the states now."""
+
+
+class ForwardRule(Protocol):
+    """What a rule has to say of a layer."""
+
+    def trackers(self, layout: Layout) -> Sequence[Tracker]:
+        """The rule at work. Raises ArgumentError where it does not work for such equations."""
+
+
+@dataclass(frozen=True, eq=False)
+class Past:
+    """What a rule remembers of a layer's past: the states, and the influence of the weights on them by tracker."""
+
+    states: Tensors
+    influence: Influence
+
+
+@lru_cache(maxsize=256)
+def following(graph: Graph) -> Graph:
+    """The graph with all new states as its output, side by side."""
+    full = [v if v.size == s.size else spread(v, s.size) for s in graph.states for v in (graph.new[s.name],)]
+    if len(full) == 1:
+        return replace(graph, output=full[0], output_name="states")
+    width = "+".join(str(v.size[0]) for v in full)
+    return replace(graph, output=Value("concat", tuple(full), (width,)), output_name="states")
+
+
+class Machine:
+    """A layer and a rule: runs of the layer, and their gradients forward in time. `whole` steps tell of the new states
+    and of the output, too."""
+
+    def __init__(self, layer: nn.Module, rule: ForwardRule, *, whole: bool = False) -> None:
+        self.flat, self.rule = Flat(layer), rule
+        self.structure = structure(self.flat.graph)
+        self.names = [s.name for s in self.flat.graph.states]
+        self.widths = [bound(s.size, self.flat.sizes)[0] for s in self.flat.graph.states]
+        self._following = Run(following(self.flat.graph), self.flat.sizes)
+        self._masks = Masks(self.flat.graph, self.flat.sizes)
+        self._parameters = Program(self.structure.parameters)
+        self._moving = {i.name for i in self.flat.graph.inputs if i.rate == Rate.INPUT}
+        self.layout = Layout(self.structure, self.flat.sizes, _detached(self.flat.weights()))
+        self.trackers = list(rule.trackers(self.layout))
+        wanted = [v for t in self.trackers for v in t.values]
+        self.reader = Reader(self.layout, [*wanted, *self.flat.graph.roots] if whole else wanted)
+
+    def parameters(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
+        """The values of weights whose gradients the rule finds; what they are made of is left to torch."""
+        env: dict[Value, Any] = {self.flat.graph.weights[name]: w for name, w in weights.items()}
+        return [torch.as_tensor(p) for p in self._parameters(xp, self.flat.sizes, env)]
+
+    def given(self, batch: Batch, weights: Tensors, carried: bool) -> tuple[Tensors, Tensors]:
+        """Weights and inputs of a call as the equations read them: masks drawn, starts flagged, padding filled."""
+        like = next(iter(weights.values()))
+        inputs = flat_inputs(self.flat, batch.inputs, like)
+        if batch.lengths is not None:
+            inputs = {n: refilled(x, batch.lengths) if n in self._moving else x for n, x in inputs.items()}
+        if self.flat.learns_starts:
+            flags = like.new_zeros(batch.steps, batch.rows, 1) if batch.reset is None else batch.reset.unsqueeze(-1)
+            flags = flags.to(like.dtype)
+            if not carried and batch.steps:
+                flags = torch.cat([torch.ones_like(flags[:1]), flags[1:]])
+            inputs[FRESH] = flags
+        return self._masks.weights(weights, like), self._masks.inputs(batch.steps, batch.rows, inputs, like)
+
+    def nothing(self, rows: int, like: Tensor) -> Influence:
+        """No influence yet."""
+        return tuple(tracker.begin(rows, like) for tracker in self.trackers)
+
+    def advance(
+        self, influence: Influence, steps: Steps, adjoints: Mapping[str, Tensor] | None
+    ) -> tuple[Influence, dict[Value, Tensor]]:
+        """The influence after some steps, and the gradient of what has these adjoints `[T, B, n]` at each of them."""
+        found: dict[Value, Tensor] = {}
+        moved = []
+        for tracker, memory in zip(self.trackers, influence, strict=True):
+            new, gradient = tracker.advance(memory, steps, adjoints)
+            moved.append(new)
+            add(found, gradient)
+        return tuple(moved), found
+
+    def gradient(self, influence: Influence, adjoints: Mapping[str, Tensor]) -> dict[Value, Tensor]:
+        """The gradient of what has these adjoints `[B, n]` in the states now."""
+        found: dict[Value, Tensor] = {}
+        for tracker, memory in zip(self.trackers, influence, strict=True):
+            add(found, tracker.gradient(memory, adjoints))
+        return found
+
+    def steps(
+        self,
+        weights: Tensors,
+        inputs: Tensors,
+        begin: Tensors,
+        old: Tensors,
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
+    ) -> Steps:
+        """Steps with what the trackers read of them."""
+        like = next(iter(old.values()))
+        T, B = like.shape[:2]
+        with torch.no_grad():
+            starts = begin if reset is None else self.flat.starts()
+            env = self.reader(weights, inputs, begin, starts, old, lengths, reset)
+        valid = None if lengths is None else valid_steps(T, lengths)
+        return Steps(self.layout, env, (T, B), like, reset, valid)
+
+    def between(self, inputs: Tensors, start: int, stop: int) -> Tensors:
+        """Some steps of inputs; what comes once a sequence stays whole."""
+        return {n: x[start:stop] if n in self._moving else x for n, x in inputs.items()}
+
+    def follow(self, weights: Tensors, inputs: Tensors, begin: Tensors, batch: Batch) -> Tensor:
+        """All states before the first step and after each, `[T + 1, B, units]`."""
+        first = torch.cat([begin[name] for name in self.names], -1).unsqueeze(0)
+        if not batch.steps:
+            return first
+        starts = self.flat.starts()
+        with torch.no_grad():
+            found = self._following(weights, inputs, dict(begin), starts, batch.lengths, batch.reset)[0]
+        return torch.cat([first, found])
+
+    def apart(self, states: Tensor) -> Tensors:
+        """Units side by side as states by name."""
+        return dict(zip(self.names, states.split(self.widths, -1), strict=True))
+
+    def before(self, states: Tensor, reset: Tensor | None) -> Tensors:
+        """The states that each step starts from, `[T, B, size]` by name."""
+        found = self.apart(states[:-1])
+        if reset is None:
+            return found
+        starts, chosen = self.flat.starts(), reset.unsqueeze(-1)
+        return {name: torch.where(chosen, starts[name], old) for name, old in found.items()}
+
+    def output(self, weights: Tensors, inputs: Tensors, states: Tensor, batch: Batch) -> Tensor:
+        """The layer's output `[T, B, size]` from its states."""
+        graph = self.flat.graph
+        new = self.apart(states[1:])
+        state = next((name for name, v in graph.new.items() if v is graph.output), None)
+        if state is not None:
+            y = new[state]
+        else:
+            env: dict[Value, Any] = {graph.weights[name]: w for name, w in weights.items()}
+            env |= {v: inputs[name] for name, v in graph.input_values.items()}
+            env |= {v: self.before(states, batch.reset)[name] for name, v in graph.old.items()}
+            env |= {graph.new[name]: a for name, a in new.items() if not graph.new[name].is_leaf}
+            (found,) = Program([graph.output], given=env)(xp, self.flat.sizes, env)
+            y = found.expand(batch.steps, batch.rows, *bound(graph.output_size, self.flat.sizes))
+        if batch.lengths is None:
+            return y
+        return torch.where(valid_steps(batch.steps, batch.lengths).unsqueeze(-1), y, 0.0)
+
+    def __call__(
+        self, x: Any, state: State | None, past: Past | None, lengths: Any = None, reset: Any = None
+    ) -> tuple[Any, State, Segment]:
+        """The layer's output and state, whose gradients are the rule's, and the segment that remembers the rest."""
+        batch = Batch(self.flat.declared, x, lengths, reset, self.flat.layer.batch_first, self.flat.sizes)
+        raw = self.flat.weights()
+        check_types(batch, next(iter(raw.values())))
+        weights, inputs = self.given(batch, raw, carried=state is not None)
+        begin = self.flat.begin(batch.rows, state)
+        with torch.no_grad():
+            states = self.follow(_detached(weights), _detached(inputs), begin, batch)
+        segment = Segment(self, past, _detached(weights), _detached(inputs), states, batch)
+        followed = _Followed.apply(segment, *self.parameters(weights))  # type: ignore[no-untyped-call]
+        y = self.output(weights, inputs, followed, batch)
+        return batch.restore(y), self.flat.state(self.apart(self._ends(followed, batch))), segment
+
+    def _ends(self, states: Tensor, batch: Batch) -> Tensor:
+        if batch.lengths is None:
+            return states[-1]
+        return states[batch.lengths, torch.arange(batch.rows)]
+
+
+def _detached(tensors: Mapping[str, Tensor]) -> Tensors:
+    return {name: t.detach() for name, t in tensors.items()}
+
+
+class Segment:
+    """One call of a layer: its states, and the influence that a rule finds along them."""
+
+    def __init__(
+        self, machine: Machine, past: Past | None, weights: Tensors, inputs: Tensors, states: Tensor, batch: Batch
+    ) -> None:
+        self.machine, self.past, self.weights, self.inputs = machine, past, weights, inputs
+        self.states, self.batch = states, batch
+        self._end: Past | None = None
+
+    @property
+    def end(self) -> Past:
+        """What is remembered at its end."""
+        if self._end is None:
+            self.pull(None)
+        assert self._end is not None
+        return self._end
+
+    def pull(self, adjoints: Tensor | None) -> dict[Value, Tensor]:
+        """The gradients of what has these adjoints `[T + 1, B, units]` in the states, by value of weights."""
+        machine, T = self.machine, self.batch.steps
+        influence = self._begin()
+        found: dict[Value, Tensor] = {}
+        named = None if adjoints is None else machine.apart(adjoints)
+        if named is not None and self.past is not None:
+            first = {n: a[0] for n, a in named.items()}
+            add(found, machine.gradient(influence, first))
+        for start in range(0, T, self._at_once):
+            steps = self._steps(start, min(start + self._at_once, T))
+            part = None if named is None else {n: a[start + 1 : start + 1 + steps.T] for n, a in named.items()}
+            influence, more = machine.advance(influence, steps, part)
+            add(found, more)
+        self._end = Past(machine.apart(self.states[-1]), influence)
+        return found
+
+    def _begin(self) -> Influence:
+        return self.machine.nothing(self.batch.rows, self.states) if self.past is None else self.past.influence
+
+    @property
+    def _at_once(self) -> int:
+        return max(1, AT_ONCE // max(1, self.batch.rows * self.machine.reader.numbers))
+
+    def _steps(self, start: int, stop: int) -> Steps:
+        machine, batch = self.machine, self.batch
+        reset = None if batch.reset is None else batch.reset[start:stop]
+        lengths = None if batch.lengths is None else (batch.lengths - start).clamp(0, stop - start)
+        inputs = machine.between(self.inputs, start, stop)
+        begin = machine.apart(self.states[start])
+        old = machine.before(self.states[start : stop + 1], reset)
+        return machine.steps(self.weights, inputs, begin, old, lengths, reset)
+
+
+class _Followed(Function):
+    """A run's states as a function of the weights, by the derivative that a rule finds."""
+
+    @staticmethod
+    def forward(ctx: Any, segment: Segment, *parameters: Tensor) -> Tensor:
+        ctx.segment = segment
+        ctx.count = len(parameters)
+        return segment.states.clone()
+
+    @staticmethod
+    def backward(ctx: Any, adjoints: Tensor) -> tuple[Tensor | None, ...]:
+        found = ctx.segment.pull(adjoints)
+        values = ctx.segment.machine.structure.parameters
+        return None, *(found.get(v) for v in values)

@@ -1,0 +1,242 @@
+"""Rules that carry the gradient forward in time: exact real-time recurrent learning, and what is cheaper."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tidegate.calculus import direct_jacobians
+from tidegate.calculus.jacobian import Diagonal
+from tidegate.equations.graph import Graph
+from tidegate.equations.values import Rate, Value
+from tidegate.errors import ArgumentError
+from tidegate.gradients.dense import Dense
+from tidegate.gradients.forward import Tracker
+from tidegate.gradients.groups import Group, Structure, structure
+from tidegate.gradients.kronecker import Kronecker
+from tidegate.gradients.layout import Layout
+from tidegate.gradients.local import Local
+from tidegate.gradients.patterns import on_diagonal, within
+from tidegate.gradients.rules import Segment
+from tidegate.gradients.uoro import UnbiasedOuter
+
+
+@dataclass(frozen=True)
+class Support:
+    """Whether a rule works for a cell, and where it does not, why."""
+
+    reason: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.reason is None
+
+
+@dataclass(frozen=True)
+class Forward(ABC):
+    """A rule whose memory does not grow with the sequence.
+
+    `every` steps there is an update, with the influence carried on; None: one update, at the end of the sequence.
+    While weights stand still both sum to the same gradient.
+    """
+
+    every: int | None = None
+    word: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        if self.every is not None and (isinstance(self.every, bool) or self.every < 1):
+            raise ArgumentError(
+                f"{type(self).__name__} was given every={self.every!r}, the steps from update to update: give a whole "
+                "number of 1 or more, or None for one update at the end of a sequence."
+            )
+
+    def segments(self, length: int) -> tuple[Segment, ...]:
+        """One segment for each update."""
+        width = self.every or max(length, 1)
+        return tuple(Segment(k, k, min(k + width, length)) for k in range(0, length, width))
+
+    def supports(self, graph: Graph) -> Support:
+        """Whether the rule works for these equations."""
+        clipped = next((v for v in graph.values if v.op == "clip_gradient"), None)
+        if clipped is not None:
+            return Support(
+                "its equations clip gradients within a step, which only a gradient that goes back can do; use BPTT()"
+            )
+        return self._supports(structure(graph))
+
+    def _supports(self, found: Structure) -> Support:
+        return Support()
+
+    def trackers(self, layout: Layout) -> Sequence[Tracker]:
+        """The rule at work. Raises ArgumentError where the rule does not support the equations."""
+        graph = layout.structure.graph
+        support = self.supports(graph)
+        if not support:
+            raise ArgumentError(f"{type(self).__name__} does not work for {graph.name!r}: {support.reason}.")
+        return self._trackers(layout.structure, layout)
+
+    @abstractmethod
+    def _trackers(self, found: Structure, layout: Layout) -> Sequence[Tracker]: ...
+
+    def __str__(self) -> str:
+        numbers = [str(n) for n in (*self._numbers(), self.every) if n is not None]
+        return ":".join([self.word, *([",".join(numbers)] if numbers else [])])
+
+    def _numbers(self) -> tuple[int, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class RTRL(Forward):
+    """Exact real-time recurrent learning, for every cell (Williams & Zipser 1989, doi:10.1162/neco.1989.1.2.270).
+
+    Weights of an element-wise recurrence are followed in their own unit, at the cost of a number for each weight and
+    state; others as a full matrix of states by weights. Layers above each other are one net: what a lower layer's
+    weights do to the states above is kept.
+    """
+
+    word: ClassVar[str] = "rtrl"
+
+    def _trackers(self, found: Structure, layout: Layout) -> Sequence[Tracker]:
+        alone = [g for g in found.groups if g.stays_in_its_unit(found.jacobians.states)]
+        together = [g for g in found.groups if g not in alone]
+        local = [Local(f"trace.{k}", g, layout) for k, g in enumerate(alone)]
+        return [*local, *_dense(together, layout)]
+
+
+def _dense(groups: Sequence[Group], layout: Layout) -> list[Tracker]:
+    """A matrix for each set of states that groups influence alike."""
+    by_reach: dict[frozenset[str], list[Group]] = {}
+    for group in groups:
+        by_reach.setdefault(frozenset(group.reach), []).append(group)
+    return [Dense(f"influence.{k}", some, some[0].reach, layout) for k, some in enumerate(by_reach.values())]
+
+
+@dataclass(frozen=True)
+class SnAp(Forward):
+    """The sparse n-step approximation (Menick et al. 2021, arXiv:2006.07232): what cannot influence a unit within `n`
+    steps never does. With n large enough it is `RTRL()`."""
+
+    n: int = 1
+    word: ClassVar[str] = "snap"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.n, bool) or not isinstance(self.n, int) or self.n < 1:
+            raise ArgumentError(f"SnAp takes n, the steps of influence that are kept, 1 or more, and {self.n!r} came.")
+
+    def _numbers(self) -> tuple[int, ...]:
+        return (self.n,)
+
+    def _trackers(self, found: Structure, layout: Layout) -> Sequence[Tracker]:
+        trackers: list[Tracker] = []
+        full: list[Group] = []
+        for k, group in enumerate(found.groups):
+            pattern = within(layout, group, self.n)
+            if on_diagonal(pattern):
+                trackers.append(Local(f"trace.{k}", group, layout))
+            elif all(bool(p.all()) for p in pattern.values()):
+                full.append(group)
+            else:
+                allowed = torch.cat([_each_weight(pattern[s], group, layout) for s in group.reach])
+                trackers.append(Dense(f"masked.{k}", [group], group.reach, layout, allowed))
+        return [*trackers, *_dense(full, layout)]
+
+
+def _each_weight(pattern: Tensor, group: Group, layout: Layout) -> Tensor:
+    return pattern.repeat_interleave(layout.columns(group), -1)
+
+
+@dataclass(frozen=True)
+class UORO(Forward):
+    """Unbiased online recurrent optimisation (Tallec & Ollivier 2017, arXiv:1702.05043), for every cell: right on
+    average, and noisy. `seed` begins its signs."""
+
+    seed: int = 0
+    word: ClassVar[str] = "uoro"
+
+    def _trackers(self, found: Structure, layout: Layout) -> Sequence[Tracker]:
+        return [UnbiasedOuter(found.groups, found.states, layout, self.seed)] if found.groups else []
+
+
+@dataclass(frozen=True)
+class KFRTRL(Forward):
+    """Kronecker-factored real-time recurrent learning (Mujika et al. 2018, arXiv:1805.10842), for cells all of whose
+    learned weights multiply the same vectors. `seed` begins its signs."""
+
+    seed: int = 0
+    word: ClassVar[str] = "kfrtrl"
+
+    def _supports(self, found: Structure) -> Support:
+        vector = next((g for g in found.groups if g.is_vector), None)
+        if vector is not None:
+            return Support(
+                f"{_named(vector.result)} is read unit by unit, and the factors are those of matrices; use RTRL() or "
+                "SnAp(1)"
+            )
+        kinds = {(tuple(v for _, v in g.factors), g.bias is not None) for g in found.groups}
+        if len(kinds) > 1:
+            names = " and ".join(sorted(_named(g.result) for g in found.groups)[:2])
+            return Support(
+                f"its linears read different vectors, as {names} do, and one factor stands for what all weights are "
+                "multiplied by; use RTRL() or UORO()"
+            )
+        if any("blocks" in m.attrs for g in found.groups for m, _ in g.factors):
+            return Support("its matrices have blocks, each of which reads other units; use RTRL() or UORO()")
+        return Support()
+
+    def _trackers(self, found: Structure, layout: Layout) -> Sequence[Tracker]:
+        return [Kronecker(found.groups, found.states, layout, self.seed)] if found.groups else []
+
+
+def _named(value: Value) -> str:
+    return value.label or value.attrs.get("name") or value.op
+
+
+@dataclass(frozen=True)
+class EProp(Forward):
+    """E-prop (Bellec et al. 2020, doi:10.1038/s41467-020-17236-y), for single layers whose weights act on their own
+    unit first: what goes from unit to unit through a matrix is left out of the influence."""
+
+    word: ClassVar[str] = "eprop"
+
+    def _supports(self, found: Structure) -> Support:
+        far = [g for g in found.groups if any(not isinstance(j, Diagonal) for j in g.jacobians.values())]
+        if far:
+            return Support(
+                f"the weights of {_named(far[0].result)} act on other units than their own within one step (a layer "
+                "above, a reduction over units, or a second product); use RTRL() or SnAp(1)"
+            )
+        mixed = [key for key, j in direct_jacobians(found.graph).items() if not isinstance(j, Diagonal)]
+        if mixed:
+            return Support(f"states {mixed[0][1]} and {mixed[0][0]} mix units without a matrix; use RTRL() or SnAp(1)")
+        return Support()
+
+    def _trackers(self, found: Structure, layout: Layout) -> Sequence[Tracker]:
+        return [Local(f"trace.{k}", g, layout, direct=True) for k, g in enumerate(found.groups)]
+
+
+@dataclass(frozen=True)
+class RFLO(EProp):
+    """Random-feedback local online learning (Murray 2019, doi:10.7554/eLife.43299), for leaky units: the influence of
+    a weight on its own unit leaks away as the state does. The adjoints are those of the loss; a readout with random
+    feedback is a readout of your own."""
+
+    word: ClassVar[str] = "rflo"
+
+    def _supports(self, found: Structure) -> Support:
+        plain = super()._supports(found)
+        if not plain:
+            return plain
+        kept = [s.name for s in found.graph.states if not s.bookkeeping]
+        leaks = direct_jacobians(found.graph)
+        if len(kept) != 1 or any(j.value.rate > Rate.WEIGHTS for j in leaks.values()):
+            return Support(
+                "it is for one state that leaks at a fixed rate, h' = (1 - a) h + a f(W h + V x); use EProp() or "
+                "SnAp(1)"
+            )
+        return Support()

@@ -1,0 +1,89 @@
+"""The influence of weights on their own unit only: a trace for each weight and state.
+
+Exact where the recurrence is element-wise, since then there is no other influence; elsewhere SnAp-1 (Menick et al.
+2021, arXiv:2006.07232, section 3.2), RFLO (Murray 2019, doi:10.7554/eLife.43299, equation 8) or e-prop (Bellec et al.
+2020, doi:10.1038/s41467-020-17236-y, equation 14), by what of the states' Jacobian is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from tidegate.equations.values import Value
+from tidegate.gradients.groups import Group
+from tidegate.gradients.layout import Layout
+from tidegate.gradients.steps import Steps, split
+from tidegate.native.trace_form import TraceForm
+from tidegate.nn.traces import advance_traces
+
+Tensors = dict[str, Tensor]
+
+
+class Local:
+    """The traces of one group, `[B, states, rows, V]`. Between states, what is `direct` goes through no matrix; else
+    the diagonal of the whole Jacobian is kept."""
+
+    def __init__(self, name: str, group: Group, layout: Layout, *, direct: bool = False) -> None:
+        self.name, self.group = name, group
+        self.states, self.sizes, self.shape = group.reach, layout.sizes, layout.shape(group)
+        self.blocks = math.lcm(*(m.attrs.get("blocks", 1) for m, _ in group.factors))
+        self._between = Steps.direct if direct else Steps.diagonal
+        between = layout.directly(self.states) if direct else layout.on_diagonals(self.states)
+        self.values = [*layout.read([group]), *between]
+
+    def begin(self, rows: int, like: Tensor) -> Tensors:
+        """No influence yet."""
+        return {self.name: like.new_zeros(rows, len(self.states), *self.shape)}
+
+    def advance(
+        self, memory: Tensors, steps: Steps, adjoints: Mapping[str, Tensor] | None
+    ) -> tuple[Tensors, dict[Value, Tensor]]:
+        """The traces after some steps, and the gradient of what has these adjoints `[T, B, n]` at each of them."""
+        traces = memory[self.name]
+        d = {(k, j): found for k, j, found in self._pairs(steps)}
+        u = {k: steps.into(self.group, s) for k, s in enumerate(self.states) if s in self.group.jacobians}
+        delta = {k: adjoints[s] for k, s in enumerate(self.states) if s in adjoints} if adjoints else {}
+        form = TraceForm(len(self.states), tuple(d), tuple(u), tuple(delta))
+        total = traces.new_zeros(self.shape)
+        ends = []
+        for k, rows in enumerate(self._rows()):
+            some = ([t[..., rows] for t in part.values()] for part in (d, u, delta))
+            d_k, u_k, delta_k = some
+            pieces = [self._piece(steps, m, v, k) for m, v in self.group.factors]
+            ends.append(advance_traces(form, traces[:, :, rows], d_k, u_k, pieces, delta_k, total[rows], self._bias))
+        end = ends[0] if self.blocks == 1 else torch.cat(ends, 2)
+        return {self.name: end}, split(self.group, total, self.sizes) if delta else {}
+
+    @property
+    def _bias(self) -> bool:
+        return self.group.bias is not None or self.group.is_vector
+
+    def _rows(self) -> list[slice]:
+        """The rows that read the same units: all, or those of each block."""
+        height = self.shape[0] // self.blocks
+        return [slice(k * height, (k + 1) * height) for k in range(self.blocks)]
+
+    def _piece(self, steps: Steps, matrix: Value, vector: Value, number: int) -> Tensor:
+        """What rows number so much of so many read of a vector."""
+        found, blocks = steps.masked(steps[vector]), matrix.attrs.get("blocks", 1)
+        width = found.shape[-1] // blocks
+        begin = number * blocks // self.blocks * width
+        return found[..., begin : begin + width]
+
+    def _pairs(self, steps: Steps) -> list[tuple[int, int, Tensor]]:
+        parts = [
+            (k, j, self._between(steps, new, old))
+            for k, new in enumerate(self.states)
+            for j, old in enumerate(self.states)
+        ]
+        return [(k, j, found) for k, j, found in parts if found is not None]
+
+    def gradient(self, memory: Tensors, adjoints: Mapping[str, Tensor]) -> dict[Value, Tensor]:
+        """The gradient of what has these adjoints `[B, n]` in the states now."""
+        traces, scored = memory[self.name], [(k, s) for k, s in enumerate(self.states) if s in adjoints]
+        parts = [torch.einsum("br,brv->rv", adjoints[s], traces[:, k]) for k, s in scored]
+        return split(self.group, sum(parts[1:], parts[0]), self.sizes) if parts else {}

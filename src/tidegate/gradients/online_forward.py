@@ -1,0 +1,178 @@
+"""A rule that works forward in time, at each step of a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tidegate.equations.values import Rate, Value
+from tidegate.errors import ArgumentError
+from tidegate.gradients.forward import ForwardRule, Machine, Past
+from tidegate.gradients.groups import add
+from tidegate.nn.arguments import Batch, check_types
+from tidegate.nn.state import State
+from tidegate.reference import Program
+from tidegate.reference import torch_ops as xp
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class ForwardMemory:
+    """The states, the influence of the weights on them, and the step that has led there; `begun` says that there was
+    one, whether it is still known or not."""
+
+    machine: Machine
+    past: Past
+    taken: Taken | None = None
+    begun: bool = False
+
+    @property
+    def state(self) -> State:
+        """The layer's state."""
+        return self.machine.flat.state(self.past.states)
+
+    def tensors(self) -> Tensors:
+        """`begun`, `state.l0.h` ..., and `influence.0.NAME` ... of each tracker; what the last step read is not among
+        them."""
+        found = {"begun": torch.tensor(self.begun)}
+        found |= {f"state.{name}": t for name, t in self.past.states.items()}
+        for k, tracked in enumerate(self.past.influence):
+            found |= {f"influence.{k}.{name}": t for name, t in tracked.items()}
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """One step: the influence before it, and what its output is made of."""
+
+    before: tuple[Tensors, ...]
+    weights: Tensors
+    inputs: Tensors
+    old: Tensors
+
+
+class OnlineForward:
+    """A layer under a rule that works forward in time, one step at a time.
+
+    A step costs what one step of the rule's recursion does, and a memory holds the rule's influence: nothing grows.
+    """
+
+    def __init__(self, layer: nn.Module, rule: ForwardRule) -> None:
+        self.layer, self.machine = layer, Machine(layer, rule, whole=True)
+        graph = self.machine.flat.graph
+        self._state = next((name for name, v in graph.new.items() if v is graph.output), None)
+        self._output = graph.new[self._state] if self._state else graph.output
+        self._learned = [name for name, p in layer.named_parameters() if p.requires_grad]
+
+    def begin(self, batch: int = 1) -> ForwardMemory:
+        """The layer's own start, and no influence."""
+        states = self.machine.flat.begin(batch, None)
+        like = next(iter(states.values()))
+        return ForwardMemory(self.machine, Past(states, self.machine.nothing(batch, like)))
+
+    def step(self, memory: ForwardMemory, x_t: Any) -> tuple[Tensor, ForwardMemory]:
+        """One step with `x_t` `[B, I]`: the output `[B, size]`, detached, and what is carried on."""
+        machine, flat = self.machine, self.machine.flat
+        named = dict(x_t) if isinstance(x_t, Mapping) else {flat.graph.inputs[0].name: x_t}
+        once = {i.name for i in flat.graph.inputs if i.rate == Rate.SEQUENCE}
+        timed = {n: x if n in once else x.unsqueeze(0) for n, x in named.items()}
+        batch = Batch(flat.declared, timed, None, None, False, flat.sizes)
+        raw = {name: w.detach() for name, w in flat.weights().items()}
+        check_types(batch, next(iter(raw.values())))
+        with torch.no_grad():
+            weights, inputs = machine.given(batch, raw, carried=memory.begun)
+            old = memory.past.states
+            steps = machine.steps(weights, inputs, old, _timed(old))
+            influence, _ = machine.advance(memory.past.influence, steps, None)
+            new = {s.name: steps.state(s.name).squeeze(0) for s in flat.graph.states}
+            y = new[self._state] if self._state else steps[self._output].squeeze(0)
+            past = Past(new, influence)
+        return y, ForwardMemory(machine, past, Taken(memory.past.influence, weights, inputs, old), True)
+
+    def gradient(self, memory: ForwardMemory, dy: Tensor) -> Tensors:
+        """The gradients by parameter, sums over the rows, of a loss with the slope `dy` `[B, size]` in the output."""
+        learned = dict(self.layer.named_parameters())
+        found = {name: torch.zeros_like(learned[name]) for name in self._learned}
+        if memory.taken is None:
+            return found
+        of_values, of_weights = self._of_output(memory, dy)
+        for name, gradient in of_weights.items():
+            found[name] = found[name] + gradient
+        for name, gradient in self._of_weights(of_values).items():
+            found[name] = found[name] + gradient
+        return found
+
+    def _of_output(self, memory: ForwardMemory, dy: Tensor) -> tuple[dict[Value, Tensor], Tensors]:
+        """Gradients by way of the states, by value of weights; and those of weights that the output itself reads."""
+        assert memory.taken is not None
+        if self._state:
+            return self.machine.gradient(memory.past.influence, {self._state: dy}), {}
+        new, old, of_weights = self._pulled(memory, dy)
+        found = self.machine.gradient(memory.past.influence, new)
+        add(found, self.machine.gradient(memory.taken.before, old))
+        return found, of_weights
+
+    def _pulled(self, memory: ForwardMemory, dy: Tensor) -> tuple[Tensors, Tensors, Tensors]:
+        """A slope in an output that is no state, pulled back to new states, old states and weights."""
+        graph, taken = self.machine.flat.graph, memory.taken
+        assert taken is not None
+        with torch.enable_grad():
+            raw = self.machine.flat.weights()
+            new = {n: t.clone().requires_grad_() for n, t in memory.past.states.items()}
+            old = {n: t.clone().requires_grad_() for n, t in taken.old.items()}
+            env: dict[Value, Any] = {graph.weights[n]: raw.get(n, w) for n, w in taken.weights.items()}
+            env |= {v: taken.inputs[n] for n, v in graph.input_values.items()}
+            env |= {v: old[n].unsqueeze(0) for n, v in graph.old.items()}
+            env |= {graph.new[n]: a.unsqueeze(0) for n, a in new.items() if not graph.new[n].is_leaf}
+            (y,) = Program([graph.output], given=env)(xp, self.machine.flat.sizes, env)
+        parameters = {n: p for n, p in self.layer.named_parameters() if p.requires_grad}
+        leaves = [*new.values(), *old.values(), *parameters.values()]
+        slopes = torch.autograd.grad(y.expand(1, *dy.shape), leaves, dy.unsqueeze(0), materialize_grads=True)
+        names = iter(slopes)
+        return ({n: next(names) for n in new}, {n: next(names) for n in old}, {n: next(names) for n in parameters})
+
+    def _of_weights(self, found: Mapping[Value, Tensor]) -> Tensors:
+        """From the gradients of what a step reads of weights to those of the parameters."""
+        raw = self.machine.flat.weights()
+        parameters = {n: p for n, p in self.layer.named_parameters() if p.requires_grad}
+        plain = {v.attrs["name"]: g for v, g in found.items() if v.op == "weight"}
+        if len(plain) == len(found) and all(raw[n] is parameters.get(n) for n in plain):
+            return plain
+        with torch.enable_grad():
+            values = dict(zip(self.machine.structure.parameters, self.machine.parameters(raw), strict=True))
+        wanted = [(values[v], g) for v, g in found.items() if values[v].requires_grad]
+        outputs, slopes = [w for w, _ in wanted], [g for _, g in wanted]
+        gradients = torch.autograd.grad(outputs, list(parameters.values()), slopes, materialize_grads=True)
+        return dict(zip(parameters, gradients, strict=True))
+
+    def restored(self, tensors: Mapping[str, Tensor]) -> ForwardMemory:
+        """The memory whose `tensors()` these are. Raises ArgumentError where they are none of this layer and rule."""
+        states = {n: tensors[f"state.{n}"] for n in self.machine.names if f"state.{n}" in tensors}
+        if len(states) != len(self.machine.names):
+            raise self._strange(tensors)
+        own = self.begin(next(iter(states.values())).shape[0])
+        if {n: t.shape for n, t in own.tensors().items()} != {n: t.shape for n, t in tensors.items()}:
+            raise self._strange(tensors)
+        influence = [
+            {name: tensors[f"influence.{k}.{name}"] for name in tracked} for k, tracked in enumerate(own.past.influence)
+        ]
+        return ForwardMemory(self.machine, Past(states, tuple(influence)), None, bool(tensors["begun"]))
+
+    def _strange(self, tensors: Mapping[str, Tensor]) -> ArgumentError:
+        return ArgumentError(
+            f"these {len(tensors)} tensors are no memory of {self.machine.rule} for this layer: give those of a memory "
+            "of the same layer under the same rule"
+        )
+
+    def bytes(self, batch: int = 1) -> int:
+        """How much one memory takes: the influence of two steps where the output reads old states, else of one."""
+        return sum(t.nbytes for t in self.begin(batch).tensors().values())
+
+
+def _timed(states: Mapping[str, Tensor]) -> Tensors:
+    return {name: t.unsqueeze(0) for name, t in states.items()}

@@ -1,0 +1,90 @@
+"""What rules read of steps, from kernels as far as these go: vectors natively, matrices of them by torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from tidegate.equations.graph import Graph
+from tidegate.equations.values import Rate, Value, walk
+from tidegate.gradients.layout import Layout
+from tidegate.nn.sequence import Sequence as Run
+from tidegate.nn.unrolled import StepCode
+from tidegate.reference import Program, bound
+from tidegate.reference import torch_ops as xp
+
+Tensors = Mapping[str, Tensor]
+
+
+class Reader:
+    """The values that some trackers want of each step.
+
+    What is a vector is computed for all steps by one call of the cell with these vectors as its output, on kernels
+    where there are any; what is made of vectors and weights beyond that, such as the Jacobian of a dense recurrence,
+    by torch for all steps together. `numbers` is how many these are for each step and row.
+    """
+
+    def __init__(self, layout: Layout, wanted: Sequence[Value]) -> None:
+        graph, sizes = layout.structure.graph, layout.sizes
+        self.graph, self.sizes = graph, sizes
+        self.vectors = _vectors(wanted)
+        self.widths = [bound(v.size, sizes)[0] for v in self.vectors]
+        self._run = Run(_giving(graph, self.vectors), sizes) if self.vectors else None
+        fixed = [v for v in walk(wanted) if v.rate == Rate.WEIGHTS and v.op != "weight"]
+        self._fixed = Program(fixed)
+        moving = [v for v in dict.fromkeys([*self.vectors, *wanted]) if v.rate > Rate.WEIGHTS]
+        self.numbers = sum(math.prod(bound(v.size, sizes)) for v in moving)
+        known = dict.fromkeys([*self._fixed.roots, *graph.weights.values(), *_leaves(graph), *self.vectors])
+        self._code = StepCode([v for v in wanted if v not in known], known, sizes)
+        self._rest = [v for v in self._code.place if v not in known and v.op != "constant"]
+
+    def __call__(
+        self,
+        weights: Tensors,
+        inputs: Tensors,
+        begin: Tensors,
+        starts: Tensors,
+        old: Tensors,
+        lengths: Tensor | None,
+        reset: Tensor | None,
+    ) -> dict[Value, Any]:
+        """The values by themselves, `[T, B, ...]`; `old` are the states before each step, `begin` the first of them."""
+        graph = self.graph
+        env: dict[Value, Any] = {graph.weights[name]: w for name, w in weights.items()}
+        env |= {v: inputs[name] for name, v in graph.input_values.items()}
+        env |= {v: old[name] for name, v in graph.old.items()}
+        like = next(iter(old.values()))
+        for value, found in zip(self._fixed.roots, self._fixed(xp, self.sizes, env), strict=True):
+            env[value] = found if isinstance(found, Tensor) else like.new_full((1,), found)
+        if self._run is not None:
+            y = self._run(weights, inputs, dict(begin), starts, lengths, reset)[0]
+            env |= dict(zip(self.vectors, y.split(self.widths, -1), strict=True))
+        places = self._code.places(env)
+        self._code(places)
+        return env | {v: places[self._code.place[v]] for v in self._rest}
+
+
+def _leaves(graph: Graph) -> list[Value]:
+    return [*graph.input_values.values(), *graph.old.values()]
+
+
+def _vectors(wanted: Sequence[Value]) -> list[Value]:
+    """The vectors among what is wanted and among what its matrices are made of."""
+    found: dict[Value, None] = {}
+    for value in walk(wanted):
+        if len(value.size) == 2:
+            found |= dict.fromkeys(a for a in value.args if len(a.size) == 1)
+    found |= dict.fromkeys(v for v in wanted if len(v.size) == 1)
+    return [v for v in found if v.rate > Rate.WEIGHTS and not v.is_leaf]
+
+
+def _giving(graph: Graph, vectors: Sequence[Value]) -> Graph:
+    """The graph with these values as its output, side by side."""
+    if len(vectors) == 1:
+        return replace(graph, output=vectors[0], output_name="read")
+    width = "+".join(str(v.size[0]) for v in vectors)
+    return replace(graph, output=Value("concat", tuple(vectors), (width,)), output_name="read")

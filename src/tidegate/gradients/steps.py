@@ -1,0 +1,185 @@
+"""The steps of a run with their Jacobians in numbers, many steps at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tidegate.calculus import Diagonal
+from tidegate.calculus.jacobian import Jacobian
+from tidegate.equations.values import Value
+from tidegate.gradients.groups import Group
+from tidegate.gradients.layout import Layout
+from tidegate.reference import Program, bound
+from tidegate.reference import torch_ops as xp
+
+Tensors = Mapping[str, Tensor]
+
+
+class Steps:
+    """T steps of B rows: what rules read of them.
+
+    `env` holds the values of the step, `[T, B, ...]`; what a rule asks for beyond these is computed. `fresh` `[T, B]`
+    flags the steps that forget what was before, `valid` `[T, B]` those that take place at all: the others change
+    nothing.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        env: dict[Value, Any],
+        shape: tuple[int, int],
+        like: Tensor,
+        fresh: Tensor | None = None,
+        valid: Tensor | None = None,
+    ) -> None:
+        self.layout, self.env, self.like, self.fresh, self.valid = layout, env, like, fresh, valid
+        self.structure, self.sizes, self.width = layout.structure, layout.sizes, layout.width
+        self.T, self.B = shape
+
+    def __getitem__(self, value: Value) -> Tensor:
+        """A value `[T, B, ...]`."""
+        if value not in self.env:
+            with torch.no_grad():
+                Program([value], given=self.env)(xp, self.sizes, self.env)
+        found = self.env[value]
+        if not isinstance(found, Tensor):
+            found = torch.as_tensor(found, dtype=self.like.dtype, device=self.like.device)
+        return found.expand(self.T, self.B, *bound(value.size, self.sizes))
+
+    def state(self, name: str) -> Tensor:
+        """A state after each step, `[T, B, size]`."""
+        found = self[self.structure.graph.new[name]]
+        return found.expand(self.T, self.B, self.width[name])
+
+    def between(self, new: str, old: str) -> Tensor | None:
+        """The Jacobian of a state in one before: `[T, B, n]` on the diagonal, or `[T, B, n, m]`; None where zero."""
+        jacobian = self.structure.jacobians.states.get((new, old))
+        if jacobian is None:
+            return self._held(new) if new == old and self.valid is not None else None
+        found = self[jacobian.value]
+        hold = 0.0 if new != old else 1.0 if isinstance(jacobian, Diagonal) else self._identity(found)
+        return self._kept(found, hold)
+
+    def _kept(self, jacobian: Tensor, hold: Any) -> Tensor:
+        """A Jacobian of states in states: zero at fresh starts, `hold` where no step takes place."""
+        flags = (slice(None), slice(None)) + (None,) * (jacobian.dim() - 2)
+        if self.fresh is not None:
+            jacobian = jacobian.masked_fill(self.fresh[flags], 0.0)
+        return jacobian if self.valid is None else torch.where(self.valid[flags], jacobian, hold)
+
+    def diagonal(self, new: str, old: str) -> Tensor | None:
+        """What a unit of a state does to the same unit of another, `[T, B, n]`; None where units do not correspond."""
+        jacobian = self.structure.jacobians.states.get((new, old))
+        if jacobian is None or isinstance(jacobian, Diagonal) or self.width[new] != self.width[old]:
+            found = self.between(new, old)
+            return found if found is None or found.dim() == 3 else None
+        return self._kept(self._on_diagonal(jacobian.value), hold=float(new == old))
+
+    def direct(self, new: str, old: str) -> Tensor | None:
+        """What a state does to another without any matrix, `[T, B, n]`."""
+        jacobian = self.structure.direct.get((new, old))
+        if jacobian is None:
+            return self._held(new) if new == old and self.valid is not None else None
+        return self._kept(self[jacobian.value], hold=float(new == old))
+
+    def _on_diagonal(self, matrix: Value) -> Tensor:
+        """The diagonal of a Jacobian, without the rest of it where that can be."""
+        if matrix.op == "scale_rows":
+            return self[matrix.args[0]] * self._on_diagonal(matrix.args[1])
+        if matrix.op == "scale_columns":
+            return self._on_diagonal(matrix.args[0]) * self[matrix.args[1]]
+        if matrix.op == "add":
+            return self._on_diagonal(matrix.args[0]) + self._on_diagonal(matrix.args[1])
+        if matrix.op == "diagonal":
+            return self[matrix.args[0]]
+        return self[matrix].diagonal(dim1=-2, dim2=-1)
+
+    def _identity(self, like: Tensor) -> Tensor:
+        return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
+
+    def _held(self, name: str) -> Tensor:
+        assert self.valid is not None
+        return (~self.valid).to(self.like.dtype).unsqueeze(-1).expand(-1, -1, self.width[name])
+
+    def matrix(self, states: Sequence[str]) -> Tensor:
+        """The Jacobian of some states in themselves before, `[T, B, D, D]`."""
+        offsets, D = self.layout.places(states)
+        found = self.like.new_zeros(self.T, self.B, D, D)
+        for new in states:
+            for old in states:
+                part = self.between(new, old)
+                if part is None:
+                    continue
+                block = found[:, :, offsets[new], offsets[old]]
+                if part.dim() == 3:
+                    block.diagonal(dim1=-2, dim2=-1).copy_(part)
+                else:
+                    block.copy_(part)
+        return found
+
+    def into(self, group: Group, state: str) -> Tensor | None:
+        """The Jacobian of a new state in a group's result: `[T, B, n]` on the diagonal, or `[T, B, n, rows]`."""
+        jacobian: Jacobian | None = group.jacobians.get(state)
+        if jacobian is None:
+            return None
+        return self.masked(self[jacobian.value])
+
+    def pulled(self, group: Group, adjoints: Tensors) -> Tensor:
+        """Adjoints of new states `[T, B, n]` pulled back to the group's result, `[T, B, rows]`."""
+        total = None
+        for state, adjoint in adjoints.items():
+            jacobian = self.into(group, state)
+            if jacobian is None:
+                continue
+            part = jacobian * adjoint if jacobian.dim() == 3 else (adjoint.unsqueeze(-2) @ jacobian).squeeze(-2)
+            total = part if total is None else total + part
+        if total is None:
+            return self.like.new_zeros(self.T, self.B, self.layout.rows(group))
+        return total
+
+    def read(self, group: Group) -> Tensor:
+        """What each row of a group's weights is multiplied by, `[T, B, 1 or rows, V]`: vectors, then 1 for a bias."""
+        if group.is_vector:
+            return self.like.new_ones(1, 1, 1, 1).expand(self.T, self.B, 1, 1)
+        parts = [self._factor(group, m, v) for m, v in group.factors]
+        if group.bias is not None:
+            parts.append(self.like.new_ones(1, 1, 1, 1).expand(self.T, self.B, 1, 1))
+        rows = max(p.shape[2] for p in parts)
+        return self.masked(torch.cat([p.expand(-1, -1, rows, -1) for p in parts], -1))
+
+    def masked(self, values: Tensor) -> Tensor:
+        """Values `[T, B, ...]`, zero where no step takes place."""
+        if self.valid is None:
+            return values
+        return torch.where(self.valid[(slice(None), slice(None)) + (None,) * (values.dim() - 2)], values, 0.0)
+
+    def _factor(self, group: Group, matrix: Value, vector: Value) -> Tensor:
+        found, blocks = self[vector], matrix.attrs.get("blocks")
+        if blocks is None:
+            return found.unsqueeze(2)
+        return found.unflatten(2, (blocks, -1)).repeat_interleave(self.layout.rows(group) // blocks, 2)
+
+
+def split(group: Group, gradient: Tensor, sizes: Mapping[str, int]) -> dict[Value, Tensor]:
+    """A group's gradient `[rows, V]` by parameter, in the parameter's shape."""
+    if group.is_vector:
+        return {group.result: gradient.squeeze(-1)}
+    found: dict[Value, Tensor] = {}
+    begin = 0
+    for matrix, _ in group.factors:
+        blocks = matrix.attrs.get("blocks")
+        rows, columns = bound(matrix.size, sizes)
+        width = columns // (blocks or 1)
+        part = gradient[:, begin : begin + width]
+        part = part if blocks is None else part.reshape(blocks, rows // blocks, width)
+        found[matrix] = found[matrix] + part if matrix in found else part
+        begin += width
+    if group.bias is not None:
+        part = gradient[:, begin]
+        wanted = bound(group.bias.size, sizes)
+        found[group.bias] = part if tuple(part.shape) == wanted else part.sum().reshape(wanted)
+    return found

@@ -1,0 +1,36 @@
+"""Rules as texts: what the option `gradient` takes, and what `str(rule)` gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tidegate.errors import ArgumentError
+from tidegate.gradients.forward_rules import KFRTRL, RFLO, RTRL, UORO, EProp, SnAp
+from tidegate.gradients.rules import BPTT, Rule, TruncatedBPTT
+
+FORMS = (
+    "'bptt', 'truncated:K1,K2' with whole numbers K1 <= K2, 'rtrl', 'snap:N', 'uoro', 'kfrtrl', 'rflo' or 'eprop'; the "
+    "last six take the steps from update to update as one number more, as in 'rtrl:8' or 'snap:1,8'"
+)
+_RULES: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
+    "bptt": (BPTT, (0,)),
+    "truncated": (TruncatedBPTT, (2,)),
+    "rtrl": (RTRL, (0, 1)),
+    "snap": (lambda n, every=None: SnAp(every, n), (1, 2)),
+    "uoro": (UORO, (0, 1)),
+    "kfrtrl": (KFRTRL, (0, 1)),
+    "rflo": (RFLO, (0, 1)),
+    "eprop": (EProp, (0, 1)),
+}
+
+
+def rule_from_text(text: str) -> Rule:
+    """The rule that `str(rule)` wrote. Raises ArgumentError for other texts."""
+    word, _, rest = text.partition(":")
+    numbers = rest.split(",") if rest else []
+    make, counts = _RULES.get(word, (BPTT, ()))
+    if len(numbers) in counts and all(n.isdecimal() for n in numbers):
+        rule: Rule = make(*map(int, numbers))
+        return rule
+    raise ArgumentError(f"There is no gradient rule {text!r}. Expected {FORMS}.")
