@@ -49,7 +49,9 @@ def test_text_both_ways(rule: object) -> None:
     assert rule_from_text(str(rule)) == rule
 
 
-@pytest.mark.parametrize("text", ["", "BPTT", "truncated", "truncated:1", "truncated:a,b", "truncated:1,2,3", "snap", "rtrl:1,2"])
+@pytest.mark.parametrize(
+    "text", ["", "BPTT", "truncated", "truncated:1", "truncated:a,b", "truncated:1,2,3", "snap", "rtrl:1,2"]
+)
 def test_unknown_text(text: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         rule_from_text(text)
@@ -80,6 +82,4 @@ def test_impossible_updates(every: int) -> None:
 def test_impossible_influence(n: int) -> None:
     with pytest.raises(ArgumentError) as caught:
         SnAp(n=n)
-    assert str(caught.value) == (
-        f"SnAp takes n, the steps of influence that are kept, 1 or more, and {n!r} came."
-    )
+    assert str(caught.value) == (f"SnAp takes n, the steps of influence that are kept, 1 or more, and {n!r} came.")
