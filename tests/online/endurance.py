@@ -45,7 +45,7 @@ def main(steps: int) -> None:
     for n, memory, learner in lines(steps, every):
         speed = n / (time.monotonic() - began)
         told = f"{learner.drifts} alarms, {learner.refused} refused"
-        print(f"{n} steps, {speed:.0f} a second, {memory:.1f} MB, {told}", flush=True)
+        print(f"{n} steps, {speed:.0f} a second, {memory:.1f} MB, {told}", flush=True)  # noqa: T201 - a program of its own
 
 
 if __name__ == "__main__":
