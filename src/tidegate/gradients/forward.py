@@ -213,7 +213,7 @@ class Machine:
         with torch.no_grad():
             states = self.follow(_detached(weights), _detached(inputs), begin, batch)
         segment = Segment(self, past, _detached(weights), _detached(inputs), states, batch)
-        followed = _Followed.apply(segment, *self.parameters(weights))  # type: ignore[no-untyped-call]
+        followed = _Followed.apply(segment, *self.parameters(weights))
         y = self.output(weights, inputs, followed, batch)
         return batch.restore(y), self.flat.state(self.apart(self._ends(followed, batch))), segment
 

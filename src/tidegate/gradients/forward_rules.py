@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tidegate.calculus import direct_jacobians
 from tidegate.calculus.jacobian import Diagonal
+from tidegate.equations import Cell
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate, Value
 from tidegate.errors import ArgumentError
@@ -24,6 +25,7 @@ from tidegate.gradients.local import Local
 from tidegate.gradients.patterns import on_diagonal, within
 from tidegate.gradients.rules import Segment
 from tidegate.gradients.uoro import UnbiasedOuter
+from tidegate.nn.flat import Flat
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,9 @@ class Forward(ABC):
         width = self.every or max(length, 1)
         return tuple(Segment(k, k, min(k + width, length)) for k in range(0, length, width))
 
-    def supports(self, graph: Graph) -> Support:
-        """Whether the rule works for these equations."""
+    def supports(self, cell: Cell | Graph | nn.Module) -> Support:
+        """Whether the rule works for a cell, its graph, or a layer."""
+        graph = Flat(cell).graph if isinstance(cell, nn.Module) else cell.graph if isinstance(cell, Cell) else cell
         clipped = next((v for v in graph.values if v.op == "clip_gradient"), None)
         if clipped is not None:
             return Support(

@@ -45,7 +45,8 @@ class Local:
         """The traces after some steps, and the gradient of what has these adjoints `[T, B, n]` at each of them."""
         traces = memory[self.name]
         d = {(k, j): found for k, j, found in self._pairs(steps)}
-        u = {k: steps.into(self.group, s) for k, s in enumerate(self.states) if s in self.group.jacobians}
+        into = {k: steps.into(self.group, s) for k, s in enumerate(self.states)}
+        u = {k: found for k, found in into.items() if found is not None}
         delta = {k: adjoints[s] for k, s in enumerate(self.states) if s in adjoints} if adjoints else {}
         form = TraceForm(len(self.states), tuple(d), tuple(u), tuple(delta))
         total = traces.new_zeros(self.shape)

@@ -214,14 +214,16 @@ class _Joining:
             if "of" in attrs:
                 attrs["of"] = self.size((attrs["of"],), sizes)[0]
             rate = value.rate if not args else None
-            return Value(value.op, args, self.size(value.size, sizes), rate, **attrs)
+            made = Value(value.op, args, self.size(value.size, sizes), rate, **attrs)
+            made.name, made.version = value.name and f"{one.place}.{value.name}", value.version
+            return made
 
         found = rewrite(graph.roots, visit)
         return found[graph.output], {name: found[v] for name, v in graph.new.items()}
 
     def size(self, size: Size, sizes: Mapping[str, int]) -> Size:
         """A size by its number: layers that fit on each other have the same letter."""
-        numbers = [(p, *bound((p,), sizes)) for p in size]
+        numbers = [(p, bound((p,), sizes)[0]) for p in size]
         self.sizes |= {f"N{n}": n for p, n in numbers if p not in (1, "1")}
         return tuple(p if p in (1, "1") else f"N{n}" for p, n in numbers)
 
