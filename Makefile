@@ -18,7 +18,7 @@ SAMPLE := src/tidegate/data/samples/co2_mauna_loa.csv
 STEPS := 10000000
 DEMO := --target co2 --time month --horizon 12 --season 12 --budget 60s
 
-.PHONY: help demo test test-slow endurance lint golden docs initialisation performance wheel clean
+.PHONY: help demo test test-slow endurance lint golden docs initialisation diagnose performance wheel clean
 
 help:  ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 21
@@ -49,6 +49,9 @@ docs: $(VENV)/dev.stamp  ## write docs/cells.md, docs/transforms.md and drawings
 
 initialisation: $(VENV)/dev.stamp  ## measure and draw what docs/initialisation.md shows: 10 minutes
 	$(BIN)/python docs/initialisation/generate.py --measure $(ARGS)
+
+diagnose: $(VENV)/dev.stamp  ## measure and draw what docs/diagnose.md shows: some seconds
+	$(BIN)/python docs/diagnose/generate.py --measure
 
 performance: $(VENV)/bench.stamp  ## measure and write docs/performance.md: 20 minutes (one case: ARGS="--case lstm")
 	$(BIN)/tidegate bench --page docs/performance.md --json docs/performance/figures.json $(ARGS)

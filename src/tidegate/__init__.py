@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         TidegateNotice,
         TrainingError,
     )
-    from tidegate.gradients import BPTT, TruncatedBPTT
+    from tidegate.gradients import BPTT, TruncatedBPTT, diagnose
     from tidegate.models import describe, load, save
     from tidegate.nn import GRU, LSTM, RNN, Recurrent, Stack, State, Stepper, init, swap
     from tidegate.online import OnlineLearner
@@ -61,6 +61,7 @@ __all__ = [
     "conformance",
     "data",
     "describe",
+    "diagnose",
     "equations",
     "errors",
     "gradients",
@@ -76,7 +77,7 @@ _NAMES_BY_HOME = {
     "tidegate.equations": "Cell cell",
     "tidegate.errors": "ArgumentError ConformanceError DataError EquationError MissingExtraError ModelFileError "
     "NativeError TidegateError TidegateNotice TrainingError",
-    "tidegate.gradients": "BPTT TruncatedBPTT",
+    "tidegate.gradients": "BPTT TruncatedBPTT diagnose",
     "tidegate.models": "describe load save",
     "tidegate.nn": "GRU LSTM RNN Recurrent Stack State Stepper init swap",
     "tidegate.online": "OnlineLearner",

@@ -20,6 +20,7 @@ MONTHS = np.datetime64("2000-01", "M") + np.arange(48)
 WAVE = np.sin(np.arange(48) / 3)
 QUANTILES = {0.1: WAVE[-12:] - 1, 0.5: WAVE[-12:], 0.9: WAVE[-12:] + 1, 0.25: WAVE[-12:] - 0.5, 0.75: WAVE[-12:] + 0.5}
 RANDOM = np.random.default_rng(0).random((48, 7))
+SPREAD = report.Spread((-1.0, 1.0), [0, 0, 0], [0.0], [0.0])
 
 FIGURES: dict[str, Callable[[], str]] = {
     "series": lambda: report.series(MONTHS, WAVE, parts=[("training", 0), ("held out", 36)], unit="$/MWh_x^2$"),
@@ -34,6 +35,20 @@ FIGURES: dict[str, Callable[[], str]] = {
         {"training": RANDOM[:, 0] + 0.01, "validation": RANDOM[:, 1]}, best=3
     ),
     "calibration": lambda: report.calibration([0.1, 0.5, 0.9], [0.12, 0.48, 0.95], count=200),
+    "gradient_norms": lambda: report.gradient_norms(
+        {"_all": (RANDOM[:, 0], RANDOM[:, 0] / 2, RANDOM[:, 0] * 2), "a $b$ <c>": np.zeros((3, 5))},
+        levels={"1 %": 0.01},
+    ),
+    "norms of one lag": lambda: report.gradient_norms({"h": ([0.0], [0.0], [0.0])}, half=True),
+    "eigenvalues": lambda: report.eigenvalues(RANDOM[:, :2] * 2 - 1),
+    "by_rank": lambda: report.by_rank({"singular values": (RANDOM[0], RANDOM[0] / 2, RANDOM[0] * 2)}),
+    "agreement": lambda: report.agreement(
+        ["truncated:1,1", "a $b$ <c>"], [0.5, None], {"l0.h.x": [0.4, 1.0], "l0.h.h": [None, None]}
+    ),
+    "saturation": lambda: report.saturation(
+        {"a $b$ <c>": report.Spread((0.0, 1.0), [3, 0, 1], [0.5, 0.0], [0.5, 1.0]), "g": SPREAD}
+    ),
+    "per_unit": lambda: report.per_unit({"c": [0.1, 2.0, None, 0.0], "h": [None]}, label="steps", marked={"c": [1]}),
     "traces": lambda: report.traces({"i": RANDOM, "f": RANDOM[:, :1]}, {"c": 3 * RANDOM, "h": RANDOM[:, 0]}),
 }
 
@@ -97,6 +112,20 @@ def test_words_are_shown_as_they_are() -> None:
     assert parsed(hostile).findtext(SVG + "title") == "</title><script>"
     assert "</text><script>\ufffd" in texts(hostile)
     assert "中文 #0072b2" in texts(hostile)
+
+
+def test_what_diagnoses_draw_is_told_in_words() -> None:
+    def about(name: str) -> str:
+        return parsed(drawn(name)).findtext(SVG + "desc") or ""
+
+    outside = (((RANDOM[:, :2] * 2 - 1) ** 2).sum(1) > 1).sum()
+    assert about("eigenvalues").startswith(f"48 eigenvalues, of which {outside} lie outside the unit circle; ")
+    assert about("agreement") == "truncated:1,1: 0.5; a $b$ <c>: nan"
+    assert about("saturation").startswith("a $b$ <c>: 25% at the lower end, 75% at the upper end; g: 0%")
+    assert about("per_unit") == "c: 4 units, from 0 to 2; h: 1 units, unbounded"
+    assert "a $b$ <c>: 0 at lag 0, 0 at lag 4" in about("gradient_norms")
+    for name in ("gradient_norms", "saturation", "agreement"):
+        assert "a $b$ <c>" in texts(drawn(name))
 
 
 def test_the_users_own_style_is_neither_used_nor_changed() -> None:
@@ -188,6 +217,18 @@ def test_a_fan_says_what_came_only_if_it_is_known(truth: np.ndarray | None) -> N
         (
             lambda: report.by_horizon({"a": [1, 2], "b": [1]}, label="x"),
             "by_horizon: got 'a' of shape (2,), 'b' of shape (1,); expected one [N] array a method, all of one length",
+        ),
+        (
+            lambda: report.gradient_norms({"h": ([1.0], [1.0])}),  # type: ignore[dict-item]
+            "gradient_norms: got 'h' of shape (2, 1); expected for each name three [K] arrays, K at least 1",
+        ),
+        (
+            lambda: report.gradient_norms({}),
+            "gradient_norms: got nothing; expected for each name three [K] arrays, K at least 1",
+        ),
+        (
+            lambda: report.eigenvalues([1.0, 2.0]),
+            "eigenvalues: got an array of shape (2,); expected [N, 2], N at least 1",
         ),
         (
             lambda: report.learning_curve({}),

@@ -1,5 +1,7 @@
-"""How a gradient is found through time: backwards in full or truncated, or forwards, exactly or approximately."""
+"""How a gradient is found through time: backwards in full or truncated, or forwards, exactly or approximately; and
+what becomes of it on the way."""
 
+from tidegate.gradients.diagnosis import Diagnosis, diagnose
 from tidegate.gradients.forward_rules import KFRTRL, RFLO, RTRL, UORO, EProp, Forward, SnAp, Support
 from tidegate.gradients.online import Memory, Online, online
 from tidegate.gradients.rules import BPTT, Rule, Segment, TruncatedBPTT
@@ -12,6 +14,7 @@ __all__ = [
     "RFLO",
     "RTRL",
     "UORO",
+    "Diagnosis",
     "EProp",
     "Forward",
     "Memory",
@@ -21,6 +24,7 @@ __all__ = [
     "SnAp",
     "Support",
     "TruncatedBPTT",
+    "diagnose",
     "gradient",
     "online",
     "rule_from_text",

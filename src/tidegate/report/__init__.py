@@ -19,8 +19,10 @@ try:
 except ModuleNotFoundError as missing:
     raise MissingExtraError("app", "A report") from missing
 
+from tidegate.report.diagnosis import diagnosis_page
 from tidegate.report.figures import by_horizon, calibration, fan, learning_curve, series
 from tidegate.report.formulas import formulas
+from tidegate.report.gradients import agreement, by_rank, eigenvalues, gradient_norms
 from tidegate.report.page import page
 from tidegate.report.parts import (
     Part,
@@ -36,22 +38,31 @@ from tidegate.report.parts import (
     text,
 )
 from tidegate.report.traces import traces
+from tidegate.report.units import Spread, per_unit, saturation
 
 __all__ = [
     "Part",
+    "Spread",
+    "agreement",
     "banner",
     "by_horizon",
+    "by_rank",
     "calibration",
     "columns",
     "details",
+    "diagnosis_page",
     "diagram",
+    "eigenvalues",
     "fan",
     "figure",
     "formulas",
+    "gradient_norms",
     "key_figures",
     "learning_curve",
     "listing",
     "page",
+    "per_unit",
+    "saturation",
     "section",
     "series",
     "table",

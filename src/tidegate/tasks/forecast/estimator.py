@@ -15,7 +15,8 @@ from tidegate.data import read_panel
 from tidegate.equations import Cell
 from tidegate.errors import ArgumentError
 from tidegate.files import write_atomic
-from tidegate.gradients import Rule, rule_from_text
+from tidegate.gradients import Diagnosis, Rule, rule_from_text
+from tidegate.tasks.forecast.diagnosis import diagnose_fitted
 from tidegate.tasks.forecast.evaluation import NET, START, Evaluation, evaluate
 from tidegate.tasks.forecast.fitted import Columns, Fitted, make_net
 from tidegate.tasks.forecast.inputs import make_inputs
@@ -116,6 +117,15 @@ class Forecaster:
     def history(self) -> History:
         """The record of the training."""
         return self._ready().history
+
+    def diagnose(self, data: Any = None, *, rules: Sequence[Rule] | None = None) -> Diagnosis:
+        """How gradients go through time in the layer, over the last `context` steps of each series.
+
+        `data` and what comes of it are as in `predict`. The loss is the quantile loss where the truth is known; `rules`
+        are compared with its exact gradient, see `tidegate.gradients.diagnose`.
+        """
+        fitted = self._ready()
+        return diagnose_fitted(fitted, fitted.tail if data is None else fitted.read(data), rules)
 
     def write_report(self, path: str | os.PathLike[str]) -> Path:
         """Write the report as one HTML file, with its numbers as JSON beside it; returns the path of the page."""

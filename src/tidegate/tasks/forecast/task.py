@@ -1,7 +1,7 @@
 """Forecasting as the training loop sees it: random windows, each step of which is an origin."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -56,14 +56,8 @@ class ForecastTask:
     def score(self, batch: Windows, outputs: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """The quantile loss, averaged over levels and summed over origins and horizons whose truth is known."""
         first = max(start, self.inputs.recipe.warm)
-        rows = batch.rows[first:stop]
-        targets = self.inputs.targets(rows, batch.stops)
-        early = rows < batch.firsts + self.inputs.recipe.past
-        known = ~(targets.isnan() | early[..., None])
-        safe = torch.where(early, batch.firsts + self.inputs.recipe.past, rows)
-        forecasts = self.module.forecast(outputs[first - start :], self.inputs.anchors(safe))
-        losses = pinball(targets.nan_to_num(0.0)[..., None], forecasts, self.levels).mean(-1)
-        return (losses * known).sum(), known.sum()
+        scored = replace(batch, rows=batch.rows[first:stop])
+        return window_loss(self.module, self.inputs, self.levels, scored, outputs[first - start :])
 
     def validate(self) -> float:
         """The mean quantile loss over origins of the validation parts: all of them, or where they are many a sample."""
@@ -73,6 +67,20 @@ class ForecastTask:
         targets = self.inputs.targets(rows, ends[self.looks[0]].expand(rows.shape))
         losses = pinball(targets[..., None], forecasts, self.levels).mean(-1)
         return float(losses.nanmean())
+
+
+def window_loss(
+    net: ForecastNet, inputs: Inputs, levels: Tensor, windows: Windows, outputs: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The quantile loss from the layer's outputs at rows `[T, B]`, averaged over levels and summed over origins and
+    horizons whose truth is known, and the number of these."""
+    rows, firsts = windows.rows, windows.firsts + inputs.recipe.past
+    targets = inputs.targets(rows, windows.stops)
+    early = rows < firsts
+    known = ~(targets.isnan() | early[..., None])
+    forecasts = net.forecast(outputs, inputs.anchors(torch.where(early, firsts, rows)))
+    losses = pinball(targets.nan_to_num(0.0)[..., None], forecasts, levels).mean(-1)
+    return (losses * known).sum(), known.sum()
 
 
 def _looks(inputs: Inputs, splits: tuple[Split, ...]) -> tuple[Tensor, Tensor]:

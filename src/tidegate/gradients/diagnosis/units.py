@@ -1,0 +1,51 @@
+"""Units that do nothing: their state does not move, or no gradient comes to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tidegate.gradients.diagnosis.subject import Subject
+from tidegate.nn.follow import Followed, state_label
+
+STILL = 1e-3
+
+
+@dataclass(frozen=True)
+class Units:
+    """The units of a state: the standard deviation of each over the data, and which are dead.
+
+    `label` is what a plot calls the state. `still` are the indices of the units whose deviation is below 0.001,
+    `no_gradient` of those in which the gradient of the loss is 0 at every step.
+    """
+
+    layer: int
+    state: str
+    label: str
+    deviations: list[float]
+    still: list[int]
+    no_gradient: list[int]
+
+    @property
+    def dead(self) -> list[int]:
+        """Those of either kind."""
+        return sorted({*self.still, *self.no_gradient})
+
+
+def units(subject: Subject, layer: int, run: Followed, largest: Mapping[tuple[int, str], Tensor]) -> Iterator[Units]:
+    """The units of each state of a layer."""
+    for state in run.graph.states:
+        if not state.bookkeeping:
+            values = torch.stack([s[state.name] for s in run.states[1:]])[subject.valid].detach().double()
+            deviations, gradient = values.std(0, correction=0), largest[layer, state.name]
+            label = state_label(run.graph, state.name)
+            yield Units(
+                layer, state.name, label, deviations.tolist(), _where(deviations < STILL), _where(gradient == 0)
+            )
+
+
+def _where(chosen: Tensor) -> list[int]:
+    return [int(k) for k in chosen.nonzero().flatten()]

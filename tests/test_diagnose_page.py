@@ -1,0 +1,46 @@
+"""docs/diagnose.md: its code runs, and its drawings and table are those of the figures that were measured."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from from_file import module_of
+
+FOLDER = Path(__file__).parents[1] / "docs" / "diagnose"
+PAGE = FOLDER.with_suffix(".md")
+MADE: Any = module_of("docs/diagnose/generate.py")
+KEPT: dict[str, Any] = json.loads((FOLDER / "nets.json").read_text(encoding="utf-8"))
+
+
+def test_drawings_and_table_are_those_of_the_figures() -> None:
+    for path, text in MADE.files().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name} is out of date: run make diagnose and commit it"
+    written = {p.name for p in FOLDER.iterdir() if p.is_file()}
+    assert written == {"generate.py", "nets.json", "report.png", *(f"{name}.svg" for name in MADE.DRAWINGS)}
+
+
+def test_the_figures_were_measured_as_the_page_says() -> None:
+    assert KEPT["how"] == MADE.HOW
+    assert list(KEPT["nets"]) == list(MADE.NETS)
+    text = " ".join(PAGE.read_text(encoding="utf-8").split())
+    assert "Four nets of 48 units at their start, on 100 steps of noise" in text
+    assert [net["lags"]["flow"] for net in KEPT["nets"].values()] == ["vanishing", "exploding", "vanishing", "steady"]
+
+
+def test_what_was_measured_can_be_measured_again() -> None:
+    found = MADE.measure()["nets"]
+    for name, net in KEPT["nets"].items():
+        assert found[name]["lags"]["median"][:20] == pytest.approx(net["lags"]["median"][:20], rel=0.01)
+        assert found[name]["radius"] == pytest.approx(net["radius"], rel=0.01)
+        assert found[name]["lags"]["flow"] == net["lags"]["flow"]
+
+
+def test_the_code_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    scope: dict[str, Any] = {}
+    exec(compile(block, str(PAGE), "exec"), scope)  # noqa: S102 - our own page
+    assert capsys.readouterr().out.startswith("The gradient ")
+    assert scope["html"].startswith("<!DOCTYPE html>")
