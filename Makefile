@@ -15,9 +15,10 @@ export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SAMPLE := src/tidegate/data/samples/co2_mauna_loa.csv
+STEPS := 10000000
 DEMO := --target co2 --time month --horizon 12 --season 12 --budget 60s
 
-.PHONY: help demo test test-slow lint golden docs initialisation diagnose performance wheel clean
+.PHONY: help demo test test-slow endurance lint golden docs initialisation diagnose performance wheel clean
 
 help:  ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 21
@@ -31,6 +32,9 @@ test: $(VENV)/dev.stamp  ## the quick tests (more options: make test ARGS="-k ls
 test-slow: $(VENV)/dev.stamp  ## the slow tests, and the quick ones without kernels
 	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
 	TIDEGATE_NATIVE=0 $(BIN)/python -m pytest $(ARGS)
+
+endurance: $(VENV)/dev.stamp  ## learn a stream online for STEPS steps and print speed and memory (10 million)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/online/endurance.py $(STEPS)
 
 lint: $(VENV)/dev.stamp  ## ruff and mypy
 	$(BIN)/ruff check .

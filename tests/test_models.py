@@ -348,7 +348,7 @@ def test_what_was_added_to_a_layer_is_not_saved(tmp_path: Path) -> None:
 def test_a_stack_is_saved_with_its_own_layers_and_nothing_else(tmp_path: Path) -> None:
     refused(
         "a Mine cannot be saved: tidegate.save takes layers (Recurrent, Stack, LSTM, GRU, RNN) and estimators "
-        "(Forecaster); keep a module of your own with its state_dict",
+        "(Forecaster, OnlineLearner); keep a module of your own with its state_dict",
         tg.save, tg.Stack(Mine("gru", 2, 2)), tmp_path, error=ArgumentError,
     )  # fmt: skip
     stack = STACKS["highway"]()
@@ -405,7 +405,7 @@ def test_an_unknown_kind(saved: Any) -> None:
     rewritten(folder, kind="transformer")
     refused(
         f"{folder} holds a model of kind 'transformer', and this Tidegate knows recurrent, stack, torch-lstm, "
-        "torch-gru, torch-rnn, forecaster",
+        "torch-gru, torch-rnn, forecaster, online-learner",
         tg.load, folder,
     )  # fmt: skip
 

@@ -218,10 +218,11 @@ class OnlineOptions(Options):
     hidden_size: int = a_size(16)
     num_layers: int = a_depth()
     rule: str = option(
-        "truncated:1,16",
-        "The rule that gives each step's gradient: truncated:1,K looks back K steps.",
+        "rtrl",
+        "The rule that gives each step's gradient: rtrl (exact), snap:N, uoro, kfrtrl, rflo, eprop (cheaper, some of "
+        "them for some cells only), or truncated:1,K (looks back K steps).",
         "the text of a rule that gives a gradient at each step",
-        "truncated:1,16",
+        "rtrl",
         min_length=1,
     )
     learning_rate: float = a_rate(0.001)

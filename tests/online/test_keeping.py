@@ -23,8 +23,10 @@ from tidegate.errors import ArgumentError, ModelFileError
 from tidegate.online import OnlineLearner
 
 KINDS: dict[str, dict[str, Any]] = {
+    "exact": {"cell": "lstm"},
+    "drawn": {"rule": "uoro", "delay": 1},
     "regression": {"rule": "truncated:1,3", "num_layers": 2},
-    "classification": {"task": "classification", "cell": "lstm"},
+    "classification": {"task": "classification", "rule": "snap:1"},
     "late": {"rule": "truncated:1,4", "delay": 5, "cell": "lstm"},
     "room for more": {"max_features": 6, "rule": "truncated:1,2"},
 }
@@ -57,7 +59,7 @@ def test_a_restored_learner_goes_on_with_the_same_bits(kind: str, stop: int) -> 
     assert fed(again, stream[stop:]).snapshot() == whole.snapshot()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["exact", "classification", "late"])
 def test_save_and_load(kind: str, tmp_path: Path) -> None:
     stream = steps(kind, 40)
     learner = fed(made(kind), stream[:25])
@@ -145,8 +147,8 @@ def test_killed_at_random_moments_it_goes_on_with_the_same_bits(tmp_path: Path) 
     """It may be killed within a step or within the writing of a snapshot: what it resumes from is whole."""
     chance, environment = random.Random(time.time_ns()), dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join([*sys.path, str(Path(__file__).parents[1])])
-    for _ in range(4):
-        command = [sys.executable, "-c", KILLED, str(tmp_path), "truncated:1,2"]
+    for _ in range(3):
+        command = [sys.executable, "-c", KILLED, str(tmp_path), "rtrl"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
@@ -156,7 +158,7 @@ def test_killed_at_random_moments_it_goes_on_with_the_same_bits(tmp_path: Path) 
         process.stdout.close()
     learner = OnlineLearner.resume(tmp_path)
     stop = learner.steps + 20
-    whole = OnlineLearner(hidden_size=4, rule="truncated:1,2", delay=2, snapshots=str(tmp_path), snapshot_every=10**9)
+    whole = OnlineLearner(hidden_size=4, delay=2, snapshots=str(tmp_path), snapshot_every=10**9)
     for n, (x, y) in enumerate(waves(stop)):
         whole.learn_one(x, y, "ab"[n % 2])
         if n >= learner.steps:

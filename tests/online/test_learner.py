@@ -98,16 +98,17 @@ def test_a_classification_is_that_of_the_loop_by_hand() -> None:
 
 
 def test_it_learns_what_only_memory_tells() -> None:
-    learner, errors = OnlineLearner(rule="truncated:1,4", learning_rate=0.003, seed=1), []
-    for x, y in waves(1500):
+    """The sine as it is now leaves open whether it rises: who does not remember errs by 10 sin(0.6) 2 / pi = 3.6."""
+    learner, errors = OnlineLearner(learning_rate=0.003, seed=1), []
+    for x, y in waves(1000):
         errors.append(abs(learner.predict_one(x) - y))
         learner.learn_one(x, y)
-    assert np.mean(errors[-300:]) < 0.25 * np.mean(errors[:100])
+    assert np.mean(errors[-300:]) < 2.2
 
 
-@pytest.mark.parametrize("options", [{}, {"delay": 3}, {"task": "classification"}])
+@pytest.mark.parametrize("options", [{}, {"delay": 3}, {"task": "classification"}, {"rule": "truncated:1,3"}])
 def test_predicting_moves_nothing(options: dict[str, Any]) -> None:
-    learner = OnlineLearner("lstm", 4, rule="truncated:1,3", num_layers=2, **options)
+    learner = OnlineLearner("lstm", 4, num_layers=2, **options)
     stream = colours(12) if options.get("task") else waves(12)
     for x, y in stream:
         before = learner.snapshot()
@@ -121,7 +122,7 @@ def test_predicting_moves_nothing(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("delay", [0, 2])
 def test_what_was_predicted_before_has_no_part_in_what_is_learned(delay: int) -> None:
-    looked, blind = (OnlineLearner("gru", 4, rule="truncated:1,3", delay=delay) for _ in range(2))
+    looked, blind = (OnlineLearner("gru", 4, delay=delay) for _ in range(2))
     for x, y in waves(15):
         looked.predict_one({"a": 0.3, "b": 1.0})
         looked.predict_one(x)
@@ -131,7 +132,7 @@ def test_what_was_predicted_before_has_no_part_in_what_is_learned(delay: int) ->
 
 
 def test_without_a_label_the_state_moves_by_one_step_and_nothing_is_learned() -> None:
-    learner = OnlineLearner("gru", 4)
+    learner = OnlineLearner("gru", 4, rule="truncated:1,3")
     for x, y in waves(5):
         learner.learn_one(x, y, 7)
     before = tensors(learner)
@@ -176,12 +177,13 @@ def test_the_key_not_met_for_longest_is_forgotten() -> None:
     assert heard == [Forgotten(4, 2)]
 
 
+@pytest.mark.parametrize("rule", ["rtrl", "truncated:1,4"])
 @pytest.mark.parametrize("task", ["regression", "classification"])
-def test_late_labels_give_the_gradients_of_labels_in_time(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_late_labels_give_the_gradients_of_labels_in_time(task: str, rule: str) -> None:
     """Weights held still: the k-th call with a delay learns what the first did without one."""
     found: dict[int, list[torch.Tensor]] = {}
     for delay in (0, 3):
-        learner = OnlineLearner("lstm", 4, task=task, rule="truncated:1,4", delay=delay)
+        learner = OnlineLearner("lstm", 4, task=task, rule=rule, delay=delay)
         stream = list(colours(25) if task == "classification" else waves(25))
         labels = [None] * delay + [y for _, y in stream]
         found[delay] = []
@@ -196,7 +198,7 @@ def test_late_labels_give_the_gradients_of_labels_in_time(task: str, monkeypatch
 
 
 def test_late_labels_are_predicted_from_the_newest_state() -> None:
-    late, early = OnlineLearner("gru", 4, delay=3), OnlineLearner("gru", 4)
+    late, early = (OnlineLearner("gru", 4, rule="truncated:1,3", delay=delay) for delay in (3, 0))
     for x, _ in waves(10):
         late.learn_one(x)
         early.learn_one(x)
@@ -302,7 +304,8 @@ def test_a_key_whose_memory_is_broken_begins_anew() -> None:
     learner = OnlineLearner("gru", 4)
     for x, y in waves(8):
         learner.learn_one(x, y)
-    learner._core.tracks.kept[None].memory.window[-1][1]["x"].fill_(math.nan)  # no step of ours does this
+    influence = [t for n, t in learner._core.tracks.kept[None].memory.tensors().items() if n.startswith("influence")]
+    influence[0].fill_(math.nan)  # no step of ours does this
     learner.learn_one(x, y)
     assert learner.refused == 1
     learner.learn_one(x, y)

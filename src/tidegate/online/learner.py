@@ -34,10 +34,10 @@ class OnlineLearner(RiverModel):
             guess = learner.predict_one(x)      # as often as you like: nothing moves
             learner.learn_one(x, y)             # one step; y=None where there is no label
 
-    `task` is "regression" or "classification", `rule` one of `tidegate.gradients` or its text, `cell` the name of a
-    cell or a `Cell`. The further options are the fields of `tidegate.config.OnlineOptions`, which say what each does:
-    num_layers, learning_rate, clip, delay, seed, window, drift, max_keys, max_features, max_classes, snapshots,
-    snapshot_every.
+    `task` is "regression" or "classification", `rule` a rule of `tidegate.gradients` that works step by step, or its
+    text, `cell` the name of a cell or a `Cell`. The further options are the fields of `tidegate.config.OnlineOptions`,
+    which say what each does: num_layers, learning_rate, clip, delay, seed, window, drift, max_keys, max_features,
+    max_classes, snapshots, snapshot_every.
 
     **Features** are fixed by the first step, with room for more by `max_features`: new ones get a free slot, those
     without one are left unread, with a notice. A feature that is missing, None or NaN reads as its running mean. An
@@ -65,7 +65,7 @@ class OnlineLearner(RiverModel):
         hidden_size: int = 16,
         *,
         task: str = "regression",
-        rule: str | Rule = "truncated:1,16",
+        rule: str | Rule = "rtrl",
         **options: Any,
     ) -> None:
         name = cell.name if isinstance(cell, Cell) else cell

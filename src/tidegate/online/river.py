@@ -15,20 +15,33 @@ class RiverModel:
 
     _supervised = True
     _multiclass = True
+    _is_stochastic = False  # the seed is always set
     _mutable_attributes: frozenset[str] = frozenset()
 
     @property
     def _tags(self) -> set[str]:
         return set()
 
+    @property
+    def _raw_memory_usage(self) -> int:
+        return len(self.snapshot())
+
     def _get_params(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def snapshot(self) -> bytes:
+        """All of it."""
+        raise NotImplementedError
+
+    def restore(self, data: bytes) -> Self:
+        """Become what the snapshot was."""
         raise NotImplementedError
 
     def clone(self, new_params: dict[str, Any] | None = None, include_attributes: bool = False) -> Self:
         """A learner with the same options, or with some new ones, that has learned nothing; with
         `include_attributes` a copy of this one as it is."""
         made = type(self)(**{**self._get_params(), **(new_params or {})})
-        return made.restore(self.snapshot()) if include_attributes else made  # type: ignore[attr-defined]
+        return made.restore(self.snapshot()) if include_attributes else made
 
 
 def enter(kind: type, family: str) -> None:
