@@ -25,8 +25,10 @@ WRONG = {
     "learning_rate": (1, "The option 'learning_rate' was given 1, but must be a number above 0 and below 1. "
                       "Give for example 0.003."),
     "clip": (float("inf"), "The option 'clip' was given inf, but must be a number above 0. Give for example 1.0."),
-    "gradient": ("truncated:4,2", "The option 'gradient' was given 'truncated:4,2', but must be bptt, or "
-                 "truncated:K1,K2 with whole numbers 1 <= K1 <= K2. Give for example truncated:16,32."),
+    "gradient": ("truncated:4,2", "The option 'gradient' was given 'truncated:4,2', but must be bptt, bptt:STATES, "
+                 "bptt:MEMORY with a unit KiB, MiB or GiB, truncated:K1,K2 with whole numbers 1 <= K1 <= K2, rtrl, "
+                 "snap:N, uoro, kfrtrl, rflo or eprop, and the last six may have one number more, the steps from "
+                 "update to update. Give for example truncated:16,32."),
     "target": ("", "The option 'target' was given '', but must be the name of a column. Give for example co2."),
     "time": (3, "The option 'time' was given 3, but must be the name of a column. Give for example date."),
     "id": ("", "The option 'id' was given '', but must be the name of a column. Give for example store."),
@@ -79,6 +81,24 @@ def test_text_from_a_command_line_is_read() -> None:
     )
     assert (config.horizon, config.quantiles, config.covariates) == (3, (0.1, 0.5), ("a", "b"))
     assert (config.budget, config.gradient) == (3723.0, "truncated:2,5")
+
+
+FORMS = ["bptt", "bptt:50", "BPTT:64MiB", "truncated:4,4", "rtrl", "rtrl:16", "SnAp:2", "snap: 1, 8", "uoro:3",
+         "kfrtrl", "rflo:1", "eprop:20"]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", FORMS)
+def test_the_forms_of_a_gradient(text: str) -> None:
+    assert ForecastOptions.make(horizon=1, gradient=text).gradient == text.replace(" ", "").lower()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "rtrl:", "rtrl:0", "rtrl:1,2", "snap", "snap:0", "snap:1,2,3", "uoro:a", "bptt:0", "bptt:3MB",
+             "truncated:4", "truncated:0,3", "eprop,3", "xbptt", "bpttx"]
+)  # fmt: skip
+def test_what_is_no_gradient(text: str) -> None:
+    with pytest.raises(ArgumentError, match=f"^The option 'gradient' was given '{text}', but must be bptt, "):
+        ForecastOptions.make(horizon=1, gradient=text)
 
 
 def test_none_takes_the_default() -> None:
