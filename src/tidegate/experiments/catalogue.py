@@ -1,0 +1,10 @@
+"""Every experiment, in the order of the page. A new one is a file and a row here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tidegate.experiments.embedded_reber import EMBEDDED_REBER
+from tidegate.experiments.experiment import Experiment
+
+EXPERIMENTS: Mapping[str, Experiment] = {e.name: e for e in (EMBEDDED_REBER,)}
