@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tidegate.experiments.distractors import DISTRACTORS
 from tidegate.experiments.embedded_reber import EMBEDDED_REBER
 from tidegate.experiments.experiment import Experiment
 
-EXPERIMENTS: Mapping[str, Experiment] = {e.name: e for e in (EMBEDDED_REBER,)}
+EXPERIMENTS: Mapping[str, Experiment] = {e.name: e for e in (EMBEDDED_REBER, DISTRACTORS)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -54,6 +54,11 @@ class LogisticNet(nn.Module):
         """The outputs after the last step only, `[B, outputs]`, logistic."""
         h, _ = self.layer(x)
         return torch.sigmoid(self.out(h[-1]))
+
+    def at_end(self, x: Tensor, lengths: Sequence[int]) -> Tensor:
+        """The same for rows of different lengths."""
+        _, end = self.layer(x, lengths=lengths)
+        return torch.sigmoid(self.out(end["h"]))
 
 
 class Descent:
