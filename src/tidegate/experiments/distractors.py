@@ -101,8 +101,8 @@ DISTRACTORS = Experiment(
     title="Long lag with distractors",
     source="Hochreiter & Schmidhuber 1997, experiment 2c",
     about="""\
-b, then x or y, then at least q distractors out of p symbols in random order (after q of them each further one comes
-with probability 9/10), then e. After e the net says which of x and y it was; no other step has an error. A seed has solved
+b, then x or y, then at least q distractors out of p symbols at random (after q of them each further one comes with
+probability 9/10), then e. After e the net says which of x and y it was; no other step has an error. A seed has solved
 it when both outputs are within 0.2 of 0 and 1 on 10,000 further sequences.""",
     run=run,
     configurations=tuple(

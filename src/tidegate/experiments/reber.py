@@ -73,3 +73,42 @@ def right(outputs: np.ndarray, legal: np.ndarray) -> np.ndarray:
     most = np.where(legal, -np.inf, outputs).max(-1)
     found: np.ndarray = least > most
     return found
+
+
+class Stream:
+    """Embedded strings one after another, without an end; after each E the next symbol is a B."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._symbols = np.empty(0, dtype=np.int64)
+        self._legal = np.empty((0, len(SYMBOLS)), dtype=bool)
+        self._outer = np.empty(0, dtype=bool)
+
+    def take(self, steps: int) -> Piece:
+        """The next steps."""
+        while len(self._symbols) <= steps:
+            self._append(embedded(self._random))
+        symbols = self._symbols[: steps + 1]
+        piece = Piece(symbols[:-1], symbols[1:], self._legal[:steps], self._outer[:steps])
+        self._symbols, self._legal, self._outer = self._symbols[steps:], self._legal[steps:], self._outer[steps:]
+        return piece
+
+    def _append(self, walk: Walk) -> None:
+        outer = np.zeros(len(walk.symbols), dtype=bool)
+        outer[-3] = True
+        self._symbols = np.concatenate([self._symbols, walk.symbols])
+        self._legal = np.concatenate([self._legal, walk.legal, _BEGIN])
+        self._outer = np.concatenate([self._outer, outer])
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Steps of a stream: symbols, those that follow, those that may follow, and where the outer symbol returns."""
+
+    symbols: np.ndarray
+    following: np.ndarray
+    legal: np.ndarray
+    outer: np.ndarray
+
+
+_BEGIN = np.array([[symbol == "B" for symbol in SYMBOLS]])
