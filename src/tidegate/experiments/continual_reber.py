@@ -66,8 +66,8 @@ CONTINUAL_REBER = Experiment(
     about="""\
 Embedded Reber strings one after another, and nobody tells the net where one ends: its state is never reset. 12 cells,
 softmax, Adam 0.01, clip 5, 2,000 chunks of 75 steps with the state carried on. The figure is the share of strings, on
-the next 100 chunks, in which the outer symbol that returns is more likely than the other one; chance is 0.5. What a cell
-without a forget gate has taken up it never loses.""",
+the next 100 chunks, in which the outer symbol that returns is more likely than the other one; chance is 0.5. What a
+cell without a forget gate has taken up it never loses.""",
     run=run,
     configurations=(
         Configuration("LSTM with forget gates", Settings(True), SHARE, Published(0.997, "0.997", "second")),

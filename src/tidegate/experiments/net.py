@@ -16,7 +16,8 @@ class LogisticNet(nn.Module):
     """A layer, and outputs whose logistic function is `sigmoid(W h + V x + b)`.
 
     `sizes` are inputs, hidden and outputs; `bias` says whether there is `b`, `shortcut` whether there is `V`, which
-    takes indices. With a `width` all weights start uniform on ±width, but for those of the cell that are `kept`.
+    takes indices. `options` are those of the layer.
+    With a `width` all weights start uniform on ±width, but for those of the cell that are `kept`.
     """
 
     def __init__(
@@ -28,11 +29,11 @@ class LogisticNet(nn.Module):
         kept: Collection[str] = (),
         bias: bool = False,
         shortcut: bool = False,
-        **letters: Any,
+        **options: Any,
     ) -> None:
         super().__init__()
         inputs, hidden, outputs = sizes
-        self.layer = Recurrent(cell, inputs, hidden, **letters)
+        self.layer = Recurrent(cell, inputs, hidden, **options)
         self.out = nn.Linear(hidden, outputs, bias=bias)
         self.shortcut = nn.Embedding(inputs, outputs) if shortcut else None
         if width is not None:
