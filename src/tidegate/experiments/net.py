@@ -59,7 +59,7 @@ class LogisticNet(nn.Module):
     def at_end(self, x: Tensor, lengths: Sequence[int]) -> Tensor:
         """The same for rows of different lengths."""
         _, end = self.layer(x, lengths=lengths)
-        return torch.sigmoid(self.out(end["h"]))
+        return torch.sigmoid(self.out(end["h"][0]))
 
 
 class Descent:

@@ -62,7 +62,9 @@ def read(path: Path) -> list[Run]:
     try:
         return [_run(entry) for entry in json.loads(path.read_text("utf-8"))]
     except (ValueError, TypeError, KeyError):
-        raise DataError(f"{path} holds no runs of experiments: give a file that `tidegate experiments` wrote") from None
+        raise DataError(
+            f"{path} holds no runs of experiments: give a file that `tidegate experiments --json` wrote"
+        ) from None
 
 
 def merged(old: Iterable[Run], new: Iterable[Run]) -> list[Run]:
