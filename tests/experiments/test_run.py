@@ -113,6 +113,17 @@ def test_an_experiment_without_its_data_is_left_out(tmp_path: Path) -> None:
     assert missing.reason == f"reads is left out: there is no number.txt in {tmp_path}"
 
 
+def test_an_experiment_without_its_package_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "number.txt").write_text("1", "utf-8")
+    monkeypatch.setitem(
+        running.EXPERIMENTS, "reads", dataclasses.replace(small.READS, package="a_package_that_is_not_there")
+    )
+    (absent,) = [e for e in run(Options(("reads",), out=tmp_path, data=tmp_path)) if isinstance(e, LeftOut)]
+    assert absent.reason == (
+        "reads is left out: reading number.txt needs the extra 'data': pip install 'tidegate[data]'"
+    )
+
+
 def test_other_data_is_another_run(tmp_path: Path) -> None:
     options = Options(("reads",), out=tmp_path / "out", data=tmp_path, processes=1)
     for number in (3.0, 4.0, 3.0):

@@ -42,6 +42,8 @@ def experiments(
         raise ArgumentError("--page is made from runs: say with --json where they are kept")
     if redraw and page is None:
         raise ArgumentError("--redraw writes a page and runs nothing: say with --page which")
+    if page is not None and quick:
+        raise ArgumentError("--page shows whole experiments, and --quick runs small ones: leave one of them out")
     old = read(json) if json is not None and page is not None and (redraw or json.exists()) else []
     options = Options(tuple(name or ()), seeds, quick, out, data, processes)
     runs = merged(old, [] if redraw else show(options))
@@ -90,6 +92,8 @@ def told(events: "Iterable[Planned | LeftOut | Run]", bar: "Progress") -> "Itera
             bar.console.print(event.reason, soft_wrap=True, markup=False, highlight=False)
         elif isinstance(event, Planned):
             bar.update(line, total=event.total)
+            if event.found:
+                bar.console.print(f"{event.found} of {event.total} seeds were kept from before", highlight=False)
         else:
             said = f"{event.experiment}, {event.configuration}, seed {event.seed}: {event.outcome.said}"
             bar.console.print(f"{said}, {event.seconds:,.1f} s", soft_wrap=True, markup=False, highlight=False)

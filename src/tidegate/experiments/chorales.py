@@ -129,4 +129,5 @@ gradient norm 1; the epoch is chosen by validation. A TCN has 8.10 in the same p
     quick=(Configuration("GRU of 64 units, 2 epochs", Settings("gru", hidden=64, epochs=2), NATS),),
     curve=Curve("epochs", "validation NLL, nats a frame", log=False),
     files=(FILE,),
+    package="scipy",
 )

@@ -87,7 +87,8 @@ class Experiment:
 
     `run(settings, seed, data)` gives the outcome of a seed, the same whenever and wherever it is called; it is found by
     its module and name, for it runs in other processes. `data` is the folder in which `files` lie, None if there are
-    none. Raise `version` when the meaning of a run changes: what was kept before is then no longer used.
+    none; `package`, of the extra `data`, reads them. Raise `version` when the meaning of a run changes: what was kept
+    before is then no longer used.
     """
 
     name: str
@@ -100,5 +101,6 @@ class Experiment:
     nets: tuple[Net, ...] = ()
     curve: Curve | None = None
     files: tuple[str, ...] = ()
+    package: str = ""
     notes: str = ""
     version: int = 1

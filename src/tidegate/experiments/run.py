@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
-from tidegate.errors import ArgumentError
+from tidegate.errors import ArgumentError, MissingExtraError
 from tidegate.experiments.catalogue import EXPERIMENTS
 from tidegate.experiments.experiment import Configuration, Experiment
 from tidegate.experiments.runs import Run, digest, keep, kept, key
@@ -110,6 +111,8 @@ def lacking(experiment: Experiment, data: Path | None) -> str:
     """Why an experiment cannot run, empty if it can."""
     if not experiment.files:
         return ""
+    if experiment.package and find_spec(experiment.package) is None:
+        return f"{experiment.name} is left out: {MissingExtraError('data', f'reading {experiment.files[0]}')}"
     files = ", ".join(experiment.files)
     if data is None:
         return f"{experiment.name} is left out: it needs {files}; say with --data in which folder that lies"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tidegate.experiments.experiment import Configuration, Experiment
 from tidegate.experiments.runs import Run
 
+BAR = "\\|"
 HEADINGS = ("net and training", "figure", "published", "median", "mean", "least to most", "solved", "seconds a seed")
 
 
@@ -65,4 +66,4 @@ def markdown(found: Sequence[Summary]) -> Iterator[str]:
     yield f"| {' | '.join(HEADINGS)} |"
     yield f"|{'---|' * len(HEADINGS)}"
     for summary in found:
-        yield f"| {' | '.join(summary.columns)} |"
+        yield f"| {' | '.join(text.replace('|', BAR) for text in summary.columns)} |"
