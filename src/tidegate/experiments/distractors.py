@@ -97,6 +97,11 @@ SEQUENCES = Measure("sequences until solved")
 PUBLISHED = {50: 30_000, 100: 31_000, 200: 33_000, 500: 38_000, 1000: 49_000}
 
 
+NET = """\
+Two blocks of one cell, without biases: 364 weights at p = 50, 6,064 at p = 1000. The gradient is truncated as in 1997:
+`stop` lets none through what gates and inputs see of the last step, so that it passes through c alone."""
+
+
 def _of_1997(name: str, lag: int, rate: float) -> Configuration:
     count = PUBLISHED[lag]
     published = Published(count, f"{count:,}, 20 of 20")
@@ -118,12 +123,6 @@ the squared error; whether the paper halves the error is not certain, so one row
         _of_1997("q = p = 50, rate 0.01 on half the squared error", 50, 0.01),
     ),
     quick=(Configuration("q = p = 10, rate 0.1", Settings(10, 10_000, rate=0.1), SEQUENCES),),
-    nets=(
-        Net(
-            CELL,
-            "Two blocks of one cell, without biases: 364 weights at p = 50, 6,064 at p = 1000. The gradient is truncated as "
-            "in 1997: `stop` lets none through what gates and inputs see of the last step, so it passes through c alone.",
-        ),
-    ),
+    nets=(Net(CELL, NET),),
     curve=Curve("sequences", "largest error at the end, mean of 100"),
 )
