@@ -37,7 +37,7 @@ def test_a_table_beside_the_published_figure(invoke: Invoke) -> None:
     assert heading.startswith("net and training  figure                  published            median")
     assert easy.startswith("easy              sequences until solved  5,000 | all [paper]  ")
     assert "2 of 3" in easy
-    assert hard.split() == ["hard", "sequences", "until", "solved", "-", "-", "-", "-", "0", "of", "1", "0"]
+    assert hard.split() == ["hard", "sequences", "until", "solved", "-", "-", "-", "-", "0", "of", "1", "solved", "0"]
 
 
 def test_seeds_and_what_is_left_out_are_told_on_stderr(invoke: Invoke) -> None:

@@ -31,7 +31,7 @@ def test_seeds_without_a_figure_are_missing_from_the_middle_and_counted() -> Non
         "median": "6,000",
         "mean": "5,667",
         "least to most": "4,000 to 7,000",
-        "solved": "3 of 4",
+        "seeds": "3 of 4 solved",
         "seconds a seed": "3",
     }
 
@@ -39,14 +39,14 @@ def test_seeds_without_a_figure_are_missing_from_the_middle_and_counted() -> Non
 def test_no_seed_with_a_figure_and_no_criterion() -> None:
     failed, free = small.a_run(None, name="hard"), small.a_run(0.25, seed=1, outcome=Outcome(0.25))
     by_name = {s.configuration.name: s for s in summaries(small.DRAWS, [failed, free])}
-    assert by_name["hard"].columns[2:7] == ("-", "-", "-", "-", "0 of 1")
-    assert by_name["easy"].columns[6] == "1 seeds"
+    assert by_name["hard"].columns[2:7] == ("-", "-", "-", "-", "0 of 1 solved")
+    assert by_name["easy"].columns[6] == "1"
 
 
 def test_a_plain_table_is_aligned() -> None:
     head, row = table(summaries(small.DRAWS, SOME))
     for name, text in zip(
-        HEADINGS, ("easy", "sequences", "5,000", "6,000", "5,667", "4,000", "3 of 4", "3"), strict=True
+        HEADINGS, ("easy", "sequences", "5,000", "6,000", "5,667", "4,000", "3 of 4 solved", "3"), strict=True
     ):
         assert row.startswith(text, head.index(name))
 
@@ -78,9 +78,10 @@ def test_the_page(tmp_path: Path) -> None:
 def test_plots() -> None:
     drawn = pages.drawings([*SOME, small.a_run(None, name="hard")])
     seeds = drawn["draws.svg"]
-    alt = "easy: 6,000 (4,000 to 7,000), solved 3 of 4, published 5,000 | all [paper]; hard: - (-), solved 0 of 1"
-    assert alt in seeds
-    assert "no seed met the criterion" in seeds
+    easy = "easy: 6,000 (4,000 to 7,000), seeds: 3 of 4 solved, published 5,000 | all [paper]"
+    assert f"{easy}; hard: - (-), seeds: 0 of 1 solved" in seeds
+    assert ">3 of 4 solved<" in seeds
+    assert ">0 of 1 solved<" in seeds
     assert "y by x: easy ends at 0.25 to 0.25; hard ends at 0.25 to 0.25" in drawn["draws-training.svg"]
     assert "@media (prefers-color-scheme: dark)" in seeds
 

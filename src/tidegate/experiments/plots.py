@@ -14,12 +14,12 @@ from tidegate.experiments.experiment import Experiment
 from tidegate.experiments.summary import HEADINGS, Summary
 from tidegate.report.canvas import COLOURS, CYCLE, DASHES, draw, key, note, standalone, words
 
-_TOLD = "{net and training}: {median} ({least to most}), solved {solved}, published {published}"
+_TOLD = "{net and training}: {median} ({least to most}), seeds: {seeds}, published {published}"
 WIDE = 20.0  # figures that differ by more stand on a logarithmic axis
 
 
 def seeds_plot(experiment: Experiment, found: Sequence[Summary]) -> str:
-    """A row a configuration: a dot a seed that has a figure, a bar for the published one."""
+    """A row a configuration: a dot a seed that has a figure, a bar for the published one, and how many solved it."""
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
@@ -61,8 +61,7 @@ def _row(axes: Axes, row: int, summary: Summary) -> None:
     axes.plot(summary.figures, [row] * len(summary.figures), "o", ms=5, color=COLOURS["blue"], alpha=0.6)
     for figure in _published(summary):
         axes.plot([figure, figure], [row - 0.32, row + 0.32], color=COLOURS["vermillion"], lw=2.5)
-    if not summary.figures and not _published(summary):
-        note(axes, 0.5, row, "no seed met the criterion", transform=axes.get_yaxis_transform(), va="center")
+    note(axes, 1.01, row, summary.seeds, transform=axes.get_yaxis_transform(), va="center")
 
 
 def _published(summary: Summary) -> list[float]:

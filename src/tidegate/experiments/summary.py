@@ -10,7 +10,7 @@ from tidegate.experiments.experiment import Configuration, Experiment
 from tidegate.experiments.runs import Run
 
 BAR = "\\|"
-HEADINGS = ("net and training", "figure", "published", "median", "mean", "least to most", "solved", "seconds a seed")
+HEADINGS = ("net and training", "figure", "published", "median", "mean", "least to most", "seeds", "seconds a seed")
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Summary:
         return [run.outcome.figure for run in self.runs if run.outcome.figure is not None]
 
     @property
-    def solved(self) -> str:
-        """How many seeds met the criterion, of how many; without a criterion the number of seeds."""
+    def seeds(self) -> str:
+        """How many seeds met the criterion, of how many; without a criterion only how many."""
         met = [run.outcome.solved for run in self.runs]
-        return f"{sum(map(bool, met))} of {len(met)}" if None not in met else f"{len(met)} seeds"
+        return f"{sum(map(bool, met))} of {len(met)} solved" if None not in met else f"{len(met)}"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -40,7 +40,7 @@ class Summary:
         middle = [shown.written(of(figures) if figures else None) for of in (statistics.median, statistics.fmean)]
         span = f"{shown.written(min(figures))} to {shown.written(max(figures))}" if figures else "-"
         seconds = statistics.median(run.seconds for run in self.runs)
-        return (self.configuration.name, shown.name, published, *middle, span, self.solved, f"{seconds:,.0f}")
+        return (self.configuration.name, shown.name, published, *middle, span, self.seeds, f"{seconds:,.0f}")
 
 
 def summaries(experiment: Experiment, runs: Iterable[Run]) -> list[Summary]:
