@@ -23,7 +23,10 @@ CELL = blocks_1997(output_bias=None, truncated=True)
 
 @dataclass(frozen=True)
 class Settings:
-    """`lag` is the least number of distractors, and how many kinds of them there are; `rate` is for half the error."""
+    """`lag` is the least number of distractors, and how many kinds of them there are.
+
+    `rate` is for half the squared error.
+    """
 
     lag: int
     limit: int

@@ -26,8 +26,8 @@ seeds. A seed that does not meet the criterion within the limit has no figure: i
 range, and counts as not solved. Seconds are those of one core, of a machine that others used as well.
 
 Published counts of 1997 and 2000 are sequences of online gradient descent, one sequence an update. The nets of then cut
-the gradient off where it leaves a cell through gates and inputs. Ours follow it all the way back, unless it is said that
-they truncate it.
+the gradient off where it leaves a cell through gates and inputs. Ours follow it all the way back, except where it says
+that they truncate it.
 """
 
 
