@@ -1,5 +1,6 @@
 """Small experiments for the tests of what surrounds them."""
 
+import signal
 import time
 from pathlib import Path
 
@@ -34,6 +35,11 @@ def reads(settings: Settings, seed: int, data: Path | None) -> Outcome:
     return Outcome(float((data / "number.txt").read_text("utf-8")))
 
 
+def listens(settings: Settings, seed: int, data: Path | None) -> Outcome:
+    """0 where an interrupt is ignored."""
+    return Outcome(float(signal.getsignal(signal.SIGINT) is not signal.SIG_IGN))
+
+
 ROWS = (
     Configuration("easy", EASY, COUNT, Published(5000, "5,000 | all"), seeds=3),
     Configuration("hard", HARD, COUNT, seeds=1),
@@ -52,6 +58,7 @@ DRAWS = Experiment(
 )
 READS = Experiment("reads", "Reads", "A paper", "With data.", reads, ROWS[1:], QUICK, files=("number.txt",))
 FAILS = Experiment("fails", "Fails", "A paper", "Never works.", fails, ROWS[:1], QUICK)
+LISTENS = Experiment("listens", "Listens", "A paper", "To interrupts.", listens, ROWS[:1], QUICK)
 
 
 def a_run(figure: float | None = 4000.0, seed: int = 1, name: str = "easy", **more: object) -> Run:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import multiprocessing
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from tidegate.experiments.runs import Run
 
 @pytest.fixture(autouse=True)
 def catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {e.name: e for e in (small.DRAWS, small.READS, small.FAILS)}
+    known = {e.name: e for e in (small.DRAWS, small.READS, small.FAILS, small.LISTENS)}
     monkeypatch.setattr(running, "EXPERIMENTS", known)
 
 
@@ -72,6 +73,15 @@ def test_an_error_in_a_process_ends_the_others(tmp_path: Path) -> None:
     for child in multiprocessing.active_children():
         child.join(20)
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.slow
+def test_an_interrupt_is_for_this_process_alone(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    together = figures(Options(("listens",), out=tmp_path / "together", processes=2))
+    assert signal.getsignal(signal.SIGINT) is before
+    assert set(together.values()) == {0.0}
+    assert set(figures(Options(("listens",), out=tmp_path / "alone", processes=1)).values()) == {1.0}
 
 
 def test_what_is_finished_is_kept(tmp_path: Path) -> None:
@@ -139,7 +149,7 @@ def refusal(options: Options) -> str:
 
 
 def test_errors(tmp_path: Path) -> None:
-    names = "There are draws, reads, fails"
+    names = "There are draws, reads, fails, listens"
     assert refusal(Options(("drows",))) == f"there is no experiment 'drows': did you mean 'draws'? {names}"
     assert refusal(Options(("",))) == f"there is no experiment '': {names}"
     assert refusal(Options(seeds=0)) == "seeds is a whole number of 1 or more, and 0 came"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -154,10 +156,11 @@ def _finish(jobs: Sequence[Job], processes: int | None) -> Iterator[Run]:
 
 def _in_parallel(jobs: Sequence[Job], processes: int) -> Iterator[Run]:
     """Spawned, for a fork of a process that has used torch's threads may hang."""
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, context, initializer=_end_quietly)
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
     try:
-        for future in as_completed([pool.submit(job) for job in jobs]):
+        with _deaf_to_interrupts():
+            futures = [pool.submit(job) for job in jobs]
+        for future in as_completed(futures):
             yield future.result()
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -167,6 +170,14 @@ def _in_parallel(jobs: Sequence[Job], processes: int) -> Iterator[Run]:
     pool.shutdown()
 
 
-def _end_quietly() -> None:
-    """An interrupt ends a worker without a traceback."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes begun here ignore an interrupt, even while they import: it is ours to end them, without a word."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
