@@ -61,14 +61,19 @@ def test_the_page(tmp_path: Path) -> None:
     page, runs = tmp_path / "docs" / "page.md", tmp_path / "docs" / "page" / "runs.json"
     pages.write_page(page, runs, SOME)
     assert read(runs) == SOME
-    assert {p.name for p in runs.parent.iterdir()} == {"runs.json", "draws.svg", "draws-training.svg", "elman.svg"}
+    assert {p.name for p in runs.parent.iterdir()} == {
+        "runs.json",
+        "draws.svg",
+        "draws-training.svg",
+        "draws-elman.svg",
+    }
     text = page.read_text("utf-8")
     for said in (
         "## Draws\n\nA paper. `tidegate experiments draws`\n\nWhat it is.\n\n| net and training |",
         "(page/draws.svg)",
         "(page/draws-training.svg)",
         "The net:\n\n```math\n\\begin{aligned}\n",
-        "(page/elman.svg)",
+        "(page/draws-elman.svg)",
         "Not run yet: reads.\n",
     ):
         assert said in text

@@ -50,7 +50,7 @@ def drawings(runs: Sequence[Run]) -> dict[str, str]:
             curves = curves_plot(experiment, shown)
             found[f"{experiment.name}.svg"] = seeds_plot(experiment, shown)
             found |= {f"{experiment.name}-training.svg": curves} if curves else {}
-            found |= {_diagram(net.cell): step_diagram(net.cell.graph) for net in experiment.nets}
+            found |= {_diagram(experiment, net.cell): step_diagram(net.cell.graph) for net in experiment.nets}
     return found
 
 
@@ -86,7 +86,7 @@ def _experiment(experiment: Experiment, place: str, runs: Sequence[Run], curves:
     for net in experiment.nets:
         yield f"{net.about}\n"
         yield f"```math\n\\begin{{aligned}}\n{latex(net.cell.graph)}\n\\end{{aligned}}\n```\n"
-        yield f"![One step of {net.cell.name}]({place}/{_diagram(net.cell)})\n"
+        yield f"![One step of {net.cell.name}]({place}/{_diagram(experiment, net.cell)})\n"
 
 
 def command(experiment: Experiment) -> str:
@@ -94,5 +94,5 @@ def command(experiment: Experiment) -> str:
     return f"tidegate experiments {experiment.name}{' --data FOLDER' if experiment.files else ''}"
 
 
-def _diagram(cell: Cell) -> str:
-    return f"{cell.name}.svg"
+def _diagram(experiment: Experiment, cell: Cell) -> str:
+    return f"{experiment.name}-{cell.name}.svg"
