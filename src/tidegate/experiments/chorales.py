@@ -36,8 +36,8 @@ class Settings:
     rate: float = 1e-3
     dropout: float = 0.4
     clip: float = 1.0
-    epochs: int = 150
-    patience: int = 15
+    epochs: int = 100
+    patience: int = 10
 
 
 class Music(nn.Module):
