@@ -18,7 +18,7 @@ SAMPLE := src/tidegate/data/samples/co2_mauna_loa.csv
 STEPS := 10000000
 DEMO := --target co2 --time month --horizon 12 --season 12 --budget 60s
 
-.PHONY: help demo test test-slow endurance lint golden docs initialisation diagnose performance wheel clean
+.PHONY: help demo test test-slow endurance lint golden docs initialisation diagnose performance experiments wheel clean
 
 help:  ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 21
@@ -55,6 +55,9 @@ diagnose: $(VENV)/dev.stamp  ## measure and draw what docs/diagnose.md shows: so
 
 performance: $(VENV)/bench.stamp  ## measure and write docs/performance.md: 20 minutes (one case: ARGS="--case lstm")
 	$(BIN)/tidegate bench --page docs/performance.md --json docs/performance/figures.json $(ARGS)
+
+experiments: $(VENV)/dev.stamp  ## run what is not kept in runs/ and write docs/experiments.md: hours (one: ARGS=adding)
+	$(BIN)/tidegate experiments --page docs/experiments.md --json docs/experiments/runs.json $(ARGS)
 
 wheel: $(VENV)/made.stamp  ## dist/tidegate-VERSION-py3-none-any.whl
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

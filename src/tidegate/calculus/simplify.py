@@ -71,10 +71,12 @@ def _without_effect(value: Value, args: tuple[Value, ...]) -> Value | None:
     kept: Value | None = None
     if value.op == "mul":
         kept = args[1] if first == 1.0 else left if second == 1.0 else None
-    elif value.op in ("div", "pow") and second == 1.0:
+    elif value.op in ("div", "pow", "scale_columns") and second == 1.0:
         kept = left
     elif value.op == "neg" and left.op == "neg":
         kept = left.args[0]
+    elif value.op == "scale_rows" and first == 1.0:
+        kept = args[1]
     elif value.op == "sub" and second == 0.0:
         kept = left
     return kept if kept is not None and kept.size == value.size else None

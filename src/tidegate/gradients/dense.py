@@ -13,10 +13,11 @@ from torch import Tensor
 
 from tidegate.equations.values import Value
 from tidegate.gradients.groups import Group, add
-from tidegate.gradients.layout import Layout
+from tidegate.gradients.layout import Bundle, Layout
 from tidegate.gradients.steps import Steps, split
 
 Tensors = dict[str, Tensor]
+Drive = tuple[slice, Tensor]  # units of a state, and the Jacobian of the state in what a bundle's groups give
 
 
 class Dense:
@@ -28,19 +29,14 @@ class Dense:
     def __init__(
         self, name: str, groups: Sequence[Group], states: Sequence[str], layout: Layout, allowed: Tensor | None = None
     ) -> None:
-        self.name, self.groups, self.states, self.allowed = name, tuple(groups), tuple(states), allowed
-        self.sizes = layout.sizes
+        self.name, self.states, self.layout, self.allowed = name, tuple(states), layout, allowed
         self.places, self.D = layout.places(self.states)
-        self.columns: list[slice] = []
-        self.shapes: list[tuple[int, int]] = []
-        begin = 0
-        for group in self.groups:
-            shape = layout.shape(group)
-            self.shapes.append(shape)
-            self.columns.append(slice(begin, begin + shape[0] * shape[1]))
-            begin += shape[0] * shape[1]
-        self.P = begin
-        self.values = [*layout.read(self.groups), *layout.between(self.states)]
+        self.bundles: list[tuple[Bundle, slice]] = []
+        self.P = 0
+        for bundle in layout.bundles(groups):
+            self.bundles.append((bundle, slice(self.P, self.P + bundle.count)))
+            self.P += bundle.count
+        self.values = [*layout.read(groups), *layout.between(self.states)]
 
     def begin(self, rows: int, like: Tensor) -> Tensors:
         """No influence yet."""
@@ -50,64 +46,79 @@ class Dense:
         self, memory: Tensors, steps: Steps, adjoints: Mapping[str, Tensor] | None
     ) -> tuple[Tensors, dict[Value, Tensor]]:
         """The influence after some steps, and the gradient of what has these adjoints `[T, B, n]` at each of them."""
-        J = memory[self.name]
-        A = steps.matrix(self.states)
-        delta = None if adjoints is None else self._row(adjoints, A)
-        exact = self.allowed is None
-        if delta is not None and exact:
+        J, A = memory[self.name], steps.matrix(self.states)
+        delta = None if adjoints is None else row(self.places, adjoints)
+        if delta is not None and self.allowed is None:
             A = torch.cat([A, delta.unsqueeze(-2) @ A], -2)  # one row more gives the gradient with the same product
         total = J.new_zeros(self.P)
-        drives = [self._drive(steps, group) for group in self.groups]
+        drives = [(columns, b, _read(steps, b), self._drives(steps, b)) for b, columns in self.bundles]
         for t in range(steps.T):
             product = torch.bmm(A[t], J)
-            if delta is not None and exact:
+            if delta is not None and self.allowed is None:
                 total += product[:, self.D].sum(0)
             J = product[:, : self.D]
-            for k, drive in enumerate(drives):
-                self._add(J, k, drive, t)
+            for columns, bundle, read, into in drives:
+                for place, jacobian in into:
+                    _drive(J[:, place, columns], bundle, jacobian[t], read[t])
             if self.allowed is not None:
                 J.mul_(self.allowed.to(J))
                 if delta is not None:
                     total += torch.einsum("bd,bdp->p", delta[t], J)
-        found = self._parted(total) if delta is not None else {}
-        if adjoints is not None and exact:
-            for group in self.groups:
-                add(found, self._immediate(steps, group, adjoints))
+        if adjoints is None:
+            return {self.name: J}, {}
+        found = self._parted(total)
+        if self.allowed is None:
+            self._add_immediate(found, steps, adjoints)
         return {self.name: J}, found
 
     def gradient(self, memory: Tensors, adjoints: Mapping[str, Tensor]) -> dict[Value, Tensor]:
         """The gradient of what has these adjoints `[B, n]` in the states now."""
         J = memory[self.name]
-        return self._parted(torch.einsum("bd,bdp->p", self._row(adjoints, J), J))
+        delta = row(self.places, adjoints)
+        return self._parted(torch.bmm(delta.unsqueeze(1), J).sum((0, 1)))
 
-    def _row(self, adjoints: Mapping[str, Tensor], like: Tensor) -> Tensor:
-        lead = like.shape[:-2]
-        zero = [like.new_zeros(*lead, p.stop - p.start) for p in self.places.values()]
-        return torch.cat([adjoints.get(name, z) for name, z in zip(self.places, zero, strict=True)], -1)
-
-    def _drive(self, steps: Steps, group: Group) -> tuple[Tensor, list[tuple[slice, Tensor]]]:
-        into = [(self.places[s], steps.into(group, s)) for s in group.jacobians]
-        return steps.read(group), [(place, j) for place, j in into if j is not None]
-
-    def _add(self, J: Tensor, k: int, drive: tuple[Tensor, list[tuple[slice, Tensor]]], t: int) -> None:
-        read, into = drive
-        v = read[t]
-        for place, jacobian in into:
-            block = J[:, place, self.columns[k]].unflatten(-1, self.shapes[k])
-            j = jacobian[t]
-            if j.dim() == 2:
-                block.diagonal(dim1=1, dim2=2).add_((v * j.unsqueeze(-1)).transpose(1, 2))
+    def _drives(self, steps: Steps, bundle: Bundle) -> list[Drive]:
+        """The Jacobians of each state: `[T, B, groups, n]` on the diagonal, or of one group `[T, B, 1, n, rows]`."""
+        found: list[Drive] = []
+        for state, place in self.places.items():
+            each = [steps.into(g, state) for g in bundle.groups]
+            known = next((j for j in each if j is not None), None)
+            if known is None:
+                continue
+            if known.dim() == 4:
+                found.append((place, known.unsqueeze(2)))
             else:
-                block.add_(j.unsqueeze(-1) * v.unsqueeze(1))
+                found.append((place, torch.stack([torch.zeros_like(known) if j is None else j for j in each], 2)))
+        return found
 
-    def _immediate(self, steps: Steps, group: Group, adjoints: Mapping[str, Tensor]) -> dict[Value, Tensor]:
-        return split(group, summed(steps.pulled(group, adjoints), steps.read(group)), self.sizes)
+    def _add_immediate(self, found: dict[Value, Tensor], steps: Steps, adjoints: Mapping[str, Tensor]) -> None:
+        """What the step's own weights do to its states, for all steps together."""
+        for bundle, _ in self.bundles:
+            read = steps.read(bundle.groups[0])
+            for group in bundle.groups:
+                add(found, split(group, summed(steps.pulled(group, adjoints), read), self.layout))
 
     def _parted(self, flat: Tensor) -> dict[Value, Tensor]:
         found: dict[Value, Tensor] = {}
-        for group, columns, shape in zip(self.groups, self.columns, self.shapes, strict=True):
-            add(found, split(group, flat[columns].view(shape), self.sizes))
+        for bundle, columns in self.bundles:
+            parts = flat[columns].view(len(bundle.groups), bundle.rows, bundle.columns)
+            for group, part in zip(bundle.groups, parts, strict=True):
+                add(found, split(group, part, self.layout))
         return found
+
+
+def _read(steps: Steps, bundle: Bundle) -> Tensor:
+    """What is multiplied, `[T, B, V, 1 or rows]`."""
+    return steps.read(bundle.groups[0]).transpose(2, 3)
+
+
+def _drive(J: Tensor, bundle: Bundle, jacobian: Tensor, read: Tensor) -> None:
+    """Add what a step's own weights do, by a Jacobian `[B, groups, n]` on the diagonal, or `[B, 1, n, rows]`."""
+    block = J.unflatten(-1, (len(bundle.groups), bundle.rows, bundle.columns))
+    if jacobian.dim() == 3:
+        block.diagonal(dim1=1, dim2=3).add_(jacobian.unsqueeze(2) * read.unsqueeze(1))
+    else:
+        block.squeeze(2).add_(jacobian.squeeze(1).unsqueeze(-1) * read.transpose(1, 2).unsqueeze(1))
 
 
 def summed(rows: Tensor, read: Tensor) -> Tensor:
@@ -115,3 +126,10 @@ def summed(rows: Tensor, read: Tensor) -> Tensor:
     if read.shape[2] == 1:
         return rows.flatten(0, 1).t() @ read.squeeze(2).flatten(0, 1)
     return torch.einsum("tbr,tbrv->rv", rows, read)
+
+
+def row(places: Mapping[str, slice], adjoints: Mapping[str, Tensor]) -> Tensor:
+    """Adjoints of states side by side, zeros where there is none."""
+    given = next(iter(adjoints.values()))
+    widths = {name: p.stop - p.start for name, p in places.items()}
+    return torch.cat([adjoints.get(n, given.new_zeros(*given.shape[:-1], w)) for n, w in widths.items()], -1)

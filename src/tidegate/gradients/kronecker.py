@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from tidegate.equations.values import Value
+from tidegate.gradients.dense import row
 from tidegate.gradients.groups import Group, add
 from tidegate.gradients.layout import Layout
 from tidegate.gradients.steps import Steps, split
-from tidegate.gradients.uoro import random_signs, row
+from tidegate.gradients.uoro import random_signs
 
 Tensors = dict[str, Tensor]
 TINY = 1e-12
@@ -25,7 +26,7 @@ class Kronecker:
     """`[B, V]` for what is multiplied, times `[B, units of states, rows of all weights]`."""
 
     def __init__(self, groups: Sequence[Group], states: Sequence[str], layout: Layout, seed: int) -> None:
-        self.groups, self.states, self.seed, self.sizes = tuple(groups), tuple(states), seed, layout.sizes
+        self.groups, self.states, self.seed, self.layout = tuple(groups), tuple(states), seed, layout
         self.places, self.D = layout.places(self.states)
         self.rows = [layout.rows(g) for g in self.groups]
         self.V = layout.columns(self.groups[0])
@@ -44,7 +45,7 @@ class Kronecker:
         signs = random_signs(self.seed, count, steps.T, (steps.B, 2), A)
         driven, read = self._driven(steps, A), steps.read(self.groups[0]).squeeze(2)
         u, M = memory["read"], memory["matrix"]
-        delta = None if adjoints is None else row(self.places, adjoints, A)
+        delta = None if adjoints is None else row(self.places, adjoints)
         total = A.new_zeros(sum(self.rows), self.V)
         for t in range(steps.T):
             moved = A[t] @ M
@@ -59,7 +60,7 @@ class Kronecker:
 
     def gradient(self, memory: Tensors, adjoints: Mapping[str, Tensor]) -> dict[Value, Tensor]:
         """The gradient of what has these adjoints `[B, n]` in the states now."""
-        delta = row(self.places, adjoints, memory["matrix"])
+        delta = row(self.places, adjoints)
         return self._parted(torch.einsum("bd,bdr,bv->rv", delta, memory["matrix"], memory["read"]))
 
     def _driven(self, steps: Steps, like: Tensor) -> Tensor:
@@ -81,7 +82,7 @@ class Kronecker:
     def _parted(self, total: Tensor) -> dict[Value, Tensor]:
         found: dict[Value, Tensor] = {}
         for group, part in zip(self.groups, total.split(self.rows), strict=True):
-            add(found, split(group, part, self.sizes))
+            add(found, split(group, part, self.layout))
         return found
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from torch import Tensor
 
-from tidegate.calculus import Diagonal
+from tidegate.calculus import Dense
 from tidegate.equations.values import Value
 from tidegate.gradients.groups import Group, Structure
 from tidegate.reference import bound
@@ -22,6 +22,17 @@ class Layout:
     sizes: Mapping[str, int]
     weights: Mapping[str, Tensor]
 
+    def shape_of(self, value: Value) -> tuple[int, ...]:
+        """A value's size in numbers."""
+        found = self._shapes.get(value)
+        if found is None:
+            found = self._shapes[value] = bound(value.size, self.sizes)
+        return found
+
+    @cached_property
+    def _shapes(self) -> dict[Value, tuple[int, ...]]:
+        return {}
+
     @cached_property
     def width(self) -> dict[str, int]:
         """The units of each state."""
@@ -29,13 +40,13 @@ class Layout:
 
     def rows(self, group: Group) -> int:
         """The units of a group's result."""
-        return bound(group.result.size, self.sizes)[0]
+        return self.shape_of(group.result)[0]
 
     def columns(self, group: Group) -> int:
         """The weights of one row of a group."""
         if group.is_vector:
             return 1
-        widths = (bound(m.size, self.sizes)[1] // m.attrs.get("blocks", 1) for m, _ in group.factors)
+        widths = (self.shape_of(m)[1] // m.attrs.get("blocks", 1) for m, _ in group.factors)
         return sum(widths) + (group.bias is not None)
 
     def shape(self, group: Group) -> tuple[int, int]:
@@ -61,28 +72,33 @@ class Layout:
         return [j.value for (new, old), j in pairs.items() if new in states and old in states]
 
     def on_diagonals(self, states: Sequence[str]) -> list[Value]:
-        """What the diagonals of these Jacobians are made of."""
-        pairs = self.structure.jacobians.states
-        found: list[Value] = []
-        for (new, old), j in pairs.items():
-            if new in states and old in states:
-                if isinstance(j, Diagonal):
-                    found.append(j.value)
-                elif self.width[new] == self.width[old]:
-                    found += _parts(j.value)
-        return found
+        """The diagonals of these Jacobians; the whole Jacobian where its diagonal does not come by itself."""
+        known, pairs = self.structure.diagonals, self.structure.jacobians.states
+        return [known.get(key, j.value) for key, j in pairs.items() if key[0] in states and key[1] in states]
 
     def directly(self, states: Sequence[str]) -> list[Value]:
         """The Jacobians of some states in themselves that go through no matrix."""
         return [j.value for (new, old), j in self.structure.direct.items() if new in states and old in states]
 
+    def bundles(self, groups: Sequence[Group]) -> list[Bundle]:
+        """Groups side by side, those that read the same and act on their own units together, as the gates of a cell."""
+        found: dict[object, list[Group]] = {}
+        for group in groups:
+            alone = any(isinstance(j, Dense) for j in group.jacobians.values())
+            read = tuple((v, m.attrs.get("blocks")) for m, v in group.factors), group.bias is not None
+            found.setdefault(group if alone else (read, self.shape(group)), []).append(group)
+        return [Bundle(tuple(some), *self.shape(some[0])) for some in found.values()]
 
-def _parts(matrix: Value) -> Iterator[Value]:
-    """What the diagonal of a Jacobian is made of, without the rest of it where that can be."""
-    if matrix.op in ("scale_rows", "scale_columns", "add"):
-        for a in matrix.args:
-            yield from _parts(a) if len(a.size) == 2 else iter((a,))
-    elif matrix.op == "diagonal":
-        yield matrix.args[0]
-    else:
-        yield matrix
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """Groups of equal shape that read the same."""
+
+    groups: tuple[Group, ...]
+    rows: int
+    columns: int
+
+    @property
+    def count(self) -> int:
+        """How many weights there are."""
+        return len(self.groups) * self.rows * self.columns

@@ -29,7 +29,7 @@ class Local:
 
     def __init__(self, name: str, group: Group, layout: Layout, *, direct: bool = False) -> None:
         self.name, self.group = name, group
-        self.states, self.sizes, self.shape = group.reach, layout.sizes, layout.shape(group)
+        self.states, self.layout, self.shape = group.reach, layout, layout.shape(group)
         self.blocks = math.lcm(*(m.attrs.get("blocks", 1) for m, _ in group.factors))
         self._between = Steps.direct if direct else Steps.diagonal
         between = layout.directly(self.states) if direct else layout.on_diagonals(self.states)
@@ -57,7 +57,7 @@ class Local:
             pieces = [self._piece(steps, m, v, k) for m, v in self.group.factors]
             ends.append(advance_traces(form, traces[:, :, rows], d_k, u_k, pieces, delta_k, total[rows], self._bias))
         end = ends[0] if self.blocks == 1 else torch.cat(ends, 2)
-        return {self.name: end}, split(self.group, total, self.sizes) if delta else {}
+        return {self.name: end}, split(self.group, total, self.layout) if delta else {}
 
     @property
     def _bias(self) -> bool:
@@ -87,4 +87,4 @@ class Local:
         """The gradient of what has these adjoints `[B, n]` in the states now."""
         traces, scored = memory[self.name], [(k, s) for k, s in enumerate(self.states) if s in adjoints]
         parts = [torch.einsum("br,brv->rv", adjoints[s], traces[:, k]) for k, s in scored]
-        return split(self.group, sum(parts[1:], parts[0]), self.sizes) if parts else {}
+        return split(self.group, sum(parts[1:], parts[0]), self.layout) if parts else {}

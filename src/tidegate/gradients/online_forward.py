@@ -60,6 +60,7 @@ class OnlineForward:
     """A layer under a rule that works forward in time, one step at a time.
 
     A step costs what one step of the rule's recursion does, and a memory holds the rule's influence: nothing grows.
+    The parameters are those that the layer has, and that need a gradient, when this is made.
     """
 
     def __init__(self, layer: nn.Module, rule: ForwardRule) -> None:
@@ -67,7 +68,7 @@ class OnlineForward:
         graph = self.machine.flat.graph
         self._state = next((name for name, v in graph.new.items() if v is graph.output), None)
         self._output = graph.new[self._state] if self._state else graph.output
-        self._learned = [name for name, p in layer.named_parameters() if p.requires_grad]
+        self._learned = {name: p for name, p in layer.named_parameters() if p.requires_grad}
 
     def begin(self, batch: int = 1) -> ForwardMemory:
         """The layer's own start, and no influence."""
@@ -96,16 +97,13 @@ class OnlineForward:
 
     def gradient(self, memory: ForwardMemory, dy: Tensor) -> Tensors:
         """The gradients by parameter, sums over the rows, of a loss with the slope `dy` `[B, size]` in the output."""
-        learned = dict(self.layer.named_parameters())
-        found = {name: torch.zeros_like(learned[name]) for name in self._learned}
         if memory.taken is None:
-            return found
+            return {name: torch.zeros_like(p) for name, p in self._learned.items()}
         of_values, of_weights = self._of_output(memory, dy)
-        for name, gradient in of_weights.items():
-            found[name] = found[name] + gradient
+        found = dict(of_weights)
         for name, gradient in self._of_weights(of_values).items():
-            found[name] = found[name] + gradient
-        return found
+            found[name] = found[name] + gradient if name in found else gradient
+        return {name: found[name] if name in found else torch.zeros_like(p) for name, p in self._learned.items()}
 
     def _of_output(self, memory: ForwardMemory, dy: Tensor) -> tuple[dict[Value, Tensor], Tensors]:
         """Gradients by way of the states, by value of weights; and those of weights that the output itself reads."""
@@ -130,7 +128,7 @@ class OnlineForward:
             env |= {v: old[n].unsqueeze(0) for n, v in graph.old.items()}
             env |= {graph.new[n]: a.unsqueeze(0) for n, a in new.items() if not graph.new[n].is_leaf}
             (y,) = Program([graph.output], given=env)(xp, self.machine.flat.sizes, env)
-        parameters = {n: p for n, p in self.layer.named_parameters() if p.requires_grad}
+        parameters = self._learned
         leaves = [*new.values(), *old.values(), *parameters.values()]
         slopes = torch.autograd.grad(y.expand(1, *dy.shape), leaves, dy.unsqueeze(0), materialize_grads=True)
         names = iter(slopes)
@@ -138,8 +136,7 @@ class OnlineForward:
 
     def _of_weights(self, found: Mapping[Value, Tensor]) -> Tensors:
         """From the gradients of what a step reads of weights to those of the parameters."""
-        raw = self.machine.flat.weights()
-        parameters = {n: p for n, p in self.layer.named_parameters() if p.requires_grad}
+        raw, parameters = self.machine.flat.weights(), self._learned
         plain = {v.attrs["name"]: g for v, g in found.items() if v.op == "weight"}
         if len(plain) == len(found) and all(raw[n] is parameters.get(n) for n in plain):
             return plain

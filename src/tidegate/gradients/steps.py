@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from tidegate.calculus.jacobian import Jacobian
 from tidegate.equations.values import Value
 from tidegate.gradients.groups import Group
 from tidegate.gradients.layout import Layout
-from tidegate.reference import Program, bound
+from tidegate.reference import Program
 from tidegate.reference import torch_ops as xp
 
 Tensors = Mapping[str, Tensor]
@@ -39,6 +39,7 @@ class Steps:
         self.layout, self.env, self.like, self.fresh, self.valid = layout, env, like, fresh, valid
         self.structure, self.sizes, self.width = layout.structure, layout.sizes, layout.width
         self.T, self.B = shape
+        self._known: dict[tuple[str, str, str], Tensor | None] = {}
 
     def __getitem__(self, value: Value) -> Tensor:
         """A value `[T, B, ...]`."""
@@ -48,7 +49,8 @@ class Steps:
         found = self.env[value]
         if not isinstance(found, Tensor):
             found = torch.as_tensor(found, dtype=self.like.dtype, device=self.like.device)
-        return found.expand(self.T, self.B, *bound(value.size, self.sizes))
+        shape = self.T, self.B, *self.layout.shape_of(value)
+        return found if found.shape == shape else found.expand(shape)
 
     def state(self, name: str) -> Tensor:
         """A state after each step, `[T, B, size]`."""
@@ -73,30 +75,33 @@ class Steps:
 
     def diagonal(self, new: str, old: str) -> Tensor | None:
         """What a unit of a state does to the same unit of another, `[T, B, n]`; None where units do not correspond."""
-        jacobian = self.structure.jacobians.states.get((new, old))
-        if jacobian is None or isinstance(jacobian, Diagonal) or self.width[new] != self.width[old]:
-            found = self.between(new, old)
-            return found if found is None or found.dim() == 3 else None
-        return self._kept(self._on_diagonal(jacobian.value), hold=float(new == old))
+        return self._once("diagonal", new, old, self._diagonal)
 
     def direct(self, new: str, old: str) -> Tensor | None:
         """What a state does to another without any matrix, `[T, B, n]`."""
+        return self._once("direct", new, old, self._direct)
+
+    def _once(self, kind: str, new: str, old: str, find: Callable[[str, str], Tensor | None]) -> Tensor | None:
+        """What several trackers ask for."""
+        key = kind, new, old
+        if key not in self._known:
+            self._known[key] = find(new, old)
+        return self._known[key]
+
+    def _diagonal(self, new: str, old: str) -> Tensor | None:
+        known = self.structure.diagonals.get((new, old))
+        if known is not None:
+            return self._kept(self[known], hold=float(new == old))
+        found = self.between(new, old)
+        if found is None or found.dim() == 3:
+            return found
+        return found.diagonal(dim1=-2, dim2=-1) if self.width[new] == self.width[old] else None
+
+    def _direct(self, new: str, old: str) -> Tensor | None:
         jacobian = self.structure.direct.get((new, old))
         if jacobian is None:
             return self._held(new) if new == old and self.valid is not None else None
         return self._kept(self[jacobian.value], hold=float(new == old))
-
-    def _on_diagonal(self, matrix: Value) -> Tensor:
-        """The diagonal of a Jacobian, without the rest of it where that can be."""
-        if matrix.op == "scale_rows":
-            return self[matrix.args[0]] * self._on_diagonal(matrix.args[1])
-        if matrix.op == "scale_columns":
-            return self._on_diagonal(matrix.args[0]) * self[matrix.args[1]]
-        if matrix.op == "add":
-            return self._on_diagonal(matrix.args[0]) + self._on_diagonal(matrix.args[1])
-        if matrix.op == "diagonal":
-            return self[matrix.args[0]]
-        return self[matrix].diagonal(dim1=-2, dim2=-1)
 
     def _identity(self, like: Tensor) -> Tensor:
         return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
@@ -164,22 +169,20 @@ class Steps:
         return found.unflatten(2, (blocks, -1)).repeat_interleave(self.layout.rows(group) // blocks, 2)
 
 
-def split(group: Group, gradient: Tensor, sizes: Mapping[str, int]) -> dict[Value, Tensor]:
+def split(group: Group, gradient: Tensor, layout: Layout) -> dict[Value, Tensor]:
     """A group's gradient `[rows, V]` by parameter, in the parameter's shape."""
     if group.is_vector:
         return {group.result: gradient.squeeze(-1)}
     found: dict[Value, Tensor] = {}
     begin = 0
     for matrix, _ in group.factors:
-        blocks = matrix.attrs.get("blocks")
-        rows, columns = bound(matrix.size, sizes)
-        width = columns // (blocks or 1)
-        part = gradient[:, begin : begin + width]
-        part = part if blocks is None else part.reshape(blocks, rows // blocks, width)
+        blocks = matrix.attrs.get("blocks", 1)
+        rows, columns = layout.shape_of(matrix)
+        part = gradient[:, begin : begin + columns // blocks]
+        part = part if blocks == 1 else part.reshape(blocks, rows // blocks, columns // blocks)
         found[matrix] = found[matrix] + part if matrix in found else part
-        begin += width
+        begin += columns // blocks
     if group.bias is not None:
-        part = gradient[:, begin]
-        wanted = bound(group.bias.size, sizes)
-        found[group.bias] = part if tuple(part.shape) == wanted else part.sum().reshape(wanted)
+        part, wanted = gradient[:, begin], layout.shape_of(group.bias)
+        found[group.bias] = part if part.shape == wanted else part.sum().reshape(wanted)
     return found

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tidegate.equations.values import Value
+from tidegate.gradients.dense import row
 from tidegate.gradients.groups import Group, add
 from tidegate.gradients.layout import Layout
 from tidegate.gradients.steps import Steps, split
@@ -25,7 +26,7 @@ class UnbiasedOuter:
     """A vector over states times a vector over weights, for each row of the batch."""
 
     def __init__(self, groups: Sequence[Group], states: Sequence[str], layout: Layout, seed: int) -> None:
-        self.groups, self.states, self.seed, self.sizes = tuple(groups), tuple(states), seed, layout.sizes
+        self.groups, self.states, self.seed, self.layout = tuple(groups), tuple(states), seed, layout
         self.places, self.D = layout.places(self.states)
         self.shapes = [layout.shape(g) for g in self.groups]
         self.values = [*layout.read(self.groups), *layout.between(self.states)]
@@ -44,7 +45,7 @@ class UnbiasedOuter:
         by_state = {name: signs[..., place] for name, place in self.places.items()}
         driven = [(steps.pulled(g, by_state), steps.read(g)) for g in self.groups]
         s, outer = memory["states"], [memory[f"weights.{k}"] for k in range(len(self.groups))]
-        delta = None if adjoints is None else row(self.places, adjoints, A)
+        delta = None if adjoints is None else row(self.places, adjoints)
         totals = [A.new_zeros(shape) for shape in self.shapes]
         for t in range(steps.T):
             moved = (A[t] @ s.unsqueeze(-1)).squeeze(-1)
@@ -62,7 +63,7 @@ class UnbiasedOuter:
 
     def gradient(self, memory: Tensors, adjoints: Mapping[str, Tensor]) -> dict[Value, Tensor]:
         """The gradient of what has these adjoints `[B, n]` in the states now."""
-        share = (row(self.places, adjoints, memory["states"].unsqueeze(-1)) * memory["states"]).sum(-1)
+        share = (row(self.places, adjoints) * memory["states"]).sum(-1)
         outer = (memory[f"weights.{k}"] for k in range(len(self.groups)))
         return self._parted([torch.einsum("b,brv->rv", share, o) for o in outer])
 
@@ -73,7 +74,7 @@ class UnbiasedOuter:
     def _parted(self, totals: Sequence[Tensor]) -> dict[Value, Tensor]:
         found: dict[Value, Tensor] = {}
         for group, total in zip(self.groups, totals, strict=True):
-            add(found, split(group, total, self.sizes))
+            add(found, split(group, total, self.layout))
         return found
 
 
@@ -85,13 +86,6 @@ def random_signs(seed: int, first: int, steps: int, shape: tuple[int, ...], like
         bits = np.random.Philox(key=seed, counter=(0, first + t, 0, 0)).random_raw(-(-size // 64))
         drawn[t] = np.unpackbits(bits.view(np.uint8))[:size].reshape(shape)
     return torch.as_tensor(drawn * 2 - 1, dtype=like.dtype, device=like.device)
-
-
-def row(places: Mapping[str, slice], adjoints: Mapping[str, Tensor], like: Tensor) -> Tensor:
-    """Adjoints of states side by side, zeros where there is none; `like` has the leading sizes and one more."""
-    lead = like.shape[: next(iter(adjoints.values())).dim() - 1]
-    zeros = {name: like.new_zeros(*lead, p.stop - p.start) for name, p in places.items()}
-    return torch.cat([adjoints.get(name, zero) for name, zero in zeros.items()], -1)
 
 
 def _norm(parts: Sequence[Tensor]) -> Tensor:

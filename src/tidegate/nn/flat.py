@@ -69,6 +69,9 @@ class Flat:
         self.layer = layer
         self.graph, self.sizes = _joined(_described(layer, "", layer.training))
         self._cells = [(f"{name}.", m) for name, m in layer.named_modules() if isinstance(m, CellWeights)]
+        self._starts = [
+            name for name, _ in layer.named_parameters() if name in self.graph.weights and "start_l" in name
+        ]
         self._bare = _without_fresh(self.graph)
 
     @property
@@ -84,8 +87,8 @@ class Flat:
     def weights(self) -> dict[str, Tensor]:
         """The weights as they are now, by name; each is asked for once, for parametrisations compute it then."""
         found = {prefix + name: w for prefix, cell in self._cells for name, w in cell.tensors().items()}
-        found |= {name: p for name, p in self.layer.named_parameters() if name in self.graph.weights}
-        return {name: found[name] for name in self.graph.weights if name in found}
+        found |= {name: self.layer.get_parameter(name) for name in self._starts}
+        return {name: w for name, w in found.items() if name in self.graph.weights}
 
     def begin(self, rows: int, state: State | None) -> dict[str, Tensor]:
         """The states by their flat names, `[rows, size]`, detached: those given, or the layer's own starts."""
