@@ -16,6 +16,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SAMPLE := src/tidegate/data/samples/co2_mauna_loa.csv
 STEPS := 10000000
+CELL := min_gru
+DELAY := 0
 DEMO := --target co2 --time month --horizon 12 --season 12 --budget 60s
 
 .PHONY: help demo test test-slow endurance lint golden docs initialisation diagnose performance experiments wheel clean
@@ -34,7 +36,7 @@ test-slow: $(VENV)/dev.stamp  ## the slow tests, and the quick ones without kern
 	TIDEGATE_NATIVE=0 $(BIN)/python -m pytest $(ARGS)
 
 endurance: $(VENV)/dev.stamp  ## learn a stream online for STEPS steps and print speed and memory (10 million)
-	OMP_NUM_THREADS=1 $(BIN)/python tests/online/endurance.py $(STEPS)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/online/endurance.py $(STEPS) $(CELL) $(DELAY)
 
 lint: $(VENV)/dev.stamp  ## ruff and mypy
 	$(BIN)/ruff check .

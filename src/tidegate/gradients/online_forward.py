@@ -102,6 +102,11 @@ class OnlineForward:
         once = {i.name for i in flat.graph.inputs if i.rate == Rate.SEQUENCE}
         timed = {n: x if n in once else x.unsqueeze(0) for n, x in named.items()}
         batch = Batch(flat.declared, timed, None, None, False, flat.sizes)
+        rows = len(next(iter(memory.past.states.values())))
+        if batch.rows != rows:
+            raise ArgumentError(
+                f"x_t has {batch.rows} rows, and the memory {rows}: give a row for each, or begin({batch.rows}) anew"
+            )
         check_types(batch, next(iter(raw.values())))
         with torch.no_grad():
             weights, inputs = machine.given(batch, raw, carried=memory.begun)
