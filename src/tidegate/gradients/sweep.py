@@ -1,26 +1,30 @@
 """A rule at work on a sequence: which steps run when, and where the state is cut from the graph."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from tidegate.gradients.recompute import Run, Score, recomputed
 from tidegate.gradients.rules import BPTT, Rule, Segment
 from tidegate.nn import State
 
-Run = Callable[[int, int, State | None], tuple[Tensor, State]]
-Score = Callable[[Tensor, int, int], tuple[Tensor, Tensor]]
 
-
-def sweep(rule: Rule, length: int, run: Run, score: Score) -> Iterator[tuple[Tensor, Tensor]]:
+def sweep(
+    rule: Rule, length: int, run: Run, score: Score, parameters: Sequence[Tensor] = ()
+) -> Iterator[tuple[Tensor, Tensor]]:
     """For each segment the sum of its losses, ready for `backward()`, and the number of terms in it.
 
     `run(start, stop, state)` runs the net over these steps from that state (None: its own start) and gives its outputs
     and the new state. `score(outputs, start, stop)` gives the sum of the losses of these steps and the number of terms.
     The weights may be changed between two segments: what a later one reuses of an earlier one is its state as it was
-    then, detached.
+    then, detached. `BPTT(checkpoint=...)` calls both again for the same steps during `backward()`, which then reaches
+    `parameters` and nothing else.
     """
+    if isinstance(rule, BPTT) and rule.checkpoint is not None and length:
+        yield recomputed(rule.checkpoint, length, run, score, parameters)
+        return
     segments = rule.segments(length)
     kept: dict[int, State | None] = {0: None}
     for index, segment in enumerate(segments):
@@ -70,7 +74,7 @@ def gradient(
     def score(outputs: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
         return loss(outputs, target[start:stop]), x.new_zeros(())
 
-    for value, _ in sweep(rule or BPTT(), x.shape[0], run, score):
+    for value, _ in sweep(rule or BPTT(), x.shape[0], run, score, parameters):
         found = torch.autograd.grad(value, parameters, materialize_grads=True)
         totals = [total + part for total, part in zip(totals, found, strict=True)]
     return dict(zip(names, totals, strict=True))

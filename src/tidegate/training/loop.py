@@ -124,7 +124,7 @@ class _Loop:
             return self.task.score(batch, outputs, start, stop)
 
         self.task.module.train()
-        for total, count in sweep(self.plan.rule, self.task.length(batch), run, score):
+        for total, count in sweep(self.plan.rule, self.task.length(batch), run, score, self.parameters):
             if count > 0:
                 self.step(total / count)
 
