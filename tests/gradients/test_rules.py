@@ -41,7 +41,7 @@ def test_impossible_steps(k1: int, k2: int) -> None:
     )
 
 
-@pytest.mark.parametrize("rule", [BPTT(), TruncatedBPTT(3, 17)])
+@pytest.mark.parametrize("rule", [BPTT(), BPTT(50), BPTT("64MiB"), TruncatedBPTT(3, 17)])
 def test_text_both_ways(rule: object) -> None:
     assert rule_from_text(str(rule)) == rule
 
@@ -51,5 +51,6 @@ def test_unknown_text(text: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         rule_from_text(text)
     assert str(caught.value) == (
-        f"There is no gradient rule {text!r}. Expected 'bptt' or 'truncated:K1,K2' with whole numbers K1 <= K2."
+        f"There is no gradient rule {text!r}. Expected 'bptt', 'bptt:STATES', 'bptt:MEMORY' or 'truncated:K1,K2' with "
+        "whole numbers K1 <= K2."
     )

@@ -55,7 +55,7 @@ class _Checkpointed(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        _ = ctx.saved_tensors  # torch refuses here if one was changed, or if this was done before
+        _ = ctx.saved_tensors  # torch refuses here if one was changed
         return None, *ctx.passes.backward(slope)
 
 
@@ -115,12 +115,14 @@ class _Passes:
         self.stored: dict[int, State | None] = {0: None}
         self.carried = Carried(parameters)
         self.losses: list[tuple[Tensor, Tensor]] = []
+        self.turned: _Turned | None = None
         self.of_end: Gradients = []
         self.found: Gradients = [None] * len(parameters)
 
     def forward(self) -> Tensor:
         """The sum of all losses; the last block is left ready to be differentiated."""
         self._to_next_turn(self._count)
+        assert self.turned is not None
         self.losses.append((self.turned.total.detach(), self.turned.count))
         return sum(total for total, _ in self.losses)  # type: ignore[return-value]
 
@@ -130,6 +132,11 @@ class _Passes:
 
     def backward(self, slope: Tensor) -> Gradients:
         """The gradients of the parameters."""
+        if self.turned is None:
+            raise ArgumentError(
+                "The gradients of a checkpointed sum of losses were asked for a second time, and its activations are "
+                "gone: sweep the sequence again, or use BPTT() without a checkpoint."
+            )
         with torch.random.fork_rng(devices=[]):
             self._differentiate(slope)
             while self._to_next_turn(self.steps.advance):
@@ -144,7 +151,7 @@ class _Passes:
             for block in range(move.begin, move.end):
                 state = run(*self._borders(block), state)
             if move.turn:
-                self.turned = self._turned(move.end, state)
+                self.turned = self._turn(move.end, state)
                 return True
             self.stored[move.end] = state
         return False
@@ -157,7 +164,7 @@ class _Passes:
         self.losses.append((total, count))
         return new
 
-    def _turned(self, block: int, state: State | None) -> _Turned:
+    def _turn(self, block: int, state: State | None) -> _Turned:
         self.stored.pop(block, None)
         begin = None if state is None else state.map(lambda t: t.detach().requires_grad_())
         with torch.enable_grad(), self.carried.active():
@@ -165,8 +172,8 @@ class _Passes:
         return _Turned([] if begin is None else pytree.tree_leaves(begin), total, count, pytree.tree_leaves(end))
 
     def _differentiate(self, slope: Tensor) -> None:
-        turned = self.turned
-        del self.turned  # its activations go with it, before those of the next block come
+        turned, self.turned = self.turned, None  # activations go before those of the next block come
+        assert turned is not None
         of_end: Gradients = self.of_end or [None] * len(turned.end)
         self.of_end, found = turned.gradients(slope, of_end, self.parameters)
         self.found = [_added(before, part) for before, part in zip(self.found, found, strict=True)]
@@ -177,7 +184,7 @@ def _added(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 
 def _measured(checkpoint: int | str, length: int, steps: _Steps, parameters: Sequence[Tensor]) -> tuple[int, int]:
-    """The bytes of a state, and of what a block keeps to be differentiated; of no interest without a budget."""
+    """The bytes of a state, and of what a block and its ends keep to be differentiated; without a budget nothing."""
     if isinstance(checkpoint, int):
         return 0, 0
     own = {p.untyped_storage().data_ptr() for p in parameters}
@@ -194,4 +201,5 @@ def _measured(checkpoint: int | str, length: int, steps: _Steps, parameters: Seq
         outputs, state = steps.run(0, stop, None)
         total, _ = steps.score(outputs, 0, stop)
     del total, outputs  # until here nothing that is kept was freed, and no place was counted for two
-    return sum(t.nbytes for t in pytree.tree_leaves(state)), sum(kept.values())
+    of_state = sum(t.nbytes for t in pytree.tree_leaves(state))
+    return of_state, sum(kept.values()) + 2 * of_state
