@@ -1,16 +1,14 @@
 """Gradients with few stored states against those of plain BPTT: the same bits where kernels run."""
 
 import gc
-import weakref
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
 
+from tidegate.bench.memory import Activations
 from tidegate.cells import get
 from tidegate.cells.transforms import zoneout
 from tidegate.errors import ArgumentError
@@ -201,56 +199,18 @@ def test_the_same_random_numbers_are_drawn_again(layer: Callable[[], Recurrent])
 # memory
 
 
-class Held:
-    """A tensor that autograd keeps, for as long as it does."""
+def most_bytes(problem: Problem, rule: Rule) -> int:
+    watch = Activations([*problem.parameters, problem.target])
 
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
-
-
-class Live:
-    """The most bytes that autograd and states held at a time, those of parameters and data apart."""
-
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        self.own = {t.untyped_storage().data_ptr() for t in [*problem.parameters, problem.target]}
-        self.held: Counter[int] = Counter()
-        self.bytes = self.most = 0
-
-    def hold(self, tensor: Tensor, holder: object) -> None:
-        place, size = tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes()
-        if place in self.own:
-            return
-        self.bytes += 0 if self.held[place] else size
-        self.most = max(self.most, self.bytes)
-        self.held[place] += 1
-        weakref.finalize(holder, self.leave, place, size)
-
-    def leave(self, place: int, size: int) -> None:
-        self.held[place] -= 1
-        self.bytes -= 0 if self.held[place] else size
-
-    def pack(self, tensor: Tensor) -> Held:
-        held = Held(tensor)
-        self.hold(tensor, held)
-        return held
-
-    def run(self, start: int, stop: int, state: State | None) -> tuple[Tensor, State]:
-        outputs, new = self.problem.run(start, stop, state)
-        for layer in new.layers:
-            for named in layer:
-                for tensor in named.values():
-                    self.hold(tensor, tensor)
+    def run(start: int, stop: int, state: State | None) -> tuple[Tensor, State]:
+        outputs, new = problem.run(start, stop, state)
+        new.map(watch.hold)
         return outputs, new
 
-
-def most_bytes(problem: Problem, rule: Rule) -> int:
-    live = Live(problem)
-    with saved_tensors_hooks(live.pack, lambda held: held.tensor):
-        problem.gradients(rule, live.run)
+    most = watch.during(lambda: problem.gradients(rule, run))
     gc.collect()
-    assert live.bytes == 0
-    return live.most
+    assert watch.bytes == 0
+    return most
 
 
 @pytest.mark.parametrize("layers", [1, 2])
