@@ -9,6 +9,7 @@ from tidegate.bench.cases import CASES
 from tidegate.bench.lines import LINES, Line, judge, judged
 from tidegate.bench.peers import PEERS
 from tidegate.bench.shapes import GROUPS, Shape
+from tidegate.bench.tables import verdict
 
 LINE = Line("ours against theirs", "lstm", "forward", ("torch",), 1.4)
 OTHER = GROUPS["medium"][1]
