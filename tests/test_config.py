@@ -25,8 +25,9 @@ WRONG = {
     "learning_rate": (1, "The option 'learning_rate' was given 1, but must be a number above 0 and below 1. "
                       "Give for example 0.003."),
     "clip": (float("inf"), "The option 'clip' was given inf, but must be a number above 0. Give for example 1.0."),
-    "gradient": ("truncated:4,2", "The option 'gradient' was given 'truncated:4,2', but must be bptt, or "
-                 "truncated:K1,K2 with whole numbers 1 <= K1 <= K2. Give for example truncated:16,32."),
+    "gradient": ("truncated:4,2", "The option 'gradient' was given 'truncated:4,2', but must be bptt, bptt:STATES, "
+                 "bptt:MEMORY with a unit KiB, MiB or GiB, or truncated:K1,K2 with whole numbers 1 <= K1 <= K2. "
+                 "Give for example truncated:16,32."),
     "target": ("", "The option 'target' was given '', but must be the name of a column. Give for example co2."),
     "time": (3, "The option 'time' was given 3, but must be the name of a column. Give for example date."),
     "id": ("", "The option 'id' was given '', but must be the name of a column. Give for example store."),
@@ -79,6 +80,17 @@ def test_text_from_a_command_line_is_read() -> None:
     )
     assert (config.horizon, config.quantiles, config.covariates) == (3, (0.1, 0.5), ("a", "b"))
     assert (config.budget, config.gradient) == (3723.0, "truncated:2,5")
+
+
+@pytest.mark.parametrize(("given", "text"), [("bptt", "bptt"), ("bptt:50", "bptt:50"), ("BPTT: 64 MiB", "bptt:64mib")])
+def test_back_propagation_with_few_states(given: str, text: str) -> None:
+    assert ForecastConfig.make(target="y", horizon=3, gradient=given).gradient == text
+
+
+@pytest.mark.parametrize("given", ["bptt:", "bptt:0", "bptt:64MB", "bptt:0KiB", "bptt:1.5GiB"])
+def test_no_memory_for_back_propagation(given: str) -> None:
+    with pytest.raises(ArgumentError, match="The option 'gradient' was given"):
+        ForecastConfig.make(target="y", horizon=3, gradient=given)
 
 
 def test_none_takes_the_default() -> None:

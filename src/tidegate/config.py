@@ -39,7 +39,8 @@ def _names(value: object) -> object:
 def _gradient(value: object) -> str:
     text = str(value).replace(" ", "").lower()
     match = re.fullmatch(r"truncated:(\d+),(\d+)", text)
-    if text != "bptt" and not (match and 1 <= int(match[1]) <= int(match[2])):
+    whole = re.fullmatch(r"bptt(:0*[1-9]\d*([kmg]ib)?)?", text)
+    if not whole and not (match and 1 <= int(match[1]) <= int(match[2])):
         raise ValueError(value)
     return text
 
@@ -153,9 +154,11 @@ class ForecastOptions(Options):
     clip: float = a_clip()
     gradient: Gradient = option(
         "bptt",
-        "How gradients go back through time: bptt, or truncated:K1,K2 "
+        "How gradients go back through time: bptt, bptt:50 (with so many stored states), "
+        "bptt:64MiB (within so much memory), or truncated:K1,K2 "
         "(an update every K1 steps, with gradients through K2).",
-        "bptt, or truncated:K1,K2 with whole numbers 1 <= K1 <= K2",
+        "bptt, bptt:STATES, bptt:MEMORY with a unit KiB, MiB or GiB, "
+        "or truncated:K1,K2 with whole numbers 1 <= K1 <= K2",
         "truncated:16,32",
     )
 
