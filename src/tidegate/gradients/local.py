@@ -94,5 +94,8 @@ class Local:
     def gradient(self, memory: Tensors, adjoints: Mapping[str, Tensor]) -> dict[Value, Tensor]:
         """The gradient of what has these adjoints `[B, n]` in the states now."""
         traces, scored = memory[self.name], [(k, s) for k, s in enumerate(self.states) if s in adjoints]
-        parts = [(adjoints[s].unsqueeze(-1) * traces[:, k]).sum(0) for k, s in scored]
-        return split(self.group, sum(parts[1:], parts[0]), self.layout) if parts else {}
+        parts = [adjoints[s].unsqueeze(-1) * traces[:, k] for k, s in scored]
+        if not parts:
+            return {}
+        whole = sum(parts[1:], parts[0])
+        return split(self.group, whole[0] if len(whole) == 1 else whole.sum(0), self.layout)

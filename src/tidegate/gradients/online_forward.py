@@ -72,6 +72,12 @@ class OnlineForward:
         self._output = graph.new[self._state] if self._state else graph.output
         self._swifts: dict[int, Swift | None] = {}
         self._learned = {name: p for name, p in layer.named_parameters() if p.requires_grad}
+        flat = self.machine.flat
+        self._weights = flat.weights()
+        own = dict(layer.named_parameters()) | dict(layer.named_buffers())
+        self._plain = all(own.get(name) is w for name, w in self._weights.items())
+        leaves = [v for v in self.machine.structure.parameters if v.op == "weight"]
+        self._names = {v: v.attrs["name"] for v in leaves if v.attrs["name"] in self._learned} if self._plain else {}
 
     def begin(self, batch: int = 1) -> ForwardMemory:
         """The layer's own start, and no influence."""
@@ -83,10 +89,10 @@ class OnlineForward:
         """One step with `x_t` `[B, I]`: the output `[B, size]`, detached, and what is carried on."""
         flat = self.machine.flat
         named = x_t if isinstance(x_t, Mapping) else {flat.graph.inputs[0].name: x_t}
-        weights = {name: w.detach() for name, w in flat.weights().items()}
+        weights = self._weights if self._plain else _detached(flat.weights())
         swift = self._swift(memory, weights)
         if swift is None or not native.enabled() or not swift.fits(named):
-            return self._step(memory, named, weights)
+            return self._step(memory, named, _detached(weights))
         new, influence = swift(weights, named, memory.past.states, memory.past.influence)
         return new[str(self._state)], ForwardMemory(self.machine, Past(new, influence), None, True)
 
@@ -159,10 +165,9 @@ class OnlineForward:
 
     def _of_weights(self, found: Mapping[Value, Tensor]) -> Tensors:
         """From the gradients of what a step reads of weights to those of the parameters."""
+        if all(v in self._names for v in found):
+            return {self._names[v]: g for v, g in found.items()}
         raw, parameters = self.machine.flat.weights(), self._learned
-        plain = {v.attrs["name"]: g for v, g in found.items() if v.op == "weight"}
-        if len(plain) == len(found) and all(raw[n] is parameters.get(n) for n in plain):
-            return plain
         with torch.enable_grad():
             values = dict(zip(self.machine.structure.parameters, self.machine.parameters(raw), strict=True))
         wanted = [(values[v], g) for v, g in found.items() if values[v].requires_grad]
@@ -192,6 +197,10 @@ class OnlineForward:
     def bytes(self, batch: int = 1) -> int:
         """How much one memory takes: the influence of two steps where the output reads old states, else of one."""
         return sum(t.nbytes for t in self.begin(batch).tensors().values())
+
+
+def _detached(tensors: Mapping[str, Tensor]) -> Tensors:
+    return {name: t.detach() for name, t in tensors.items()}
 
 
 def _timed(states: Mapping[str, Tensor]) -> Tensors:
