@@ -15,6 +15,7 @@ from tidegate.gradients.online_forward import OnlineForward
 from tidegate.nn import Recurrent, native
 
 BY_NAME = {str(case): case for case in CASES}
+FEW = [BY_NAME[name] for name in ("elman", "lstm_peephole", "min_gru", "indrnn", "gru", "lru")]
 
 
 def at(x: dict[str, Tensor], t: int) -> dict[str, Tensor]:
@@ -52,9 +53,10 @@ def test_steps_are_those_of_a_sequence(rule: Forward, layers: int) -> None:
 @pytest.mark.kernels
 @pytest.mark.filterwarnings("ignore:cell 'scrn' computes on the reference path")
 @pytest.mark.parametrize("rule", [RTRL(), SnAp(), RFLO(), EProp()], ids=str)
-def test_the_quick_way_gives_the_same_bits(rule: Forward) -> None:
+@pytest.mark.parametrize("cases", [FEW, pytest.param(CASES, marks=pytest.mark.slow)], ids=["few", "every"])
+def test_the_quick_way_gives_the_same_bits(cases: list[Case], rule: Forward) -> None:
     quick = 0
-    for case in CASES:
+    for case in cases:
         layer = layer_of(case)
         x = make_inputs(case, layer, STEPS, BATCH)
         if not rule.supports(layer) or any(v.shape[:2] != (STEPS, BATCH) for v in x.values()):
@@ -72,7 +74,9 @@ def test_the_quick_way_gives_the_same_bits(rule: Forward) -> None:
                 for p in layer.parameters():
                     p.mul_(0.99)
         quick += ours._swifts[BATCH] is not None
-    assert quick >= {"rtrl": 3, "snap:1": 15, "rflo": 3, "eprop": 15}[str(rule)]
+    few = {"rtrl": 2, "snap:1": 3, "rflo": 1, "eprop": 4}
+    every = {"rtrl": 3, "snap:1": 15, "rflo": 3, "eprop": 15}
+    assert quick >= (few if cases is FEW else every)[str(rule)]
 
 
 def test_a_memory_stays_as_it_is_and_comes_back_from_its_tensors() -> None:
