@@ -16,9 +16,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SAMPLE := src/tidegate/data/samples/co2_mauna_loa.csv
 STEPS := 10000000
+CELL := min_gru
+DELAY := 0
 DEMO := --target co2 --time month --horizon 12 --season 12 --budget 60s
 
-.PHONY: help demo test test-slow endurance lint golden docs initialisation diagnose performance wheel clean
+.PHONY: help demo test test-slow endurance lint golden docs initialisation diagnose performance experiments wheel clean
 
 help:  ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 21
@@ -34,7 +36,7 @@ test-slow: $(VENV)/dev.stamp  ## the slow tests, and the quick ones without kern
 	TIDEGATE_NATIVE=0 $(BIN)/python -m pytest $(ARGS)
 
 endurance: $(VENV)/dev.stamp  ## learn a stream online for STEPS steps and print speed and memory (10 million)
-	OMP_NUM_THREADS=1 $(BIN)/python tests/online/endurance.py $(STEPS)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/online/endurance.py $(STEPS) $(CELL) $(DELAY)
 
 lint: $(VENV)/dev.stamp  ## ruff and mypy
 	$(BIN)/ruff check .
@@ -55,6 +57,9 @@ diagnose: $(VENV)/dev.stamp  ## measure and draw what docs/diagnose.md shows: so
 
 performance: $(VENV)/bench.stamp  ## measure and write docs/performance.md: 20 minutes (one case: ARGS="--case lstm")
 	$(BIN)/tidegate bench --page docs/performance.md --json docs/performance/figures.json $(ARGS)
+
+experiments: $(VENV)/dev.stamp  ## run what is not kept in runs/ and write docs/experiments.md: hours (one: ARGS=adding)
+	$(BIN)/tidegate experiments --page docs/experiments.md --json docs/experiments/runs.json $(ARGS)
 
 wheel: $(VENV)/made.stamp  ## dist/tidegate-VERSION-py3-none-any.whl
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

@@ -25,9 +25,8 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 import tidegate as tg
-from tidegate.bench.plots import standalone
 from tidegate.equations import Cell, cell, linear, sigmoid, tanh
-from tidegate.report.canvas import COLOURS, DASHES, draw, key, words
+from tidegate.report.canvas import COLOURS, DASHES, draw, key, standalone, words
 
 HERE = Path(__file__).parent
 Figures = dict[str, Any]

@@ -20,8 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import tidegate as tg
-from tidegate.bench.plots import standalone
-from tidegate.report.canvas import COLOURS, DASHES, draw, key, words
+from tidegate.report.canvas import COLOURS, DASHES, draw, key, standalone, words
 
 HERE = Path(__file__).parent
 Figures = dict[str, Any]

@@ -9,6 +9,7 @@ from tidegate.bench.cases import CASES
 from tidegate.bench.lines import LINES, Line, judge, judged
 from tidegate.bench.peers import PEERS
 from tidegate.bench.shapes import GROUPS, Shape
+from tidegate.bench.tables import verdict
 
 LINE = Line("ours against theirs", "lstm", "forward", ("torch",), 1.4)
 OTHER = GROUPS["medium"][1]
@@ -67,8 +68,9 @@ def test_the_nearest_peer_counts_and_the_slowest_cell() -> None:
 
 
 def test_a_line_looks_at_its_own_rows_only() -> None:
-    line = replace(LINE, groups=("small",), steps=500)
+    line = replace(LINE, groups=("small",), steps=500, rows=1)
     long = Shape(1000, 1, 32, 64)
+    assert not replace(line, rows=2).concerns(row(shape=long))
     assert line.concerns(row(shape=long))
     other = {"shape": SMALL}, {"shape": long, "peer": "eager"}, {"shape": long, "what": "training"}
     for more in (*other, {"shape": long, "malloc": "kept"}, {"shape": long, "case": "gru"}, {"shape": MEDIUM}):
@@ -88,6 +90,14 @@ def test_lines_in_seconds_beyond_another() -> None:
     assert not judge(line, [row(ours=times(40e-6), theirs=times(24e-6))]).met
 
 
+def test_lines_of_memory() -> None:
+    line = replace(LINE, measure="memory", wanted=0.06)
+    found = judge(line, [row(memory=0.041), row(memory=0.0599)])
+    assert (found.figure, found.met) == (0.0599, True)
+    assert verdict(found).endswith(": 6.0% at most")
+    assert not judge(line, [row(memory=0.061), row(memory=0.04)]).met
+
+
 @pytest.mark.parametrize("off", [{"difference": 1.0}, {"difference": float("nan")}, {"their_difference": 1.0}])
 @pytest.mark.parametrize("measure", ["ratio", "seconds"])
 def test_a_wrong_answer_meets_no_line(off: dict[str, float], measure: str) -> None:
@@ -97,7 +107,8 @@ def test_a_wrong_answer_meets_no_line(off: dict[str, float], measure: str) -> No
 
 
 def test_every_line_is_about_a_case_and_its_peers() -> None:
-    ourselves = {"-", "our LSTM, a flop", "padded", "T 1000, a step", "stepper", "a Function of nothing"}
+    ourselves = {"-", "our LSTM, a flop", "padded", "T 1000, a step", "stepper"}
+    ourselves |= {"a Function of nothing", "plain BPTT"}
     for line in LINES:
         assert line.case in CASES, line
         assert set(line.peers) <= set(PEERS) | ourselves

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench.canned import result, row
-from tidegate.bench import contests, ourselves, run, start, steps
+from tidegate.bench import checkpoints, contests, ourselves, run, start, steps
 from tidegate.bench.cases import CASES
 from tidegate.bench.limits import Limits
 from tidegate.bench.peers import PEERS
@@ -35,6 +35,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contests, "OVER_H", tuple(Shape(3, 2, 2, H) for H in range(1, 8)))
     monkeypatch.setattr(contests, "OVER_B", tuple(Shape(3, B, 2, 4) for B in range(1, 10)))
     monkeypatch.setattr(ourselves, "OVER_T", tuple(Shape(T, 1, 2, 3) for T in (2, 4, 8)))
+    monkeypatch.setattr(checkpoints, "THOUSAND", (Shape(70, 2, 3, 4),))
     monkeypatch.setattr(steps, "STEPS", tuple(Shape(1, B, 2, 4) for B in range(1, 7)))
 
 

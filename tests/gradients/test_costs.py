@@ -221,16 +221,20 @@ def test_numbers_with_prefixes(number: float, text: str) -> None:
     assert in_units(number, "B") == text
 
 
-def test_a_rule_of_ones_own_has_no_known_cost() -> None:
-    class Own:
-        def segments(self, length: int) -> tuple[Segment, ...]:
-            return ()
+class Own:
+    """A rule that someone else wrote."""
 
-        def __str__(self) -> str:
-            return "own"
+    def segments(self, length: int) -> tuple[Segment, ...]:
+        return ()
 
+    def __str__(self) -> str:
+        return "own"
+
+
+@pytest.mark.parametrize("rule", [Own(), BPTT(50)], ids=str)
+def test_other_rules_have_no_known_cost(rule: Any) -> None:
     with pytest.raises(ArgumentError) as caught:
-        costs(Recurrent("elman", I, H), Own())
+        costs(Recurrent("elman", I, H), rule)
     assert str(caught.value) == (
-        "the cost of own is not known: give a rule of tidegate.gradients, such as RTRL() or BPTT()"
+        f"the cost of {rule} is not known: give a rule of tidegate.gradients, such as RTRL() or BPTT()"
     )

@@ -1,6 +1,5 @@
 """Exact real-time recurrent learning against back-propagation through time and finite differences."""
 
-from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -15,17 +14,38 @@ from tidegate.gradients import BPTT, RTRL, SnAp, gradient
 from tidegate.nn import Recurrent, Stack, native
 
 TOLERANCE = 1e-11
-PATHS = {"kernels": nullcontext, "reference": native.disabled}
 BY_NAME = {str(case): case for case in CASES}
 
 
-@pytest.mark.parametrize("path", [pytest.param("kernels", marks=pytest.mark.kernels), "reference"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_is_bptt_for_every_cell(case: Case, path: str) -> None:
+def test_is_bptt_for_every_cell(case: Case) -> None:
     layer = layer_of(case)
     x, target = problem(case, layer)
-    with PATHS[path]():
+    with native.disabled():
         assert difference(found(layer, x, target, RTRL()), found(layer, x, target)) < TOLERANCE
+
+
+FAMILIES = (
+    "elman",
+    "lstm",
+    "lstm_peephole",
+    "slstm",
+    "gru",
+    "gru_layer_norm",
+    "indrnn",
+    "min_gru",
+    "lru",
+    "looks_back",
+)
+EVERY_KERNEL = [pytest.param(c, marks=[] if str(c) in FAMILIES else [pytest.mark.slow]) for c in CASES]
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("case", EVERY_KERNEL, ids=str)
+def test_is_bptt_on_kernels(case: Case) -> None:
+    layer = layer_of(case)
+    x, target = problem(case, layer)
+    assert difference(found(layer, x, target, RTRL()), found(layer, x, target)) < TOLERANCE
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.stackable], ids=str)
@@ -37,6 +57,7 @@ def test_is_bptt_two_layers_deep(case: Case) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.filterwarnings("ignore:cell 'scrn over scrn' computes on the reference path")
 @pytest.mark.parametrize("case", [c for c in CASES if c.stackable], ids=str)
 def test_is_bptt_two_layers_deep_on_kernels(case: Case) -> None:

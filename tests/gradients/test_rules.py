@@ -41,7 +41,20 @@ def test_impossible_steps(k1: int, k2: int) -> None:
     )
 
 
-EVERY_KIND = [BPTT(), TruncatedBPTT(3, 17), RTRL(), RTRL(8), SnAp(), SnAp(4, 2), UORO(3), KFRTRL(), RFLO(1), EProp(5)]
+EVERY_KIND = [
+    BPTT(),
+    BPTT(50),
+    BPTT("64MiB"),
+    TruncatedBPTT(3, 17),
+    RTRL(),
+    RTRL(8),
+    SnAp(),
+    SnAp(4, 2),
+    UORO(3),
+    KFRTRL(),
+    RFLO(1),
+    EProp(5),
+]
 
 
 @pytest.mark.parametrize("rule", EVERY_KIND, ids=str)
@@ -56,7 +69,8 @@ def test_unknown_text(text: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         rule_from_text(text)
     assert str(caught.value) == (
-        f"There is no gradient rule {text!r}. Expected 'bptt', 'truncated:K1,K2' with whole numbers K1 <= K2, 'rtrl', "
+        f"There is no gradient rule {text!r}. Expected 'bptt', 'bptt:STATES', 'bptt:MEMORY' as in 'bptt:64MiB', "
+        "'truncated:K1,K2' with whole numbers K1 <= K2, 'rtrl', "
         "'snap:N', 'uoro', 'kfrtrl', 'rflo' or 'eprop'; the last six take the steps from update to update as one "
         "number more, as in 'rtrl:8' or 'snap:1,8'."
     )

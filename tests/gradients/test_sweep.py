@@ -87,7 +87,7 @@ def losses_of(layer: Recurrent, rule: Rule, x: Tensor, target: Tensor) -> list[t
     def score(outputs: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
         return squared(outputs, target[start:stop]), torch.tensor(stop - start)
 
-    return [(total.item(), int(count)) for total, count in sweep(rule, STEPS, run, score)]
+    return [(total.item(), int(count)) for total, count in sweep(rule, layer, STEPS, run, score)]
 
 
 def test_state_is_carried_so_the_losses_are_those_of_one_run(layer: Recurrent) -> None:
@@ -112,7 +112,7 @@ def test_weights_may_change_between_segments(layer: Recurrent) -> None:
     def score(outputs: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
         return squared(outputs, target[start:stop]), torch.tensor(1)
 
-    for total, _ in sweep(TruncatedBPTT(2, 2), 10, run, score):
+    for total, _ in sweep(TruncatedBPTT(2, 2), layer, 10, run, score):
         descend(layer, total)
     h = torch.zeros(BATCH, HIDDEN, dtype=torch.float64)
     for start in range(0, 10, 2):

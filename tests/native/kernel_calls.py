@@ -346,10 +346,11 @@ class Run:
         )
         fresh = np.zeros(1, np.uint8) if reset is None else fresh_starts(reset, self.tables, p.backwards)
         found: dict[str, Array | int] = {
-            name: memory.given(name, getattr(self.tables, name)) for name in ("rows", "lens", "place", "valid")
+            name: memory.given(name, getattr(self.tables, name))
+            for name in ("rows", "lens", "place", "valid", "blocks")
         }
         found |= {"fresh": memory.given("fresh", fresh), "fresh.step": int(reset is not None)}
-        found["count"] = len(self.tables.valid)
+        found |= {"count": len(self.tables.valid), "block.count": len(self.tables.blocks)}
         for k, w in enumerate(self.fixed):
             found[f"weights.{k}"] = memory.given(f"weights.{k}", w.detach().contiguous().numpy())
         for n, x in p.inputs.items():

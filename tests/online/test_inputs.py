@@ -48,6 +48,10 @@ def test_kinds_of_numbers() -> None:
             "feature 'wind' is 'strong', and a number was expected: code labels as numbers, or leave the feature away",
         ),
         ([[1.0]], "feature 0 is [1.0], and a number was expected: code labels as numbers, or leave the feature away"),
+        (
+            {"a": 1.0, ("b", 1): 2.0},
+            "a feature's name is text or a whole number, and ('b', 1) came: give it such a name",
+        ),
         (3.0, "x is a mapping from features to numbers, or a sequence of numbers, and a float came"),
     ],
 )
@@ -55,12 +59,6 @@ def test_what_is_no_number_is_refused(x: Any, text: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         read_numbers(x)
     assert str(caught.value) == text
-
-
-def test_a_name_is_text_or_a_whole_number() -> None:
-    with pytest.raises(ArgumentError) as caught:
-        fed(2, {"a": 1.0, ("b", 1): 2.0})
-    assert str(caught.value) == "a feature's name is text or a whole number, and ('b', 1) came: give it such a name"
 
 
 def test_slots_do_not_depend_on_the_order_within_a_step() -> None:

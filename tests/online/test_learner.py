@@ -324,6 +324,16 @@ def test_a_drift_raises_the_alarm() -> None:
     assert [e.step for e in heard] == at
 
 
+def test_an_alarm_is_told_of_its_own_step_alone() -> None:
+    learner = OnlineLearner("gru", 4, delay=1)
+    for _ in range(40):
+        learner.learn_one([1.0], 5.0, "a")
+    learner._core.test = learner._core.test._replace(excess=1e9)
+    assert learner.learn_one([1.0], 5.0, "a").drift
+    assert not learner.learn_one([1.0], None, "b").drift
+    assert learner.drifts == 1
+
+
 def test_without_the_alarm_nothing_is_watched() -> None:
     learner = OnlineLearner(drift=0)
     for step, (x, y) in enumerate(waves(200)):

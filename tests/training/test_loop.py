@@ -53,7 +53,7 @@ def numbers(history: History) -> list[tuple[int, float, float | None, float, boo
     return [(c.update, c.validation, c.training, c.learning_rate, c.best) for c in history.checks]
 
 
-@pytest.mark.parametrize("rule", [BPTT(), TruncatedBPTT(3, 5)])
+@pytest.mark.parametrize("rule", [BPTT(), BPTT(checkpoint=1), TruncatedBPTT(3, 5)])
 def test_it_learns_and_holds_the_best_weights(rule: BPTT | TruncatedBPTT) -> None:
     task, events = Follow(), list[Event]()
     history = train(task, Plan(learning_rate=0.03, check_every=20, patience=1, cuts=0, rule=rule), [events.append])

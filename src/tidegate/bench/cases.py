@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from tidegate.bench.checkpoints import few_states
 from tidegate.bench.contests import Setting, of_torch, over_batches, over_hidden_sizes, own_cells
 from tidegate.bench.ourselves import for_each_flop, growing, with_lengths
 from tidegate.bench.rows import Row
@@ -38,6 +39,7 @@ CASES: Mapping[str, Case] = {
     "batch": Case("The LSTM at growing batches.", over_batches, ("torch", "eager")),
     "lengths": Case("An LSTM whose rows end at half of T on average, beside the same rows padded.", with_lengths),
     "growth": Case("An LSTM over long sequences, beside 1,000 steps scaled to as many.", growing),
+    "checkpoint": Case("Training over 1,000 steps on 50 stored states, beside all activations kept.", few_states),
     "step": Case("One step at a time: `stepper` and `layer.step`.", one_step, ("onnxruntime", "torch")),
     "overhead": Case("A net with next to nothing to compute: what is left is the cost of the call.", overhead),
     "compile": Case("The first training step of a cell, in a process of its own.", first_calls),

@@ -15,6 +15,7 @@ from tidegate.bench.rows import (
     FUNCTION,
     KEPT,
     PADDED,
+    PLAIN,
     SHORT,
     STEP,
     STEPPER,
@@ -34,7 +35,8 @@ class Line:
 
     By `ratio`: each cell's geometric mean over the shapes, against the fastest of `peers`, reaches `wanted`; each shape
     reaches `EASED` of that or of the machine's limit if `eased`, and `least` in any case. By `seconds`: no row takes
-    longer. By `beyond`: no row takes so many seconds longer than its peer.
+    longer. By `beyond`: no row takes so many seconds longer than its peer. By `memory`: no row keeps
+    a greater share of its peer's activations.
     """
 
     text: str
@@ -44,10 +46,11 @@ class Line:
     wanted: float
     least: float = 0.0
     eased: bool = True
-    measure: Literal["ratio", "seconds", "beyond"] = "ratio"
+    measure: Literal["ratio", "seconds", "beyond", "memory"] = "ratio"
     groups: tuple[str, ...] = ()
     malloc: str = USUAL
     steps: int = 0  # shapes of fewer do not count
+    rows: int = 0  # likewise
 
     @property
     def command(self) -> str:
@@ -58,7 +61,7 @@ class Line:
         """Whether the row is one of those that decide."""
         asked = (row.case, row.what, row.malloc) == (self.case, self.what, self.malloc)
         counts = not self.groups or row.shape.group in self.groups
-        return asked and counts and row.peer in self.peers and self.steps <= row.shape.T
+        return asked and counts and row.peer in self.peers and self.steps <= row.shape.T and self.rows <= row.shape.B
 
     def needed(self, row: Row) -> float:
         """The ratio that this row has to reach. A limit that was passed is none, and excuses nothing."""
@@ -69,6 +72,8 @@ class Line:
 
     def value(self, row: Row) -> float:
         """The row's figure, in the line's measure."""
+        if self.measure == "memory":
+            return row.memory or 0.0
         if self.measure == "seconds" or row.theirs is None or row.ratio is None:
             return row.ours.median
         return row.ratio if self.measure == "ratio" else row.ours.median - row.theirs.median
@@ -174,6 +179,11 @@ def _ourselves() -> Iterator[Line]:
     for what in (FORWARD, TRAINING):
         text = f"growth with T, {what}: a step of up to 100,000 takes <= 1.25 x one of 1,000"
         yield Line(text, "growth", what, (SHORT,), 0.8, 0.8, eased=False, steps=10_000)
+    few = "1,000 steps on 50 stored states,"
+    time = f"{few} 32 rows and more, <= 1.4 x the time of plain BPTT"
+    yield Line(time, "checkpoint", TRAINING, (PLAIN,), 1 / 1.4, 1 / 1.4, eased=False, rows=32)
+    memory = f"{few} <= 6 % of the activations of plain BPTT"
+    yield Line(memory, "checkpoint", TRAINING, (PLAIN,), 0.06, measure="memory")
 
 
 def _seconds() -> Iterator[Line]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -13,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from tidegate.bench.rows import FORWARD, TRAINING, USUAL, Result, Row
-from tidegate.report.canvas import COLOURS, DASHES, draw, key, words
+from tidegate.report.canvas import COLOURS, DASHES, draw, key, standalone, words
 
 _AXES = {"hidden": ("H", "hidden size"), "batch": ("B", "batch")}
 _LOOK: Mapping[str, dict[str, Any]] = {
@@ -23,7 +21,6 @@ _LOOK: Mapping[str, dict[str, Any]] = {
     "compile": {"color": COLOURS["purple"], "ls": DASHES[3], "marker": "o", "ms": 3},
     "limit": {"color": COLOURS["soft"], "ls": DASHES[2], "lw": 1.0},
 }
-_DARK = re.compile(r"--tg-\w+: #[0-9a-f]{6};")
 
 
 def plots(results: Mapping[str, Result]) -> dict[str, str]:
@@ -80,11 +77,3 @@ def _described(rows: Sequence[Row], letter: str, label: str) -> str:
         if (points := curves([r for r in rows if r.what == what], letter)["tidegate"])
     ]
     return f"GF/s by {label}, of tidegate, its peers and the machine's limit; tidegate's best: {', '.join(best)}"
-
-
-def standalone(svg: str) -> str:
-    """A figure of a report as a file of its own: it brings the dark colours that a report's page would give it."""
-    css = resources.files("tidegate.report").joinpath("page.css").read_text("utf-8")
-    dark = "".join(_DARK.findall(css))
-    style = f"<style>@media (prefers-color-scheme: dark) {{ svg {{ {dark} }} }}</style>"
-    return svg.replace("<title", f"{style}<title", 1) + "\n"

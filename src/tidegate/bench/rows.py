@@ -18,6 +18,7 @@ FORWARD, TRAINING, STEPPER, STEP = "forward", "training", "stepper", "layer.step
 COLD, WARM = "nothing cached", "from the disk cache"
 FLOP, PADDED, PACKED, SHORT = "our LSTM, a flop", "padded", "torch, packed", "T 1000, a step"
 FUNCTION = "a Function of nothing"
+PLAIN = "plain BPTT"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Row:
     `difference` is the largest one from the reference, of us and of them, None where there is nothing to compare. With
     `flops` come GF/s, and with `limit` (operations a second) and `reading` (seconds for weights that are read anew at
     each step) the share of the machine's limit. `malloc` says whether glibc gave memory back as usual, or was told to
-    keep it. `first` is the seconds of their first call, where that was remarkable.
+    keep it. `first` is the seconds of their first call, where that was remarkable; `memory` our activations by theirs.
     """
 
     case: str
@@ -45,6 +46,7 @@ class Row:
     reading: float | None = None
     malloc: str = USUAL
     first: float | None = None
+    memory: float | None = None
 
     @property
     def ratio(self) -> float | None:

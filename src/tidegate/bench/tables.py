@@ -10,7 +10,7 @@ from tidegate.bench.rows import USUAL, Row
 from tidegate.bench.timing import Timing
 
 HEADINGS = ("cell", "T B I H", "what", "peer", "difference", "ours", "theirs", "ratio", "GF/s", "limit")
-_WIDTHS = (15, 14, 19, 16, 10, 26, 26, 6, 6, 5)
+_WIDTHS = (15, 14, 20, 16, 10, 26, 26, 6, 6, 5)
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 
 
@@ -29,7 +29,7 @@ def cells(row: Row) -> tuple[str, ...]:
     return (
         row.subject,
         str(row.shape),
-        row.what,
+        row.what if row.memory is None else f"{row.what}, {row.memory:.1%} kept",
         row.peer,
         off(row),
         timing(row.ours),
@@ -75,7 +75,8 @@ def outcome(found: Verdict) -> str:
     """The figure that a verdict is by, and of what it is."""
     noise = f", noisy rows: {found.noisy}" if found.noisy else ""
     if found.line.measure != "ratio":
-        return f"{seconds(found.figure)} at most{noise}"
+        most = f"{found.figure:.1%}" if found.line.measure == "memory" else seconds(found.figure)
+        return f"{most} at most{noise}"
     over = f"{found.shapes} shape{'s' * (found.shapes > 1)}"
     among = f", of {found.cell}, the lowest of {found.cells} cells" if found.cells > 1 else ""
     return f"{found.figure:.2f} over {over}{among}{noise}"

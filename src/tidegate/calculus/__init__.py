@@ -2,7 +2,7 @@
 
 from tidegate.calculus.gates import Gate, Update, updates
 from tidegate.calculus.hoist import Phases, phases
-from tidegate.calculus.jacobian import Dense, Diagonal, StepJacobians, direct_jacobians, jacobians
+from tidegate.calculus.jacobian import Dense, Diagonal, StepJacobians, direct_jacobians, jacobians, on_diagonal
 from tidegate.calculus.keep import Kept, kept
 from tidegate.calculus.reverse import Adjoint, reverse, reverse_prologue
 from tidegate.calculus.simplify import simplify, simplify_graph
@@ -21,6 +21,7 @@ __all__ = [
     "direct_jacobians",
     "jacobians",
     "kept",
+    "on_diagonal",
     "phases",
     "recurrent_matrices",
     "reverse",

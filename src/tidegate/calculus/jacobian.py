@@ -74,6 +74,25 @@ def direct_jacobians(graph: Graph) -> dict[tuple[str, str], Jacobian]:
     return {key: type(j)(small[j.value]) for key, j in found.items()}
 
 
+def on_diagonal(jacobian: Jacobian) -> Value | None:
+    """The diagonal of a square Jacobian as a vector, without the rest of it; None where it does not come without."""
+    return jacobian.value if isinstance(jacobian, Diagonal) else _diagonal_of(jacobian.value)
+
+
+def _diagonal_of(matrix: Value) -> Value | None:
+    if matrix.op == "diagonal":
+        return matrix.args[0]
+    if matrix.rate == Rate.WEIGHTS:
+        return Value("diagonal_part", (matrix,), matrix.size[:1])
+    if matrix.op not in ("scale_rows", "scale_columns", "add"):
+        return None
+    parts = [a if len(a.size) == 1 else _diagonal_of(a) for a in matrix.args]
+    if any(p is None for p in parts):
+        return None
+    left, right = parts
+    return left + right if matrix.op == "add" else left * right  # type: ignore[operator]
+
+
 def _vectors(graph: Graph) -> list[Value]:
     """The values of weights only that a step reads unit by unit: peepholes, leaks, and biases outside of linears."""
     found: dict[Value, None] = {}

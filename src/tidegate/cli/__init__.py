@@ -36,7 +36,7 @@ def application() -> "typer.Typer":
     """The whole command line: each verb's file registers itself."""
     import typer
 
-    from tidegate.cli import bench, cells, diagnose, doctor, explain, fit, learn, predict, report
+    from tidegate.cli import bench, cells, diagnose, doctor, experiments, explain, fit, learn, predict, report
 
     app = typer.Typer(
         help="Recurrent neural networks from their equations.",
@@ -56,7 +56,7 @@ def application() -> "typer.Typer":
     @app.callback()
     def options(version: Annotated[bool, flag] = False) -> None: ...
 
-    for verb in (fit, predict, learn, report, diagnose, cells, explain, doctor, bench):
+    for verb in (fit, predict, learn, report, diagnose, cells, explain, doctor, bench, experiments):
         verb.register(app)
     return app
 

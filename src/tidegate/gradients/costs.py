@@ -44,7 +44,7 @@ def costs(layer: nn.Module, rule: Rule, *, batch: int = 1, steps: int = 100) -> 
         return _forwards(layer, rule, batch, steps)
     if isinstance(rule, TruncatedBPTT):
         return _backwards(layer, rule, batch, min(steps, rule.k2), rule.k2 / rule.k1)
-    if isinstance(rule, BPTT):
+    if isinstance(rule, BPTT) and rule.checkpoint is None:
         return _backwards(layer, rule, batch, steps, 1.0)
     raise ArgumentError(f"the cost of {rule} is not known: give a rule of tidegate.gradients, such as RTRL() or BPTT()")
 

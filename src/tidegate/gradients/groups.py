@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 
 from torch import Tensor
 
-from tidegate.calculus import Diagonal, StepJacobians, direct_jacobians, jacobians
+from tidegate.calculus import Diagonal, StepJacobians, direct_jacobians, jacobians, on_diagonal
 from tidegate.calculus.jacobian import Jacobian
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate, Value, products, walk
@@ -66,6 +66,12 @@ class Structure:
         """The Jacobians of states in states before that go through no matrix."""
         return direct_jacobians(self.graph)
 
+    @cached_property
+    def diagonals(self) -> Mapping[tuple[str, str], Value]:
+        """What a unit of a state does to the unit of the same number of another, where that is known by itself."""
+        found = {key: on_diagonal(j) for key, j in self.jacobians.states.items() if _square(self.graph, *key)}
+        return {key: v for key, v in found.items() if v is not None}
+
     @property
     def parameters(self) -> tuple[Value, ...]:
         """The values of weights that influence a state, each once."""
@@ -76,6 +82,11 @@ class Structure:
         """The states that learned weights influence, in the graph's order."""
         reached = {name for g in self.groups for name in g.reach}
         return tuple(s.name for s in self.graph.states if s.name in reached)
+
+
+def _square(graph: Graph, new: str, old: str) -> bool:
+    sizes = {s.name: s.size for s in graph.states}
+    return sizes[new] == sizes[old]
 
 
 @lru_cache(maxsize=256)

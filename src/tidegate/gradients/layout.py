@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from torch import Tensor
 
-from tidegate.calculus import Dense, Diagonal
+from tidegate.calculus import Dense
 from tidegate.equations.values import Value
 from tidegate.gradients.groups import Group, Structure
 from tidegate.reference import bound
@@ -72,16 +72,9 @@ class Layout:
         return [j.value for (new, old), j in pairs.items() if new in states and old in states]
 
     def on_diagonals(self, states: Sequence[str]) -> list[Value]:
-        """What the diagonals of these Jacobians are made of."""
-        pairs = self.structure.jacobians.states
-        found: list[Value] = []
-        for (new, old), j in pairs.items():
-            if new in states and old in states:
-                if isinstance(j, Diagonal):
-                    found.append(j.value)
-                elif self.width[new] == self.width[old]:
-                    found += _parts(j.value)
-        return found
+        """The diagonals of these Jacobians; the whole Jacobian where its diagonal does not come by itself."""
+        known, pairs = self.structure.diagonals, self.structure.jacobians.states
+        return [known.get(key, j.value) for key, j in pairs.items() if key[0] in states and key[1] in states]
 
     def directly(self, states: Sequence[str]) -> list[Value]:
         """The Jacobians of some states in themselves that go through no matrix."""
@@ -109,14 +102,3 @@ class Bundle:
     def count(self) -> int:
         """How many weights there are."""
         return len(self.groups) * self.rows * self.columns
-
-
-def _parts(matrix: Value) -> Iterator[Value]:
-    """What the diagonal of a Jacobian is made of, without the rest of it where that can be."""
-    if matrix.op in ("scale_rows", "scale_columns", "add"):
-        for a in matrix.args:
-            yield from _parts(a) if len(a.size) == 2 else iter((a,))
-    elif matrix.op == "diagonal":
-        yield matrix.args[0]
-    else:
-        yield matrix

@@ -68,23 +68,31 @@ class Local:
     ) -> tuple[Tensors, dict[Value, Tensor]]:
         """The traces after some steps, and the gradient of what has these adjoints `[T, B, n]` at each of them."""
         traces = memory[self.name]
-        d = {(k, j): found for k, j, found in self._pairs(steps)}
-        into = {k: steps.into(self.group, s) for k, s in enumerate(self.states)}
-        u = {k: found for k, found in into.items() if found is not None}
         delta = {k: adjoints[s] for k, s in enumerate(self.states) if s in adjoints} if adjoints else {}
-        form = TraceForm(len(self.states), tuple(d), tuple(u), tuple(delta))
         total = traces.new_zeros(self.shape)
         ends = []
         for k, rows in enumerate(self._rows()):
-            some = ([t[..., rows] for t in part.values()] for part in (d, u, delta))
-            d_k, u_k, delta_k = some
-            pieces = [self._piece(steps, m, v, k) for m, v in self.group.factors]
-            ends.append(advance_traces(form, traces[:, :, rows], d_k, u_k, pieces, delta_k, total[rows], self._bias))
+            form, d, u, pieces = self.moved(steps, k, tuple(delta))
+            scored = [a[..., rows] for a in delta.values()]
+            ends.append(advance_traces(form, traces[:, :, rows], d, u, pieces, scored, total[rows], self.bias))
         end = ends[0] if self.blocks == 1 else torch.cat(ends, 2)
         return {self.name: end}, split(self.group, total, self.layout) if delta else {}
 
+    def moved(
+        self, steps: Steps, block: int = 0, scored: tuple[int, ...] = ()
+    ) -> tuple[TraceForm, list[Tensor], list[Tensor], list[Tensor]]:
+        """How traces of a block's rows move: the form, what keeps them, what drives them, what is multiplied."""
+        rows = self._rows()[block]
+        d = {(k, j): found for k, j, found in self._pairs(steps)}
+        into = {k: steps.into(self.group, s) for k, s in enumerate(self.states)}
+        u = {k: found for k, found in into.items() if found is not None}
+        pieces = [self._piece(steps, m, v, block) for m, v in self.group.factors]
+        form = TraceForm(len(self.states), tuple(d), tuple(u), scored)
+        return form, [t[..., rows] for t in d.values()], [t[..., rows] for t in u.values()], pieces
+
     @property
-    def _bias(self) -> bool:
+    def bias(self) -> bool:
+        """Whether a 1 is multiplied, too."""
         return self.group.bias is not None or self.group.is_vector
 
     def _rows(self) -> list[slice]:
@@ -110,5 +118,8 @@ class Local:
     def gradient(self, memory: Tensors, adjoints: Mapping[str, Tensor]) -> dict[Value, Tensor]:
         """The gradient of what has these adjoints `[B, n]` in the states now."""
         traces, scored = memory[self.name], [(k, s) for k, s in enumerate(self.states) if s in adjoints]
-        parts = [torch.einsum("br,brv->rv", adjoints[s], traces[:, k]) for k, s in scored]
-        return split(self.group, sum(parts[1:], parts[0]), self.layout) if parts else {}
+        parts = [adjoints[s].unsqueeze(-1) * traces[:, k] for k, s in scored]
+        if not parts:
+            return {}
+        whole = sum(parts[1:], parts[0])
+        return split(self.group, whole[0] if len(whole) == 1 else whole.sum(0), self.layout)

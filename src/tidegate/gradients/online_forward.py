@@ -13,6 +13,8 @@ from tidegate.equations.values import Rate, Value
 from tidegate.errors import ArgumentError
 from tidegate.gradients.forward import ForwardRule, Machine, Past
 from tidegate.gradients.groups import add
+from tidegate.gradients.swift import Swift
+from tidegate.nn import native
 from tidegate.nn.arguments import Batch, check_types
 from tidegate.nn.state import State
 from tidegate.reference import Program
@@ -23,8 +25,8 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class ForwardMemory:
-    """The states, the influence of the weights on them, and the step that has led there; `begun` says that there was
-    one, whether it is still known or not."""
+    """The states, the influence of the weights on them, and where an output is no state the step that has led there;
+    `begun` says that there was one."""
 
     machine: Machine
     past: Past
@@ -68,7 +70,14 @@ class OnlineForward:
         graph = self.machine.flat.graph
         self._state = next((name for name, v in graph.new.items() if v is graph.output), None)
         self._output = graph.new[self._state] if self._state else graph.output
+        self._swifts: dict[int, Swift | None] = {}
         self._learned = {name: p for name, p in layer.named_parameters() if p.requires_grad}
+        flat = self.machine.flat
+        self._weights = flat.weights()
+        own = dict(layer.named_parameters()) | dict(layer.named_buffers())
+        self._plain = all(own.get(name) is w for name, w in self._weights.items())
+        leaves = [v for v in self.machine.structure.parameters if v.op == "weight"]
+        self._names = {v: v.attrs["name"] for v in leaves if v.attrs["name"] in self._learned} if self._plain else {}
 
     def begin(self, batch: int = 1) -> ForwardMemory:
         """The layer's own start, and no influence. Raises ArgumentError where there is no memory for it."""
@@ -79,12 +88,32 @@ class OnlineForward:
 
     def step(self, memory: ForwardMemory, x_t: Any) -> tuple[Tensor, ForwardMemory]:
         """One step with `x_t` `[B, I]`: the output `[B, size]`, detached, and what is carried on."""
+        flat = self.machine.flat
+        named = x_t if isinstance(x_t, Mapping) else {flat.graph.inputs[0].name: x_t}
+        weights = self._weights if self._plain else _detached(flat.weights())
+        swift = self._swift(memory, weights)
+        if swift is None or not native.enabled() or not swift.fits(named):
+            return self._step(memory, named, _detached(weights))
+        new, influence = swift(weights, named, memory.past.states, memory.past.influence)
+        return new[str(self._state)], ForwardMemory(self.machine, Past(new, influence), None, True)
+
+    def _swift(self, memory: ForwardMemory, weights: Tensors) -> Swift | None:
+        """The quick way for as many rows, if there is one."""
+        rows = len(next(iter(memory.past.states.values())))
+        if rows not in self._swifts:
+            self._swifts[rows] = Swift.made(self.machine, rows, weights)
+        return self._swifts[rows]
+
+    def _step(self, memory: ForwardMemory, named: Mapping[str, Any], raw: Tensors) -> tuple[Tensor, ForwardMemory]:
         machine, flat = self.machine, self.machine.flat
-        named = dict(x_t) if isinstance(x_t, Mapping) else {flat.graph.inputs[0].name: x_t}
         once = {i.name for i in flat.graph.inputs if i.rate == Rate.SEQUENCE}
         timed = {n: x if n in once else x.unsqueeze(0) for n, x in named.items()}
         batch = Batch(flat.declared, timed, None, None, False, flat.sizes)
-        raw = {name: w.detach() for name, w in flat.weights().items()}
+        rows = len(next(iter(memory.past.states.values())))
+        if batch.rows != rows:
+            raise ArgumentError(
+                f"x_t has {batch.rows} rows, and the memory {rows}: give a row for each, or begin({batch.rows}) anew"
+            )
         check_types(batch, next(iter(raw.values())))
         with torch.no_grad():
             weights, inputs = machine.given(batch, raw, carried=memory.begun)
@@ -93,28 +122,28 @@ class OnlineForward:
             influence, _ = machine.advance(memory.past.influence, steps, None)
             new = {s.name: steps.state(s.name).squeeze(0) for s in flat.graph.states}
             y = new[self._state] if self._state else steps[self._output].squeeze(0)
-            past = Past(new, influence)
-        return y, ForwardMemory(machine, past, Taken(memory.past.influence, weights, inputs, old), True)
+        taken = None if self._state else Taken(memory.past.influence, weights, inputs, old)
+        return y, ForwardMemory(machine, Past(new, influence), taken, True)
 
     def gradient(self, memory: ForwardMemory, dy: Tensor) -> Tensors:
         """The gradients by parameter, sums over the rows, of a loss with the slope `dy` `[B, size]` in the output."""
-        if memory.taken is None:
-            return {name: torch.zeros_like(p) for name, p in self._learned.items()}
-        of_values, of_weights = self._of_output(memory, dy)
-        found = dict(of_weights)
-        for name, gradient in self._of_weights(of_values).items():
-            found[name] = found[name] + gradient if name in found else gradient
+        if self._state:
+            found = self._of_weights(self.machine.gradient(memory.past.influence, {self._state: dy}))
+        elif memory.taken is not None:
+            found = self._of_output(memory, dy)
+        else:
+            found = {}
         return {name: found[name] if name in found else torch.zeros_like(p) for name, p in self._learned.items()}
 
-    def _of_output(self, memory: ForwardMemory, dy: Tensor) -> tuple[dict[Value, Tensor], Tensors]:
-        """Gradients by way of the states, by value of weights; and those of weights that the output itself reads."""
+    def _of_output(self, memory: ForwardMemory, dy: Tensor) -> Tensors:
+        """Gradients by way of the states, and those of weights that the output itself reads."""
         assert memory.taken is not None
-        if self._state:
-            return self.machine.gradient(memory.past.influence, {self._state: dy}), {}
-        new, old, of_weights = self._pulled(memory, dy)
-        found = self.machine.gradient(memory.past.influence, new)
-        add(found, self.machine.gradient(memory.taken.before, old))
-        return found, of_weights
+        new, old, found = self._pulled(memory, dy)
+        of_values = self.machine.gradient(memory.past.influence, new)
+        add(of_values, self.machine.gradient(memory.taken.before, old))
+        for name, gradient in self._of_weights(of_values).items():
+            found[name] = found[name] + gradient
+        return found
 
     def _pulled(self, memory: ForwardMemory, dy: Tensor) -> tuple[Tensors, Tensors, Tensors]:
         """A slope in an output that is no state, pulled back to new states, old states and weights."""
@@ -137,10 +166,9 @@ class OnlineForward:
 
     def _of_weights(self, found: Mapping[Value, Tensor]) -> Tensors:
         """From the gradients of what a step reads of weights to those of the parameters."""
+        if all(v in self._names for v in found):
+            return {self._names[v]: g for v, g in found.items()}
         raw, parameters = self.machine.flat.weights(), self._learned
-        plain = {v.attrs["name"]: g for v, g in found.items() if v.op == "weight"}
-        if len(plain) == len(found) and all(raw[n] is parameters.get(n) for n in plain):
-            return plain
         with torch.enable_grad():
             values = dict(zip(self.machine.structure.parameters, self.machine.parameters(raw), strict=True))
         wanted = [(values[v], g) for v, g in found.items() if values[v].requires_grad]
@@ -170,6 +198,10 @@ class OnlineForward:
     def bytes(self, batch: int = 1) -> int:
         """How much one memory takes: the influence of two steps where the output reads old states, else of one."""
         return sum(t.nbytes for t in self.begin(batch).tensors().values())
+
+
+def _detached(tensors: Mapping[str, Tensor]) -> Tensors:
+    return {name: t.detach() for name, t in tensors.items()}
 
 
 def _timed(states: Mapping[str, Tensor]) -> Tensors:

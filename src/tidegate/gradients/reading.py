@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tidegate.equations.graph import Graph
@@ -33,14 +34,35 @@ class Reader:
         self.graph, self.sizes = graph, sizes
         self.vectors = _vectors(wanted)
         self.widths = [bound(v.size, sizes)[0] for v in self.vectors]
-        self._run = Run(_giving(graph, self.vectors), sizes) if self.vectors else None
+        self.run = Run(_giving(graph, self.vectors), sizes) if self.vectors else None
         fixed = [v for v in walk(wanted) if v.rate == Rate.WEIGHTS and v.op != "weight"]
         self._fixed = Program(fixed)
+        self.given = [v for v in dict.fromkeys(wanted) if v.rate == Rate.WEIGHTS]
         moving = [v for v in dict.fromkeys([*self.vectors, *wanted]) if v.rate > Rate.WEIGHTS]
         self.numbers = sum(math.prod(bound(v.size, sizes)) for v in moving)
         known = dict.fromkeys([*self._fixed.roots, *graph.weights.values(), *_leaves(graph), *self.vectors])
         self._code = StepCode([v for v in wanted if v not in known], known, sizes)
         self._rest = [v for v in self._code.place if v not in known and v.op != "constant"]
+
+    @property
+    def only_vectors(self) -> bool:
+        """Whether nothing is wanted but what kernels give and what weights alone make."""
+        return not self._rest
+
+    def fixed_buffers(self, weights: Tensors, rows: int) -> dict[Value, Tensor]:
+        """What weights alone make, `[1, rows, n]` each, to be filled by `refill`."""
+        like = next(iter(weights.values()))
+        found = {v: like.new_zeros(1, rows, *bound(v.size, self.sizes)) for v in self.given}
+        self.refill(found, weights)
+        return found
+
+    def refill(self, buffers: dict[Value, Tensor], weights: Tensors) -> None:
+        """Compute what weights alone make where it lies."""
+        env: dict[Value, Any] = {self.graph.weights[name]: w for name, w in weights.items()}
+        with torch.no_grad():
+            self._fixed(xp, self.sizes, env)
+            for value, buffer in buffers.items():
+                buffer.copy_(torch.as_tensor(env[value]))
 
     def __call__(
         self,
@@ -60,8 +82,8 @@ class Reader:
         like = next(iter(old.values()))
         for value, found in zip(self._fixed.roots, self._fixed(xp, self.sizes, env), strict=True):
             env[value] = found if isinstance(found, Tensor) else like.new_full((1,), found)
-        if self._run is not None:
-            y = self._run(weights, inputs, dict(begin), starts, lengths, reset)[0]
+        if self.run is not None:
+            y = self.run(weights, inputs, dict(begin), starts, lengths, reset)[0]
             env |= dict(zip(self.vectors, y.split(self.widths, -1), strict=True))
         places = self._code.places(env)
         self._code(places)

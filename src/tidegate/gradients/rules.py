@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tidegate.errors import ArgumentError
+from tidegate.gradients.checkpoint import read_checkpoint
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,25 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class BPTT:
-    """Back-propagation through the whole sequence: one segment, one update, the exact gradient."""
+    """Back-propagation through the whole sequence: one segment, one update, the exact gradient.
+
+    With `checkpoint` few states are stored and the steps between them run again (Gruslys et al. 2016,
+    arXiv:1606.03401): a whole number, of states to store, or text such as "64MiB", the memory for states and
+    activations.
+    """
+
+    checkpoint: int | str | None = None
+
+    def __post_init__(self) -> None:
+        if self.checkpoint is not None:
+            object.__setattr__(self, "checkpoint", read_checkpoint(self.checkpoint))
 
     def segments(self, length: int) -> tuple[Segment, ...]:
         """The sequence as one segment."""
         return (Segment(0, 0, length),) if length else ()
 
     def __str__(self) -> str:
-        return "bptt"
+        return "bptt" if self.checkpoint is None else f"bptt:{self.checkpoint}"
 
 
 @dataclass(frozen=True)

@@ -89,29 +89,19 @@ class Steps:
         return self._known[key]
 
     def _diagonal(self, new: str, old: str) -> Tensor | None:
-        jacobian = self.structure.jacobians.states.get((new, old))
-        if jacobian is None or isinstance(jacobian, Diagonal) or self.width[new] != self.width[old]:
-            found = self.between(new, old)
-            return found if found is None or found.dim() == 3 else None
-        return self._kept(self._on_diagonal(jacobian.value), hold=float(new == old))
+        known = self.structure.diagonals.get((new, old))
+        if known is not None:
+            return self._kept(self[known], hold=float(new == old))
+        found = self.between(new, old)
+        if found is None or found.dim() == 3:
+            return found
+        return found.diagonal(dim1=-2, dim2=-1) if self.width[new] == self.width[old] else None
 
     def _direct(self, new: str, old: str) -> Tensor | None:
         jacobian = self.structure.direct.get((new, old))
         if jacobian is None:
             return self._held(new) if new == old and self.valid is not None else None
         return self._kept(self[jacobian.value], hold=float(new == old))
-
-    def _on_diagonal(self, matrix: Value) -> Tensor:
-        """The diagonal of a Jacobian, without the rest of it where that can be."""
-        if matrix.op == "scale_rows":
-            return self[matrix.args[0]] * self._on_diagonal(matrix.args[1])
-        if matrix.op == "scale_columns":
-            return self._on_diagonal(matrix.args[0]) * self[matrix.args[1]]
-        if matrix.op == "add":
-            return self._on_diagonal(matrix.args[0]) + self._on_diagonal(matrix.args[1])
-        if matrix.op == "diagonal":
-            return self[matrix.args[0]]
-        return self[matrix].diagonal(dim1=-2, dim2=-1)
 
     def _identity(self, like: Tensor) -> Tensor:
         return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from tidegate.gradients.carried import Carried
 from tidegate.gradients.forward_rules import Forward
+from tidegate.gradients.recompute import Run, Score, recomputed
 from tidegate.gradients.rules import BPTT, Rule, Segment
 from tidegate.nn import State
 
-Run = Callable[[int, int, State | None], tuple[Tensor, State]]
-Score = Callable[[Tensor, int, int], tuple[Tensor, Tensor]]
 Around = Callable[[], AbstractContextManager[None]]
 
 
@@ -25,7 +24,13 @@ def sweep(rule: Rule, module: nn.Module, length: int, run: Run, score: Score) ->
     and the new state. `score(outputs, start, stop)` gives the sum of the losses of these steps and the number of terms.
     `module` holds what is learned. The weights may be changed between two segments: what a later one reuses of an
     earlier one is its state as it was then, detached, and the influence that a forward rule carries on.
+    `BPTT(checkpoint=...)` calls both again for the same steps during `backward()`, which then reaches the module's
+    parameters and nothing else.
     """
+    if isinstance(rule, BPTT) and rule.checkpoint is not None and length:
+        learned = [p for p in module.parameters() if p.requires_grad]
+        yield recomputed(rule.checkpoint, length, run, score, learned)
+        return
     segments = rule.segments(length)
     around: Around = Carried(module, rule).working if isinstance(rule, Forward) else nullcontext
     kept: dict[int, State | None] = {0: None}

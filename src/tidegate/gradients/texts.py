@@ -10,11 +10,12 @@ from tidegate.gradients.forward_rules import KFRTRL, RFLO, RTRL, UORO, EProp, Sn
 from tidegate.gradients.rules import BPTT, Rule, TruncatedBPTT
 
 FORMS = (
-    "'bptt', 'truncated:K1,K2' with whole numbers K1 <= K2, 'rtrl', 'snap:N', 'uoro', 'kfrtrl', 'rflo' or 'eprop'; the "
-    "last six take the steps from update to update as one number more, as in 'rtrl:8' or 'snap:1,8'"
+    "'bptt', 'bptt:STATES', 'bptt:MEMORY' as in 'bptt:64MiB', 'truncated:K1,K2' with whole numbers K1 <= K2, 'rtrl', "
+    "'snap:N', 'uoro', 'kfrtrl', 'rflo' or 'eprop'; the last six take the steps from update to update as one number "
+    "more, as in 'rtrl:8' or 'snap:1,8'"
 )
 _RULES: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
-    "bptt": (BPTT, (0,)),
+    "bptt": (BPTT, (0, 1)),
     "truncated": (TruncatedBPTT, (2,)),
     "rtrl": (RTRL, (0, 1)),
     "snap": (lambda n, every=None: SnAp(every, n), (1, 2)),
@@ -28,6 +29,8 @@ _RULES: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
 def rule_from_text(text: str) -> Rule:
     """The rule that `str(rule)` wrote. Raises ArgumentError for other texts."""
     word, _, rest = text.partition(":")
+    if word == "bptt" and rest and not rest.isdecimal():
+        return BPTT(rest)
     numbers = rest.split(",") if rest else []
     make, counts = _RULES.get(word, (BPTT, ()))
     if len(numbers) in counts and all(n.isdecimal() for n in numbers):

@@ -26,11 +26,12 @@ NUMBERS = (
     "packed",
     "keeping",
     "count",
+    "block.count",
     "chunk",
     "ld.products",
     "ld.scratch",
 )
-TABLES = ("flags", "rows", "lens", "place", "fresh", "valid")
+TABLES = ("flags", "rows", "lens", "place", "fresh", "valid", "blocks")
 PAST_CACHES = 2  # as `keeping`: every number is stored at once, where it is aligned to a vector, past the caches
 PAD = 16  # numbers by which rows of working memory are set apart, so that they do not fall into one set of a cache
 

@@ -56,7 +56,8 @@ def _span(places: Places, number: int, span: Span, offsets: list[ir.Value], fact
     scratch = k.at(places.a["scratch"], k.mul(places.me, places.a["ld.scratch"]))
     places.call(
         "weight_gradient",
-        places.a["count"],
+        places.a["block.count"],
+        places.a["blocks"],
         places.a["columns"],
         k.add(begin, first),
         k.sub(stop, first),
@@ -78,9 +79,14 @@ def _columns_added(
     height: ir.Value,
     bias_into: ir.Value,
 ) -> None:
-    """The gradient of a matrix whose columns were read by an index, transposed: a row for each index."""
+    """The gradient of a matrix whose columns were read by an index, transposed: a row for each index.
+
+    Summed from the last step to the first, as the blocks of other matrices are.
+    """
     k = places.k
-    with k.loop(0, places.a["count"]) as index, k.loop(0, k.ceil(count, k.lanes)) as panel:
+    last = k.sub(places.a["count"], 1)
+    with k.loop(0, places.a["count"]) as done, k.loop(0, k.ceil(count, k.lanes)) as panel:
+        index = k.sub(last, done)
         place = k.load_int(places.a["valid"], index)
         unit = k.mul(panel, k.lanes)
         mask = k.lanes_below(k.sub(count, unit))

@@ -22,7 +22,7 @@ LOW, TALL = 48, 256  # rows that pass over a block of weights before the next on
 PREFETCHING = 3  # rows of a tile from which on it prefetches; with fewer there is no time to spare for it
 INTO_L2 = 2  # as prefetches say it; into L1 they would push out what is in use
 
-GRADIENT_BLOCK = 128  # rows whose sum is one chain in `weight_gradient`, from 0; such sums are added in ascending order
+GRADIENT_BLOCK = 128  # the most rows whose sum is one chain in `weight_gradient`, from 0
 NARROW = 8  # up to this width `weight_gradient` has its lanes along the rows of the result
 
 
@@ -387,24 +387,26 @@ def scratch_numbers(n: int, target: Target, dtype: DType) -> int:
 
 
 def _weight_gradient(k: Builder) -> None:
-    """weight_gradient: (count, d_rows, d_offset, m, v_rows, n, out, ldo, bias, scratch)
+    """weight_gradient: (count, blocks, d_rows, d_offset, m, v_rows, n, out, ldo, bias, scratch)
 
-    out[i * ldo + j] += sum over t < count of d_rows[t][d_offset + i] * v_rows[t][j] for i < m, j < n; and where bias is
-    not 0, bias[i] += sum of d_rows[t][d_offset + i]. GRADIENT_BLOCK rows make one chain from 0, the chains are added in
-    ascending order: bits depend on nothing but the rows.
+    out[i * ldo + j] += sum over the rows t of d_rows[t][d_offset + i] * v_rows[t][j] for i < m, j < n; and where bias
+    is not 0, bias[i] += sum of d_rows[t][d_offset + i]. `blocks` has `count` pairs: the first row of a block and how
+    many it has, GRADIENT_BLOCK at most. A block makes one chain from 0, and the chains are added in the order of the
+    blocks: bits depend on nothing but these and the rows.
     """
     wide, strips = _wide(k), {columns: _strips(k, columns) for columns in (0, 1, 2, 4)}
-    arguments = [I64, POINTER, I64, I64, POINTER, I64, POINTER, I64, POINTER, POINTER]
+    arguments = [I64, POINTER, POINTER, I64, I64, POINTER, I64, POINTER, I64, POINTER, POINTER]
     with k.function(symbol("weight_gradient", k.target, k.dtype), arguments, public=True) as f:
-        count, d_rows, d_offset, m, v_rows, n, out, ldo, bias, scratch = f.args
+        count, table, d_rows, d_offset, m, v_rows, n, out, ldo, bias, scratch = f.args
         narrow = k.compare("<=", n, NARROW)
         with k.when(k.b.not_(narrow)):
-            k.b.call(wide, [count, d_rows, d_offset, m, v_rows, n, out, ldo, scratch])
+            k.b.call(wide, [count, table, d_rows, d_offset, m, v_rows, n, out, ldo, scratch])
         nothing = ir.Constant(POINTER, None)
         columns = k.b.select(narrow, n, k.int(0))
         summed = k.b.select(k.compare("==", columns, 0), bias, nothing)  # otherwise the first columns do it
-        with k.loop(0, count, GRADIENT_BLOCK) as t:
-            part, d, v = k.least(GRADIENT_BLOCK, k.sub(count, t)), k.at_int(d_rows, t), k.at_int(v_rows, t)
+        with k.loop(0, count) as block:
+            t, part = _block(k, table, block)
+            d, v = k.at_int(d_rows, t), k.at_int(v_rows, t)
             done = k.int(0)
             for width in (4, 2, 1):
                 until = k.add(done, k.mul(k.div(k.sub(columns, done), width), width))
@@ -414,6 +416,12 @@ def _weight_gradient(k: Builder) -> None:
                 done = until
             with k.when(k.b.icmp_unsigned("!=", summed, nothing)):
                 k.b.call(strips[0], [part, d, d_offset, m, v, k.int(0), out, ldo, summed])
+
+
+def _block(k: Builder, table: ir.Value, number: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """The first row of a block, and how many it has."""
+    place = k.mul(number, 2)
+    return k.load_int(table, place), k.load_int(table, k.add(place, 1))
 
 
 def _strips(k: Builder, columns: int) -> ir.Function:
@@ -453,12 +461,12 @@ def _add_each(k: Builder, count: ir.Value, terms: ir.Value, out: ir.Value, strid
 
 
 def _wide(k: Builder) -> ir.Function:
-    """(count, d_rows, d_offset, m, v_rows, n, out, ldo, scratch): both factors are packed, block by block."""
+    """(count, blocks, d_rows, d_offset, m, v_rows, n, out, ldo, scratch): both factors are packed, block by block."""
     size, V = _Gradient.of(k.target, k.dtype), k.lanes
     pack_chunk, pack_blocks, add_part = _pack_lines(k, size.chunk), _pack_lines(k, size.block), _add_part(k)
     group, kernels = _group(k), [_kernels(k, v) for v in (1, 2, 3, 4)]
-    with k.function("gradient", [I64, POINTER, I64, I64, POINTER, I64, POINTER, I64, POINTER]) as f:
-        count, d_rows, d_offset, m, v_rows, n, out, ldo, scratch = f.args
+    with k.function("gradient", [I64, POINTER, POINTER, I64, I64, POINTER, I64, POINTER, I64, POINTER]) as f:
+        count, table, d_rows, d_offset, m, v_rows, n, out, ldo, scratch = f.args
         aligned = k.b.and_(k.add(k.b.ptrtoint(scratch, I64), k.target.bytes - 1), k.int(-k.target.bytes))
         part = k.b.inttoptr(aligned, POINTER)
         chunk = k.at(part, size.chunk * size.block)
@@ -467,18 +475,20 @@ def _wide(k: Builder) -> ir.Function:
         with (
             k.loop(0, n, size.columns) as j,
             k.loop(0, m, size.rows) as i,
-            k.loop(0, count, GRADIENT_BLOCK) as t,
+            k.loop(0, count) as number,
         ):
+            t, depth = _block(k, table, number)
+            after = _block(k, table, k.least(k.add(number, 1), k.sub(count, 1)))
             columns, rows = k.least(size.columns, k.sub(n, j)), k.least(size.rows, k.sub(m, i))
-            depth, start = k.least(GRADIENT_BLOCK, k.sub(count, t)), k.add(d_offset, i)
-            d = k.at_int(d_rows, t)
+            start, d = k.add(d_offset, i), k.at_int(d_rows, t)
             k.b.call(pack_blocks, [depth, k.at_int(v_rows, t), j, columns, blocks])
             with k.loop(0, rows, size.chunk) as row:
                 high = k.least(size.chunk, k.sub(rows, row))
                 step = k.mul(k.ceil(high, V), V)
                 k.b.call(pack_chunk, [depth, d, k.add(start, row), high, chunk])
                 more = k.compare("<", k.add(row, size.chunk), rows)
-                following, stride = _following(k, d_rows, k.b.select(more, t, k.add(t, GRADIENT_BLOCK)), count)
+                soonest = (k.b.select(more, now, later) for now, later in zip((t, depth), after, strict=True))
+                following, stride = _following(k, d_rows, *soonest)
                 following = k.at(following, start, k.b.select(more, k.add(row, size.chunk), k.int(0)))
                 with k.loop(0, columns, size.block) as column:
                     left, first = k.sub(columns, column), k.compare("==", column, 0)
@@ -511,11 +521,10 @@ def _entry(k: Builder, numbers: Sequence[int], index: ir.Value) -> ir.Value:
 
 
 def _following(k: Builder, rows: ir.Value, t: ir.Value, count: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """Row t, if there is one, and how far it is to the next: a guess is enough where one only prefetches."""
-    this = k.b.select(k.compare("<", t, count), t, k.int(0))
-    after = k.b.select(k.compare("<", k.add(t, 1), count), k.add(t, 1), this)
-    distance = k.sub(k.load_int(rows, after), k.load_int(rows, this))
-    return k.load_pointer(rows, this), k.b.sdiv(distance, k.int(k.item))
+    """The first row of a block, and how far it is to the next: a guess is enough where one only prefetches."""
+    after = k.b.select(k.compare("<", 1, count), k.add(t, 1), t)
+    distance = k.sub(k.load_int(rows, after), k.load_int(rows, t))
+    return k.load_pointer(rows, t), k.b.sdiv(distance, k.int(k.item))
 
 
 def _pack_lines(k: Builder, group: int) -> ir.Function:

@@ -7,6 +7,7 @@ step is the last one before its own end.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
@@ -15,30 +16,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.native.frame import Shape
+from tidegate.native.products import GRADIENT_BLOCK
 
 Integers = NDArray[np.int64]
 Flags = NDArray[np.uint8]
 NEVER = np.zeros(1, np.uint8)
 NEVER_ADDRESS: int = NEVER.ctypes.data
 MOST_CACHED = 1 << 16  # steps times rows
+BLOCK_STEPS = 32  # no block of a sum over steps goes past a multiple of it: there a sequence may be cut
 
 
 @dataclass(frozen=True, eq=False)
 class Tables:
     """`rows[slot]` and `lens[slot]`: the row in a slot and its steps; `place[step, slot]`; `valid`: what is computed,
-    as `step * B + slot`, in an order that does not depend on who computes it. `slots`: where each row is, if not in its
-    own place."""
+    as `step * B + slot`, in an order that does not depend on who computes it; `blocks[number]`: the first of these in a
+    block that is summed for itself, and how many it has, the last steps' first. `slots`: where each row is, if not in
+    its own place."""
 
     rows: Integers
     lens: Integers
     place: Integers
     valid: Integers
+    blocks: Integers
     slots: Integers | None
     addresses: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
-        found = {name: getattr(self, name).ctypes.data for name in ("rows", "lens", "place", "valid")}
-        object.__setattr__(self, "addresses", {**found, "count": len(self.valid)})
+        found = {name: getattr(self, name).ctypes.data for name in ("rows", "lens", "place", "valid", "blocks")}
+        counts = {"count": len(self.valid), "block.count": len(self.blocks)}
+        object.__setattr__(self, "addresses", found | counts)
 
 
 def whole(T: int, B: int, backwards: bool) -> Tables:
@@ -54,7 +60,8 @@ def _kept_whole(T: int, B: int, backwards: bool) -> Tables:
 def _whole(T: int, B: int, backwards: bool) -> Tables:
     every = np.arange(T * B, dtype=np.int64)
     place = np.ascontiguousarray(every.reshape(T, B)[::-1]) if backwards else every
-    return Tables(np.arange(B, dtype=np.int64), np.full(B, T, np.int64), place, every, None)
+    blocks = _blocks(range(0, T * B + 1, B) if B else [0] * (T + 1))
+    return Tables(np.arange(B, dtype=np.int64), np.full(B, T, np.int64), place, every, blocks, None)
 
 
 def ragged(lengths: Integers, shape: Shape, backwards: bool) -> Tables:
@@ -67,8 +74,20 @@ def ragged(lengths: Integers, shape: Shape, backwards: bool) -> Tables:
     step = np.arange(shape.T, dtype=np.int64)[:, None]
     lens = lengths[rows]
     t = np.where(step < lens, lens - 1 - step, step) if backwards else step
-    valid = (step * B + slots[ranked])[step < lengths[ranked]]
-    return Tables(rows, lens, np.ascontiguousarray(t * B + rows), valid, slots)
+    runs = step < lengths
+    blocks = _blocks([0, *np.cumsum(runs.sum(1)).tolist()])
+    return Tables(rows, lens, np.ascontiguousarray(t * B + rows), (step * B + slots)[runs], blocks, slots)
+
+
+def _blocks(begins: Sequence[int]) -> Integers:
+    """The blocks, from where each step begins among what is computed, and the end."""
+    borders = [*begins[:-1:BLOCK_STEPS], begins[-1]]
+    found = []
+    for begin, end in reversed([*pairwise(borders)]):
+        count = -(-(end - begin) // GRADIENT_BLOCK)
+        cuts = [begin + (end - begin) * k // max(count, 1) for k in range(count + 1)]
+        found += [(first, after - first) for first, after in pairwise(cuts)]
+    return np.array(found, np.int64).reshape(-1, 2)
 
 
 def _dealt(order: Integers, threads: int) -> Integers:

@@ -43,6 +43,10 @@ class TraceKernel:
             arguments[index[name]] = number
         return Bound(self._functions[MATRIX if pieces else VECTOR], arguments, layout, index["work"], self, own=False)
 
+    def index(self, pieces: int) -> Mapping[str, int]:
+        """Where each argument stands."""
+        return Frame(frame_names(self.form, pieces), ()).index
+
     def _layout(self, *sizes: int) -> tuple[Layout, dict[str, int]]:
         found = self._layouts.get(sizes)
         if found is None:

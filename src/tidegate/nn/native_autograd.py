@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.function import Function
 
+from tidegate.nn import carried
 from tidegate.nn.native_call import NOTHING, Call
 
 Optional = Tensor | None
@@ -60,11 +61,11 @@ class _Forward(Function):
             wanted = tuple(call.wanted(needs))
             some = iter(_Backward.apply(call, wanted, kept, *slopes[:-1], *tensors))  # type: ignore[no-untyped-call]
             return None, *(next(some) if need else None for need in wanted)
-        return None, *call.backward(needs, slopes[:-1], tensors, kept)
+        return None, *call.backward(needs, slopes[:-1], tensors, kept, ctx.carrying)
 
 
 def _remember(ctx: Any, call: Call, tensors: Sequence[Tensor], output: Results) -> None:
-    ctx.call = call
+    ctx.call, ctx.carrying = call, call.carrying(carried.active(), tensors)
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(output[-1])
     ctx.save_for_backward(*tensors, output[-1])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from tidegate.native.results import Piece, backward_arrays, kept_arrays, kept_wi
 from tidegate.native.tables import NEVER_ADDRESS, Flags, Tables, fresh_starts, ragged, whole
 from tidegate.native.target import DType
 from tidegate.native.workspace import OWN_BYTES, WORKSPACE, Block
+from tidegate.nn.carried import Carried, Sums
 from tidegate.nn.recipe import Recipe
 
 DTYPES: dict[torch.dtype, DType] = {torch.float32: "float32", torch.float64: "float64"}
@@ -46,6 +49,7 @@ class NativeCell:
         self.places = {d: _Places(self, d) for d in PASSES}
         self._zeros = np.zeros(max(recipe.width, *recipe.state_widths), self.numpy_type)
         self.zeros_address: int = self._zeros.ctypes.data
+        self.zero: Array = np.zeros((), self.numpy_type)
         self._shapes: dict[tuple[int, int, int], Shape] = {}
         self._rooms: dict[tuple[int, ...], Room] = {}
 
@@ -93,6 +97,14 @@ def _checked(lengths: Tensor, T: int, B: int) -> Array:
     return found
 
 
+@dataclass(frozen=True)
+class Carrying:
+    """Where a call's sums over steps go, and the parameters that its weights and starts are."""
+
+    to: Carried
+    targets: tuple[Tensor | None, ...]
+
+
 class Room:
     """Tensors of a shape, of whatever was there before; large ones in memory that is kept from call to call."""
 
@@ -121,7 +133,7 @@ class _Places:
         self.starts = [place[f"start.{n}"] for n in recipe.states]
         self.ends = [(place[f"end.{n}"], place[f"step.end.{n}"]) for n in recipe.states]
         self.output, self.ld_output = place["output"], place["ld.output"]
-        self.keeping, self.count = place["keeping"], place["count"]
+        self.keeping, self.count, self.blocks = place["keeping"], place["count"], place["block.count"]
         self.kept = [(place[name], column) for name, column in cell.kept]
         if direction == "backward":
             self.passing = [(place[name], column) for name, column in cell.passing]
@@ -185,6 +197,11 @@ class Call:
     def reference(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """The same by torch's own operations."""
         return self.cell.recipe.reference(tensors, self.lengths, self.reset, self.backwards)
+
+    def carrying(self, to: Carried | None, tensors: Sequence[Tensor]) -> Carrying | None:
+        """How the call's sums go there."""
+        first = self.cell.recipe.parts[2] - self.cell.recipe.parts[0] + self.count
+        return None if to is None else Carrying(to, to.targets([*tensors[: self.count], *tensors[first:]]))
 
     def weights(self, tensors: Sequence[Tensor]) -> tuple[list[int], Any]:
         """Where the values of weights stand, and what must live until a kernel is done."""
@@ -271,14 +288,22 @@ class Call:
             arguments[place] = base + column * row_bytes
 
     def backward(
-        self, needs: Sequence[bool], slopes: Sequence[Tensor | None], tensors: Sequence[Tensor], kept: Tensor
+        self,
+        needs: Sequence[bool],
+        slopes: Sequence[Tensor | None],
+        tensors: Sequence[Tensor],
+        kept: Tensor,
+        carried: Carrying | None = None,
     ) -> list[Tensor | None]:
-        """The gradients of those tensors that need one: from those of the output and of the ends (None: zero)."""
+        """The gradients of those tensors that need one: from those of the output and of the ends (None: zero).
+
+        What is `carried` is None here, and gathered there.
+        """
         key = tuple(needs)
         prepared = self._backward.get(key)
         if prepared is None:
             prepared = self._backward[key] = _Backward(self, key)
-        return prepared.run(self, slopes, tensors, kept)
+        return prepared.run(self, slopes, tensors, kept, carried)
 
 
 class _Backward:
@@ -295,7 +320,8 @@ class _Backward:
         self.starts = self.wanted[count + inputs + states :]
         self.of_weights = self.wanted[:count]
         self.any_weights = any(self.of_weights)
-        self.computed = len(call.tables.valid) if self.any_weights else 0
+        tables = call.tables
+        self.computed, self.blocks = (len(tables.valid), len(tables.blocks)) if self.any_weights else (0, 0)
         wanted = zip(self.places.start_gradients, recipe.state_widths, self.starts, strict=True)
         self.sums = self.places.sums + [(place, width) for place, width, need in wanted if need]
         # one block of memory: what passes from step to step, then sums, then results that nobody reads
@@ -306,10 +332,15 @@ class _Backward:
         self.size = self.beside + (0 if self.any_weights else cell.results.total * item)
 
     def run(
-        self, call: Call, slopes: Sequence[Tensor | None], tensors: Sequence[Tensor], kept: Tensor
+        self,
+        call: Call,
+        slopes: Sequence[Tensor | None],
+        tensors: Sequence[Tensor],
+        kept: Tensor,
+        carried: Carrying | None,
     ) -> list[Tensor | None]:
         """The gradients, of all tensors in their order."""
-        cell, places, like = self.cell, self.places, tensors[0]
+        cell, places = self.cell, self.places
         bound = call.take("backward")
         arguments = bound.arguments
         alive = [call.tell(arguments, places, tensors), _tell_slopes(cell, arguments, places, slopes)]
@@ -317,36 +348,60 @@ class _Backward:
         block = WORKSPACE.take(self.size)
         for place, begin in self.passing:
             arguments[place] = block.address + begin
-        flat = like.new_zeros(cell.results.total) if self.any_weights else NOTHING
-        base = flat.data_ptr() if self.any_weights else block.address + self.beside
+        given = self._given(call, tensors[0], carried)
+        total = self._nothing(call, tensors[0]) if given is None else given
+        base = total.flat.data_ptr() if self.any_weights else block.address + self.beside
         for place, begin in places.results:
             arguments[place] = base + begin * cell.kernel.item
-        arguments[places.count] = self.computed
-        sums = self._sums(call, arguments, block)
+        arguments[places.count], arguments[places.blocks] = self.computed, self.blocks
+        sums = self._sums(call, arguments, block, total)
         of_inputs = self._inputs(call, arguments, tensors)
         of_begins = self._begins(call, arguments)
         bound()
         del alive
         call.give("backward", bound)
         slots = call.tables.slots
-        totals = [torch.from_numpy(np.add.reduce(s if slots is None else s[slots], axis=0)) for s in sums]
+        total.rows = [s if slots is None else s[slots] for s in sums]
+        if given is None:
+            finished = self.finished(call, total)
+        else:
+            given.rows = [rows.copy() for rows in given.rows]
+            finished = [None] * (call.count + len(self.starts))
         WORKSPACE.give(block)
-        of_starts = iter(totals[len(places.sums) :])
+        return [*finished[: call.count], *of_inputs, *of_begins, *finished[call.count :]]
+
+    def finished(self, call: Call, total: Sums) -> list[Tensor | None]:
+        """The gradients of weights and of starts, from the sums over all steps."""
+        totals = [torch.from_numpy(np.add.reduce(rows, axis=0)) for rows in total.rows]
+        of_starts = iter(totals[len(self.places.sums) :])
         return [
-            *self._weights(call, flat, totals),
-            *of_inputs,
-            *of_begins,
+            *self._weights(call, total.flat, totals),
             *(next(of_starts).unsqueeze(0) if need else None for need in self.starts),
         ]
 
-    def _sums(self, call: Call, arguments: Any, block: Block) -> list[Array]:
+    def _given(self, call: Call, like: Tensor, carried: Carrying | None) -> Sums | None:
+        """The sums that later steps have left, where all that is wanted of them can be gathered."""
+        if carried is None:
+            return None
+        wanted = (*self.of_weights, *self.starts)
+        targets = tuple(t if want else None for t, want in zip(carried.targets, wanted, strict=True))
+        if any(want and t is None for t, want in zip(targets, wanted, strict=True)):
+            return None
+        key = self.cell, call.shape.B
+        return carried.to.sums(key, targets, partial(self._nothing, call, like), partial(self.finished, call))
+
+    def _nothing(self, call: Call, like: Tensor) -> Sums:
+        flat = like.new_zeros(self.cell.results.total) if self.any_weights else NOTHING
+        return Sums(flat, [self.cell.zero] * len(self.sums))
+
+    def _sums(self, call: Call, arguments: Any, block: Block, total: Sums) -> list[Array]:
         """What is summed over rows: each slot has a row of its own, so that it does not matter who computes it."""
         found = []
         begin, B = self.summed, call.shape.B
-        for place, width in self.sums:
+        for (place, width), before in zip(self.sums, total.rows, strict=True):
             end = begin + B * width * self.cell.kernel.item
             rows = block.bytes[begin:end].view(self.cell.numpy_type).reshape(B, width)
-            rows[...] = 0
+            rows[...] = before[call.tables.rows] if before.ndim else before
             arguments[place] = block.address + begin
             found.append(rows)
             begin = end

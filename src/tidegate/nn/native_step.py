@@ -20,7 +20,8 @@ Array = NDArray[Any]
 
 class NativeStep:
     """A layer's step. `inputs`, `state` and `output` are the arrays that each call reads and writes; a snapshot of the
-    weights is made now."""
+    weights is made now. With `ends` the new states are written there and not over the old ones; with `live` the weights
+    are no snapshot, but read where they lie at each call."""
 
     def __init__(
         self,
@@ -30,15 +31,20 @@ class NativeStep:
         state: Mapping[str, Array],
         start: Mapping[str, Array],
         output: Array,
+        ends: Mapping[str, Array] | None = None,
+        *,
+        live: bool = False,
     ) -> None:
-        self._cell, self._rows = cell, len(output)
+        self._cell, self._rows, self._live = cell, len(output), live
         with torch.no_grad():
-            self._fixed = [t.clone(memory_format=torch.contiguous_format) for t in cell.recipe.fixed(weights)]
-        self._held = [inputs, state, start, output]
+            fixed = cell.recipe.fixed(weights)
+        self._fixed = [t.contiguous() if live else t.clone(memory_format=torch.contiguous_format) for t in fixed]
+        self._held = [inputs, state, start, output, ends]
         self._given = {f"weights.{k}": t.data_ptr() for k, t in enumerate(self._fixed)}
         self._given |= {f"begin.{n}": _address(a) for n, a in state.items()}
         self._given |= {f"step.begin.{n}": 1 for n in state}
-        self._given |= {f"end.{n}": _address(a) for n, a in state.items()}  # each thread reads what it writes later
+        written = state if ends is None else ends
+        self._given |= {f"end.{n}": _address(a) for n, a in written.items()}  # each thread reads what it writes later
         self._given |= {f"start.{n}": _address(a) for n, a in start.items()}
         self._given |= {"output": _address(output), "ld.output": output.shape[1], "fresh": NEVER_ADDRESS}
         for i, array in zip(cell.recipe.graph.inputs, inputs, strict=True):
@@ -60,9 +66,16 @@ class NativeStep:
         if self._shape.threads > 1 and threads.count(self._shape.threads) == 1:
             self._bind()  # in a process that was forked there is no team
         self._run()
-        if not self._packed:
+        if not (self._packed or self._live):
             self._packed = True
             self._run.arguments[self._place["packed"]] = 1
+
+    def read(self, weights: Mapping[str, Tensor]) -> None:
+        """Have these weights read from now on; for a step with live ones."""
+        with torch.no_grad():
+            self._fixed = [t.contiguous() for t in self._cell.recipe.fixed(weights)]
+        for k, tensor in enumerate(self._fixed):
+            self._given[f"weights.{k}"] = self._run.arguments[self._place[f"weights.{k}"]] = tensor.data_ptr()
 
     def some(self, moves: NDArray[np.bool_]) -> None:
         """Move the flagged rows by one step; the others keep their state, and their output is not written."""

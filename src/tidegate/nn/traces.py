@@ -8,7 +8,7 @@ doi:10.7554/eLife.43299) and e-prop (Bellec et al. 2020, doi:10.1038/s41467-020-
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import torch
@@ -130,16 +130,23 @@ class NativeTraces:
             given[f"v.{i}"], given[f"width.{i}"] = found.data_ptr(), found.shape[2]
             alive.append(found)
         bound = self.kernel.bind(T, B, K, e.shape[3], len(v), torch.get_num_threads(), given)
-        return BoundTraces(bound, alive)
+        return BoundTraces(bound, alive, self.kernel.index(len(v)))
 
 
 class BoundTraces:
     """A call whose tensors stay where they are."""
 
-    __slots__ = ("_alive", "_bound")
+    __slots__ = ("_alive", "_bound", "_end", "_start")
 
-    def __init__(self, bound: Bound, alive: Sequence[Tensor | None]) -> None:
+    def __init__(self, bound: Bound, alive: Sequence[Tensor | None], index: Mapping[str, int]) -> None:
         self._bound, self._alive = bound, alive
+        self._start, self._end = index["start"], index["end"]
+
+    def move(self, e: Tensor, end: Tensor) -> None:
+        """Move other traces, contiguous and of the same shape, to another place."""
+        arguments = self._bound.arguments
+        arguments[self._start], arguments[self._end] = e.data_ptr(), end.data_ptr()
+        self._bound()
 
     def __call__(self) -> None:
         """Move the traces, and add to the gradient."""

@@ -97,7 +97,7 @@ class Core:
 
     def _met(self, net: Net, key: Key) -> Track:
         """The key's track, which is the last met now."""
-        self.steps += 1
+        self.steps, self.drift = self.steps + 1, False
         track = self.tracks.find(key) or self._fresh(net)
         for gone in self.tracks.keep(key, track):
             self.tell(Forgotten(self.steps, gone))
@@ -111,7 +111,7 @@ class Core:
         """The step from where predictions are made; learning what was predicted last does not compute it again."""
         origin, last = track.ahead or track.memory, self._last
         if last is None or last.origin is not origin or last.updates != net.adam.steps or last.row != row:
-            x = torch.tensor([row])
+            x = torch.tensor([row], dtype=torch.float32)
             with torch.no_grad():
                 h, carried = net.online.step(origin, x) if track.ahead is None else net.layer.step(x, track.ahead)
             last = self._last = Step(origin, net.adam.steps, row, x, h, carried, net.outputs(h))
@@ -129,7 +129,6 @@ class Core:
     ) -> None:
         """Keep what came of a step, and learn from it, unless that breaks something."""
         h, carried, out, guess = came
-        self.drift = False
         broken = unsound(carried.state, out)
         if label is not None:
             self._watch(key, self.target.error(guess, label))

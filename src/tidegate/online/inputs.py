@@ -31,13 +31,7 @@ class Inputs:
 
     def admit(self, numbers: Numbers) -> None:
         """Give slots to features that have none: those of one step in the order of their names."""
-        new = [name for name in numbers if name not in self.slots]
-        for name in new:
-            if type(name) not in (str, int):
-                raise ArgumentError(
-                    f"a feature's name is text or a whole number, and {name!r} came: give it such a name"
-                )
-        for name in sorted(new, key=str):
+        for name in sorted((name for name in numbers if name not in self.slots), key=str):
             if len(self.slots) < self.size:
                 self.slots[name] = len(self.slots)
             else:
@@ -67,10 +61,12 @@ class Inputs:
 def read_numbers(x: Any) -> Numbers:
     """A mapping's features by name, a sequence's by place; NaN where one is missing, which None says too.
 
-    Raises ArgumentError for what is no number, is infinite or too large, and names the feature.
+    Raises ArgumentError for a value that is no number, is infinite or too large, and for a name that is none.
     """
     found: Numbers = {}
     for name, value in x.items() if isinstance(x, Mapping) else enumerate(_sequence(x)):
+        if type(name) not in (str, int):
+            raise ArgumentError(f"a feature's name is text or a whole number, and {name!r} came: give it such a name")
         number = value if type(value) is float else _number(name, value)
         if abs(number) > LARGEST:
             raise ArgumentError(

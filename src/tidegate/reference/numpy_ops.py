@@ -158,6 +158,11 @@ def diagonal(a: Array) -> Array:
     return a[..., :, None] * np.eye(a.shape[-1], dtype=a.dtype)
 
 
+def diagonal_part(matrix: Array) -> Array:
+    """The diagonal of a matrix as a vector."""
+    return np.diagonal(matrix, axis1=-2, axis2=-1)
+
+
 def column(a: Array) -> Array:
     """A vector as a column, to scale a matrix's rows."""
     return a[..., :, None]

@@ -184,6 +184,11 @@ def diagonal(a: Tensor) -> Tensor:
     return torch.diag_embed(a)
 
 
+def diagonal_part(matrix: Tensor) -> Tensor:
+    """The diagonal of a matrix as a vector."""
+    return matrix.diagonal(dim1=-2, dim2=-1)
+
+
 def column(a: Tensor) -> Tensor:
     """A vector as a column, to scale a matrix's rows."""
     return a.unsqueeze(-1)

@@ -5,6 +5,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Iterable
+from importlib import resources
 from typing import Any
 
 import matplotlib
@@ -81,6 +82,7 @@ _PROLOGUE = re.compile(r".*?(?=<svg)", re.DOTALL)
 _METADATA = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)
 _REFERENCE = re.compile(r'(?:url\(#|href="#)([^)"]+)')
 _IDENTITY = re.compile(r' id="([^"]+)"')
+_DARK = re.compile(r"--tg-\w+: #[0-9a-f]{6};")
 _SIZE = re.compile(r'\s(?:width|height)="[0-9.]+pt"')
 
 
@@ -102,6 +104,14 @@ def draw(height: float, paint: Callable[[Figure], None], *, title: str, alt: str
     svg = _clean(buffer.getvalue(), title, alt)
     kind = "wide" if width > HALF else "narrow"
     return svg.replace("<svg ", f'<svg class="{kind}" style="max-width:{100 * width:.0f}px" ', 1)
+
+
+def standalone(svg: str) -> str:
+    """A figure of a report as a file of its own: it brings the dark colours that a report's page would give it."""
+    css = resources.files("tidegate.report").joinpath("page.css").read_text("utf-8")
+    dark = "".join(_DARK.findall(css))
+    style = f"<style>@media (prefers-color-scheme: dark) {{ svg {{ {dark} }} }}</style>"
+    return svg.replace("<title", f"{style}<title", 1) + "\n"
 
 
 def words(axes: Axes, *, x: str | None = None, y: str | None = None, title: str | None = None) -> None:

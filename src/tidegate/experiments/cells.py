@@ -1,0 +1,36 @@
+"""The nets of 1997 and 2000 as their experiments need them: blocks of H / G cells that share their gates."""
+
+from tidegate.equations import cell, linear, ramp, sigmoid, spread, stop
+
+
+@cell(
+    states="h c i:G o:G",
+    source="Hochreiter & Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735, section 4 and eqs. 3-5",
+)
+def blocks_1997(x, h, c, i, o, *, cell_bias=None, input_bias=None, output_bias=ramp(-1, -1), truncated=False):
+    if truncated:
+        h, i, o = stop(h), stop(i), stop(o)
+    a_i = linear("i", x, h=h, i=i, o=o, size="G", bias=input_bias)
+    a_o = linear("o", x, h=h, i=i, o=o, size="G", bias=output_bias)
+    g = 4 * sigmoid(linear("g", x, h=h, i=i, o=o, bias=cell_bias)) - 2  # squashed input, in [-2, 2]
+    i = sigmoid(a_i)  # input gate of each block
+    o = sigmoid(a_o)  # output gate of each block
+    c = c + spread(i) * g  # internal state
+    h = spread(o) * (2 * sigmoid(c) - 1)  # cell output, in [-1, 1]
+    return h, c, i, o
+
+
+@cell(
+    states="h c",
+    source="Gers, Schmidhuber & Cummins 2000, doi:10.1162/089976600300015015, sections 2-4",
+)
+def blocks_2000(x, h, c, *, gate_bias=ramp(-0.5, -0.5), forget_bias=ramp(0.5, 0.5), forgets=True, truncated=False):
+    if truncated:
+        h = stop(h)
+    i = sigmoid(linear("i", x, h=h, size="G", bias=gate_bias))  # input gate of each block
+    f = spread(sigmoid(linear("f", x, h=h, size="G", bias=forget_bias))) if forgets else 1.0  # forget gate
+    o = sigmoid(linear("o", x, h=h, size="G", bias=gate_bias))  # output gate of each block
+    g = 4 * sigmoid(linear("g", x, h=h, bias=None)) - 2  # squashed input, in [-2, 2]
+    c = f * c + spread(i) * g  # internal state
+    h = spread(o) * (2 * sigmoid(c) - 1)  # cell output, in [-1, 1]
+    return h, c

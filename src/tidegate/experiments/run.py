@@ -1,0 +1,183 @@
+"""Runs seeds in parallel, keeps what is finished, and tells of it by events."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from tidegate.errors import ArgumentError, MissingExtraError
+from tidegate.experiments.catalogue import EXPERIMENTS
+from tidegate.experiments.experiment import Configuration, Experiment
+from tidegate.experiments.runs import Run, digest, keep, kept, key
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to run.
+
+    `names` of experiments, all if empty; `seeds` instead of each configuration's own number; `quick` takes the small
+    configurations; `out` is the folder of finished runs; `data` is the folder of data files; `processes` is the number
+    of seeds at a time, one for each core if None, and with 1 they run in this process.
+    """
+
+    names: tuple[str, ...] = ()
+    seeds: int | None = None
+    quick: bool = False
+    out: Path = Path("runs/experiments")
+    data: Path | None = None
+    processes: int | None = None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What will be run: `total` seeds, of which `found` were kept from earlier."""
+
+    total: int
+    found: int
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An experiment that cannot run here, and why."""
+
+    experiment: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One seed to be run, and where it will be kept."""
+
+    experiment: Experiment
+    configuration: Configuration
+    seed: int
+    data: Path | None
+    path: Path
+
+    def __call__(self) -> Run:
+        """Run it on one thread, and keep it."""
+        torch.set_num_threads(1)
+        begun = time.process_time()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            outcome = self.experiment.run(self.configuration.settings, self.seed, self.data)
+        seconds = round(time.process_time() - begun, 1)
+        settings = asdict(self.configuration.settings)
+        run = Run(self.experiment.name, self.configuration.name, settings, self.seed, outcome, seconds)
+        keep(self.path, run)
+        return run
+
+
+def run(options: Options) -> Iterator[Planned | LeftOut | Run]:
+    """Run experiments: what is left out, what is planned, then each run as it is finished, kept ones first.
+
+    Raises ArgumentError for an unknown name and for numbers below 1.
+    """
+    _check(options)
+    jobs: list[Job] = []
+    for experiment in chosen(options.names):
+        reason = lacking(experiment, options.data)
+        if reason:
+            yield LeftOut(experiment.name, reason)
+        else:
+            jobs += planned(experiment, options)
+    found = [kept(job.path) for job in jobs]
+    yield Planned(len(jobs), sum(run is not None for run in found))
+    yield from (run for run in found if run is not None)
+    yield from _finish([job for job, run in zip(jobs, found, strict=True) if run is None], options.processes)
+
+
+def chosen(names: Sequence[str]) -> list[Experiment]:
+    """Experiments by name, all if there are no names."""
+    for name in names:
+        if name not in EXPERIMENTS:
+            close = get_close_matches(name, EXPERIMENTS, 1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise ArgumentError(f"there is no experiment {name!r}: {hint}There are {', '.join(EXPERIMENTS)}")
+    return [EXPERIMENTS[name] for name in names or EXPERIMENTS]
+
+
+def lacking(experiment: Experiment, data: Path | None) -> str:
+    """Why an experiment cannot run, empty if it can."""
+    if not experiment.files:
+        return ""
+    if experiment.package and find_spec(experiment.package) is None:
+        return f"{experiment.name} is left out: {MissingExtraError('data', f'reading {experiment.files[0]}')}"
+    files = ", ".join(experiment.files)
+    if data is None:
+        return f"{experiment.name} is left out: it needs {files}; say with --data in which folder that lies"
+    missing = [name for name in experiment.files if not (data / name).is_file()]
+    return f"{experiment.name} is left out: there is no {missing[0]} in {data}" if missing else ""
+
+
+def planned(experiment: Experiment, options: Options) -> list[Job]:
+    """The seeds of an experiment, configuration by configuration."""
+    data = options.data if experiment.files else None
+    digests = {name: digest(data / name) for name in experiment.files} if data else {}
+    kept_here = options.out / experiment.name
+    jobs = []
+    for c in experiment.quick if options.quick else experiment.configurations:
+        for seed in range(1, (options.seeds or (1 if options.quick else c.seeds)) + 1):
+            name = key(experiment.name, experiment.version, c.settings, seed, digests)
+            jobs.append(Job(experiment, c, seed, data, kept_here / f"{name}.json"))
+    return jobs
+
+
+def _check(options: Options) -> None:
+    for name in ("seeds", "processes"):
+        number = getattr(options, name)
+        if number is not None and number < 1:
+            raise ArgumentError(f"{name} is a whole number of 1 or more, and {number} came")
+
+
+def _finish(jobs: Sequence[Job], processes: int | None) -> Iterator[Run]:
+    wanted = min(len(jobs), processes or os.cpu_count() or 1)
+    if wanted > 1:
+        yield from _in_parallel(jobs, wanted)
+        return
+    threads = torch.get_num_threads()
+    try:
+        yield from (job() for job in jobs)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _in_parallel(jobs: Sequence[Job], processes: int) -> Iterator[Run]:
+    """Spawned, for a fork of a process that has used torch's threads may hang."""
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+    try:
+        with _deaf_to_interrupts():
+            futures = [pool.submit(job) for job in jobs]
+        for future in as_completed(futures):
+            yield future.result()
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
+    pool.shutdown()
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes begun here ignore an interrupt, even while they import: it is ours to end them, without a word."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)

@@ -1,0 +1,114 @@
+"""Which states to store and what to run again: the schedule of checkpointing, and how its memory is given.
+
+A sequence is cut into blocks of steps. Only states at the beginnings of blocks are stored; the activations of one block
+at a time are kept, while it is differentiated.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import comb
+
+from tidegate.errors import ArgumentError
+
+UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+@dataclass(frozen=True)
+class Move:
+    """From the stored state at block `begin`, run the blocks before `end`; then differentiate block `end` (`turn`), or
+    store the state there."""
+
+    begin: int
+    end: int
+    turn: bool
+
+
+def read_checkpoint(given: object) -> int | str:
+    """What `BPTT(checkpoint=...)` takes, in its one way of writing. Raises ArgumentError for anything else."""
+    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
+        return given
+    if isinstance(given, str):
+        number, unit = given[:-3].strip(), given[-3:].lower()
+        for name in UNITS:
+            if unit == name.lower() and number.isdecimal() and int(number) > 0:
+                return f"{int(number)}{name}"
+    raise ArgumentError(
+        f"checkpoint is a number of states to store or a memory budget, and {given!r} came: give a whole number above "
+        f"0, such as 50, or text with one of the units {', '.join(UNITS)}, such as '64MiB'."
+    )
+
+
+def bytes_of(budget: str) -> int:
+    """The bytes of a budget as `read_checkpoint` writes it."""
+    return int(budget[:-3]) * UNITS[budget[-3:]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How memory is used: `blocks` are differentiated one by one, of which the last is made of `last` blocks of the
+    usual length, and up to `states` states are stored."""
+
+    blocks: int
+    last: int
+    states: int
+
+
+def laid_out(checkpoint: int | str, blocks: int, state_bytes: int, block_bytes: int) -> Layout:
+    """The layout for a sequence of so many blocks, one of whose states and whose activations take so many bytes.
+
+    Of a budget the states at all blocks come first, as each saves the most for its size; what is left keeps activations
+    of the first run, so that the last blocks need not be run again. Raises ArgumentError if it is not enough for one
+    state and the activations of one block.
+    """
+    if isinstance(checkpoint, int):
+        return Layout(blocks, 1, checkpoint)
+    budget = bytes_of(checkpoint)
+    least = block_bytes + (state_bytes if blocks > 1 else 0)
+    if budget < least:
+        raise ArgumentError(
+            f"checkpoint={checkpoint!r} is {budget} bytes, and this net needs at least {least}: the activations of a "
+            f"block of steps take {block_bytes} and a state {state_bytes}. Give that much, or use a smaller batch."
+        )
+    spare = budget - (blocks - 1) * state_bytes - block_bytes
+    if spare < 0:
+        return Layout(blocks, 1, (budget - block_bytes) // state_bytes)
+    more = blocks - 1 if block_bytes <= state_bytes else min(blocks - 1, spare // (block_bytes - state_bytes))
+    return Layout(blocks - more, 1 + more, blocks - 1 - more)
+
+
+def schedule(blocks: int, states: int) -> Iterator[Move]:
+    """The moves that differentiate so many blocks, from the last to the first, with the fewest runs of a block.
+
+    The state at block 0 is there from the beginning; of others no more than `states` are stored at a time, and a stored
+    state is needed no longer once its own block has been differentiated. This is Revolve (Griewank & Walther 2000,
+    doi:10.1145/347837.347846), with blocks as its steps.
+    """
+    stored, end = [0], blocks
+    while end:
+        begin, free = stored[-1], states + 1 - len(stored)
+        if not free or end - begin == 1:
+            end -= 1
+            yield Move(begin, end, turn=True)
+            if end == begin:
+                stored.pop()
+        else:
+            stored.append(begin + _first_part(end - begin, free + 1))
+            yield Move(begin, stored[-1], turn=False)
+
+
+def _repeats(blocks: int, stored: int) -> int:
+    """How often a block is run at most, besides the run in which it is differentiated."""
+    repeats = 0
+    while comb(stored + repeats, stored) < blocks:
+        repeats += 1
+    return repeats
+
+
+def _first_part(blocks: int, stored: int) -> int:
+    """How many of several blocks to run before the next state is stored; `stored` counts it and that at the beginning.
+
+    Any number is as good for which neither part, with the states that are left to it, needs more repeats than the whole
+    (Griewank & Walther, proposition 1).
+    """
+    repeats = _repeats(blocks, stored)
+    return max(comb(stored + repeats - 2, stored), blocks - comb(stored - 1 + repeats, stored - 1), 1)
