@@ -20,7 +20,7 @@ CELL := min_gru
 DELAY := 0
 DEMO := --target co2 --time month --horizon 12 --season 12 --budget 60s
 
-.PHONY: help demo test test-slow endurance lint golden docs initialisation diagnose performance experiments wheel clean
+.PHONY: help demo test test-slow endurance lint golden docs initialisation diagnose gradients performance experiments wheel clean
 
 help:  ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 21
@@ -46,7 +46,7 @@ lint: $(VENV)/dev.stamp  ## ruff and mypy
 golden: $(VENV)/dev.stamp  ## write tests/golden anew; look at the difference before you commit it
 	$(BIN)/python -m pytest --golden $(ARGS)
 
-docs: $(VENV)/dev.stamp  ## write docs/cells.md, docs/transforms.md and drawings anew, from the equations
+docs: $(VENV)/dev.stamp  ## write docs/cells.md, docs/transforms.md, tables and drawings anew, from the equations
 	$(BIN)/python docs/generate.py
 
 initialisation: $(VENV)/dev.stamp  ## measure and draw what docs/initialisation.md shows: 10 minutes
@@ -54,6 +54,9 @@ initialisation: $(VENV)/dev.stamp  ## measure and draw what docs/initialisation.
 
 diagnose: $(VENV)/dev.stamp  ## measure and draw what docs/diagnose.md shows: some seconds
 	$(BIN)/python docs/diagnose/generate.py --measure
+
+gradients: $(VENV)/dev.stamp  ## measure and draw what docs/gradients.md shows of rules: a minute
+	$(BIN)/python docs/gradients/generate.py --measure
 
 performance: $(VENV)/bench.stamp  ## measure and write docs/performance.md: 20 minutes (one case: ARGS="--case lstm")
 	$(BIN)/tidegate bench --page docs/performance.md --json docs/performance/figures.json $(ARGS)

@@ -4,13 +4,15 @@
 
 `docs/cells.md` shows every cell that ships and the hard ones of `examples/hard_cells.py`; `docs/transforms.md` what
 transforms make of cells; `docs/cells/` and `docs/transforms/` hold their diagrams, `docs/kernels/` the plan of a
-kernel, `docs/glossary.md` the words of the field. A test compares what lies there with what comes out here.
+kernel, `docs/glossary.md` the words of the field; two tables of `docs/gradients.md` are from here. A test
+compares what lies there with what comes out here.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +25,11 @@ from tidegate.equations.diagram import net_diagram, step_diagram
 from tidegate.equations.latex import latex, legend
 from tidegate.equations.printing import expression
 from tidegate.equations.values import show_size
+from tidegate.gradients import BPTT, KFRTRL, RFLO, RTRL, UORO, EProp, Forward, Rule, SnAp, TruncatedBPTT, costs
+from tidegate.gradients.cost import in_units
+from tidegate.gradients.groups import structure
 from tidegate.native.plan import Loop, Plan, Stage, make_plan
+from tidegate.nn import Recurrent
 
 DOCS = Path(__file__).parent
 FONT, LINE, PAD = 14.0, 21.0, 10.0  # of the drawing of a plan, in pixels
@@ -49,6 +55,7 @@ def pages() -> dict[Path, str]:
     found[DOCS / "transforms.md"] = "\n".join(_transforms(examples))
     found |= {DOCS / "transforms" / f"{c.name}.svg": step_diagram(c.graph) for c in examples.values()}
     found[DOCS / "cells" / "net.svg"] = net_diagram("lstm", num_layers=2, bidirectional=True)
+    found[DOCS / "gradients.md"] = _gradients((DOCS / "gradients.md").read_text("utf-8"))
     found[DOCS / "kernels" / "lstm.svg"] = plan_diagram(make_plan(CELLS["lstm"].graph))
     return found
 
@@ -161,6 +168,59 @@ def _term(term: Term) -> str:
     cells = ", ".join(f"`{name}`" for name, c in CELLS.items() if term in terms_of(c))
     columns = (term.english, term.chinese, term.symbol, ", ".join(term.synonyms), term.meaning, cells)
     return f"| {' | '.join(columns)} |".replace("|  |", "| |")
+
+
+# rules for gradients
+
+RULES: tuple[Forward, ...] = (RTRL(), SnAp(), UORO(), KFRTRL(), EProp(), RFLO())
+NAMES_IN_REASONS = {  # what a reason names, and what stands for it where many cells have the same
+    r"^\S+ is read": "a vector of weights is read",
+    r", as .* and .* do,": ",",
+    r"^the weights of \S+ act": "weights act",
+}
+
+
+def _gradients(page: str) -> str:
+    """The page with its tables of rules by cell and of costs as they are now."""
+    for mark, lines in (("rules", _rules()), ("costs", _costs())):
+        before, _, after = page.partition(f"<!-- {mark} -->\n")
+        body = "\n".join(lines)
+        page = f"{before}<!-- {mark} -->\n{body}\n{after[after.index('<!-- end -->') :]}"
+    return page
+
+
+def _rules() -> Iterator[str]:
+    reasons: dict[str, int] = {}
+    yield f"| cell | {' | '.join(f'`{rule}`' for rule in RULES)} |\n{'|---' * (1 + len(RULES))}|"
+    for name, c in CELLS.items():
+        yield f"| `{name}` | {' | '.join(promise(rule, c, reasons) for rule in RULES)} |"
+    yield ""
+    yield from (f"{number}. {reason}" for reason, number in reasons.items())
+
+
+def promise(rule: Forward, c: Cell, reasons: dict[str, int]) -> str:
+    """What a rule is for a cell: exact, on average, near, or no, with the number of the reason."""
+    reason = rule.supports(c).reason
+    if reason is not None:
+        for pattern, words_ in NAMES_IN_REASONS.items():
+            reason = re.sub(pattern, words_, reason)
+        return f"no ({reasons.setdefault(reason, len(reasons) + 1)})"
+    if isinstance(rule, UORO | KFRTRL):
+        return "on average"
+    found = structure(c.graph)
+    alone = all(group.stays_in_its_unit(found.jacobians.states) for group in found.groups)
+    return "exact" if alone or isinstance(rule, RTRL) else "near"
+
+
+def _costs() -> Iterator[str]:
+    layer = Recurrent("lstm", 8, 128, device="meta")
+    rules: tuple[Rule, ...] = (BPTT(), TruncatedBPTT(1, 16), RTRL(), SnAp(), UORO(), KFRTRL(), EProp())
+    yield "| rule | kept | operations a step | what is kept |\n|---|---|---|---|"
+    for rule in rules:
+        found = costs(layer, rule)
+        form = found.trackers[0].form if found.trackers else "activations"
+        each = ", for each gate" if len(found.trackers) > 1 else ""
+        yield f"| `{rule}` | {in_units(found.kept, 'B')} | {in_units(found.flops, 'flop')} | {form}{each} |"
 
 
 # the plan of a kernel
