@@ -154,8 +154,8 @@ are the most active ones.""",
     ),
     quick=(
         Configuration(
-            "LSTM of 8 cells, Adam 0.01, limit 3,000",
-            Settings(hidden=8, rate=0.01, modern=True, limit=3000),
+            "LSTM of 8 cells, Adam 0.01, limit 6,000",
+            Settings(hidden=8, rate=0.01, modern=True, limit=6000),
             SEQUENCES,
         ),
     ),
