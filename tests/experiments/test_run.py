@@ -97,6 +97,24 @@ def test_what_is_finished_is_kept(tmp_path: Path) -> None:
     assert figures(options) == {(r.configuration, r.seed): r.outcome.figure for r in again}
 
 
+def test_only_what_is_kept(tmp_path: Path) -> None:
+    events = run(Options(("draws",), out=tmp_path, processes=1))
+    next(events)
+    first = next(events)
+    events.close()
+    assert list(run(Options(("draws",), out=tmp_path, only_kept=True))) == [Planned(4, 1), first]
+
+
+def test_a_configuration_that_is_called_otherwise_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = Options(("draws",), out=tmp_path, processes=1)
+    before = figures(options)
+    easy, hard = small.ROWS
+    renamed = dataclasses.replace(small.DRAWS, configurations=(dataclasses.replace(easy, name="soft"), hard))
+    monkeypatch.setitem(running.EXPERIMENTS, "draws", renamed)
+    assert planned(options) == Planned(4, 4)
+    assert figures(options) == {("soft" if name == "easy" else name, k): f for (name, k), f in before.items()}
+
+
 def test_a_damaged_file_is_run_again(tmp_path: Path) -> None:
     options = Options(("draws",), out=tmp_path, processes=1)
     before = figures(options)
