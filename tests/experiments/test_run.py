@@ -187,6 +187,8 @@ def test_runs_in_a_file(tmp_path: Path) -> None:
 
 
 def test_new_runs_take_the_place_of_old_ones() -> None:
-    old = [small.a_run(1.0, 1), small.a_run(2.0, 2), small.a_run(3.0, 1, "hard")]
+    old = [small.a_run(3.0, 1, "hard"), small.a_run(2.0, 2), small.a_run(1.0, 1)]
     new = [small.a_run(4.0, 1)]
-    assert runs.merged(old, new) == [new[0], old[2]]
+    assert runs.merged(old, new) == [new[0], old[1], old[0]]
+    otherwise = [small.a_run(4.0, 1, settings={"steps": 21})]
+    assert runs.merged(old, otherwise) == [otherwise[0], old[0]]

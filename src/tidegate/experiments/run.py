@@ -24,7 +24,7 @@ class Options:
 
     `names` of experiments, all if empty; `seeds` instead of each configuration's own number; `quick` takes the small
     configurations; `out` is the folder of finished runs; `data` is the folder of data files; `processes` is the number
-    of seeds at a time, one for each core if None, and with 1 they run in this process; with `only_kept` none is run that
+    of seeds at a time, one for each core if None, and with 1 they run in this process; `only_kept` runs nothing that
     is not kept from before.
     """
 
