@@ -81,9 +81,14 @@ negative; all else starts as torch's LSTM.""",
     run=run,
     configurations=(
         Configuration("chrono", Settings(True), NATS, Published(None, "below 0.05"), 3),
-        Configuration("forget bias 1", Settings(False), NATS, Published(memoryless(100), "stays near 0.1733"), 3),
+        Configuration(
+            "forget bias 1", Settings(False), NATS, Published(memoryless(100), "0.1733, without memory", "derived"), 3
+        ),
     ),
     quick=(Configuration("chrono, T 20, 64 units, 500 batches", Settings(True, lag=20, batches=500, hidden=64), NATS),),
     nets=(Net(get("lstm"), "The LSTM:"),),
+    notes="""\
+The figure below 0.05 is not reached within the 5,000 batches: with chrono the loss has left that of one without memory
+and still falls at the end.""",
     curve=Curve("batches", "cross-entropy, nats a step"),
 )
