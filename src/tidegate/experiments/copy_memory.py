@@ -88,7 +88,7 @@ negative; all else starts as torch's LSTM.""",
     quick=(Configuration("chrono, T 20, 64 units, 500 batches", Settings(True, lag=20, batches=500, hidden=64), NATS),),
     nets=(Net(get("lstm"), "The LSTM:"),),
     notes="""\
-The figure below 0.05 is not reached within the 5,000 batches: with chrono the loss has left that of one without memory
-and still falls at the end.""",
+Below 0.05 is not reached within the 5,000 batches. All nets have left the loss of one without memory and still fall at
+the end, and what chrono does better does not show up to there.""",
     curve=Curve("batches", "cross-entropy, nats a step"),
 )
