@@ -97,7 +97,15 @@ def test_a_wrong_answer_meets_no_line(off: dict[str, float], measure: str) -> No
 
 
 def test_every_line_is_about_a_case_and_its_peers() -> None:
-    ourselves = {"-", "our LSTM, a flop", "padded", "T 1000, a step", "stepper", "a Function of nothing"}
+    ourselves = {
+        "-",
+        "our LSTM, a flop",
+        "padded",
+        "T 1000, a step",
+        "stepper",
+        "a Function of nothing",
+        "our forward pass",
+    }
     for line in LINES:
         assert line.case in CASES, line
         assert set(line.peers) <= set(PEERS) | ourselves
