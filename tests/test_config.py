@@ -26,8 +26,9 @@ WRONG = {
                       "Give for example 0.003."),
     "clip": (float("inf"), "The option 'clip' was given inf, but must be a number above 0. Give for example 1.0."),
     "gradient": ("truncated:4,2", "The option 'gradient' was given 'truncated:4,2', but must be bptt, bptt:STATES, "
-                 "bptt:MEMORY with a unit KiB, MiB or GiB, or truncated:K1,K2 with whole numbers 1 <= K1 <= K2. "
-                 "Give for example truncated:16,32."),
+                 "bptt:MEMORY with a unit KiB, MiB or GiB, truncated:K1,K2 with whole numbers 1 <= K1 <= K2, rtrl, "
+                 "snap:N, uoro, kfrtrl, rflo or eprop, and the last six may have one number more, the steps from "
+                 "update to update. Give for example truncated:16,32."),
     "target": ("", "The option 'target' was given '', but must be the name of a column. Give for example co2."),
     "time": (3, "The option 'time' was given 3, but must be the name of a column. Give for example date."),
     "id": ("", "The option 'id' was given '', but must be the name of a column. Give for example store."),
@@ -82,15 +83,22 @@ def test_text_from_a_command_line_is_read() -> None:
     assert (config.budget, config.gradient) == (3723.0, "truncated:2,5")
 
 
-@pytest.mark.parametrize(("given", "text"), [("bptt", "bptt"), ("bptt:50", "bptt:50"), ("BPTT: 64 MiB", "bptt:64mib")])
-def test_back_propagation_with_few_states(given: str, text: str) -> None:
-    assert ForecastConfig.make(target="y", horizon=3, gradient=given).gradient == text
+FORMS = ["bptt", "bptt:50", "BPTT: 64 MiB", "truncated:4,4", "rtrl", "rtrl:16", "SnAp:2", "snap: 1, 8", "uoro:3",
+         "kfrtrl", "rflo:1", "eprop:20"]  # fmt: skip
 
 
-@pytest.mark.parametrize("given", ["bptt:", "bptt:0", "bptt:64MB", "bptt:0KiB", "bptt:1.5GiB"])
-def test_no_memory_for_back_propagation(given: str) -> None:
-    with pytest.raises(ArgumentError, match="The option 'gradient' was given"):
-        ForecastConfig.make(target="y", horizon=3, gradient=given)
+@pytest.mark.parametrize("text", FORMS)
+def test_the_forms_of_a_gradient(text: str) -> None:
+    assert ForecastOptions.make(horizon=1, gradient=text).gradient == text.replace(" ", "").lower()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "rtrl:", "rtrl:0", "rtrl:1,2", "snap", "snap:0", "snap:1,2,3", "uoro:a", "bptt:", "bptt:0",
+             "bptt:64MB", "bptt:0KiB", "bptt:1.5GiB", "truncated:4", "truncated:0,3", "eprop,3", "xbptt", "bpttx"]
+)  # fmt: skip
+def test_what_is_no_gradient(text: str) -> None:
+    with pytest.raises(ArgumentError, match=f"^The option 'gradient' was given '{text}', but must be bptt, "):
+        ForecastOptions.make(horizon=1, gradient=text)
 
 
 def test_none_takes_the_default() -> None:

@@ -18,6 +18,11 @@ except ImportError:  # pragma: no cover - seen only where the extra is not insta
     raise MissingExtraError("app", "Reading options") from None
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_COUNT = r"0*[1-9]\d*"
+_RULE = re.compile(
+    rf"bptt(:{_COUNT}([kmg]ib)?)?|truncated:(?P<k1>{_COUNT}),(?P<k2>{_COUNT})"
+    rf"|snap:{_COUNT}(,{_COUNT})?|(rtrl|uoro|kfrtrl|rflo|eprop)(:{_COUNT})?"
+)
 
 
 def seconds(value: object) -> float:
@@ -38,9 +43,8 @@ def _names(value: object) -> object:
 
 def _gradient(value: object) -> str:
     text = str(value).replace(" ", "").lower()
-    match = re.fullmatch(r"truncated:(\d+),(\d+)", text)
-    whole = re.fullmatch(r"bptt(:0*[1-9]\d*([kmg]ib)?)?", text)
-    if not whole and not (match and 1 <= int(match[1]) <= int(match[2])):
+    match = _RULE.fullmatch(text)
+    if not match or (match["k1"] and int(match["k1"]) > int(match["k2"])):
         raise ValueError(value)
     return text
 
@@ -154,11 +158,13 @@ class ForecastOptions(Options):
     clip: float = a_clip()
     gradient: Gradient = option(
         "bptt",
-        "How gradients go back through time: bptt, bptt:50 (with so many stored states), "
-        "bptt:64MiB (within so much memory), or truncated:K1,K2 "
-        "(an update every K1 steps, with gradients through K2).",
-        "bptt, bptt:STATES, bptt:MEMORY with a unit KiB, MiB or GiB, "
-        "or truncated:K1,K2 with whole numbers 1 <= K1 <= K2",
+        "How gradients go through time. Back: bptt, bptt:50 (with so many stored states), bptt:64MiB (within so much "
+        "memory), or truncated:K1,K2 (an update every K1 steps, with gradients through K2). Forward, in memory that "
+        "does not grow with the sequence: rtrl (exact), snap:N, uoro, kfrtrl, rflo or eprop (cheaper, some of them for "
+        "some cells only), with one number more for an update every so many steps, as in snap:1,8.",
+        "bptt, bptt:STATES, bptt:MEMORY with a unit KiB, MiB or GiB, truncated:K1,K2 with whole numbers "
+        "1 <= K1 <= K2, rtrl, snap:N, uoro, kfrtrl, rflo or eprop, and the last six may have one number more, the "
+        "steps from update to update",
         "truncated:16,32",
     )
 

@@ -1,5 +1,6 @@
 """`tidegate explain`: the plan of a cell, LLVM's language, the machine's, and what is said where there are none."""
 
+import json
 import re
 import sys
 
@@ -103,6 +104,12 @@ def told(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     ("arguments", "said"),
     [
         (["nonsense"], "tidegate: there is no cell 'nonsense': `tidegate cells` lists them all\n"),
+        (["lstm", "--json"], "tidegate: --json prints the costs of a rule: give one, as in --rule rtrl.\n"),
+        (
+            ["lstm", "--rule", "rflo"],
+            "tidegate: RFLO does not work for 'lstm': it is for one state that leaks at a fixed rate, h' = (1 - a) h + "
+            "a f(W h + V x); use EProp() or SnAp(1).\n",
+        ),
         (["gru", "--asm"], f"tidegate: TIDEGATE_TARGET='sse' is no target: this machine has {HERE}.\n"),
     ],
 )
@@ -114,7 +121,9 @@ def test_errors_are_told_in_one_line(
     assert capsys.readouterr() == ("", said)
 
 
-@pytest.mark.parametrize("arguments", [[], ["gru", "--dtype", "half"], ["gru", "--c"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["gru", "--dtype", "half"], ["gru", "--c"], ["gru", "--rule", "rtrl", "--batch", "0"]]
+)
 def test_wrong_use(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert told(arguments, monkeypatch) == 2
     out, err = capsys.readouterr()
@@ -134,5 +143,67 @@ def test_the_help_says_what_each_flag_shows(
         "--ir LLVM's language.",
         "--asm The machine's language, for this machine.",
         "The type of numbers. [default: float32]",
+        "What a gradient rule, as rtrl or snap:1, keeps and computes; nothing is run.",
     ):
         assert part in text
+
+
+RTRL_OF_LSTM = """\
+lstm, float32: 8 inputs, 32 units, 1 layer, 1 row, 100 steps
+
+l0.i, l0.f, l0.g, l0.o:
+    a matrix of 64 x 5248; everything; 1.34 MB
+
+                                        rtrl          bptt
+kept                                 1.34 MB       76.8 kB
+at most while steps are taken         5.1 MB       76.8 kB
+operations a step                 43.7 Mflop    39.1 kflop
+"""
+SNAP_OF_LAYERS = """\
+gru, float64: 4 inputs, 6 units, 2 layers, 3 rows, 20 steps
+
+l0.z, l0.n:
+    a matrix of 12 x 66 for each; 58% of it, the rest stays 0; 38 kB
+l1.z, l1.n:
+    traces, 1 x 6 x 13 for each; each weight in its own unit; 3.74 kB
+l0.r:
+    a matrix of 12 x 66; everything; 19 kB
+l1.r:
+    a matrix of 6 x 78; everything; 11.2 kB
+
+                                      snap:1          bptt
+kept                                 72.3 kB         23 kB
+at most while steps are taken         446 kB         23 kB
+operations a step                  231 kflop    13.2 kflop
+"""
+SMALL = "--layers 2 --batch 3 --steps 20 --hidden-size 6 --input-size 4 --dtype float64"
+
+
+def test_the_cost_of_a_rule() -> None:
+    assert invoke("lstm", "--rule", "RTRL") == RTRL_OF_LSTM
+    assert invoke("gru", "--rule", "snap:1", *SMALL.split()) == SNAP_OF_LAYERS
+
+
+def test_a_rule_beside_the_plan() -> None:
+    assert invoke("lstm", "--rule", "rtrl", "--plan") == invoke("lstm") + RTRL_OF_LSTM
+
+
+def test_many_weights_are_counted() -> None:
+    first = invoke("lstm_layer_norm", "--rule", "uoro").splitlines()[2]
+    assert first == "l0.f_x.x, l0.i_x.x, l0.o_x.x, l0.g_x.x, l0.f_h.h, l0.i_h.h, l0.o_h.h, 23 more:"
+
+
+def test_the_cost_of_a_rule_as_json() -> None:
+    found = json.loads(invoke("lstm", "--rule", "uoro", "--json", "--hidden-size", "4"))
+    assert [f["rule"] for f in found] == ["uoro", "bptt"]
+    (tracker,) = found[0]["trackers"]
+    assert tracker["weights"] == ["l0.i", "l0.f", "l0.g", "l0.o"]
+    assert tracker["numbers"] == 8 + 16 * (8 + 4 + 1)
+    assert found[0]["kept"] == found[0]["size"] * (tracker["numbers"] + 8)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_every_shipped_cell_has_a_cost(name: str) -> None:
+    text = invoke(name, "--rule", "snap:1", "--hidden-size", "4")
+    assert text.startswith(f"{name}, float32: ")
+    assert re.search(r"^kept +\S+ [kM]?B", text, re.MULTILINE)

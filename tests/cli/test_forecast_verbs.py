@@ -42,6 +42,11 @@ def test_help_shows_every_option_with_its_description(
         assert str(field.description) in shown
 
 
+def test_a_fit_with_gradients_forward_in_time(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call(monkeypatch, "fit", "forecast", data, "--time", "t", *QUICK, "--gradient", "snap:1,8") == 0
+    assert json.loads(Path("runs/series-1/config.json").read_text())["gradient"] == "snap:1,8"
+
+
 def test_fit_predict_report(data: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(monkeypatch, "fit", "forecast", data, "--time", "t", *QUICK) == 0
     out = capsys.readouterr().out.splitlines()

@@ -213,8 +213,8 @@ def test_layers_above_each_other_and_local_rules() -> None:
     with pytest.raises(ArgumentError) as caught:
         found(stack, *data(), EProp())
     assert str(caught.value) == (
-        "EProp does not work for 'elman over elman': the weights of layers.0.l0.h.net act on other units than their "
-        "own within one step (a layer above, a reduction over units, or a second product); use RTRL() or SnAp(1)."
+        "EProp does not work for 'elman over elman': the weights of layers.0.l0.h act on other units than their own "
+        "within one step (a layer above, a reduction over units, or a second product); use RTRL() or SnAp(1)."
     )
 
 

@@ -1,8 +1,12 @@
-"""`tidegate explain`: what becomes of a cell's equations, from the plan to the machine's language."""
+"""`tidegate explain`: what becomes of a cell's equations, from the plan to the machine's language, and what a gradient
+rule would cost."""
 
 from typing import Annotated, Literal
 
 import typer
+
+from tidegate.cli.rule_costs import Shape, rule_costs
+from tidegate.errors import ArgumentError
 
 
 def register(app: typer.Typer) -> None:
@@ -16,13 +20,29 @@ def explain(
     ir: Annotated[bool, typer.Option("--ir", help="LLVM's language.")] = False,
     asm: Annotated[bool, typer.Option("--asm", help="The machine's language, for this machine.")] = False,
     dtype: Annotated[Literal["float32", "float64"], typer.Option(help="The type of numbers.")] = "float32",
+    rule: Annotated[
+        str | None, typer.Option(help="What a gradient rule, as rtrl or snap:1, keeps and computes; nothing is run.")
+    ] = None,
+    input_size: Annotated[int, typer.Option(min=1, help="Inputs, for --rule.")] = 8,
+    hidden_size: Annotated[
+        int, typer.Option(min=1, help="Units, for --rule; other sizes of a cell are the same.")
+    ] = 32,
+    layers: Annotated[int, typer.Option(min=1, help="Layers on top of each other, for --rule.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Rows of the batch, for --rule.")] = 1,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the sequences that bptt beside it goes back.")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the costs of --rule as JSON.")] = False,
 ) -> None:
-    """Show a cell's native kernels at one level, or at several one below the other."""
+    """Show a cell's native kernels at one level, or at several one below the other. With --rule: the cost of a rule."""
     from tidegate.cells import get
     from tidegate.native.explain import explain as text
 
     cell = get(name)
-    wanted = {"plan": plan or not (ir or asm), "ir": ir, "asm": asm}
+    if as_json and rule is None:
+        raise ArgumentError("--json prints the costs of a rule: give one, as in --rule rtrl.")
+    wanted = {"plan": plan or not (ir or asm or rule), "ir": ir, "asm": asm}
     for level in ("plan", "ir", "asm"):
         if wanted[level]:
             typer.echo(text(cell.graph, level, dtype).rstrip())
+    if rule is not None:
+        shape = Shape(input_size, hidden_size, layers, batch, steps, dtype)
+        typer.echo(rule_costs(cell, rule.lower(), shape, as_json))

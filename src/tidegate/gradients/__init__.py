@@ -1,6 +1,7 @@
 """How a gradient is found through time: backwards in full or truncated, or forwards, exactly or approximately; and
 what becomes of it on the way."""
 
+from tidegate.gradients.costs import Costs, costs
 from tidegate.gradients.diagnosis import Diagnosis, diagnose
 from tidegate.gradients.forward_rules import KFRTRL, RFLO, RTRL, UORO, EProp, Forward, SnAp, Support
 from tidegate.gradients.online import Memory, Online, online
@@ -14,6 +15,7 @@ __all__ = [
     "RFLO",
     "RTRL",
     "UORO",
+    "Costs",
     "Diagnosis",
     "EProp",
     "Forward",
@@ -24,6 +26,7 @@ __all__ = [
     "SnAp",
     "Support",
     "TruncatedBPTT",
+    "costs",
     "diagnose",
     "gradient",
     "online",

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from tidegate.calculus import Diagonal
 from tidegate.equations.values import Value
+from tidegate.gradients.cost import Cost
 from tidegate.gradients.groups import Group, add
 from tidegate.gradients.layout import Bundle, Layout
 from tidegate.gradients.steps import Steps, split
@@ -23,7 +25,8 @@ Drive = tuple[slice, Tensor]  # units of a state, and the Jacobian of the state 
 class Dense:
     """Groups of weights that influence the same states: one matrix `[B, units of the states, weights]`.
 
-    `allowed` are the entries that are kept, `[units of the states, weights]`; None keeps all.
+    `allowed` says which rows of weights are kept for which units, `[units of the states, rows]`, where there is one
+    group; None keeps all.
     """
 
     def __init__(
@@ -37,6 +40,27 @@ class Dense:
             self.bundles.append((bundle, slice(self.P, self.P + bundle.count)))
             self.P += bundle.count
         self.values = [*layout.read(groups), *layout.between(self.states)]
+
+    def cost(self, rows: int) -> Cost:
+        """The product of the Jacobian with the matrix, what the step's own weights add, and the gradient."""
+        D, P = self.D, self.P
+        own = sum(2 * self._driven(b, state) for b, _ in self.bundles for state in self.states)
+        masked = 0 if self.allowed is None else D * P
+        flops = 2 * D * D * P + own + masked + 2 * D * P + (2 * P if self.allowed is None else 0)
+        names = tuple(g.name for b, _ in self.bundles for g in b.groups)
+        return Cost(names, f"a matrix of {D} x {P}", self._why(), rows * D * P, rows * flops)
+
+    def _driven(self, bundle: Bundle, state: str) -> int:
+        """How many numbers of a state's influence a step's own weights add to."""
+        found = [g.jacobians[state] for g in bundle.groups if state in g.jacobians]
+        if not found:
+            return 0
+        return bundle.count * (1 if isinstance(found[0], Diagonal) else self.layout.width[state])
+
+    def _why(self) -> str:
+        if self.allowed is None:
+            return "everything"
+        return f"{float(self.allowed.float().mean()):.0%} of it, the rest stays 0"
 
     def begin(self, rows: int, like: Tensor) -> Tensors:
         """No influence yet."""
@@ -64,7 +88,7 @@ class Dense:
                 for place, jacobian in into:
                     _drive(J[:, place, columns], bundle, jacobian[t], read[t])
             if self.allowed is not None:
-                J.mul_(self.allowed.to(J))
+                J.unflatten(-1, (*self.allowed.shape[1:], -1)).mul_(self.allowed.to(J).unsqueeze(-1))
                 if delta is not None:
                     total += torch.einsum("bd,bdp->p", delta[t], J)
         if adjoints is None:

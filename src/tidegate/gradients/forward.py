@@ -19,6 +19,8 @@ from torch.autograd.function import Function
 from tidegate.equations.graph import Graph
 from tidegate.equations.ops import spread
 from tidegate.equations.values import Rate, Value
+from tidegate.errors import ArgumentError
+from tidegate.gradients.cost import COPIES, Cost, free_memory, kept, too_large
 from tidegate.gradients.groups import add, structure
 from tidegate.gradients.layout import Layout
 from tidegate.gradients.reading import reader
@@ -42,6 +44,9 @@ class Tracker(Protocol):
 
     values: list[Value]
 
+    def cost(self, rows: int) -> Cost:
+        """What it keeps and computes for so many rows."""
+
     def begin(self, rows: int, like: Tensor) -> Tensors:
         """What is remembered where nothing has happened."""
 
@@ -59,6 +64,9 @@ class ForwardRule(Protocol):
 
     def trackers(self, layout: Layout) -> Sequence[Tracker]:
         """The rule at work. Raises ArgumentError where it does not work for such equations."""
+
+    def cheaper(self, graph: Graph) -> Sequence[ForwardRule]:
+        """Rules for such equations that keep less."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +109,33 @@ class Machine:
         self.trackers = list(rule.trackers(self.layout))
         wanted = [v for t in self.trackers for v in t.values]
         self.reader = reader(self.flat.graph, sizes, (*wanted, *(self.flat.graph.roots if whole else ())))
+        self._fitting = 0  # rows for which there was memory
+
+    def costs(self, rows: int) -> list[Cost]:
+        """What each tracker keeps and computes."""
+        return [tracker.cost(rows) for tracker in self.trackers]
+
+    def at_once(self, rows: int) -> int:
+        """The steps that are read together."""
+        return max(1, AT_ONCE // max(1, rows * self.reader.numbers))
+
+    def most(self, steps: int, rows: int) -> int:
+        """The numbers that are there at once while steps are taken: the influence, and what is read of steps."""
+        return COPIES * kept(self.costs(rows)) + min(steps, self.at_once(rows)) * rows * self.reader.numbers
+
+    def check_fits(self, steps: int, rows: int, like: Tensor) -> None:
+        """Raise ArgumentError where the influence of so many rows needs more than the memory that is free."""
+        if rows <= self._fitting or like.device.type != "cpu":
+            return
+        size, free, graph = like.element_size(), free_memory(), self.flat.graph
+        if size * self.most(steps, rows) > free:
+            others = {r: [t.cost(rows) for t in r.trackers(self.layout)] for r in self.rule.cheaper(graph)}
+            small = {
+                f"{type(r).__name__}()": size * kept(c) for r, c in others.items() if size * COPIES * kept(c) <= free
+            }
+            name = f"{type(self.rule).__name__} of {graph.name!r}"
+            raise ArgumentError(too_large(name, self.costs(rows), rows, size, free, small))
+        self._fitting = rows
 
     def parameters(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
         """The values of weights whose gradients the rule finds; what they are made of is left to torch."""
@@ -213,6 +248,7 @@ class Machine:
         batch = Batch(self.flat.declared, x, lengths, reset, self.flat.layer.batch_first, self.flat.sizes)
         raw = self.flat.weights()
         check_types(batch, next(iter(raw.values())))
+        self.check_fits(batch.steps, batch.rows, next(iter(raw.values())))
         weights, inputs = self.given(batch, raw, carried=state is not None)
         begin = self.flat.begin(batch.rows, state)
         with torch.no_grad():
@@ -259,8 +295,9 @@ class Segment:
         if named is not None and self.past is not None:
             first = {n: a[0] for n, a in named.items()}
             add(found, machine.gradient(influence, first))
-        for start in range(0, T, self._at_once):
-            steps = self._steps(start, min(start + self._at_once, T))
+        width = machine.at_once(self.batch.rows)
+        for start in range(0, T, width):
+            steps = self._steps(start, min(start + width, T))
             part = None if named is None else {n: a[start + 1 : start + 1 + steps.T] for n, a in named.items()}
             influence, more = machine.advance(influence, steps, part)
             add(found, more)
@@ -269,10 +306,6 @@ class Segment:
 
     def _begin(self) -> Influence:
         return self.machine.nothing(self.batch.rows, self.states) if self.past is None else self.past.influence
-
-    @property
-    def _at_once(self) -> int:
-        return max(1, AT_ONCE // max(1, self.batch.rows * self.machine.reader.numbers))
 
     def _steps(self, start: int, stop: int) -> Steps:
         machine, batch = self.machine, self.batch

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tidegate.calculus import direct_jacobians
 from tidegate.calculus.jacobian import Diagonal
 from tidegate.equations import Cell
 from tidegate.equations.graph import Graph
-from tidegate.equations.values import Rate, Value
+from tidegate.equations.values import Rate
 from tidegate.errors import ArgumentError
 from tidegate.gradients.dense import Dense
 from tidegate.gradients.forward import Tracker
@@ -82,6 +82,10 @@ class Forward(ABC):
             raise ArgumentError(f"{type(self).__name__} does not work for {graph.name!r}: {support.reason}.")
         return self._trackers(layout.structure, layout)
 
+    def cheaper(self, graph: Graph) -> tuple[Forward, ...]:
+        """Rules that keep less, for most equations."""
+        return tuple(rule for rule in (SnAp(), UORO()) if rule.supports(graph))
+
     @abstractmethod
     def _trackers(self, found: Structure, layout: Layout) -> Sequence[Tracker]: ...
 
@@ -145,13 +149,9 @@ class SnAp(Forward):
             elif all(bool(p.all()) for p in pattern.values()):
                 full.append(group)
             else:
-                allowed = torch.cat([_each_weight(pattern[s], group, layout) for s in group.reach])
+                allowed = torch.cat([pattern[s] for s in group.reach])
                 trackers.append(Dense(f"masked.{k}", [group], group.reach, layout, allowed))
         return [*trackers, *_dense(full, layout)]
-
-
-def _each_weight(pattern: Tensor, group: Group, layout: Layout) -> Tensor:
-    return pattern.repeat_interleave(layout.columns(group), -1)
 
 
 @dataclass(frozen=True)
@@ -178,12 +178,11 @@ class KFRTRL(Forward):
         vector = next((g for g in found.groups if g.is_vector), None)
         if vector is not None:
             return Support(
-                f"{_named(vector.result)} is read unit by unit, and the factors are those of matrices; use RTRL() or "
-                "SnAp(1)"
+                f"{vector.name} is read unit by unit, and the factors are those of matrices; use RTRL() or SnAp(1)"
             )
         kinds = {(tuple(v for _, v in g.factors), g.bias is not None) for g in found.groups}
         if len(kinds) > 1:
-            names = " and ".join(sorted(_named(g.result) for g in found.groups)[:2])
+            names = " and ".join(sorted(g.name for g in found.groups)[:2])
             return Support(
                 f"its linears read different vectors, as {names} do, and one factor stands for what all weights are "
                 "multiplied by; use RTRL() or UORO()"
@@ -194,10 +193,6 @@ class KFRTRL(Forward):
 
     def _trackers(self, found: Structure, layout: Layout) -> Sequence[Tracker]:
         return [Kronecker(found.groups, found.states, layout, self.seed)] if found.groups else []
-
-
-def _named(value: Value) -> str:
-    return value.label or value.attrs.get("name") or value.op
 
 
 @dataclass(frozen=True)
@@ -211,7 +206,7 @@ class EProp(Forward):
         far = [g for g in found.groups if any(not isinstance(j, Diagonal) for j in g.jacobians.values())]
         if far:
             return Support(
-                f"the weights of {_named(far[0].result)} act on other units than their own within one step (a layer "
+                f"the weights of {far[0].name} act on other units than their own within one step (a layer "
                 "above, a reduction over units, or a second product); use RTRL() or SnAp(1)"
             )
         mixed = [key for key, j in direct_jacobians(found.graph).items() if not isinstance(j, Diagonal)]

@@ -40,6 +40,13 @@ class Group:
             return (self.result,)
         return (*(m for m, _ in self.factors), *(() if self.bias is None else (self.bias,)))
 
+    @property
+    def name(self) -> str:
+        """What it is called in the equations, such as l0.i for the linear of gate i; without a name, its weights."""
+        if self.result.label:
+            return self.result.label.removesuffix(".net")
+        return " + ".join(v.attrs["name"] for v in walk(self.parameters) if v.op == "weight")
+
     def stays_in_its_unit(self, states: Mapping[tuple[str, str], Jacobian]) -> bool:
         """Whether a unit's weights influence that unit of each state only, for ever: an element-wise recurrence."""
         between = [j for (new, old), j in states.items() if new in self.reach and old in self.reach]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tidegate.equations.values import Value
+from tidegate.gradients.cost import Cost
 from tidegate.gradients.dense import row
 from tidegate.gradients.groups import Group, add
 from tidegate.gradients.layout import Layout
@@ -31,6 +32,14 @@ class Kronecker:
         self.rows = [layout.rows(g) for g in self.groups]
         self.V = layout.columns(self.groups[0])
         self.values = [*layout.read(self.groups), *layout.between(self.states)]
+
+    def cost(self, rows: int) -> Cost:
+        """A Jacobian times a matrix of states by gates; norms, sums and the gradient."""
+        D, R, V = self.D, sum(self.rows), self.V
+        names = tuple(g.name for g in self.groups)
+        flops = 2 * D * D * R + 9 * D * R + 7 * V + 3 * R * V
+        form = f"a vector of {V} times a matrix of {D} x {R}"
+        return Cost(names, form, "right on average", rows * (D * R + V), rows * flops)
 
     def begin(self, rows: int, like: Tensor) -> Tensors:
         """No influence yet."""

@@ -13,7 +13,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from tidegate.calculus import Diagonal
 from tidegate.equations.values import Value
+from tidegate.gradients.cost import Cost
 from tidegate.gradients.groups import Group
 from tidegate.gradients.layout import Layout
 from tidegate.gradients.steps import Steps, split
@@ -31,9 +33,31 @@ class Local:
         self.name, self.group = name, group
         self.states, self.layout, self.shape = group.reach, layout, layout.shape(group)
         self.blocks = math.lcm(*(m.attrs.get("blocks", 1) for m, _ in group.factors))
-        self._between = Steps.direct if direct else Steps.diagonal
+        self._direct, self._between = direct, Steps.direct if direct else Steps.diagonal
         between = layout.directly(self.states) if direct else layout.on_diagonals(self.states)
         self.values = [*layout.read([group]), *between]
+
+    def cost(self, rows: int) -> Cost:
+        """A multiplication and an addition for each trace that another takes from, that is driven, or that scores."""
+        S, (K, V) = len(self.states), self.shape
+        takes = self._taken() + len(self.group.jacobians) + S
+        form = f"traces, {S} x {K} x {V}"
+        return Cost((self.group.name,), form, self._why(), rows * S * K * V, rows * 2 * takes * K * V)
+
+    def _taken(self) -> int:
+        """The pairs of states whose units act on each other one by one."""
+        width, structure = self.layout.width, self.layout.structure
+        if self._direct:
+            return sum(set(pair) <= set(self.states) for pair in structure.direct)
+        return sum(
+            {new, old} <= set(self.states) and (isinstance(j, Diagonal) or width[new] == width[old])
+            for (new, old), j in structure.jacobians.states.items()
+        )
+
+    def _why(self) -> str:
+        if self.group.stays_in_its_unit(self.layout.structure.jacobians.states):
+            return "everything: the recurrence is element-wise"
+        return "what goes through no matrix" if self._direct else "each weight in its own unit"
 
     def begin(self, rows: int, like: Tensor) -> Tensors:
         """No influence yet."""

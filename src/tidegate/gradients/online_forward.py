@@ -80,9 +80,10 @@ class OnlineForward:
         self._names = {v: v.attrs["name"] for v in leaves if v.attrs["name"] in self._learned} if self._plain else {}
 
     def begin(self, batch: int = 1) -> ForwardMemory:
-        """The layer's own start, and no influence."""
+        """The layer's own start, and no influence. Raises ArgumentError where there is no memory for it."""
         states = self.machine.flat.begin(batch, None)
         like = next(iter(states.values()))
+        self.machine.check_fits(1, batch, like)
         return ForwardMemory(self.machine, Past(states, self.machine.nothing(batch, like)))
 
     def step(self, memory: ForwardMemory, x_t: Any) -> tuple[Tensor, ForwardMemory]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tidegate.equations.values import Value
+from tidegate.gradients.cost import Cost
 from tidegate.gradients.dense import row
 from tidegate.gradients.groups import Group, add
 from tidegate.gradients.layout import Layout
@@ -31,6 +32,13 @@ class UnbiasedOuter:
         self.places, self.D = layout.places(self.states)
         self.shapes = [layout.shape(g) for g in self.groups]
         self.values = [*layout.read(self.groups), *layout.between(self.states)]
+
+    def cost(self, rows: int) -> Cost:
+        """A Jacobian times a vector, and ten operations a weight: an outer product, norms, sums and the gradient."""
+        D, P = self.D, sum(r * v for r, v in self.shapes)
+        names = tuple(g.name for g in self.groups)
+        flops = 2 * D * D + 9 * D + 10 * P
+        return Cost(names, f"a vector of {D} times one of {P}", "right on average", rows * (D + P), rows * flops)
 
     def begin(self, rows: int, like: Tensor) -> Tensors:
         """No influence yet."""

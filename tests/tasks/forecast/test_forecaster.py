@@ -13,7 +13,7 @@ from tidegate.cells import get
 from tidegate.data import read_panel
 from tidegate.equations import cell, linear, sigmoid, tanh
 from tidegate.errors import ArgumentError, DataError
-from tidegate.gradients import TruncatedBPTT
+from tidegate.gradients import SnAp, TruncatedBPTT
 from tidegate.tasks.forecast import Forecaster
 
 
@@ -187,6 +187,14 @@ def test_a_cell_of_ones_own_survives_saving(tmp_path: Path) -> None:
     assert loaded.cell.options["leak"] == 0.7
     spec, _ = loaded.to_spec()
     assert spec["cell"] == leaky(leak=0.7).to_json()
+
+
+@pytest.mark.parametrize("gradient", ["snap:1,8", "rtrl:16", SnAp(8)], ids=str)
+def test_gradients_forward_in_time(gradient: object) -> None:
+    found = quick(12, season=12, budget="1s", gradient=gradient)
+    found.fit(tidegate.data.sample("co2_mauna_loa"), "co2", time="month")
+    assert np.isfinite(found.predict().quantiles).all()
+    assert all(np.isfinite(found.evaluation.by_horizon["net"]["mae"]))
 
 
 def test_a_cell_by_name_is_that_cell() -> None:
