@@ -43,7 +43,7 @@ def test_blocks_are_what_a_loop_gives(block: int, every: int | None, monkeypatch
     weights = {n.rpartition(".")[2]: p.detach() for n, p in layer.named_parameters()}
     right = by_hand(weights, x, target)
     named = {n: right[n.rpartition(".")[2]] for n, _ in layer.named_parameters()}
-    assert difference(found(layer, x, target, UORO(every, seed=5)), named) < 1e-11
+    assert difference(found(layer, x, target, UORO(every=every, seed=5)), named) < 1e-11
 
 
 def test_signs_of_a_step_do_not_depend_on_where_a_call_begins() -> None:

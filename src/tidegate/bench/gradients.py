@@ -17,7 +17,7 @@ from tidegate.bench.influence import load
 from tidegate.bench.limits import bandwidth
 from tidegate.bench.peers import PEERS
 from tidegate.bench.problem import Named, Problem, difference, of_cell, solve
-from tidegate.bench.rows import ELEMENTWISE, MATRIX, ONLINE, PASS, PRODUCTS, RFLO, SNAP, STEP, UORO, WHOLE, Row
+from tidegate.bench.rows import ELEMENTWISE, FLOAT32, MATRIX, ONLINE, PASS, PRODUCTS, RFLO, SNAP, STEP, UORO, WHOLE, Row
 from tidegate.bench.shapes import LANES, SEQUENCES, SHORTER, STREAMS, Shape
 from tidegate.bench.timing import in_turn
 from tidegate.cells import CELLS
@@ -27,6 +27,8 @@ from tidegate.nn import Recurrent
 BY_UNIT = ("min_gru", "min_lstm", "lru", "indrnn", "sru")
 RULES = {ELEMENTWISE: RTRL(), MATRIX: RTRL(), SNAP: rules.SnAp(), UORO: rules.UORO(), RFLO: rules.RFLO()}
 APPROXIMATE = {"elman": (SNAP, UORO, RFLO), "lstm": (SNAP, UORO), "gru_reset_after": (SNAP, UORO)}
+
+TURNING = 1e-3  # the bound for lru: angles that grow for 1,000 steps leave three digits in float32, to BPTT as to RTRL
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ def _beside_forward(case: str, name: str, what: str, shape: Shape, setting: Sett
     call = ours.by(rule)
     off = difference(call(), ours.exactly().by(BPTT() if isinstance(rule, RTRL) else rule)())
     mine, theirs = in_turn([call, ours.forward], setting.effort)
-    return _limited(Row(case, name, shape, what, PASS, mine, theirs, off), ours.layer, rule, setting)
+    row = Row(case, name, shape, what, PASS, mine, theirs, off, bound=TURNING if name == "lru" else FLOAT32)
+    return _limited(row, ours.layer, rule, setting)
 
 
 def _limited(row: Row, layer: Recurrent, rule: Forward, setting: Setting) -> Row:
