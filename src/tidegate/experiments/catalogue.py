@@ -12,8 +12,18 @@ from tidegate.experiments.copy_memory import COPY_MEMORY
 from tidegate.experiments.distractors import DISTRACTORS
 from tidegate.experiments.embedded_reber import EMBEDDED_REBER
 from tidegate.experiments.experiment import Experiment
+from tidegate.experiments.two_lags import TWO_LAGS
 
 EXPERIMENTS: Mapping[str, Experiment] = {
     e.name: e
-    for e in (EMBEDDED_REBER, ADDING, DISTRACTORS, CONTINUAL_REBER, CONTINUAL_REBER_2000, COPY_MEMORY, CHORALES)
+    for e in (
+        EMBEDDED_REBER,
+        ADDING,
+        DISTRACTORS,
+        CONTINUAL_REBER,
+        CONTINUAL_REBER_2000,
+        COPY_MEMORY,
+        TWO_LAGS,
+        CHORALES,
+    )
 }
