@@ -16,13 +16,24 @@ class OnlineNet:
     """A layer under a rule, and outputs `W y + b`, one step at a time.
 
     `sizes` are inputs, hidden and outputs; `options` are those of the layer. `weights` are all that is learned: those
-    of the layer, then W and b.
+    of the layer, then W and b. With `feedback` fixed random weights stand for W where the slope
+    of a loss goes back to the layer (Lillicrap et al. 2016, doi:10.1038/ncomms13276).
     """
 
-    def __init__(self, cell: Cell | str, sizes: tuple[int, int, int], rule: Rule, lanes: int, **options: Any) -> None:
+    def __init__(
+        self,
+        cell: Cell | str,
+        sizes: tuple[int, int, int],
+        rule: Rule,
+        lanes: int,
+        *,
+        feedback: bool = False,
+        **options: Any,
+    ) -> None:
         inputs, hidden, outputs = sizes
         self.layer = Recurrent(cell, inputs, hidden, **options)
         self.readout = nn.Linear(hidden, outputs)
+        self.back = nn.Linear(hidden, outputs).weight.detach() if feedback else self.readout.weight
         self.lanes, self.learner = lanes, online(self.layer, rule)
         self.weights: list[Tensor] = [*self.layer.parameters(), self.readout.weight, self.readout.bias]
         self.reset()
@@ -41,5 +52,5 @@ class OnlineNet:
     @torch.no_grad()
     def slopes(self, d: Tensor) -> list[Tensor]:
         """The gradients of `weights`, of a loss with the slope `d` `[B, outputs]` in the last step's outputs."""
-        of_layer = self.learner.gradient(self.memory, d @ self.readout.weight)
+        of_layer = self.learner.gradient(self.memory, d @ self.back)
         return [*of_layer.values(), d.t() @ self.y, d.sum(0)]
