@@ -107,8 +107,16 @@ def test_a_wrong_answer_meets_no_line(off: dict[str, float], measure: str) -> No
 
 
 def test_every_line_is_about_a_case_and_its_peers() -> None:
-    ourselves = {"-", "our LSTM, a flop", "padded", "T 1000, a step", "stepper"}
-    ourselves |= {"a Function of nothing", "plain BPTT"}
+    ourselves = {
+        "-",
+        "our LSTM, a flop",
+        "padded",
+        "T 1000, a step",
+        "stepper",
+        "a Function of nothing",
+        "plain BPTT",
+        "our forward pass",
+    }
     for line in LINES:
         assert line.case in CASES, line
         assert set(line.peers) <= set(PEERS) | ourselves

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench.canned import result, row
-from tidegate.bench import checkpoints, contests, ourselves, run, start, steps
+from tidegate.bench import checkpoints, contests, gradients, ourselves, run, start, steps
 from tidegate.bench.cases import CASES
 from tidegate.bench.limits import Limits
 from tidegate.bench.peers import PEERS
@@ -36,6 +36,10 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contests, "OVER_B", tuple(Shape(3, B, 2, 4) for B in range(1, 10)))
     monkeypatch.setattr(ourselves, "OVER_T", tuple(Shape(T, 1, 2, 3) for T in (2, 4, 8)))
     monkeypatch.setattr(checkpoints, "THOUSAND", (Shape(70, 2, 3, 4),))
+    monkeypatch.setattr("tidegate.bench.gradients.bandwidth", lambda size: 1e9)
+    monkeypatch.setattr(gradients, "SEQUENCES", FEW)
+    monkeypatch.setattr(gradients, "LANES", FEW[0])
+    monkeypatch.setattr(gradients, "SHORTER", FEW[1])
     monkeypatch.setattr(steps, "STEPS", tuple(Shape(1, B, 2, 4) for B in range(1, 7)))
 
 
@@ -121,7 +125,7 @@ def test_torch_compile_comes_only_where_it_is_asked_for(tiny: None, monkeypatch:
         (
             {"peers": ("Torch",)},
             "there is no peer 'Torch': did you mean torch? The peers are torch, eager, compile, torchrecurrent, "
-            "onnxruntime",
+            "onnxruntime, torch.func, jax",
         ),
         (
             {"cases": ("gru", "rnn"), "peers": ("eager",)},

@@ -120,7 +120,7 @@ def test_a_wrong_answer_ends_with_1_and_its_figures_are_kept(
         (["--page", "a.md"], "--page is made from figures: say with --json where they are kept"),
         (["--redraw", "--json", "a.json"], "--redraw writes a page and measures nothing: say with --page which"),
         (["--case", "gruu"], "there is no case 'gruu': did you mean gru? The cases are lstm, gru, rnn, cells, flops, "
-         "hidden, batch, lengths, growth, checkpoint, step, overhead, compile"),
+         "hidden, batch, lengths, growth, checkpoint, step, overhead, online-gradients, compile"),
     ],
 )  # fmt: skip
 def test_wrong_use(invoke: Invoke, arguments: list[str], said: str) -> None:

@@ -56,6 +56,13 @@ def test_what_was_kept_is_said(invoke: Invoke) -> None:
     assert "4 of 4 seeds were kept from before" in invoke("draws").stderr
 
 
+def test_only_what_is_kept(invoke: Invoke, tmp_path: Path) -> None:
+    assert "Draws" not in invoke("draws", "--kept").stdout
+    invoke("draws", "--seeds", 1)
+    invoke("draws", "--kept", "--json", tmp_path / "runs.json")
+    assert [(r.configuration, r.seed) for r in read(tmp_path / "runs.json")] == [("easy", 1), ("hard", 1)]
+
+
 def test_data(invoke: Invoke, tmp_path: Path) -> None:
     (tmp_path / "number.txt").write_text("2.5", "utf-8")
     ran = invoke("reads", "--data", tmp_path, "--seeds", 1)

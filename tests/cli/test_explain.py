@@ -173,7 +173,7 @@ l1.r:
 
                                       snap:1          bptt
 kept                                 72.3 kB         23 kB
-at most while steps are taken         446 kB         23 kB
+at most while steps are taken         428 kB         23 kB
 operations a step                  231 kflop    13.2 kflop
 """
 SMALL = "--layers 2 --batch 3 --steps 20 --hidden-size 6 --input-size 4 --dtype float64"

@@ -97,6 +97,24 @@ def test_what_is_finished_is_kept(tmp_path: Path) -> None:
     assert figures(options) == {(r.configuration, r.seed): r.outcome.figure for r in again}
 
 
+def test_only_what_is_kept(tmp_path: Path) -> None:
+    events = run(Options(("draws",), out=tmp_path, processes=1))
+    next(events)
+    first = next(events)
+    events.close()
+    assert list(run(Options(("draws",), out=tmp_path, only_kept=True))) == [Planned(4, 1), first]
+
+
+def test_a_configuration_that_is_called_otherwise_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = Options(("draws",), out=tmp_path, processes=1)
+    before = figures(options)
+    easy, hard = small.ROWS
+    renamed = dataclasses.replace(small.DRAWS, configurations=(dataclasses.replace(easy, name="soft"), hard))
+    monkeypatch.setitem(running.EXPERIMENTS, "draws", renamed)
+    assert planned(options) == Planned(4, 4)
+    assert figures(options) == {("soft" if name == "easy" else name, k): f for (name, k), f in before.items()}
+
+
 def test_a_damaged_file_is_run_again(tmp_path: Path) -> None:
     options = Options(("draws",), out=tmp_path, processes=1)
     before = figures(options)
@@ -169,6 +187,8 @@ def test_runs_in_a_file(tmp_path: Path) -> None:
 
 
 def test_new_runs_take_the_place_of_old_ones() -> None:
-    old = [small.a_run(1.0, 1), small.a_run(2.0, 2), small.a_run(3.0, 1, "hard")]
+    old = [small.a_run(3.0, 1, "hard"), small.a_run(2.0, 2), small.a_run(1.0, 1)]
     new = [small.a_run(4.0, 1)]
-    assert runs.merged(old, new) == [new[0], old[2]]
+    assert runs.merged(old, new) == [new[0], old[1], old[0]]
+    otherwise = [small.a_run(4.0, 1, settings={"steps": 21})]
+    assert runs.merged(old, otherwise) == [otherwise[0], old[0]]

@@ -165,7 +165,7 @@ def test_uoro_of_every_cell_is_finite_and_the_same_again() -> None:
         layer = layer_of(case)
         x, target = problem(case, layer)
         with native.disabled():
-            first, again, cut = (found(layer, x, target, rule) for rule in (UORO(), UORO(), UORO(4)))
+            first, again, cut = (found(layer, x, target, rule) for rule in (UORO(), UORO(), UORO(every=4)))
         assert all(torch.isfinite(g).all() for g in first.values()), case
         assert difference(again, first) == 0.0
         assert difference(cut, first) < 1e-11, case

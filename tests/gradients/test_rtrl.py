@@ -126,7 +126,7 @@ def test_segments_sum_to_the_whole_where_weights_stand_still(name: str, every: i
     layer = layer_of(case, learn_initial_state=True)
     x, target = problem(case, layer)
     more = {"reset": torch.rand(STEPS, BATCH) < 0.2, "lengths": [STEPS, 5, 8]}
-    assert difference(found(layer, x, target, RTRL(every), **more), found(layer, x, target, **more)) < TOLERANCE
+    assert difference(found(layer, x, target, RTRL(every=every), **more), found(layer, x, target, **more)) < TOLERANCE
 
 
 def stacks() -> dict[str, Stack]:
@@ -221,7 +221,7 @@ def scalar_lru(x: Any, re: Any, im: Any) -> Any:
     return y, re, im
 
 
-@pytest.mark.parametrize("rule", [BPTT(), RTRL(), RTRL(1)], ids=str)
+@pytest.mark.parametrize("rule", [BPTT(), RTRL(), RTRL(every=1)], ids=str)
 def test_the_linear_recurrent_unit_by_hand(rule: Any) -> None:
     layer = Recurrent(scalar_lru, 1, 1, dtype=torch.float64)
     values = {"l_re": 0.5, "l_im": 0.0, "gamma": 1.0, "b_re": 2.0, "b_im": 2.0, "c_re": 2.0, "c_im": 1.0}

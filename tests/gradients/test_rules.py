@@ -47,13 +47,13 @@ EVERY_KIND = [
     BPTT("64MiB"),
     TruncatedBPTT(3, 17),
     RTRL(),
-    RTRL(8),
+    RTRL(every=8),
     SnAp(),
-    SnAp(4, 2),
-    UORO(3),
+    SnAp(2, every=4),
+    UORO(every=3),
     KFRTRL(),
-    RFLO(1),
-    EProp(5),
+    RFLO(every=1),
+    EProp(every=5),
 ]
 
 
@@ -78,14 +78,14 @@ def test_unknown_text(text: str) -> None:
 
 def test_a_forward_rule_updates_every_so_many_steps() -> None:
     assert RTRL().segments(7) == (Segment(0, 0, 7),)
-    assert SnAp(3).segments(7) == (Segment(0, 0, 3), Segment(3, 3, 6), Segment(6, 6, 7))
+    assert SnAp(every=3).segments(7) == (Segment(0, 0, 3), Segment(3, 3, 6), Segment(6, 6, 7))
     assert UORO().segments(0) == ()
 
 
 @pytest.mark.parametrize("every", [0, -1, True])
 def test_impossible_updates(every: int) -> None:
     with pytest.raises(ArgumentError) as caught:
-        RTRL(every)
+        RTRL(every=every)
     assert str(caught.value) == (
         f"RTRL was given every={every!r}, the steps from update to update: give a whole number of 1 or more, or None "
         "for one update at the end of a sequence."

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tidegate.bench.checkpoints import few_states
 from tidegate.bench.contests import Setting, of_torch, over_batches, over_hidden_sizes, own_cells
+from tidegate.bench.gradients import forward_in_time
 from tidegate.bench.ourselves import for_each_flop, growing, with_lengths
 from tidegate.bench.rows import Row
 from tidegate.bench.start import first_calls
@@ -42,5 +43,12 @@ CASES: Mapping[str, Case] = {
     "checkpoint": Case("Training over 1,000 steps on 50 stored states, beside all activations kept.", few_states),
     "step": Case("One step at a time: `stepper` and `layer.step`.", one_step, ("onnxruntime", "torch")),
     "overhead": Case("A net with next to nothing to compute: what is left is the cost of the call.", overhead),
+    "online-gradients": Case(
+        "Gradients carried forward in time: calls of `gradient` beside the layer's forward pass, RTRL beside what "
+        "libraries make of a plain step, and `online`, a step with its gradient. Operations are those of the rule's "
+        "recursion; the limit is that of products, or that of reading and writing what is carried at each step.",
+        forward_in_time,
+        ("torch.func", "jax"),
+    ),
     "compile": Case("The first training step of a cell, in a process of its own.", first_calls),
 }

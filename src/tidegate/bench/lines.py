@@ -10,16 +10,22 @@ from typing import Literal
 
 from tidegate.bench.rows import (
     COLD,
+    ELEMENTWISE,
     FLOP,
     FORWARD,
     FUNCTION,
     KEPT,
+    MATRIX,
     PADDED,
+    PASS,
     PLAIN,
+    RFLO,
     SHORT,
+    SNAP,
     STEP,
     STEPPER,
     TRAINING,
+    UORO,
     USUAL,
     WARM,
     Row,
@@ -36,7 +42,7 @@ class Line:
     By `ratio`: each cell's geometric mean over the shapes, against the fastest of `peers`, reaches `wanted`; each shape
     reaches `EASED` of that or of the machine's limit if `eased`, and `least` in any case. By `seconds`: no row takes
     longer. By `beyond`: no row takes so many seconds longer than its peer. By `memory`: no row keeps
-    a greater share of its peer's activations.
+    a greater share of its peer's activations. By `products`: each row reaches so much of the speed of products.
     """
 
     text: str
@@ -46,7 +52,7 @@ class Line:
     wanted: float
     least: float = 0.0
     eased: bool = True
-    measure: Literal["ratio", "seconds", "beyond", "memory"] = "ratio"
+    measure: Literal["ratio", "seconds", "beyond", "memory", "products"] = "ratio"
     groups: tuple[str, ...] = ()
     malloc: str = USUAL
     steps: int = 0  # shapes of fewer do not count
@@ -74,6 +80,8 @@ class Line:
         """The row's figure, in the line's measure."""
         if self.measure == "memory":
             return row.memory or 0.0
+        if self.measure == "products":
+            return row.speed / row.limit if row.speed and row.limit else 0.0
         if self.measure == "seconds" or row.theirs is None or row.ratio is None:
             return row.ours.median
         return row.ratio if self.measure == "ratio" else row.ours.median - row.theirs.median
@@ -99,7 +107,7 @@ class Verdict:
     def met(self) -> bool:
         """Reached, as a whole and on every shape."""
         wanted = self.line.wanted
-        reached = self.figure >= wanted if self.line.measure == "ratio" else self.figure <= wanted
+        reached = self.figure >= wanted if self.line.measure in ("ratio", "products") else self.figure <= wanted
         return reached and not self.below
 
 
@@ -114,7 +122,7 @@ def judge(line: Line, rows: list[Row]) -> Verdict:
     """The verdict on a line by the rows that decide it, of which there is one at least."""
     wrong = tuple(f"{_where(row)}: WRONG" for row in rows if row.wrong or row.they_are_wrong)
     if line.measure != "ratio":
-        worst = max(rows, key=line.value)
+        worst = (min if line.measure == "products" else max)(rows, key=line.value)
         return Verdict(line, line.value(worst), worst.subject, len(_cells(rows)), len(rows), _noisy(rows), wrong)
     best = _best_peers(rows, line)
     means = {cell: geometric_mean([line.value(r) for r in best if r.subject == cell]) for cell in _cells(best)}
@@ -199,4 +207,13 @@ def _seconds() -> Iterator[Line]:
         yield Line(f"{text} <= {most} microseconds", "overhead", what, (peer,), most * 1e-6, measure="seconds")
 
 
-LINES = (*_against_torch(), *_own_cells(), *_ourselves(), *_seconds())
+def _forward_in_time() -> Iterator[Line]:
+    case = "online-gradients"
+    half = "RTRL of an LSTM, H 32, 8 rows, at half of sgemm's speed or better in its products"
+    yield Line(half, case, MATRIX, (PASS,), 0.5, measure="products")
+    for what, most in ((ELEMENTWISE, 4), (SNAP, 10), (UORO, 10), (RFLO, 10)):
+        text = f"{what}, one row, <= {most} x the forward pass"
+        yield Line(text, case, what, (PASS,), 1 / most, 1 / most, eased=False)
+
+
+LINES = (*_against_torch(), *_own_cells(), *_ourselves(), *_forward_in_time(), *_seconds())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("tidegate", "torch", "llvmlite", "numpy", "onnxruntime", "torchrecurrent")
+PACKAGES = ("tidegate", "torch", "llvmlite", "numpy", "onnxruntime", "torchrecurrent", "jax")
 
 
 def machine() -> dict[str, str]:

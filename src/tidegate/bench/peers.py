@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 from torch import nn
 
-from tidegate.bench import loops, ort, published
+from tidegate.bench import loops, ort, published, rtrl
 from tidegate.bench.contestants import Contestant, module
 from tidegate.bench.problem import Problem
-from tidegate.bench.rows import FORWARD, TRAINING
+from tidegate.bench.rows import FORWARD, MATRIX, TRAINING
 from tidegate.errors import ArgumentError
 
 INSTALL = "pip install 'tidegate[bench]'"
@@ -21,16 +22,18 @@ INSTALL = "pip install 'tidegate[bench]'"
 class Peer:
     """Who it is, what of it is timed, which problems it can solve, and how it is made for one.
 
-    `lacks` says what is not installed of what it needs. A peer that is `patient` takes minutes to get ready: it comes
+    `lacks` says what is not installed of what it needs, and `install` how it would be.
+    A peer that is `patient` takes minutes to get ready: it comes
     only where it is asked for by name.
     """
 
     stands_for: str
     whats: tuple[str, ...]
     can: Callable[[Problem], bool]
-    make: Callable[[Problem], Contestant]
+    make: Callable[[Problem], Any]
     lacks: str | None = None
     patient: bool = False
+    install: str = INSTALL
 
 
 def _of_torch(problem: Problem) -> Contestant:
@@ -40,6 +43,10 @@ def _of_torch(problem: Problem) -> Contestant:
 def _has_loop(problem: Problem) -> bool:
     loop = loops.LOOPS.get(problem.cell.name)
     return loop is not None and all(name in problem.weights for stack in loop.stacks for name in stack)
+
+
+def _has_step(problem: Problem) -> bool:
+    return problem.mode is None and problem.cell.name in rtrl.STEPS
 
 
 BOTH = (FORWARD, TRAINING)
@@ -61,13 +68,17 @@ PEERS: Mapping[str, Peer] = {
         ort.Session,
         None if ort.onnxruntime else "onnx and onnxruntime",
     ),
+    "torch.func": Peer("RTRL with the Jacobians of a plain step", (MATRIX,), _has_step, rtrl.ByTorch),
+    "jax": Peer(
+        "the same, compiled", (MATRIX,), _has_step, rtrl.ByJax, None if rtrl.jax else "jax", install="pip install jax"
+    ),
 }
 
 
 def absent(names: Iterable[str]) -> list[str]:
     """A sentence for each of these peers that is not installed."""
     return [
-        f"{name} is left out, for {PEERS[name].lacks} cannot be imported: {INSTALL}"
+        f"{name} is left out, for {PEERS[name].lacks} cannot be imported: {PEERS[name].install}"
         for name in names
         if PEERS[name].lacks
     ]

@@ -20,6 +20,11 @@ FLOP, PADDED, PACKED, SHORT = "our LSTM, a flop", "padded", "torch, packed", "T 
 FUNCTION = "a Function of nothing"
 PLAIN = "plain BPTT"
 
+# Gradients forward in time, by the rule, and what they stand beside.
+ELEMENTWISE, SNAP, UORO, RFLO = "RTRL, by unit", "SnAp-1", "UORO", "RFLO"
+MATRIX, PRODUCTS, ONLINE = "RTRL, as a matrix", "the products of RTRL", "online, a step"
+PASS, WHOLE = "our forward pass", "our BPTT"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -71,8 +76,10 @@ class Row:
 
     @property
     def their_speed(self) -> float | None:
-        """Their operations a second."""
-        return None if self.flops is None or self.theirs is None else self.flops / self.theirs.median
+        """Their operations a second; of who does less than we do, none are known."""
+        if self.flops is None or self.theirs is None or self.peer == PASS:
+            return None
+        return self.flops / self.theirs.median
 
     @property
     def noisy(self) -> bool:

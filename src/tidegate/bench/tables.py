@@ -42,7 +42,12 @@ def cells(row: Row) -> tuple[str, ...]:
 
 def ratio(row: Row) -> str:
     """Their time by ours; `~` where the machine was not quiet."""
-    return "-" if row.ratio is None else f"{'~' if row.noisy else ''}{row.ratio:.2f}"
+    return "-" if row.ratio is None else f"{'~' if row.noisy else ''}{digits(row.ratio)}"
+
+
+def digits(ratio: float) -> str:
+    """Two places; of what is far below 1, two digits."""
+    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"
 
 
 def off(row: Row) -> str:
@@ -74,12 +79,14 @@ def verdict(found: Verdict) -> str:
 def outcome(found: Verdict) -> str:
     """The figure that a verdict is by, and of what it is."""
     noise = f", noisy rows: {found.noisy}" if found.noisy else ""
+    if found.line.measure == "products":
+        return f"{found.figure:.0%} of the speed of products{noise}"
     if found.line.measure != "ratio":
         most = f"{found.figure:.1%}" if found.line.measure == "memory" else seconds(found.figure)
         return f"{most} at most{noise}"
     over = f"{found.shapes} shape{'s' * (found.shapes > 1)}"
     among = f", of {found.cell}, the lowest of {found.cells} cells" if found.cells > 1 else ""
-    return f"{found.figure:.2f} over {over}{among}{noise}"
+    return f"{digits(found.figure)} over {over}{among}{noise}"
 
 
 def markdown(rows: Sequence[Row]) -> str:

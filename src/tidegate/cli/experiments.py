@@ -28,6 +28,7 @@ def experiments(
     data: Annotated[Path | None, typer.Option(help="The folder of data files, for experiments that need them.")] = None,
     out: Annotated[Path, typer.Option(help="Keep finished runs here, and find them again.")] = Path("runs/experiments"),
     processes: Annotated[int | None, typer.Option(help="Seeds at a time; as many as cores unless given.")] = None,
+    only_kept: Annotated[bool, typer.Option("--kept", help="Run nothing: take what is kept from before.")] = False,
     json: Annotated[Path | None, typer.Option(help="Write all runs to this file.")] = None,
     page: Annotated[
         Path | None, typer.Option(help="Write this Markdown page, with --json; experiments not run now stay in both.")
@@ -45,7 +46,7 @@ def experiments(
     if page is not None and quick:
         raise ArgumentError("--page shows whole experiments, and --quick runs small ones: leave one of them out")
     old = read(json) if json is not None and page is not None and (redraw or json.exists()) else []
-    options = Options(tuple(name or ()), seeds, quick, out, data, processes)
+    options = Options(tuple(name or ()), seeds, quick, out, data, processes, only_kept)
     runs = merged(old, [] if redraw else show(options))
     if json is not None and page is not None:
         from tidegate.experiments.page import write_page

@@ -279,7 +279,7 @@ _OTHERS = [
         binds=(3,),
         cost=0,
     ),
-    Op("diagonal_part", 1, "weights", lambda xp, node, bind, m: xp.diagonal_part(m), None, "", cost=0),
+    Op("diagonal_part", 1, "adjoint", lambda xp, node, bind, m: xp.diagonal_part(m), None, "", cost=0),
     Op("eye", 0, "weights", None, lambda d, y: (), "I", cost=0),
     Op("count", 0, "weights", None, lambda d, y: (), "n", cost=0),
     Op(

@@ -1,6 +1,7 @@
-"""The nets of 1997 and 2000 as their experiments need them: blocks of H / G cells that share their gates."""
+"""Cells that only experiments need: the nets of 1997 and 2000, blocks of H / G cells that share their gates; and a
+linear recurrent unit that is small enough to do by hand."""
 
-from tidegate.equations import cell, linear, ramp, sigmoid, spread, stop
+from tidegate.equations import cell, linear, matrix, ramp, sigmoid, spread, stop, weight
 
 
 @cell(
@@ -34,3 +35,14 @@ def blocks_2000(x, h, c, *, gate_bias=ramp(-0.5, -0.5), forget_bias=ramp(0.5, 0.
     c = f * c + spread(i) * g  # internal state
     h = spread(o) * (2 * sigmoid(c) - 1)  # cell output, in [-1, 1]
     return h, c
+
+
+@cell(states="re im", output="y", source="Zucchetti et al. 2023, arXiv:2305.15947, the linear recurrent unit")
+def scalar_lru(x, re, im):
+    l_re, l_im, gamma = weight("l_re"), weight("l_im"), weight("gamma")  # lambda; the input's normalisation
+    b_x, b_i = matrix("b_re", cols="I") @ x, matrix("b_im", cols="I") @ x
+    old_re, old_im = re, im
+    re = l_re * old_re - l_im * old_im + gamma * b_x
+    im = l_re * old_im + l_im * old_re + gamma * b_i
+    y = matrix("c_re") @ re - matrix("c_im") @ im
+    return y, re, im

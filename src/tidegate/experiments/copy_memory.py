@@ -81,9 +81,14 @@ negative; all else starts as torch's LSTM.""",
     run=run,
     configurations=(
         Configuration("chrono", Settings(True), NATS, Published(None, "below 0.05"), 3),
-        Configuration("forget bias 1", Settings(False), NATS, Published(memoryless(100), "stays near 0.1733"), 3),
+        Configuration(
+            "forget bias 1", Settings(False), NATS, Published(memoryless(100), "0.1733, without memory", "derived"), 3
+        ),
     ),
     quick=(Configuration("chrono, T 20, 64 units, 500 batches", Settings(True, lag=20, batches=500, hidden=64), NATS),),
     nets=(Net(get("lstm"), "The LSTM:"),),
+    notes="""\
+Below 0.05 is not reached within the 5,000 batches. All nets have left the loss of one without memory and still fall at
+the end, and what chrono does better does not show up to there.""",
     curve=Curve("batches", "cross-entropy, nats a step"),
 )

@@ -127,5 +127,9 @@ the squared error; whether the paper halves the error is not certain, so one row
     ),
     quick=(Configuration("q = p = 10, rate 0.1", Settings(10, 10_000, rate=0.1), SEQUENCES),),
     nets=(Net(CELL, NET),),
+    notes="""\
+Until the net has learned to close its gates for distractors, the error at the end stays at one half. When that ends
+differs from seed to seed, and for long lags it may not within our limit of three times the published count. With the
+whole gradient in place of the truncated one, a net for q = 50 at rate 0.01 did not leave it within 90,000.""",
     curve=Curve("sequences", "largest error at the end, mean of 100"),
 )

@@ -10,6 +10,7 @@ from tidegate.equations.diagram import step_diagram
 from tidegate.equations.latex import latex
 from tidegate.experiments.catalogue import EXPERIMENTS
 from tidegate.experiments.experiment import Experiment
+from tidegate.experiments.further import further
 from tidegate.experiments.plots import curves_plot, seeds_plot
 from tidegate.experiments.runs import Run, write
 from tidegate.experiments.summary import markdown, summaries
@@ -81,6 +82,9 @@ def _experiment(experiment: Experiment, place: str, runs: Sequence[Run], curves:
     yield f"![Figures of the seeds beside the published one]({place}/{experiment.name}.svg)\n"
     if curves:
         yield f"![Training]({place}/{experiment.name}-training.svg)\n"
+    besides = "\n".join(further(summaries(experiment, runs)))
+    if besides:
+        yield f"{besides}\n"
     if experiment.notes:
         yield f"{experiment.notes}\n"
     for net in experiment.nets:

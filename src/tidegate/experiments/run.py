@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +15,7 @@ from tidegate.errors import ArgumentError, MissingExtraError
 from tidegate.experiments.catalogue import EXPERIMENTS
 from tidegate.experiments.experiment import Configuration, Experiment
 from tidegate.experiments.runs import Run, digest, keep, kept, key
+from tidegate.experiments.workers import finish
 
 
 @dataclass(frozen=True)
@@ -29,7 +24,8 @@ class Options:
 
     `names` of experiments, all if empty; `seeds` instead of each configuration's own number; `quick` takes the small
     configurations; `out` is the folder of finished runs; `data` is the folder of data files; `processes` is the number
-    of seeds at a time, one for each core if None, and with 1 they run in this process.
+    of seeds at a time, one for each core if None, and with 1 they run in this process; `only_kept` runs nothing that
+    is not kept from before.
     """
 
     names: tuple[str, ...] = ()
@@ -38,6 +34,7 @@ class Options:
     out: Path = Path("runs/experiments")
     data: Path | None = None
     processes: int | None = None
+    only_kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +76,11 @@ class Job:
         keep(self.path, run)
         return run
 
+    def kept(self) -> Run | None:
+        """What it gave before, under the present name of its configuration; None if it is still to be run."""
+        run = kept(self.path)
+        return run and replace(run, configuration=self.configuration.name)
+
 
 def run(options: Options) -> Iterator[Planned | LeftOut | Run]:
     """Run experiments: what is left out, what is planned, then each run as it is finished, kept ones first.
@@ -93,10 +95,11 @@ def run(options: Options) -> Iterator[Planned | LeftOut | Run]:
             yield LeftOut(experiment.name, reason)
         else:
             jobs += planned(experiment, options)
-    found = [kept(job.path) for job in jobs]
+    found = [job.kept() for job in jobs]
     yield Planned(len(jobs), sum(run is not None for run in found))
     yield from (run for run in found if run is not None)
-    yield from _finish([job for job, run in zip(jobs, found, strict=True) if run is None], options.processes)
+    if not options.only_kept:
+        yield from finish([job for job, run in zip(jobs, found, strict=True) if run is None], options.processes)
 
 
 def chosen(names: Sequence[str]) -> list[Experiment]:
@@ -140,44 +143,3 @@ def _check(options: Options) -> None:
         number = getattr(options, name)
         if number is not None and number < 1:
             raise ArgumentError(f"{name} is a whole number of 1 or more, and {number} came")
-
-
-def _finish(jobs: Sequence[Job], processes: int | None) -> Iterator[Run]:
-    wanted = min(len(jobs), processes or os.cpu_count() or 1)
-    if wanted > 1:
-        yield from _in_parallel(jobs, wanted)
-        return
-    threads = torch.get_num_threads()
-    try:
-        yield from (job() for job in jobs)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _in_parallel(jobs: Sequence[Job], processes: int) -> Iterator[Run]:
-    """Spawned, for a fork of a process that has used torch's threads may hang."""
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
-    try:
-        with _deaf_to_interrupts():
-            futures = [pool.submit(job) for job in jobs]
-        for future in as_completed(futures):
-            yield future.result()
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
-            child.terminate()
-        raise
-    pool.shutdown()
-
-
-@contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Processes begun here ignore an interrupt, even while they import: it is ours to end them, without a word."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, usual)

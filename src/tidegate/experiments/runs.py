@@ -68,11 +68,20 @@ def read(path: Path) -> list[Run]:
 
 
 def merged(old: Iterable[Run], new: Iterable[Run]) -> list[Run]:
-    """The new runs, and of the old ones those of configurations that have no new run; in order."""
-    new = list(new)
-    again = {(run.experiment, run.configuration) for run in new}
-    runs = [*(run for run in old if (run.experiment, run.configuration) not in again), *new]
-    return sorted(runs, key=lambda run: (run.experiment, run.configuration, run.seed))
+    """The new runs, and those old ones in whose place none came; in order.
+
+    Old runs of a configuration whose settings have changed since go.
+    """
+    runs = {_place(run): run for run in new}
+    present = {_place(run)[:2]: run.settings for run in runs.values()}
+    for run in old:
+        if present.get(_place(run)[:2], run.settings) == run.settings:
+            runs.setdefault(_place(run), run)
+    return [runs[place] for place in sorted(runs)]
+
+
+def _place(run: Run) -> tuple[str, str, int]:
+    return run.experiment, run.configuration, run.seed
 
 
 def _run(entry: Mapping[str, Any]) -> Run:

@@ -76,8 +76,11 @@ class Dense:
             A = torch.cat([A, delta.unsqueeze(-2) @ A], -2)  # one row more gives the gradient with the same product
         total = J.new_zeros(self.P)
         drives = [(columns, b, _read(steps, b), self._drives(steps, b)) for b, columns in self.bundles]
+        held: Tensor | None = None
+        spare: Tensor | None = None  # the last product but one: new memory costs as much as the product that goes there
         for t in range(steps.T):
-            product = torch.bmm(A[t], J)
+            product = torch.bmm(A[t], J, out=spare)
+            spare, held = held, product
             if delta is not None and self.allowed is None:
                 total += product[:, self.D].sum(0)
             J = product[:, : self.D]

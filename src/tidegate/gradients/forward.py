@@ -23,7 +23,7 @@ from tidegate.errors import ArgumentError
 from tidegate.gradients.cost import COPIES, Cost, free_memory, kept, too_large
 from tidegate.gradients.groups import add, structure
 from tidegate.gradients.layout import Layout
-from tidegate.gradients.reading import Reader
+from tidegate.gradients.reading import reader
 from tidegate.gradients.steps import Steps
 from tidegate.nn.arguments import Batch, check_types
 from tidegate.nn.flat import FRESH, Flat, flat_inputs
@@ -78,8 +78,12 @@ class Past:
 
 
 @lru_cache(maxsize=256)
-def following(graph: Graph) -> Graph:
-    """The graph with all new states as its output, side by side."""
+def following(graph: Graph, sizes: tuple[tuple[str, int], ...]) -> Run:
+    """A run of the graph with all new states as its output, side by side."""
+    return Run(_giving_states(graph), dict(sizes))
+
+
+def _giving_states(graph: Graph) -> Graph:
     full = [v if v.size == s.size else spread(v, s.size) for s in graph.states for v in (graph.new[s.name],)]
     if len(full) == 1:
         return replace(graph, output=full[0], output_name="states")
@@ -96,14 +100,15 @@ class Machine:
         self.structure = structure(self.flat.graph)
         self.names = [s.name for s in self.flat.graph.states]
         self.widths = [bound(s.size, self.flat.sizes)[0] for s in self.flat.graph.states]
-        self._following = Run(following(self.flat.graph), self.flat.sizes)
+        sizes = tuple(self.flat.sizes.items())
+        self._following = following(self.flat.graph, sizes)
         self._masks = Masks(self.flat.graph, self.flat.sizes)
         self._parameters = Program(self.structure.parameters)
         self._moving = {i.name for i in self.flat.graph.inputs if i.rate == Rate.INPUT}
         self.layout = Layout(self.structure, self.flat.sizes, _detached(self.flat.weights()))
         self.trackers = list(rule.trackers(self.layout))
         wanted = [v for t in self.trackers for v in t.values]
-        self.reader = Reader(self.layout, [*wanted, *self.flat.graph.roots] if whole else wanted)
+        self.reader = reader(self.flat.graph, sizes, (*wanted, *(self.flat.graph.roots if whole else ())))
         self._fitting = 0  # rows for which there was memory
 
     def costs(self, rows: int) -> list[Cost]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -46,7 +46,7 @@ class Forward(ABC):
     While weights stand still both sum to the same gradient.
     """
 
-    every: int | None = None
+    every: int | None = field(default=None, kw_only=True)
     word: ClassVar[str]
 
     def __post_init__(self) -> None:

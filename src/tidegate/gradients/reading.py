@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -12,7 +13,6 @@ from torch import Tensor
 
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate, Value, walk
-from tidegate.gradients.layout import Layout
 from tidegate.nn.sequence import Sequence as Run
 from tidegate.nn.unrolled import StepCode
 from tidegate.reference import Program, bound
@@ -29,8 +29,7 @@ class Reader:
     by torch for all steps together. `numbers` is how many these are for each step and row.
     """
 
-    def __init__(self, layout: Layout, wanted: Sequence[Value]) -> None:
-        graph, sizes = layout.structure.graph, layout.sizes
+    def __init__(self, graph: Graph, sizes: Mapping[str, int], wanted: Sequence[Value]) -> None:
         self.graph, self.sizes = graph, sizes
         self.vectors = _vectors(wanted)
         self.widths = [bound(v.size, sizes)[0] for v in self.vectors]
@@ -88,6 +87,12 @@ class Reader:
         places = self._code.places(env)
         self._code(places)
         return env | {v: places[self._code.place[v]] for v in self._rest}
+
+
+@lru_cache(maxsize=256)
+def reader(graph: Graph, sizes: tuple[tuple[str, int], ...], wanted: tuple[Value, ...]) -> Reader:
+    """The reader of these values, made once: to plan a run takes longer than a thousand steps of a small one."""
+    return Reader(graph, dict(sizes), wanted)
 
 
 def _leaves(graph: Graph) -> list[Value]:

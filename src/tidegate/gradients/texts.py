@@ -17,12 +17,12 @@ FORMS = (
 _RULES: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
     "bptt": (BPTT, (0, 1)),
     "truncated": (TruncatedBPTT, (2,)),
-    "rtrl": (RTRL, (0, 1)),
-    "snap": (lambda n, every=None: SnAp(every, n), (1, 2)),
-    "uoro": (UORO, (0, 1)),
-    "kfrtrl": (KFRTRL, (0, 1)),
-    "rflo": (RFLO, (0, 1)),
-    "eprop": (EProp, (0, 1)),
+    "rtrl": (lambda every=None: RTRL(every=every), (0, 1)),
+    "snap": (lambda n, every=None: SnAp(n, every=every), (1, 2)),
+    "uoro": (lambda every=None: UORO(every=every), (0, 1)),
+    "kfrtrl": (lambda every=None: KFRTRL(every=every), (0, 1)),
+    "rflo": (lambda every=None: RFLO(every=every), (0, 1)),
+    "eprop": (lambda every=None: EProp(every=every), (0, 1)),
 }
 
 

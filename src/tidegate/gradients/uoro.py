@@ -17,10 +17,11 @@ from tidegate.gradients.cost import Cost
 from tidegate.gradients.dense import row
 from tidegate.gradients.groups import Group, add
 from tidegate.gradients.layout import Layout
+from tidegate.gradients.outer_sums import Additions, course
 from tidegate.gradients.steps import Steps, split
 
 Tensors = dict[str, Tensor]
-TINY = 1e-7
+BLOCK = 64  # steps
 
 
 class UnbiasedOuter:
@@ -49,22 +50,21 @@ class UnbiasedOuter:
     ) -> tuple[Tensors, dict[Value, Tensor]]:
         """The influence after some steps, and the gradient of what has these adjoints `[T, B, n]` at each of them."""
         A, count = steps.matrix(self.states), int(memory["count"])
-        signs = self._signs(count, steps, A)
+        signs = random_signs(self.seed, count, steps.T, (steps.B, self.D), A)
         by_state = {name: signs[..., place] for name, place in self.places.items()}
-        driven = [(steps.pulled(g, by_state), steps.read(g)) for g in self.groups]
-        s, outer = memory["states"], [memory[f"weights.{k}"] for k in range(len(self.groups))]
+        driven = [Additions.of(steps.pulled(g, by_state), steps.read(g)) for g in self.groups]
         delta = None if adjoints is None else row(self.places, adjoints)
+        s, outer = memory["states"], [memory[f"weights.{k}"] for k in range(len(self.groups))]
         totals = [A.new_zeros(shape) for shape in self.shapes]
-        for t in range(steps.T):
-            moved = (A[t] @ s.unsqueeze(-1)).squeeze(-1)
-            new = [rows[t].unsqueeze(-1) * v[t] for rows, v in driven]
-            keep = _ratio(_norm(outer), moved.norm(dim=-1))
-            drive = _ratio(_norm(new), signs[t].norm(dim=-1))
-            s = keep.unsqueeze(-1) * moved + drive.unsqueeze(-1) * signs[t]
-            outer = [o / _over(keep, o) + n / _over(drive, n) for o, n in zip(outer, new, strict=True)]
+        for start in range(0, steps.T, BLOCK):
+            stop = min(start + BLOCK, steps.T)
+            new = [part.between(start, stop) for part in driven]
+            vectors, factors = course(A[start:stop], s, signs[start:stop], outer, new)
             if delta is not None:
-                share = (delta[t] * s).sum(-1)
-                totals = [total + torch.einsum("b,brv->rv", share, o) for total, o in zip(totals, outer, strict=True)]
+                shares = torch.einsum("tbd,tbd,tbk->bk", delta[start:stop], vectors, factors)
+                parts = (n.combined(o, shares) for n, o in zip(new, outer, strict=True))
+                totals = [total + part.sum(0) for total, part in zip(totals, parts, strict=True)]
+            s, outer = vectors[-1], [n.combined(o, factors[-1]) for n, o in zip(new, outer, strict=True)]
         found = {"states": s, "count": torch.tensor(count + steps.T)}
         found |= {f"weights.{k}": o for k, o in enumerate(outer)}
         return found, self._parted(totals) if delta is not None else {}
@@ -87,22 +87,9 @@ class UnbiasedOuter:
 
 
 def random_signs(seed: int, first: int, steps: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Signs `[steps, *shape]`; those of a step depend on the seed and the step's number alone."""
-    drawn = np.empty((steps, *shape))
+    """Signs `[steps, *shape]`; those of a step depend on the seed, the shape and the step's number alone."""
     size = int(np.prod(shape))
-    for t in range(steps):
-        bits = np.random.Philox(key=seed, counter=(0, first + t, 0, 0)).random_raw(-(-size // 64))
-        drawn[t] = np.unpackbits(bits.view(np.uint8))[:size].reshape(shape)
-    return torch.as_tensor(drawn * 2 - 1, dtype=like.dtype, device=like.device)
-
-
-def _norm(parts: Sequence[Tensor]) -> Tensor:
-    return torch.stack([p.flatten(1).norm(dim=1) for p in parts]).norm(dim=0)
-
-
-def _ratio(weights: Tensor, states: Tensor) -> Tensor:
-    return torch.sqrt(weights / (states + TINY)) + TINY
-
-
-def _over(factor: Tensor, like: Tensor) -> Tensor:
-    return factor.view(-1, *[1] * (like.dim() - 1))
+    turns = -(-size // 256)  # of the counter, for four words each
+    bits = np.random.Philox(key=seed, counter=first * turns).random_raw(4 * steps * turns)
+    drawn = np.unpackbits(bits.view(np.uint8).reshape(steps, -1), axis=1)[:, :size].reshape(steps, *shape)
+    return torch.as_tensor(drawn, dtype=like.dtype, device=like.device) * 2 - 1

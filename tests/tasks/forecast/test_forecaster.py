@@ -189,7 +189,7 @@ def test_a_cell_of_ones_own_survives_saving(tmp_path: Path) -> None:
     assert spec["cell"] == leaky(leak=0.7).to_json()
 
 
-@pytest.mark.parametrize("gradient", ["snap:1,8", "rtrl:16", SnAp(8)], ids=str)
+@pytest.mark.parametrize("gradient", ["snap:1,8", "rtrl:16", SnAp(every=8)], ids=str)
 def test_gradients_forward_in_time(gradient: object) -> None:
     found = quick(12, season=12, budget="1s", gradient=gradient)
     found.fit(tidegate.data.sample("co2_mauna_loa"), "co2", time="month")
