@@ -272,13 +272,12 @@ class Segment:
     def pull(self, adjoints: Tensor | None) -> dict[Value, Tensor]:
         """The gradients of what has these adjoints `[T + 1, B, units]` in the states, by value of weights."""
         machine, T = self.machine, self.batch.steps
-        influence = self._begin()
         known = None if self.read is None else self.read.known
         if self.read is not None and known is not None and self.past is None and adjoints is not None:
-            influence, found = known.pull(influence, self.weights, self.inputs, self.read.found, self.states, adjoints)
+            influence, found = known.pull(self.weights, self.inputs, self.read.found, self.states, adjoints)
             self._end = Past(machine.apart(self.states[-1]), influence)
             return found
-        found = {}
+        influence, found = self._begin(), {}
         named = None if adjoints is None else machine.apart(adjoints)
         if named is not None and self.past is not None:
             first = {n: a[0] for n, a in named.items()}

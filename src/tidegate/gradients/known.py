@@ -86,22 +86,17 @@ class Known:
         return self._call.forward(self._recipe.tensors(weights, inputs, begin, begin), keeping=False)[0]
 
     def pull(
-        self,
-        influence: Sequence[Tensors],
-        weights: Tensors,
-        inputs: Tensors,
-        y: Tensor,
-        states: Tensor,
-        adjoints: Tensor,
+        self, weights: Tensors, inputs: Tensors, y: Tensor, states: Tensor, adjoints: Tensor
     ) -> tuple[tuple[Tensors, ...], dict[Value, Tensor]]:
-        """The influence at the end, and the gradient of what has these adjoints `[T + 1, B, D]`, but for the first."""
+        """The influence at the end, from none at the beginning, and the gradient of what has these adjoints
+        `[T + 1, B, D]`, but for the first."""
         fixed = self._read_of_weights(weights).values() if self._read_of_weights else ()
         alive = [y, states, adjoints.contiguous(), *(inputs[n] for n in self._shapes), *fixed]
         lie = [t.data_ptr() for t in alive]
         moved: list[Tensors] = []
         found: dict[Value, Tensor] = {}
-        for tracker, memory in zip(self._traces, influence, strict=True):
-            end, gradient = tracker.pull(memory, lie)
+        for tracker in self._traces:
+            end, gradient = tracker.pull(lie)
             moved.append(end)
             add(found, gradient)
         return tuple(moved), found
@@ -115,7 +110,7 @@ class _Traces:
         form, d, u, pieces = tracker.moved(steps, 0, tuple(scored))
         self.tracker, self.like, self._tensors = tracker, steps.like, (d, u, pieces, list(scored.values()))
         self._kernel = traces(form, steps.like.dtype)
-        self._rows = steps.B
+        self._nothing = tracker.begin(steps.B, steps.like)[tracker.name]
         self._free: list[BoundTraces] = []
         self.bound = self._kernel is not None and self._known(self._kernel, given)
 
@@ -138,22 +133,19 @@ class _Traces:
     def _bind(self) -> BoundTraces:
         assert self._kernel is not None
         d, u, pieces, delta = self._tensors
-        e, g = self._begin(), self.like.new_empty(self.tracker.shape)
+        e, g = self._nothing, self.like.new_empty(self.tracker.shape)
         return self._kernel.bind(e, torch.empty_like(e), d, u, pieces, delta, g, self.tracker.bias)
 
-    def _begin(self) -> Tensor:
-        return self.tracker.begin(self._rows, self.like)[self.tracker.name]
-
-    def pull(self, memory: Tensors, lie: Sequence[int]) -> tuple[Tensors, dict[Value, Tensor]]:
+    def pull(self, lie: Sequence[int]) -> tuple[Tensors, dict[Value, Tensor]]:
         """Traces at the end and the gradient, with tensors that lie there."""
         tracker = self.tracker
         bound = self._free.pop() if self._free else self._bind()
         arguments = bound.arguments
         for place, number, offset in self._places:
             arguments[place] = lie[number] + offset
-        total, before = self.like.new_zeros(tracker.shape), memory[tracker.name].contiguous()
-        arguments[self._g], end = total.data_ptr(), torch.empty_like(before)
-        bound.move(before, end)
+        total, end = self.like.new_zeros(tracker.shape), torch.empty_like(self._nothing)
+        arguments[self._g] = total.data_ptr()
+        bound.move(self._nothing, end)
         self._free.append(bound)
         return {tracker.name: end}, split(tracker.group, total, tracker.layout)
 

@@ -25,7 +25,6 @@ from tidegate.reference import Program, bound
 
 Tensors = dict[str, Tensor]
 AT_ONCE = 1 << 22  # numbers that are read of steps together
-SHORT = 1 << 20  # numbers of a run for which the looking around takes longer than the run
 MOST_SHAPES = 8
 Sizes = tuple[tuple[str, int], ...]
 
@@ -108,8 +107,8 @@ class Plan:
         return Program([graph.output], given=[*given, *(v for v in graph.new.values() if not v.is_leaf)])
 
     def known(self, steps: int, rows: int, like: Tensor) -> Known | None:
-        """The run of this shape on kernels that know all about it, if there is one and it is short."""
-        if steps * rows * (sum(self.widths) + sum(self.reader.widths)) > SHORT or not native.enabled():
+        """The run of this shape on kernels that know all about it, if there is one."""
+        if not native.enabled():
             return None
         key = steps, rows, like.dtype, torch.get_num_threads()
         if key not in self._known:
