@@ -1,8 +1,9 @@
 """Gradients carried forward in time: a layer whose backward pass is a rule's recursion from the first step to the last.
 
 The states of a run are known before any loss. When the adjoints of its outputs come back, the influence of the weights
-on the states is computed from the first step on, and the gradient summed on the way: nothing is stored for each step
-but inputs and states. What comes before and after the layer (readouts, losses) is torch's own business.
+on the states is computed from the first step on, and the gradient summed on the way. Of each step inputs and states are
+stored, and where runs are short what the rule reads of it. What comes before and after the layer (readouts, losses) is
+torch's own business.
 """
 
 from __future__ import annotations
