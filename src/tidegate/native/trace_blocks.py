@@ -28,7 +28,7 @@ from tidegate.native.trace_frame import read
 from tidegate.native.trace_products import Product, each_width
 from tidegate.native.units import strips
 
-FEW = 16  # steps, below which going step by step is faster, for a block reads and writes traces twice
+FEW = 12  # steps, from which on a block is faster than its steps one by one
 
 
 class Panel(NamedTuple):
@@ -79,22 +79,31 @@ class _Block:
         self.ldc = len(wanted) * k.lanes
         self.kept = k.at(at.c, k.mul(at.steps, self.ldc))  # for each output its sum, then what is carried by state
         self.places = {s: at.g if s == GRADIENT else k.at(at.end, k.mul(at.plane, s)) for s in wanted}
+        read_on = [s for s in wanted if s in form.taken][:-1]  # while the traces of others are computed
+        self.late = {s: self.places[s] for s in read_on}
+        for i, s in enumerate(self.late):
+            self.places[s] = k.at(self._carried(len(wanted)), k.mul(k.mul(at.width, k.lanes), i))
 
     def emit(self, tiles: Sequence[ir.Function]) -> None:
         k, at = self.k, self.at
         self._backwards()
-        columns = k.sub(at.width, at.bias)
-        with k.when(k.b.not_(at.fresh)):
-            self._mix(columns)
         with k.when(k.compare("!=", at.bias, 0)):
             self._add_bias()
-        new = {o: I1(0) if o == GRADIENT else at.fresh if self.form.before(o) else I1(1) for o in self.wanted}
-        with each_width(k, columns, len(tiles)) as (column, vectors, left):
+        zeros, none = k.room(k.vector, len(tiles)), k.int(0)
+        for i in range(len(tiles)):
+            k.store(k.splat_constant(0.0), zeros, i * k.lanes)
+        plane, ld_old = (k.b.select(at.fresh, none, n) for n in (at.plane, at.width))
+        with each_width(k, k.sub(at.width, at.bias), len(tiles)) as (column, vectors, left):
+            e = k.b.select(at.fresh, zeros, k.at(at.start, column))
             for i, o in enumerate(self.wanted):
-                c, v, out = k.at(at.c, i * k.lanes), k.at(at.v, column), k.at(self.places[o], column)
-                mine = (at.rows, at.steps, c, k.int(self.ldc), v, at.ldv, out, at.width, new[o], left)
+                out = k.at(self.places[o], column)
+                sums = (k.at(at.c, i * k.lanes), k.int(self.ldc), k.at(at.v, column), at.ldv, out, at.width)
+                base = (out, at.width) if o == GRADIENT else (zeros, none)
                 ahead = (*self._ahead(2 * i, column), *self._ahead(2 * i + 1, column))
-                switch(k, vectors, tiles, Product(*mine, *ahead))
+                before = (*base, e, ld_old, plane, self._factors_of(o))
+                switch(k, vectors, tiles, Product(at.rows, at.steps, left, *sums, *before, *ahead))
+        for s, place in self.late.items():
+            _copy(k, self.places[s], place, k.mul(at.rows, at.width))
 
     def _ahead(self, number: int, column: ir.Value) -> tuple[ir.Value, ir.Value]:
         """Where a coefficient of the next block stands, and how far its steps are apart; another one where columns are
@@ -106,10 +115,14 @@ class _Block:
         base = k.b.select(begun, n[first], n[others])
         return k.at(base, k.mul(at.next_first, ld), at.next_row), k.mul(n["B"], ld)
 
-    def _carried(self, output: int, state: int = GRADIENT) -> ir.Value:
-        """Where the sum over the steps is kept, or what traces of a state from before the block are multiplied with."""
-        number = self.wanted.index(output) * (1 + self.form.states) + state + 1
-        return self.k.at(self.kept, number * self.k.lanes)
+    def _carried(self, number: int, state: int | None = None) -> ir.Value:
+        """Where an output's sum over the steps is kept, or what traces of a state from before are multiplied with."""
+        inside = 0 if state is None else 1 + self.form.taken.index(state)
+        return self.k.at(self.kept, (number * (1 + len(self.form.taken)) + inside) * self.k.lanes)
+
+    def _factors_of(self, output: int) -> ir.Value:
+        """What the traces from before are multiplied with, by state."""
+        return self.k.at(self._carried(self.wanted.index(output)), self.k.lanes)
 
     def _backwards(self) -> None:
         k, form = self.k, self.form
@@ -126,10 +139,10 @@ class _Block:
         held, sums = dict(zip(chains, carried, strict=False)), carried[len(chains) :]
         sums = self._factors(k.int(0), held, sums)
         held = self._earlier(k.int(0), held, scores=False)
-        for o, total in zip(self.wanted, sums, strict=True):
-            k.store(total, self._carried(o))
-            for s in form.before(o):
-                k.store(held[o, s], self._carried(o, s))
+        for i, (o, total) in enumerate(zip(self.wanted, sums, strict=True)):
+            k.store(total, self._carried(i))
+            for s in form.taken:
+                k.store(held.get((o, s), zero), self._carried(i, s))
 
     def _load(self, name: str, step: ir.Value) -> ir.Value:
         k, n, at = self.k, self.n, self.at
@@ -161,48 +174,22 @@ class _Block:
             found[o, of] = _chained(k, [(d[s, of], held[o, s]) for s in taking], first)
         return found
 
-    def _mix(self, columns: ir.Value) -> None:
-        """What traces from before the block give to each output."""
-        k, at = self.k, self.at
-        sources = self._sources()
-        needed = sorted({s for found in sources.values() for s in found})
-        with k.loop(0, at.rows) as row:
-            begin = k.mul(row, at.width)
-            factors = {(o, s): k.splat(self._factor(o, s, row)) for o, found in sources.items() for s in found}
-            old = {s: k.at(at.start, k.mul(at.plane, s), begin) for s in needed}
-            new = {o: k.at(self.places[o], begin) for o in sources}
-
-            def mixed(i: ir.Value, mask: ir.Value | None) -> None:
-                e = {s: k.load(place, i, mask=mask) for s, place in old.items()}
-                totals = {o: k.load(new[o], i, mask=mask) if o == GRADIENT else None for o in sources}
-                for o, found in sources.items():
-                    totals[o] = _chained(k, [(factors[o, s], e[s]) for s in found], totals[o])
-                for o, total in totals.items():
-                    k.store(total, new[o], i, mask=mask)
-
-            strips(k, columns, mixed)
-
-    def _sources(self) -> dict[int, list[int]]:
-        """The outputs to which traces from before the block give something, and which traces."""
-        return {o: found for o in self.wanted if (found := self.form.before(o))}
-
     def _add_bias(self) -> None:
         """The last column, whose v is 1: a row at a time, for the numbers of a column lie far apart."""
-        k, at, sources = self.k, self.at, self._sources()
-        last, zero = k.sub(at.width, 1), k.number(0.0)
+        k, at, taken = self.k, self.at, self.form.taken
+        zero = k.number(0.0)
         with k.loop(0, at.rows) as row:
-            place = k.add(k.mul(row, at.width), last)
-            needed = sorted({s for found in sources.values() for s in found})
-            e = {s: k.b.select(at.fresh, zero, k.scalar(at.start, k.mul(at.plane, s), place)) for s in needed}
-            for o in self.wanted:
-                out = k.at(self.places[o], place)
-                total = k.scalar(self._carried(o), row)
-                for s in sources.get(o, ()):
-                    total = k.b.fadd(total, k.b.fmul(self._factor(o, s, row), e[s]))
+            place = k.add(k.mul(row, at.width), k.sub(at.width, 1))
+            e = {s: k.b.select(at.fresh, zero, k.scalar(at.start, k.mul(at.plane, s), place)) for s in taken}
+            for i, o in enumerate(self.wanted):
+                out, total = k.at(self.places[o], place), k.scalar(self._carried(i), row)
+                for s in taken:
+                    total = k.b.fadd(total, k.b.fmul(k.scalar(self._carried(i, s), row), e[s]))
                 k.b.store(k.b.fadd(k.scalar(out), total) if o == GRADIENT else total, out)
 
-    def _factor(self, output: int, state: int, row: ir.Value) -> ir.Value:
-        return self.k.scalar(self._carried(output, state), row)
+
+def _copy(k: Builder, old: ir.Value, new: ir.Value, count: ir.Value) -> None:
+    strips(k, count, lambda i, mask: k.store(k.load(old, i, mask=mask), new, i, mask=mask))
 
 
 def _chained(k: Builder, terms: Sequence[tuple[ir.Value, ir.Value]], first: ir.Value | None) -> ir.Value:

@@ -53,8 +53,10 @@ class TraceForm:
         return sorted((of for s, of in self.pairs if s == state), key=lambda of: (of == state, of))
 
     def outputs(self, ends: Sequence[int]) -> tuple[int, ...]:
-        """What a block computes: the gradient, where a state is scored, and the traces that are wanted after it."""
-        return (GRADIENT, *ends) if self.scored else tuple(ends)
+        """What a block computes: the gradient, where a state is scored, and the traces that are wanted after it; last
+        those from which one takes, for they are read until then."""
+        last = sorted(ends, key=lambda s: (s in self.taken, s))
+        return (GRADIENT, *last) if self.scored else tuple(last)
 
     def chain(self, output: int) -> list[int]:
         """The states that reach an output."""

@@ -33,8 +33,8 @@ def line_numbers(V: int, lanes: int) -> int:
 
 
 def work_numbers(form: TraceForm, T: int, V: int, lanes: int) -> int:
-    """How many numbers of working memory a thread needs: a block's v, what is multiplied with it, and what is carried
-    over the block."""
+    """How many numbers of working memory a thread needs: a block's v, what is multiplied with it, what is carried over
+    the block, and the traces from before it."""
     outputs = 1 + form.states
     factors = max(len(form.coefficients), outputs)
-    return min(T, STEPS) * (line_numbers(V, lanes) + factors * lanes) + outputs * outputs * lanes
+    return min(T, STEPS) * (line_numbers(V, lanes) + factors * lanes) + (outputs * outputs + form.states * V) * lanes

@@ -43,7 +43,7 @@ def traces_text(form: TraceForm, target: Target, dtype: DType) -> str:
 
 def _blocks(k: Builder, form: TraceForm) -> list[ir.Function]:
     """For the gradient alone, for the traces that one takes from, and where that is not the same, for all traces."""
-    tiles, every = products(k), tuple(range(form.states))
+    tiles, every = products(k, form.taken), tuple(range(form.states))
     return [block(k, form, ends, tiles) for ends in dict.fromkeys(((), form.taken, every))]
 
 

@@ -44,7 +44,7 @@ def advance_traces(
     traces of a row of the batch count as zero before the step. Column slices of larger tensors are read in place.
 
     Kernels go over long sequences in blocks of 64 steps, which begin with the call and with a reset. The same steps in
-    several calls give traces of the same bits where calls are cut between blocks, and where none of them has 16 steps;
+    several calls give traces of the same bits where calls are cut between blocks, and where none of them has 12 steps;
     else the last bits differ. No derivatives are recorded. Raises ArgumentError where a tensor's shape is another.
     """
     _check(form, e, d, u, v, delta, g, bias, reset)
