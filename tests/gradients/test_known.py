@@ -51,9 +51,9 @@ def pulls(monkeypatch: pytest.MonkeyPatch) -> list[Known]:
     asked: list[Known] = []
     usual = Known.pull
 
-    def pull(self: Known, *given: Any) -> Any:
+    def pull(self: Known, *given: Any, **more: Any) -> Any:
         asked.append(self)
-        return usual(self, *given)
+        return usual(self, *given, **more)
 
     monkeypatch.setattr(Known, "pull", pull)
     return asked
@@ -124,6 +124,14 @@ def test_a_segment_that_goes_on_has_the_influence_of_the_first(pulls: list[Known
     whole = generally(layer, x, target, RTRL())
     assert difference(found(layer, x, target, RTRL(every=5)), whole) < 1e-12
     assert len(pulls) == 1
+
+
+def test_outputs_may_be_changed_in_place(generally: Any) -> None:
+    layer = layer_of("elman")
+    x, target = problem(layer)
+    found = gradient(layer, x, target, lambda y, wanted: (y.mul_(2.0) * wanted).sum(), rule=SnAp())
+    right = gradient(layer, x, target, lambda y, wanted: (2.0 * y * wanted).sum(), rule=SnAp())
+    assert difference(found, right) < 1e-13
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -201,9 +201,9 @@ class Machine:
         return {name: torch.where(chosen, starts[name], old) for name, old in found.items()}
 
     def output(self, weights: Tensors, inputs: Tensors, states: Tensor, batch: Batch) -> Tensor:
-        """The layer's output `[T, B, size]` from its states."""
+        """The layer's output `[T, B, size]` from its states, those before the first step among them if there are."""
         graph = self.flat.graph
-        new = self.apart(states[1:])
+        new = self.apart(states[-batch.steps :] if batch.steps else states[1:])
         if self.plan.state_of_output is not None:
             y = new[self.plan.state_of_output]
         else:
@@ -231,7 +231,8 @@ class Machine:
         given = _detached(weights), _detached(inputs)
         states, read = self.follow(*given, begin, batch, reading=torch.is_grad_enabled())
         segment = Segment(self, past, *given, states, read, batch)
-        followed = _Followed.apply(segment, *self.parameters(weights))
+        first = self.plan.state_of_output is None or batch.lengths is not None or not batch.steps
+        followed = _Followed.apply(segment, first, *self.parameters(weights))
         y = self.output(weights, inputs, followed, batch)
         return batch.restore(y), self.flat.state(self.apart(self._ends(followed, batch))), segment
 
@@ -270,23 +271,26 @@ class Segment:
         assert self._end is not None
         return self._end
 
-    def pull(self, adjoints: Tensor | None) -> dict[Value, Tensor]:
-        """The gradients of what has these adjoints `[T + 1, B, units]` in the states, by value of weights."""
+    def pull(self, adjoints: Tensor | None, first: Tensor | None = None) -> dict[Value, Tensor]:
+        """The gradients of what has these adjoints `[T, B, units]` in the states after the steps, and `[B, units]` in
+        those before the `first`, by value of weights."""
         machine, T = self.machine, self.batch.steps
         known = None if self.read is None else self.read.known
         if self.read is not None and known is not None and self.past is None and adjoints is not None:
-            influence, found = known.pull(self.weights, self.inputs, self.read.found, self.states, adjoints)
-            self._end = Past(machine.apart(self.states[-1]), influence)
+            kept = machine.rule.every is not None  # then another segment may go on from here
+            given = self.weights, self.inputs, self.read.found, self.states, adjoints
+            influence, found = known.pull(*given, kept=kept)
+            if kept:
+                self._end = Past(machine.apart(self.states[-1]), influence)
             return found
         influence, found = self._begin(), {}
+        if first is not None and self.past is not None:
+            add(found, machine.gradient(influence, machine.apart(first)))
         named = None if adjoints is None else machine.apart(adjoints)
-        if named is not None and self.past is not None:
-            first = {n: a[0] for n, a in named.items()}
-            add(found, machine.gradient(influence, first))
         width = machine.at_once(self.batch.rows)
         for start in range(0, T, width):
             steps = self._steps(start, min(start + width, T))
-            part = None if named is None else {n: a[start + 1 : start + 1 + steps.T] for n, a in named.items()}
+            part = None if named is None else {n: a[start : start + steps.T] for n, a in named.items()}
             influence, more = machine.advance(influence, steps, part)
             add(found, more)
         self._end = Past(machine.apart(self.states[-1]), influence)
@@ -307,16 +311,16 @@ class Segment:
 
 
 class _Followed(Function):
-    """A run's states as a function of the weights, by the derivative that a rule finds."""
+    """A run's states as a function of the weights, by the derivative that a rule finds; with the `first`, those before
+    its first step are among them."""
 
     @staticmethod
-    def forward(ctx: Any, segment: Segment, *parameters: Tensor) -> Tensor:
-        ctx.segment = segment
-        ctx.count = len(parameters)
-        return segment.states.clone()
+    def forward(ctx: Any, segment: Segment, first: bool, *parameters: Tensor) -> Tensor:
+        ctx.segment, ctx.first = segment, first
+        return (segment.states if first else segment.states[1:]).clone()  # which the caller may change in place
 
     @staticmethod
     def backward(ctx: Any, adjoints: Tensor) -> tuple[Tensor | None, ...]:
-        found = ctx.segment.pull(adjoints)
+        found = ctx.segment.pull(adjoints[1:], adjoints[0]) if ctx.first else ctx.segment.pull(adjoints)
         values = ctx.segment.machine.structure.parameters
-        return None, *(found.get(v) for v in values)
+        return None, None, *(found.get(v) for v in values)

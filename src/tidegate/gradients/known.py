@@ -55,7 +55,7 @@ class Known:
         D = sum(plan.widths)
         y, states = like.new_empty(T, B, D + sum(reader.widths)), like.new_empty(T + 1, B, D)
         inputs = {n: like.new_empty(shape) for n, shape in self._shapes.items()}
-        adjoints = torch.empty_like(states)
+        adjoints = like.new_empty(T, B, D)
         env: dict[Value, Any] = dict(zip(reader.vectors, y[..., D:].split(reader.widths, -1), strict=True))
         env |= {v: inputs[n] for n, v in graph.input_values.items()}
         old = dict(zip(plan.names, states[:-1].split(plan.widths, -1), strict=True))
@@ -64,7 +64,7 @@ class Known:
         fixed = {v: like.new_empty(plan.layout.shape_of(v)) for v in reader.given}
         env |= {v: t.expand(T, B, *t.shape) for v, t in fixed.items()}
         steps = Steps(plan.layout, env, (T, B), like)
-        scored = dict(zip(plan.names, adjoints[1:].split(plan.widths, -1), strict=True))
+        scored = dict(zip(plan.names, adjoints.split(plan.widths, -1), strict=True))
         given = [y, states, adjoints, *inputs.values(), *fixed.values()]
         self._traces = [_Traces(t, steps, scored, given) for t in plan.trackers if isinstance(t, Local)]
 
@@ -86,17 +86,17 @@ class Known:
         return self._call.forward(self._recipe.tensors(weights, inputs, begin, begin), keeping=False)[0]
 
     def pull(
-        self, weights: Tensors, inputs: Tensors, y: Tensor, states: Tensor, adjoints: Tensor
+        self, weights: Tensors, inputs: Tensors, y: Tensor, states: Tensor, adjoints: Tensor, *, kept: bool
     ) -> tuple[tuple[Tensors, ...], dict[Value, Tensor]]:
-        """The influence at the end, from none at the beginning, and the gradient of what has these adjoints
-        `[T + 1, B, D]`, but for the first."""
+        """The influence at the end, if it is to be kept, from none at the beginning; and the gradient of what has
+        these adjoints `[T, B, D]`."""
         fixed = self._read_of_weights(weights).values() if self._read_of_weights else ()
         alive = [y, states, adjoints.contiguous(), *(inputs[n] for n in self._shapes), *fixed]
         lie = [t.data_ptr() for t in alive]
         moved: list[Tensors] = []
         found: dict[Value, Tensor] = {}
         for tracker in self._traces:
-            end, gradient = tracker.pull(lie)
+            end, gradient = tracker.pull(lie, kept=kept)
             moved.append(end)
             add(found, gradient)
         return tuple(moved), found
@@ -127,7 +127,7 @@ class _Traces:
             if found is None:
                 return False
             self._places.append((index[name], *found))
-        self._g = index["g"]
+        self._g, self._forget = index["g"], index["forget"]
         return True
 
     def _bind(self) -> BoundTraces:
@@ -136,15 +136,15 @@ class _Traces:
         e, g = self._nothing, self.like.new_empty(self.tracker.shape)
         return self._kernel.bind(e, torch.empty_like(e), d, u, pieces, delta, g, self.tracker.bias)
 
-    def pull(self, lie: Sequence[int]) -> tuple[Tensors, dict[Value, Tensor]]:
-        """Traces at the end and the gradient, with tensors that lie there."""
+    def pull(self, lie: Sequence[int], *, kept: bool) -> tuple[Tensors, dict[Value, Tensor]]:
+        """Traces at the end, if they are to be kept, and the gradient, with tensors that lie there."""
         tracker = self.tracker
         bound = self._free.pop() if self._free else self._bind()
         arguments = bound.arguments
         for place, number, offset in self._places:
             arguments[place] = lie[number] + offset
         total, end = self.like.new_zeros(tracker.shape), torch.empty_like(self._nothing)
-        arguments[self._g] = total.data_ptr()
+        arguments[self._g], arguments[self._forget] = total.data_ptr(), int(not kept)
         bound.move(self._nothing, end)
         self._free.append(bound)
         return {tracker.name: end}, split(tracker.group, total, tracker.layout)

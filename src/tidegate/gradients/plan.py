@@ -50,7 +50,14 @@ class Tracker(Protocol):
 
 
 class ForwardRule(Hashable, Protocol):
-    """What a rule has to say of a layer; equal rules do the same."""
+    """What a rule has to say of a layer; equal rules do the same.
+
+    There is an update `every` so many steps, after which the influence is carried on, or one at the end.
+    """
+
+    @property
+    def every(self) -> int | None:
+        """The steps between two updates."""
 
     def trackers(self, layout: Layout) -> Sequence[Tracker]:
         """The rule at work. Raises ArgumentError where it does not work for such equations."""
