@@ -64,9 +64,10 @@ def test_signs_of_a_step_do_not_depend_on_where_a_call_begins() -> None:
     assert abs(float((signs[1:] * signs[:-1]).mean())) < 4 / signs.numel() ** 0.5
 
 
+@pytest.mark.parametrize("B", [1, 2])
 @pytest.mark.parametrize("parts", [1, 3])
-def test_additions(parts: int) -> None:
-    T, B, rows, V, steps = 6, 2, 4, 3, 3
+def test_additions(parts: int, B: int) -> None:  # noqa: N803 - the project's word for rows
+    T, rows, V, steps = 6, 4, 3, 3
     given = torch.randn(B * parts, T, rows, dtype=torch.float64)
     read = torch.randn(B * parts, T, V, dtype=torch.float64)
     outer, factors = torch.randn(B, parts, rows, V, dtype=torch.float64), torch.randn(B, T, dtype=torch.float64)
@@ -78,7 +79,7 @@ def test_additions(parts: int) -> None:
     torch.testing.assert_close(new.with_outer(outer, 1), (full[:, steps:] @ outer.flatten(1).unsqueeze(2)).squeeze(2))
     some = torch.randn(B, 1 + steps, dtype=torch.float64)
     onto = some[:, :1] * outer.flatten(1) + torch.einsum("bt,btw->bw", some[:, 1:], full[:, :steps])
-    torch.testing.assert_close(new.onto(outer, some, 0).flatten(1), onto)
+    torch.testing.assert_close(new.onto(outer, some[:, :1], some[:, 1:], 0).flatten(1), onto)
     torch.testing.assert_close(new.summed(factors).flatten(), torch.einsum("bt,btw->w", factors, full))
     new.scale(factors)
     torch.testing.assert_close(new.summed(torch.ones_like(factors)).flatten(), torch.einsum("bt,btw->w", factors, full))

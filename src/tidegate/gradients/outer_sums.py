@@ -47,22 +47,28 @@ class Additions:
 
     @cached_property
     def by_block(self) -> list[tuple[Tensor, Tensor]]:
-        """Rows, and what they read, of each block."""
-        return list(zip(self.rows.split(self.steps, 1), self.read.split(self.steps, 1), strict=True))
+        """Rows, and what they read, of each block; as plain matrices where that is all there is."""
+        rows, read = (t[0].split(self.steps) if self._plain else t.split(self.steps, 1) for t in (self.rows, self.read))
+        return list(zip(rows, read, strict=True))
+
+    @property
+    def _plain(self) -> bool:
+        return len(self.rows) == 1
 
     def with_outer(self, outer: Tensor, block: int) -> Tensor:
         """The products of a block's additions with a vector over the weights, `[B, steps]`."""
         rows, read = self.by_block[block]
+        if self._plain:
+            return torch.mm(rows, outer[0, 0]).mul_(read).sum(1).unsqueeze(0)
         return self._over_parts(torch.bmm(rows, outer.flatten(0, 1)).mul_(read).sum(2))
 
-    def onto(self, outer: Tensor, factors: Tensor, block: int) -> Tensor:
-        """That vector times the first of some factors `[B, 1 + steps]`, with a block's additions times the others."""
+    def onto(self, outer: Tensor, first: Tensor, factors: Tensor, block: int) -> Tensor:
+        """That vector times `first` `[B, 1]`, with a block's additions times `factors` `[B, steps]`."""
         rows, read = self.by_block[block]
-        scaled = rows * self._each_part(factors[:, 1:]).unsqueeze(2)
-        if len(rows) == 1:  # the common case, in one operation
-            found = torch.addmm(outer[0, 0], scaled[0].T, read[0], beta=float(factors[0, 0]))
-            return found.view(outer.shape)
-        given = (outer * factors[:, :1, None, None]).flatten(0, 1)
+        if self._plain:
+            return torch.addmm(outer[0, 0], (rows * factors.T).T, read, beta=first.item()).view(outer.shape)
+        scaled = rows * self._each_part(factors).unsqueeze(2)
+        given = (outer * first[:, :, None, None]).flatten(0, 1)
         return given.baddbmm_(scaled.mT, read).view(outer.shape)
 
     def summed(self, factors: Tensor) -> Tensor:

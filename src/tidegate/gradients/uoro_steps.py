@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -101,8 +102,8 @@ class Alone(_Taken):
             moved = torch.where(self.flags["valid"][0].unsqueeze(1), moved, states)
         keep = _ratio(_size(outer), torch.linalg.vector_norm(moved, dim=1, keepdim=True))
         drive = _ratio(_sum([part.squares() for part in self.added]).sqrt(), self.plan.D**0.5)
-        factors = torch.cat([keep, drive], 1).reciprocal()
-        self.outer = [part.onto(o, factors, 0) for part, o in zip(self.added, outer, strict=True)]
+        first, factors = keep.reciprocal(), drive.reciprocal()
+        self.outer = [part.onto(o, first, factors, 0) for part, o in zip(self.added, outer, strict=True)]
         self.states = torch.addcmul(moved * keep, drive, self.signs[0])
         return self.states, self.outer
 
@@ -148,16 +149,18 @@ class Many(_Taken):
         T, L, after = self.T, self.length, list(outer)
         self.found = room(states, self.whole, self.B, self.plan.D + 1 + L)
         state, alone = self._state(states), _alone(L, self.B, states.dtype, states.device)
+        norm, all_factors = state["norm"], state["factors"]
+        first, factors = all_factors[:, :1], all_factors[:, 1:]
         course = self._course(state)
-        crossed = self.shared[:, :, 0].split(L)
+        crossed = self.shared[:, :, 0].T.split(L, 1)
         for block in range(self.blocks):
             if self.begun or block:
                 of_each = [n.with_outer(o, block) for n, o in zip(self.added, after, strict=True)]
-                crossed[block].copy_(_sum(of_each).T)
-                state["norm"].copy_(_size(after))
-            state["factors"].copy_(alone)
+                crossed[block].copy_(_sum(of_each))
+                norm.copy_(_size(after))
+            all_factors.copy_(alone)
             course(block * L, min(block * L + L, T))
-            after = [n.onto(o, state["factors"], block) for n, o in zip(self.added, after, strict=True)]
+            after = [n.onto(o, first, factors, block) for n, o in zip(self.added, after, strict=True)]
         return torch.cat([state[f"state.{k}"] for k in range(len(self.plan.places))], 1), after
 
     def _state(self, states: Tensor) -> Tensors:
@@ -192,15 +195,16 @@ class Many(_Taken):
         factors = self._by_block(self.found)[..., D:]  # [B, blocks, steps, 1 + steps]
         summed = torch.matmul(self._by_block(shares).unsqueeze(2), factors).squeeze(2)
         ends = factors[:, :, -1]
-        later = summed.new_zeros(self.B, 1)
-        for total, end in zip(reversed(summed.unbind(1)), reversed(ends.unbind(1)), strict=True):
-            total.addcmul_(later, end)
-            later = total[:, :1]
-        over = summed[..., 1:].flatten(1)
+        of_block, kept = (t[..., 0].T.cpu().numpy() for t in (summed, ends))  # [blocks, B]
+        later = np.zeros((self.blocks + 1, self.B), of_block.dtype)  # what the vector before a block has to do with all
+        for block in range(self.blocks - 1, -1, -1):
+            later[block] = of_block[block] + kept[block] * later[block + 1]
+        beyond = torch.from_numpy(later).to(summed.device).T
+        over = torch.addcmul(summed, beyond[:, 1:, None], ends)[..., 1:].flatten(1)
         totals = [part.summed(over) for part in self.added]
         if not self.begun:
             return totals
-        return [t + torch.einsum("b,bnrv->nrv", later[:, 0], o) for t, o in zip(totals, outer, strict=True)]
+        return [t + torch.einsum("b,bnrv->nrv", beyond[:, 0], o) for t, o in zip(totals, outer, strict=True)]
 
 
 def _sum(parts: Sequence[Tensor]) -> Tensor:
