@@ -74,7 +74,11 @@ def test_additions(parts: int, B: int) -> None:  # noqa: N803 - the project's wo
     new = Additions(given.clone(), read, parts, steps)
     full = (given.unsqueeze(-1) * read.unsqueeze(-2)).unflatten(0, (B, parts)).transpose(1, 2).flatten(2)  # [B, T, w]
     by_block = full.unflatten(1, (-1, steps))
-    torch.testing.assert_close(new.each(), by_block @ by_block.mT)
+    each = torch.empty(B, T // steps, steps, steps, dtype=torch.float64)
+    new.each(each)
+    torch.testing.assert_close(each, by_block @ by_block.mT)
+    new.each(each, more=True)
+    torch.testing.assert_close(each, 2 * by_block @ by_block.mT)
     torch.testing.assert_close(new.squares(), full.square().sum(2))
     torch.testing.assert_close(new.with_outer(outer, 1), (full[:, steps:] @ outer.flatten(1).unsqueeze(2)).squeeze(2))
     some = torch.randn(B, 1 + steps, dtype=torch.float64)

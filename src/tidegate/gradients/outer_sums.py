@@ -33,13 +33,20 @@ class Additions:
         sizes = torch.linalg.vector_norm(self.rows, dim=2) * torch.linalg.vector_norm(self.read, dim=2)
         return self._over_parts(sizes.square())
 
-    def each(self) -> Tensor:
-        """The products of the additions of each block with each other, `[B, blocks, steps, steps]`."""
+    def each(self, into: Tensor, *, more: bool = False) -> None:
+        """Write the products of the additions of each block with each other into `[B, blocks, steps, steps]`, or add
+        `more` to what is there."""
         rows, read = (t.unflatten(1, (-1, self.steps)).flatten(0, 1) for t in (self.rows, self.read))
-        found, other = (room(rows, len(rows), self.steps, self.steps) for _ in range(2))
-        torch.bmm(rows, rows.mT, out=found)
-        found *= torch.bmm(read, read.mT, out=other)
-        return self._over_parts(found.unflatten(0, (len(self.rows), -1)))
+        of_rows, of_read = (room(rows, len(rows), self.steps, self.steps) for _ in range(2))
+        torch.bmm(rows, rows.mT, out=of_rows)
+        torch.bmm(read, read.mT, out=of_read)
+        left, right = (t.unflatten(0, (len(self.rows), -1)) for t in (of_rows, of_read))
+        if self.parts > 1:
+            left, right = self._over_parts(left.mul_(right)), left.new_ones(())
+        if more:
+            into.addcmul_(left, right)
+        else:
+            torch.mul(left, right, out=into)
 
     def scale(self, factors: Tensor) -> None:
         """Multiply each by its factor `[B, T]`, in place."""

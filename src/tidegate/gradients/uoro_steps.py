@@ -125,20 +125,17 @@ class Many(_Taken):
         self._multiply()
 
     def _multiply(self) -> None:
-        """The products of additions with each other, and what follows from their sizes."""
-        each = self.added[0].each()
-        for part in self.added[1:]:
-            each += part.each()
-        squares = each.diagonal(dim1=2, dim2=3)  # [B, blocks, steps]
+        """Scale the additions, and multiply them with each other."""
+        squares = _sum([part.squares() for part in self.added])  # [B, T]
         drive = _ratio(squares.sqrt(), self.plan.D**0.5)
         once = drive.reciprocal()
-        for part in self.added:
-            part.scale(once.flatten(1))
-        self.square, self.drive = (t.flatten(1).T.unsqueeze(2) for t in (squares * once * once, drive))
-        each *= once.unsqueeze(3)
-        self.shared = room(each, self.whole, self.B, 1 + self.length)
-        torch.mul(each, once.unsqueeze(2), out=self._by_block(self.shared)[..., 1:])
+        self.square, self.drive = (t.T.unsqueeze(2) for t in (squares * once * once, drive))
+        self.shared = room(self.like, self.whole, self.B, 1 + self.length)
         self.shared[..., 0] = 0.0  # with the vector before the block
+        into = self._by_block(self.shared)[..., 1:]
+        for number, part in enumerate(self.added):
+            part.scale(once)
+            part.each(into, more=number > 0)
 
     def _by_block(self, found: Tensor) -> Tensor:
         """Numbers `[T, B, ...]` as `[B, blocks, steps, ...]`."""
