@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from bench.canned import row
+from tidegate import gradients as rules
 from tidegate.bench import gradients, rtrl
+from tidegate.bench.contestants import recurrent
 from tidegate.bench.contests import Setting
 from tidegate.bench.gradients import BY_UNIT, forward_in_time, sweep
 from tidegate.bench.influence import Load, load
@@ -20,7 +22,7 @@ from tidegate.cells import CELLS
 from tidegate.gradients import KFRTRL, RTRL, SnAp
 from tidegate.gradients import UORO as UNBIASED
 
-SHAPE = Shape(4, 3, 5, 7)
+SHAPE, ALONE = Shape(4, 3, 5, 7), Shape(4, 1, 5, 7)
 
 
 @pytest.mark.parametrize("peer", ["torch.func", "jax"])
@@ -33,6 +35,20 @@ def test_peers_compute_the_gradients_of_weights(name: str, peer: str) -> None:
     found = contestant.named(contestant.training())
     assert set(found) == {f"slope of {weight}" for weight in problem.weights}
     assert difference(found, right) < 2e-6
+
+
+@pytest.mark.parametrize(("what", "rule"), [(SNAP, SnAp()), (RFLO, rules.RFLO())])
+def test_traces_of_braintrace_are_ours(what: str, rule: rules.Rule) -> None:
+    peer = PEERS["braintrace"]
+    if peer.lacks:
+        pytest.skip(f"needs {peer.lacks}")
+    problem = gradients._from_zero(of_cell(CELLS["elman"], ALONE))
+    layer, _ = recurrent(problem)
+    contestant = peer.make(problem, what)
+    right = gradients.Sweep(layer, problem.x, problem.slopes["y"]).exactly().by(rule)()
+    assert difference(contestant.named(contestant.training()), right) < 2e-6
+    assert not peer.can(of_cell(CELLS["elman"], SHAPE))
+    assert not peer.can(of_cell(CELLS["lstm"], ALONE))
 
 
 def test_peers_are_for_cells_that_they_know() -> None:

@@ -125,7 +125,7 @@ def test_torch_compile_comes_only_where_it_is_asked_for(tiny: None, monkeypatch:
         (
             {"peers": ("Torch",)},
             "there is no peer 'Torch': did you mean torch? The peers are torch, eager, compile, torchrecurrent, "
-            "onnxruntime, torch.func, jax",
+            "onnxruntime, torch.func, jax, braintrace",
         ),
         (
             {"cases": ("gru", "rnn"), "peers": ("eager",)},

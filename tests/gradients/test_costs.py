@@ -152,7 +152,8 @@ def test_a_matrix_with_blocks_is_kept_in_part() -> None:
 
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Says how much memory is free."""
+    """Says how much memory is free, of which nothing is little."""
+    monkeypatch.setattr("tidegate.gradients.forward.LITTLE", 0)
     return lambda free: monkeypatch.setattr("tidegate.gradients.forward.free_memory", lambda: free)
 
 

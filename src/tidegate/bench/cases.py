@@ -48,7 +48,7 @@ CASES: Mapping[str, Case] = {
         "libraries make of a plain step, and `online`, a step with its gradient. Operations are those of the rule's "
         "recursion; the limit is that of products, or that of reading and writing what is carried at each step.",
         forward_in_time,
-        ("torch.func", "jax"),
+        ("torch.func", "jax", "braintrace"),
     ),
     "compile": Case("The first training step of a cell, in a process of its own.", first_calls),
 }

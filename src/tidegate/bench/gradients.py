@@ -61,6 +61,8 @@ def forward_in_time(case: str, setting: Setting) -> Iterator[Row]:
     for name, what in pairs[:: len(pairs) - 1] if setting.quick else pairs:
         for shape in SEQUENCES[1:2] if setting.quick else SEQUENCES:
             yield _beside_forward(case, name, what, shape, setting)
+    for what in (SNAP, RFLO):
+        yield from _traces_beside_libraries(case, what, SEQUENCES[0], setting)
     for name in ["elman"] if setting.quick else ["elman", "lstm"]:
         yield from _beside_libraries(case, name, setting)
     for name, shape in list(STREAMS.items())[: 1 if setting.quick else None]:
@@ -122,13 +124,27 @@ def _beside_libraries(case: str, name: str, setting: Setting) -> Iterator[Row]:
     ours = Sweep(layer, problem.x, problem.slopes["y"])
     right, mine = solve(problem, training=True), ours.by(RTRL())
     off = difference(_named(mine(), parameters), right)
-    for peer in [n for n in setting.peers if PEERS[n].can(problem)]:
+    for peer in [n for n in setting.peers if MATRIX in PEERS[n].whats and PEERS[n].can(problem)]:
         other: Any = PEERS[peer].make(problem)
         away = difference(other.named(other.training()), right)
         taken, theirs = in_turn([mine, other.training], setting.effort)
         yield Row(case, name, SHORTER, MATRIX, peer, taken, theirs, off, away)
     taken, theirs = in_turn([mine, ours.by(BPTT())], setting.effort)
     yield Row(case, name, SHORTER, MATRIX, WHOLE, taken, theirs, off)
+
+
+def _traces_beside_libraries(case: str, what: str, shape: Shape, setting: Setting) -> Iterator[Row]:
+    """A rule of traces by libraries that have it."""
+    problem = _from_zero(of_cell(CELLS["elman"], shape))
+    layer, _ = recurrent(problem)
+    ours = Sweep(layer, problem.x, problem.slopes["y"])
+    mine, right = ours.by(RULES[what]), ours.exactly().by(RULES[what])()
+    off = difference(mine(), right)
+    for peer in [n for n in setting.peers if what in PEERS[n].whats and PEERS[n].can(problem)]:
+        other: Any = PEERS[peer].make(problem, what)
+        away = difference(other.named(other.training()), right)
+        taken, theirs = in_turn([mine, other.training], setting.effort)
+        yield Row(case, "elman", shape, what, peer, taken, theirs, off, away)
 
 
 def _from_zero(problem: Problem) -> Problem:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from tidegate.gradients.dense import Dense
-from tidegate.gradients.forward import ForwardRule, Machine, Tracker
+from tidegate.gradients.forward import Machine
 from tidegate.gradients.local import Local
+from tidegate.gradients.plan import ForwardRule, Tracker
 from tidegate.gradients.uoro import UnbiasedOuter
 
 

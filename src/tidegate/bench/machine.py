@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("tidegate", "torch", "llvmlite", "numpy", "onnxruntime", "torchrecurrent", "jax")
+PACKAGES = ("tidegate", "torch", "llvmlite", "numpy", "onnxruntime", "torchrecurrent", "jax", "braintrace")
 
 
 def machine() -> dict[str, str]:

@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from tidegate.bench import loops, ort, published, rtrl
+from tidegate.bench import diagonal, loops, ort, published, rtrl
 from tidegate.bench.contestants import Contestant, module
 from tidegate.bench.problem import Problem
-from tidegate.bench.rows import FORWARD, MATRIX, TRAINING
+from tidegate.bench.rows import FORWARD, MATRIX, RFLO, SNAP, TRAINING
 from tidegate.errors import ArgumentError
 
 INSTALL = "pip install 'tidegate[bench]'"
@@ -22,6 +22,7 @@ INSTALL = "pip install 'tidegate[bench]'"
 class Peer:
     """Who it is, what of it is timed, which problems it can solve, and how it is made for one.
 
+    Where `whats` compute different things, it is made for one of them.
     `lacks` says what is not installed of what it needs, and `install` how it would be.
     A peer that is `patient` takes minutes to get ready: it comes
     only where it is asked for by name.
@@ -30,7 +31,7 @@ class Peer:
     stands_for: str
     whats: tuple[str, ...]
     can: Callable[[Problem], bool]
-    make: Callable[[Problem], Any]
+    make: Callable[..., Any]
     lacks: str | None = None
     patient: bool = False
     install: str = INSTALL
@@ -71,6 +72,14 @@ PEERS: Mapping[str, Peer] = {
     "torch.func": Peer("RTRL with the Jacobians of a plain step", (MATRIX,), _has_step, rtrl.ByTorch),
     "jax": Peer(
         "the same, compiled", (MATRIX,), _has_step, rtrl.ByJax, None if rtrl.jax else "jax", install="pip install jax"
+    ),
+    "braintrace": Peer(
+        "its eligibility traces of a tanh layer, compiled",
+        (SNAP, RFLO),
+        lambda p: p.cell.name == "elman" and p.x.shape[1] == 1,
+        diagonal.ByBraintrace,
+        diagonal.LACKS,
+        install="pip install braintrace",
     ),
 }
 

@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from tidegate.errors import ArgumentError
-from tidegate.gradients.forward import ForwardRule, Machine, Segment
+from tidegate.gradients.forward import Machine, Segment
+from tidegate.gradients.plan import ForwardRule
 from tidegate.nn import Recurrent, Stack
 from tidegate.nn.state import State
 

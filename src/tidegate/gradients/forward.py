@@ -1,72 +1,38 @@
 """Gradients carried forward in time: a layer whose backward pass is a rule's recursion from the first step to the last.
 
 The states of a run are known before any loss. When the adjoints of its outputs come back, the influence of the weights
-on the states is computed from the first step on, and the gradient summed on the way: nothing is stored for each step
-but inputs and states. What comes before and after the layer (readouts, losses) is torch's own business.
+on the states is computed from the first step on, and the gradient summed on the way. Of each step inputs and states are
+stored, and where runs are short what the rule reads of it. What comes before and after the layer (readouts, losses) is
+torch's own business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import Function
 
-from tidegate.equations.graph import Graph
-from tidegate.equations.ops import spread
-from tidegate.equations.values import Rate, Value
+from tidegate.equations.values import Value
 from tidegate.errors import ArgumentError
 from tidegate.gradients.cost import COPIES, Cost, free_memory, kept, too_large
-from tidegate.gradients.groups import add, structure
-from tidegate.gradients.layout import Layout
-from tidegate.gradients.reading import reader
+from tidegate.gradients.groups import add
+from tidegate.gradients.known import Known
+from tidegate.gradients.plan import ForwardRule, plan
 from tidegate.gradients.steps import Steps
 from tidegate.nn.arguments import Batch, check_types
 from tidegate.nn.flat import FRESH, Flat, flat_inputs
 from tidegate.nn.loop import refilled, valid_steps
-from tidegate.nn.masks import Masks
-from tidegate.nn.sequence import Sequence as Run
 from tidegate.nn.state import State
-from tidegate.reference import Program, bound
+from tidegate.reference import bound
 from tidegate.reference import torch_ops as xp
 
 Tensors = dict[str, Tensor]
 Influence = tuple[Tensors, ...]  # by tracker
-AT_ONCE = 1 << 22  # numbers that are read of steps together
-
-
-class Tracker(Protocol):
-    """One rule at work on some of a layer's weights; `values` are what it reads of each step."""
-
-    values: list[Value]
-
-    def cost(self, rows: int) -> Cost:
-        """What it keeps and computes for so many rows."""
-
-    def begin(self, rows: int, like: Tensor) -> Tensors:
-        """What is remembered where nothing has happened."""
-
-    def advance(
-        self, memory: Tensors, steps: Steps, adjoints: Mapping[str, Tensor] | None
-    ) -> tuple[Tensors, dict[Value, Tensor]]:
-        """What is remembered after some steps, and the gradient of what has these adjoints at each of them."""
-
-    def gradient(self, memory: Tensors, adjoints: Mapping[str, Tensor]) -> dict[Value, Tensor]:
-        """The gradient of what has these adjoints in the states now."""
-
-
-class ForwardRule(Protocol):
-    """What a rule has to say of a layer."""
-
-    def trackers(self, layout: Layout) -> Sequence[Tracker]:
-        """The rule at work. Raises ArgumentError where it does not work for such equations."""
-
-    def cheaper(self, graph: Graph) -> Sequence[ForwardRule]:
-        """Rules for such equations that keep less."""
+LITTLE = 1 << 26  # bytes for which there is always room
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,18 +43,12 @@ class Past:
     influence: Influence
 
 
-@lru_cache(maxsize=256)
-def following(graph: Graph, sizes: tuple[tuple[str, int], ...]) -> Run:
-    """A run of the graph with all new states as its output, side by side."""
-    return Run(_giving_states(graph), dict(sizes))
+@dataclass(frozen=True, eq=False)
+class Read:
+    """New states and what trackers read, `[T, B, size]`; `known` is the run that has found it, if one."""
 
-
-def _giving_states(graph: Graph) -> Graph:
-    full = [v if v.size == s.size else spread(v, s.size) for s in graph.states for v in (graph.new[s.name],)]
-    if len(full) == 1:
-        return replace(graph, output=full[0], output_name="states")
-    width = "+".join(str(v.size[0]) for v in full)
-    return replace(graph, output=Value("concat", tuple(full), (width,)), output_name="states")
+    found: Tensor
+    known: Known | None
 
 
 class Machine:
@@ -97,64 +57,54 @@ class Machine:
 
     def __init__(self, layer: nn.Module, rule: ForwardRule, *, whole: bool = False) -> None:
         self.flat, self.rule = Flat(layer), rule
-        self.structure = structure(self.flat.graph)
-        self.names = [s.name for s in self.flat.graph.states]
-        self.widths = [bound(s.size, self.flat.sizes)[0] for s in self.flat.graph.states]
-        sizes = tuple(self.flat.sizes.items())
-        self._following = following(self.flat.graph, sizes)
-        self._masks = Masks(self.flat.graph, self.flat.sizes)
-        self._parameters = Program(self.structure.parameters)
-        self._moving = {i.name for i in self.flat.graph.inputs if i.rate == Rate.INPUT}
-        self.layout = Layout(self.structure, self.flat.sizes, _detached(self.flat.weights()))
-        self.trackers = list(rule.trackers(self.layout))
-        wanted = [v for t in self.trackers for v in t.values]
-        self.reader = reader(self.flat.graph, sizes, (*wanted, *(self.flat.graph.roots if whole else ())))
-        self._fitting = 0  # rows for which there was memory
+        weights = _detached(self.flat.weights())
+        self.plan = plan(self.flat.graph, tuple(self.flat.sizes.items()), rule, whole, weights)
+        self.structure, self.layout, self.reader = self.plan.structure, self.plan.layout, self.plan.reader
+        self.names, self.widths, self.trackers = self.plan.names, self.plan.widths, self.plan.trackers
 
     def costs(self, rows: int) -> list[Cost]:
         """What each tracker keeps and computes."""
-        return [tracker.cost(rows) for tracker in self.trackers]
+        return self.plan.costs(rows)
+
+    def most(self, steps: int, rows: int) -> int:
+        """The numbers that are there at once while steps are taken."""
+        return self.plan.most(steps, rows)
 
     def at_once(self, rows: int) -> int:
         """The steps that are read together."""
-        return max(1, AT_ONCE // max(1, rows * self.reader.numbers))
-
-    def most(self, steps: int, rows: int) -> int:
-        """The numbers that are there at once while steps are taken: the influence, and what is read of steps."""
-        return COPIES * kept(self.costs(rows)) + min(steps, self.at_once(rows)) * rows * self.reader.numbers
+        return self.plan.at_once(rows)
 
     def check_fits(self, steps: int, rows: int, like: Tensor) -> None:
         """Raise ArgumentError where the influence of so many rows needs more than the memory that is free."""
-        if rows <= self._fitting or like.device.type != "cpu":
+        if like.device.type != "cpu" or like.element_size() * self.plan.most(steps, rows) <= LITTLE:
             return
         size, free, graph = like.element_size(), free_memory(), self.flat.graph
-        if size * self.most(steps, rows) > free:
+        if size * self.plan.most(steps, rows) > free:
             others = {r: [t.cost(rows) for t in r.trackers(self.layout)] for r in self.rule.cheaper(graph)}
             small = {
                 f"{type(r).__name__}()": size * kept(c) for r, c in others.items() if size * COPIES * kept(c) <= free
             }
             name = f"{type(self.rule).__name__} of {graph.name!r}"
             raise ArgumentError(too_large(name, self.costs(rows), rows, size, free, small))
-        self._fitting = rows
 
     def parameters(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
         """The values of weights whose gradients the rule finds; what they are made of is left to torch."""
         env: dict[Value, Any] = {self.flat.graph.weights[name]: w for name, w in weights.items()}
-        return [torch.as_tensor(p) for p in self._parameters(xp, self.flat.sizes, env)]
+        return [torch.as_tensor(p) for p in self.plan.parameters(xp, self.flat.sizes, env)]
 
     def given(self, batch: Batch, weights: Tensors, carried: bool) -> tuple[Tensors, Tensors]:
         """Weights and inputs of a call as the equations read them: masks drawn, starts flagged, padding filled."""
         like = next(iter(weights.values()))
         inputs = flat_inputs(self.flat, batch.inputs, like)
         if batch.lengths is not None:
-            inputs = {n: refilled(x, batch.lengths) if n in self._moving else x for n, x in inputs.items()}
+            inputs = {n: refilled(x, batch.lengths) if n in self.plan.moving else x for n, x in inputs.items()}
         if self.flat.learns_starts:
             flags = like.new_zeros(batch.steps, batch.rows, 1) if batch.reset is None else batch.reset.unsqueeze(-1)
             flags = flags.to(like.dtype)
             if not carried and batch.steps:
                 flags = torch.cat([torch.ones_like(flags[:1]), flags[1:]])
             inputs[FRESH] = flags
-        return self._masks.weights(weights, like), self._masks.inputs(batch.steps, batch.rows, inputs, like)
+        return self.plan.masks.weights(weights, like), self.plan.masks.inputs(batch.steps, batch.rows, inputs, like)
 
     def nothing(self, rows: int, like: Tensor) -> Influence:
         """No influence yet."""
@@ -187,32 +137,59 @@ class Machine:
         old: Tensors,
         lengths: Tensor | None = None,
         reset: Tensor | None = None,
+        read: Mapping[Value, Tensor] | None = None,
     ) -> Steps:
-        """Steps with what the trackers read of them."""
+        """Steps with what the trackers read of them, of which vectors may have been `read` before."""
         like = next(iter(old.values()))
         T, B = like.shape[:2]
         with torch.no_grad():
             starts = begin if reset is None else self.flat.starts()
-            env = self.reader(weights, inputs, begin, starts, old, lengths, reset)
+            env = self.reader(weights, inputs, begin, starts, old, lengths, reset, read)
         valid = None if lengths is None else valid_steps(T, lengths)
         return Steps(self.layout, env, (T, B), like, reset, valid)
 
     def between(self, inputs: Tensors, start: int, stop: int) -> Tensors:
         """Some steps of inputs; what comes once a sequence stays whole."""
-        return {n: x[start:stop] if n in self._moving else x for n, x in inputs.items()}
+        return {n: x[start:stop] if n in self.plan.moving else x for n, x in inputs.items()}
 
-    def follow(self, weights: Tensors, inputs: Tensors, begin: Tensors, batch: Batch) -> Tensor:
-        """All states before the first step and after each, `[T + 1, B, units]`."""
+    def follow(
+        self, weights: Tensors, inputs: Tensors, begin: Tensors, batch: Batch, *, reading: bool
+    ) -> tuple[Tensor, Read | None]:
+        """All states before the first step and after each, `[T + 1, B, units]`.
+
+        What trackers read is found in the same run, where that is wanted and little enough to be kept.
+        """
         first = torch.cat([begin[name] for name in self.names], -1).unsqueeze(0)
         if not batch.steps:
-            return first
-        starts = self.flat.starts()
+            return first, None
+        both = self.plan.both if reading and batch.steps <= self.at_once(batch.rows) else None
+        known = self._known(weights, inputs, begin, batch) if both else None
         with torch.no_grad():
-            found = self._following(weights, inputs, dict(begin), starts, batch.lengths, batch.reset)[0]
-        return torch.cat([first, found])
+            if known is not None:
+                found = known.follow(weights, inputs, begin)
+            else:
+                starts = begin if batch.reset is None else self.flat.starts()
+                run = both or self.plan.following
+                found = run(weights, inputs, dict(begin), starts, batch.lengths, batch.reset)[0]
+            states = torch.cat([first, found[..., : sum(self.widths)]])
+        return states, Read(found, known) if both else None
+
+    def _known(self, weights: Tensors, inputs: Tensors, begin: Tensors, batch: Batch) -> Known | None:
+        """The quick way of a call that is like others, if it is such a call."""
+        if batch.lengths is not None or batch.reset is not None:
+            return None
+        found = self.plan.known(batch.steps, batch.rows, next(iter(weights.values())))
+        return found if found is not None and found.serves(weights, inputs, begin) else None
+
+    def vectors(self, read: Read) -> dict[Value, Tensor]:
+        """What trackers read, by value."""
+        parts = read.found[..., sum(self.widths) :].split(self.reader.widths, -1)
+        return dict(zip(self.reader.vectors, parts, strict=True))
 
     def apart(self, states: Tensor) -> Tensors:
         """Units side by side as states by name."""
+        if len(self.names) == 1:
+            return {self.names[0]: states}  # to split would cost a copy on the way back
         return dict(zip(self.names, states.split(self.widths, -1), strict=True))
 
     def before(self, states: Tensor, reset: Tensor | None) -> Tensors:
@@ -227,15 +204,15 @@ class Machine:
         """The layer's output `[T, B, size]` from its states."""
         graph = self.flat.graph
         new = self.apart(states[1:])
-        state = next((name for name, v in graph.new.items() if v is graph.output), None)
-        if state is not None:
-            y = new[state]
+        if self.plan.state_of_output is not None:
+            y = new[self.plan.state_of_output]
         else:
             env: dict[Value, Any] = {graph.weights[name]: w for name, w in weights.items()}
             env |= {v: inputs[name] for name, v in graph.input_values.items()}
-            env |= {v: self.before(states, batch.reset)[name] for name, v in graph.old.items()}
+            old = self.before(states, batch.reset)
+            env |= {v: old[name] for name, v in graph.old.items()}
             env |= {graph.new[name]: a for name, a in new.items() if not graph.new[name].is_leaf}
-            (found,) = Program([graph.output], given=env)(xp, self.flat.sizes, env)
+            (found,) = self.plan.outputs(xp, self.flat.sizes, env)
             y = found.expand(batch.steps, batch.rows, *bound(graph.output_size, self.flat.sizes))
         if batch.lengths is None:
             return y
@@ -251,9 +228,9 @@ class Machine:
         self.check_fits(batch.steps, batch.rows, next(iter(raw.values())))
         weights, inputs = self.given(batch, raw, carried=state is not None)
         begin = self.flat.begin(batch.rows, state)
-        with torch.no_grad():
-            states = self.follow(_detached(weights), _detached(inputs), begin, batch)
-        segment = Segment(self, past, _detached(weights), _detached(inputs), states, batch)
+        given = _detached(weights), _detached(inputs)
+        states, read = self.follow(*given, begin, batch, reading=torch.is_grad_enabled())
+        segment = Segment(self, past, *given, states, read, batch)
         followed = _Followed.apply(segment, *self.parameters(weights))
         y = self.output(weights, inputs, followed, batch)
         return batch.restore(y), self.flat.state(self.apart(self._ends(followed, batch))), segment
@@ -272,10 +249,17 @@ class Segment:
     """One call of a layer: its states, and the influence that a rule finds along them."""
 
     def __init__(
-        self, machine: Machine, past: Past | None, weights: Tensors, inputs: Tensors, states: Tensor, batch: Batch
+        self,
+        machine: Machine,
+        past: Past | None,
+        weights: Tensors,
+        inputs: Tensors,
+        states: Tensor,
+        read: Read | None,
+        batch: Batch,
     ) -> None:
         self.machine, self.past, self.weights, self.inputs = machine, past, weights, inputs
-        self.states, self.batch = states, batch
+        self.states, self.read, self.batch = states, read, batch
         self._end: Past | None = None
 
     @property
@@ -289,8 +273,12 @@ class Segment:
     def pull(self, adjoints: Tensor | None) -> dict[Value, Tensor]:
         """The gradients of what has these adjoints `[T + 1, B, units]` in the states, by value of weights."""
         machine, T = self.machine, self.batch.steps
-        influence = self._begin()
-        found: dict[Value, Tensor] = {}
+        known = None if self.read is None else self.read.known
+        if self.read is not None and known is not None and self.past is None and adjoints is not None:
+            influence, found = known.pull(self.weights, self.inputs, self.read.found, self.states, adjoints)
+            self._end = Past(machine.apart(self.states[-1]), influence)
+            return found
+        influence, found = self._begin(), {}
         named = None if adjoints is None else machine.apart(adjoints)
         if named is not None and self.past is not None:
             first = {n: a[0] for n, a in named.items()}
@@ -314,7 +302,8 @@ class Segment:
         inputs = machine.between(self.inputs, start, stop)
         begin = machine.apart(self.states[start])
         old = machine.before(self.states[start : stop + 1], reset)
-        return machine.steps(self.weights, inputs, begin, old, lengths, reset)
+        read = None if self.read is None else machine.vectors(self.read)
+        return machine.steps(self.weights, inputs, begin, old, lengths, reset, read)
 
 
 class _Followed(Function):

@@ -17,12 +17,12 @@ from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate
 from tidegate.errors import ArgumentError
 from tidegate.gradients.dense import Dense
-from tidegate.gradients.forward import Tracker
 from tidegate.gradients.groups import Group, Structure, structure
 from tidegate.gradients.kronecker import Kronecker
 from tidegate.gradients.layout import Layout
 from tidegate.gradients.local import Local
 from tidegate.gradients.patterns import on_diagonal, within
+from tidegate.gradients.plan import Tracker
 from tidegate.gradients.rules import Segment
 from tidegate.gradients.uoro import UnbiasedOuter
 from tidegate.nn.flat import Flat

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from tidegate.equations.values import Rate, Value
 from tidegate.errors import ArgumentError
-from tidegate.gradients.forward import ForwardRule, Machine, Past
+from tidegate.gradients.forward import Machine, Past
 from tidegate.gradients.groups import add
+from tidegate.gradients.plan import ForwardRule
 from tidegate.gradients.swift import Swift
 from tidegate.nn import native
 from tidegate.nn.arguments import Batch, check_types

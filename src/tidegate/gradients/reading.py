@@ -33,7 +33,7 @@ class Reader:
         self.graph, self.sizes = graph, sizes
         self.vectors = _vectors(wanted)
         self.widths = [bound(v.size, sizes)[0] for v in self.vectors]
-        self.run = Run(_giving(graph, self.vectors), sizes) if self.vectors else None
+        self.run = Run(giving(graph, self.vectors), sizes) if self.vectors else None
         fixed = [v for v in walk(wanted) if v.rate == Rate.WEIGHTS and v.op != "weight"]
         self._fixed = Program(fixed)
         self.given = [v for v in dict.fromkeys(wanted) if v.rate == Rate.WEIGHTS]
@@ -55,6 +55,15 @@ class Reader:
         self.refill(found, weights)
         return found
 
+    def fixed(self, weights: Tensors) -> dict[Value, Tensor]:
+        """What weights alone make, `[n]` each."""
+        env: dict[Value, Any] = {self.graph.weights[name]: w for name, w in weights.items()}
+        like = next(iter(weights.values()))
+        with torch.no_grad():
+            self._fixed(xp, self.sizes, env)
+        shapes = {v: bound(v.size, self.sizes) for v in self.given}
+        return {v: torch.as_tensor(env[v], dtype=like.dtype).expand(n).contiguous() for v, n in shapes.items()}
+
     def refill(self, buffers: dict[Value, Tensor], weights: Tensors) -> None:
         """Compute what weights alone make where it lies."""
         env: dict[Value, Any] = {self.graph.weights[name]: w for name, w in weights.items()}
@@ -72,8 +81,12 @@ class Reader:
         old: Tensors,
         lengths: Tensor | None,
         reset: Tensor | None,
+        read: Mapping[Value, Tensor] | None = None,
     ) -> dict[Value, Any]:
-        """The values by themselves, `[T, B, ...]`; `old` are the states before each step, `begin` the first of them."""
+        """The values by themselves, `[T, B, ...]`; `old` are the states before each step, `begin` the first of them.
+
+        Vectors that were `read` by another run are not computed again.
+        """
         graph = self.graph
         env: dict[Value, Any] = {graph.weights[name]: w for name, w in weights.items()}
         env |= {v: inputs[name] for name, v in graph.input_values.items()}
@@ -81,7 +94,9 @@ class Reader:
         like = next(iter(old.values()))
         for value, found in zip(self._fixed.roots, self._fixed(xp, self.sizes, env), strict=True):
             env[value] = found if isinstance(found, Tensor) else like.new_full((1,), found)
-        if self.run is not None:
+        if read is not None:
+            env |= read
+        elif self.run is not None:
             y = self.run(weights, inputs, dict(begin), starts, lengths, reset)[0]
             env |= dict(zip(self.vectors, y.split(self.widths, -1), strict=True))
         places = self._code.places(env)
@@ -109,7 +124,7 @@ def _vectors(wanted: Sequence[Value]) -> list[Value]:
     return [v for v in found if v.rate > Rate.WEIGHTS and not v.is_leaf]
 
 
-def _giving(graph: Graph, vectors: Sequence[Value]) -> Graph:
+def giving(graph: Graph, vectors: Sequence[Value]) -> Graph:
     """The graph with these values as its output, side by side."""
     if len(vectors) == 1:
         return replace(graph, output=vectors[0], output_name="read")

@@ -82,7 +82,7 @@ def gradient(
     if readout is not None:
         named |= {f"readout.{name}": p for name, p in readout.named_parameters()}
     learned = {name: p for name, p in named.items() if p.requires_grad}
-    totals = {name: torch.zeros_like(p) for name, p in learned.items()}
+    totals: list[Tensor] = []
     steps = _Steps(layer, x, lengths, reset)
 
     def score(outputs: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
@@ -91,8 +91,8 @@ def gradient(
 
     for value, _ in sweep(rule or BPTT(), module, steps.T, steps.run, score):
         found = torch.autograd.grad(value, list(learned.values()), materialize_grads=True)
-        totals = {name: totals[name] + part for name, part in zip(learned, found, strict=True)}
-    return totals
+        totals = [a + b for a, b in zip(totals, found, strict=True)] if totals else list(found)
+    return dict(zip(learned, totals or map(torch.zeros_like, learned.values()), strict=True))
 
 
 class _Steps:

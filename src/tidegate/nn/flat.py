@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from torch import Tensor, nn
@@ -92,12 +93,20 @@ class Flat:
 
     def begin(self, rows: int, state: State | None) -> dict[str, Tensor]:
         """The states by their flat names, `[rows, size]`, detached: those given, or the layer's own starts."""
+        if state is None and not self.learns_starts:
+            return self._declared_starts(rows)
         own = self.layer.initial_state(rows)
         if state is not None:
             check_is_state(state)
             check_state(state, own)
         layers = (own if state is None else state).layers
         return {f"l{k}.{n}": t.detach() for k, (named,) in enumerate(layers) for n, t in named.items()}
+
+    def _declared_starts(self, rows: int) -> dict[str, Tensor]:
+        """What the equations say, where nothing is learned of it."""
+        like = next(chain(self.layer.parameters(), self.layer.buffers())).detach()
+        widths = {s.name: bound(s.size, self.sizes)[0] for s in self.graph.states}
+        return {s.name: like.new_full((1, widths[s.name]), s.start).expand(rows, -1) for s in self.graph.states}
 
     def starts(self) -> dict[str, Tensor]:
         """Where each state starts, `[1, size]`, detached."""

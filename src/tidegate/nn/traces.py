@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -142,9 +143,14 @@ class BoundTraces:
         self._bound, self._alive = bound, alive
         self._start, self._end = index["start"], index["end"]
 
+    @property
+    def arguments(self) -> Any:
+        """Where the tensors lie, by the kernel's index: to be changed by who keeps others alive there."""
+        return self._bound.arguments
+
     def move(self, e: Tensor, end: Tensor) -> None:
         """Move other traces, contiguous and of the same shape, to another place."""
-        arguments = self._bound.arguments
+        arguments = self.arguments
         arguments[self._start], arguments[self._end] = e.data_ptr(), end.data_ptr()
         self._bound()
 

@@ -1,0 +1,159 @@
+"""Runs of one shape whose kernels know everything but where tensors lie.
+
+To look at everything as the general way does takes a millisecond for each call, and a small net a tenth of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from tidegate.equations.values import Rate, Value
+from tidegate.gradients.groups import add
+from tidegate.gradients.local import Local
+from tidegate.gradients.steps import Steps, split
+from tidegate.nn import native
+from tidegate.nn.native_call import NativeCell, evenly
+from tidegate.nn.quick import possible, usable
+from tidegate.nn.traces import BoundTraces, NativeTraces, traces
+
+if TYPE_CHECKING:
+    from tidegate.gradients.plan import Plan
+
+Tensors = dict[str, Tensor]
+Place = tuple[int, int, int]  # of an argument; the number of a tensor, and how many bytes behind its first one
+
+
+class Known:
+    """A plan's run of T steps and B rows, and the traces along it.
+
+    `Known.made` gives None where there is no such run: a rule that keeps matrices, blocks of weights, masks, inputs
+    that come once a sequence, what is read of a step made of other things than its vectors, or no kernels.
+    """
+
+    @staticmethod
+    def made(plan: Plan, T: int, B: int, like: Tensor) -> Known | None:
+        """The run, where there is one."""
+        graph, run = plan.graph, plan.both
+        alone = all(isinstance(t, Local) and t.blocks == 1 for t in plan.trackers)
+        if run is None or not alone or not plan.reader.only_vectors or graph.masks or not T * B:
+            return None
+        if any(i.rate != Rate.INPUT for i in graph.inputs) or not native.fits(graph.name, [like]):
+            return None
+        cell = run.cell(like.dtype, indices=False)
+        known = None if cell is None else Known(plan, T, B, cell, like)
+        return known if known is not None and all(t.bound for t in known._traces) else None
+
+    def __init__(self, plan: Plan, T: int, B: int, cell: NativeCell, like: Tensor) -> None:
+        graph, reader = plan.graph, plan.reader
+        self._recipe, self._dtype = cell.recipe, like.dtype
+        self._call = cell.call(T, B, backwards=False, lengths=None, reset=None)
+        self._shapes = {n: (T, B, w) for n, w in self._widths(plan).items()}
+        D = sum(plan.widths)
+        y, states = like.new_empty(T, B, D + sum(reader.widths)), like.new_empty(T + 1, B, D)
+        inputs = {n: like.new_empty(shape) for n, shape in self._shapes.items()}
+        adjoints = torch.empty_like(states)
+        env: dict[Value, Any] = dict(zip(reader.vectors, y[..., D:].split(reader.widths, -1), strict=True))
+        env |= {v: inputs[n] for n, v in graph.input_values.items()}
+        old = dict(zip(plan.names, states[:-1].split(plan.widths, -1), strict=True))
+        env |= {v: old[n] for n, v in graph.old.items()}
+        self._read_of_weights = reader.fixed if reader.given else None
+        fixed = {v: like.new_empty(plan.layout.shape_of(v)) for v in reader.given}
+        env |= {v: t.expand(T, B, *t.shape) for v, t in fixed.items()}
+        steps = Steps(plan.layout, env, (T, B), like)
+        scored = dict(zip(plan.names, adjoints[1:].split(plan.widths, -1), strict=True))
+        given = [y, states, adjoints, *inputs.values(), *fixed.values()]
+        self._traces = [_Traces(t, steps, scored, given) for t in plan.trackers if isinstance(t, Local)]
+
+    def _widths(self, plan: Plan) -> dict[str, int]:
+        return {i.name: plan.layout.shape_of(plan.graph.input_values[i.name])[0] for i in plan.graph.inputs}
+
+    def serves(self, weights: Tensors, inputs: Tensors, begin: Tensors) -> bool:
+        """Whether these tensors can be given to the kernels as they are."""
+        return (
+            possible()
+            and inputs.keys() == self._shapes.keys()
+            and all(x.shape == self._shapes[n] and usable(x, self._dtype) for n, x in inputs.items())
+            and all(type(w) in native.PLAIN and w.dtype is self._dtype and w.is_cpu for w in weights.values())
+            and all(b.dtype is self._dtype and b.is_cpu for b in begin.values())
+        )
+
+    def follow(self, weights: Tensors, inputs: Tensors, begin: Tensors) -> Tensor:
+        """All new states, and what trackers read, `[T, B, size]`."""
+        return self._call.forward(self._recipe.tensors(weights, inputs, begin, begin), keeping=False)[0]
+
+    def pull(
+        self, weights: Tensors, inputs: Tensors, y: Tensor, states: Tensor, adjoints: Tensor
+    ) -> tuple[tuple[Tensors, ...], dict[Value, Tensor]]:
+        """The influence at the end, from none at the beginning, and the gradient of what has these adjoints
+        `[T + 1, B, D]`, but for the first."""
+        fixed = self._read_of_weights(weights).values() if self._read_of_weights else ()
+        alive = [y, states, adjoints.contiguous(), *(inputs[n] for n in self._shapes), *fixed]
+        lie = [t.data_ptr() for t in alive]
+        moved: list[Tensors] = []
+        found: dict[Value, Tensor] = {}
+        for tracker in self._traces:
+            end, gradient = tracker.pull(lie)
+            moved.append(end)
+            add(found, gradient)
+        return tuple(moved), found
+
+
+class _Traces:
+    """One tracker's kernel, bound to tensors that only show where others will lie."""
+
+    def __init__(self, tracker: Local, steps: Steps, adjoints: Mapping[str, Tensor], given: Sequence[Tensor]) -> None:
+        scored = {k: adjoints[s] for k, s in enumerate(tracker.states)}
+        form, d, u, pieces = tracker.moved(steps, 0, tuple(scored))
+        self.tracker, self.like, self._tensors = tracker, steps.like, (d, u, pieces, list(scored.values()))
+        self._kernel = traces(form, steps.like.dtype)
+        self._nothing = tracker.begin(steps.B, steps.like)[tracker.name]
+        self._free: list[BoundTraces] = []
+        self.bound = self._kernel is not None and self._known(self._kernel, given)
+
+    def _known(self, kernel: NativeTraces, given: Sequence[Tensor]) -> bool:
+        """Find where each tensor lies within those that are `given`; constants stay where they are."""
+        d, u, pieces, delta = self._tensors
+        names = [*kernel.kernel.form.coefficients, *(f"v.{i}" for i in range(len(pieces)))]
+        index = kernel.kernel.index(len(pieces))
+        self._places: list[Place] = []
+        for name, tensor in zip(names, [*d, *u, *delta, *pieces], strict=True):
+            if evenly(tensor)[0].data_ptr() != tensor.data_ptr():
+                return False
+            found = _within(tensor, given)
+            if found is None:
+                return False
+            self._places.append((index[name], *found))
+        self._g = index["g"]
+        return True
+
+    def _bind(self) -> BoundTraces:
+        assert self._kernel is not None
+        d, u, pieces, delta = self._tensors
+        e, g = self._nothing, self.like.new_empty(self.tracker.shape)
+        return self._kernel.bind(e, torch.empty_like(e), d, u, pieces, delta, g, self.tracker.bias)
+
+    def pull(self, lie: Sequence[int]) -> tuple[Tensors, dict[Value, Tensor]]:
+        """Traces at the end and the gradient, with tensors that lie there."""
+        tracker = self.tracker
+        bound = self._free.pop() if self._free else self._bind()
+        arguments = bound.arguments
+        for place, number, offset in self._places:
+            arguments[place] = lie[number] + offset
+        total, end = self.like.new_zeros(tracker.shape), torch.empty_like(self._nothing)
+        arguments[self._g] = total.data_ptr()
+        bound.move(self._nothing, end)
+        self._free.append(bound)
+        return {tracker.name: end}, split(tracker.group, total, tracker.layout)
+
+
+def _within(tensor: Tensor, given: Sequence[Tensor]) -> tuple[int, int] | None:
+    """The number of the tensor whose memory this one lies in, and how far behind its first byte."""
+    at = tensor.data_ptr()
+    for number, whole in enumerate(given):
+        if whole.data_ptr() <= at < whole.data_ptr() + whole.nbytes:
+            return number, at - whole.data_ptr()
+    return None
