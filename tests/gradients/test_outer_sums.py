@@ -66,7 +66,7 @@ def test_signs_of_a_step_do_not_depend_on_where_a_call_begins() -> None:
 
 @pytest.mark.parametrize("B", [1, 2])
 @pytest.mark.parametrize("parts", [1, 3])
-def test_additions(parts: int, B: int) -> None:  # noqa: N803 - the project's word for rows
+def test_additions(parts: int, B: int) -> None:
     T, rows, V, steps = 6, 4, 3, 3
     given = torch.randn(B * parts, T, rows, dtype=torch.float64)
     read = torch.randn(B * parts, T, V, dtype=torch.float64)
