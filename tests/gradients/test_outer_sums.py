@@ -190,5 +190,12 @@ def test_a_long_sequence_is_taken_in_pieces(monkeypatch: pytest.MonkeyPatch) -> 
     agree(next(case for case in CASES if str(case) == "lstm"))
 
 
+@pytest.mark.parametrize("shape", [(5, 0), (0, 2)])
+def test_nothing_to_do(shape: tuple[int, int]) -> None:
+    layer = make_layer(CELLS["lstm"], I, H)
+    x, target = (torch.randn(*shape, n, dtype=torch.float64) for n in (I, H))
+    assert not any(g.any() for g in found(layer, x, target, UORO()).values())
+
+
 def test_lengths_of_blocks() -> None:
     assert [uoro.block_length(T) for T in (1, 2, 100, 128, 129, 300, 1000, 1001)] == [1, 2, 100, 128, 72, 100, 125, 128]

@@ -65,8 +65,8 @@ class UnbiasedOuter:
         """The influence after some steps, and the gradient of what has these adjoints `[T, B, n]` at each of them."""
         count, totals = int(memory["count"]), None
         states, outer = memory["states"], self._outer(memory)
-        width = BLOCK * max(1, AT_ONCE // (BLOCK * steps.B * self.numbers))
-        for start in range(0, steps.T, width):
+        width = BLOCK * max(1, AT_ONCE // (BLOCK * max(1, steps.B) * self.numbers))
+        for start in range(0, steps.T if steps.B else 0, width):
             stop = min(start + width, steps.T)
             span, gone, before = slice(start, stop), count + start, outer
             signs = random_signs(self.seed, gone, stop - start, (steps.B, self.D), steps.like)
