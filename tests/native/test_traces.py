@@ -14,16 +14,20 @@ from tidegate.errors import ArgumentError
 from tidegate.native import _llvm, trace_kernel
 from tidegate.native.tables import NEVER_ADDRESS
 from tidegate.native.target import TARGETS, DType
-from tidegate.native.trace_form import TraceForm
+from tidegate.native.trace_blocks import FEW
+from tidegate.native.trace_form import GRADIENT, TraceForm
+from tidegate.native.trace_frame import STEPS
 from tidegate.native.trace_kernel import TraceKernel
 
 FORMS = {
     "one state": TraceForm(1, ((0, 0),), (0,), (0,)),
     "a cell behind its output": TraceForm(2, ((0, 1), (1, 1)), (0, 1), (0,)),
     "all at once": TraceForm(3, ((2, 0), (0, 1), (0, 0), (1, 0), (2, 2)), (2, 0), (1, 2)),
+    "each from both": TraceForm(2, ((0, 0), (0, 1), (1, 0), (1, 1)), (0, 1), (0,)),
     "more than registers": TraceForm(7, tuple((s, (s + 1) % 7) for s in range(7)), (0, 6), (3,)),
     "nothing scored": TraceForm(1, ((0, 0),), (0,), ()),
 }
+BLOCKED = {name: form for name, form in FORMS.items() if form.pays_in_blocks}
 GAP = 3  # numbers between rows of coefficients
 
 
@@ -53,15 +57,22 @@ class Problem:
         return T, B, K, self.e.shape[3]
 
     def run(
-        self, name: str, threads: int = 1, steps: slice = slice(None), in_place: bool = False
+        self,
+        name: str,
+        threads: int = 1,
+        steps: slice = slice(None),
+        *,
+        in_place: bool = False,
+        forget: bool = False,
     ) -> tuple[Array, Array]:
-        """Traces and gradient, of all steps or of some."""
+        """Traces and gradient, of all steps or of some; traces that one may `forget` are not to be looked at."""
         T, B, K, V = self.sizes
         first, last, _ = steps.indices(T)
         item, dtype = self.e.itemsize, str(self.e.dtype)
         end = self.e if in_place else guarded(np.full_like(self.e, np.nan))
         g, work = guarded(self.g), self.coefficients
         given = {"start": self.e.ctypes.data, "end": end.ctypes.data, "g": g.ctypes.data, "bias": int(self.bias)}
+        given["forget"] = int(forget)
         flags = None if self.reset is None else guarded(self.reset[steps].astype(np.uint8))
         given |= {"reset": NEVER_ADDRESS if flags is None else flags.ctypes.data, "reset.step": int(flags is not None)}
         for i, coefficient in enumerate(self.form.coefficients):
@@ -134,7 +145,8 @@ def assert_right(found: Problem, target: str, dtype: DType) -> None:
     tolerance = 1e-13 if dtype == "float64" else 5e-5
     T, B, *_ = found.sizes
     for got, wanted, terms in zip(found.run(target), found.expected(), (1, T * B), strict=True):
-        assert np.all(np.abs(got - wanted) <= tolerance * max(1.0, terms**0.5))
+        largest = max(1.0, np.abs(wanted).max(initial=0.0) / 8)
+        assert np.all(np.abs(got - wanted) <= tolerance * largest * max(1.0, terms**0.5))
 
 
 @everywhere
@@ -200,15 +212,80 @@ def test_bits_do_not_depend_on_threads(target: str, dtype: DType, monkeypatch: p
 
 @everywhere
 @of_each_type
+@pytest.mark.parametrize("T", [FEW - 1, FEW, STEPS - 1, STEPS, STEPS + 1, STEPS + FEW, 2 * STEPS + 1])
+def test_the_edges_of_blocks(target: str, dtype: DType, T: int) -> None:
+    for form in BLOCKED.values():
+        for K, widths in ((3, (16,)), (21, (5, 28)), (37, (32, 31))):
+            assert_right(problem(form, dtype, (T, 1, K), widths), target, dtype)
+        assert_right(problem(form, dtype, (T, 2, 19), (17,), bias=False), target, dtype)
+
+
+@everywhere
+@of_each_type
+@pytest.mark.parametrize("form", BLOCKED.values(), ids=BLOCKED)
+def test_resets_inside_blocks(target: str, dtype: DType, form: TraceForm) -> None:
+    found = problem(form, dtype, (190, 3, 21), (20, 13))
+    flags = np.zeros((190, 3), bool)
+    flags[[0, 20, 84, 100, 189], 0] = True  # blocks, a short segment, and at the end a single step
+    flags[[16, 126], 1] = True
+    found = replace(found, reset=flags)
+    assert_right(found, target, dtype)
+    expected = found.run(target)
+    found.e[0] = np.nan
+    assert all(np.array_equal(a, b) for a, b in zip(found.run(target), expected, strict=True))
+
+
+@everywhere
+@pytest.mark.parametrize("seed", range(5))
+def test_any_form(target: str, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    states = int(random.integers(1, 5))
+    every = [(s, of) for s in range(states) for of in range(states)]
+    pairs = tuple(pair for pair in every if random.random() < 0.6)
+    driven, scored = (tuple(s for s in range(states) if random.random() < 0.7) for _ in range(2))
+    form = TraceForm(states, pairs, driven or (0,), scored)
+    assert_right(problem(form, "float64", (90, 2, 13), (9, 26), reset=0.02), target, "float64")
+    if (0, 0) in pairs:
+        assert_right(problem(form, "float64", (90, 2, 13), (32,)), target, "float64")
+
+
+@everywhere
+@of_each_type
+def test_traces_that_are_forgotten_change_no_gradient(target: str, dtype: DType) -> None:
+    for form in FORMS.values():
+        for T, widths in ((5, (20,)), (40, (33,)), (150, (16, 17)), (70, ())):
+            found = problem(form, dtype, (T, 2, 21), widths, reset=0.01)
+            assert np.array_equal(found.run(target, forget=True)[1], found.run(target)[1])
+
+
+@everywhere
+def test_a_block_whose_traces_are_forgotten_touches_none(target: str) -> None:
+    found = problem(FORMS["a cell behind its output"], "float64", (STEPS, 2, 21), (33,))
+    assert np.isnan(found.run(target, forget=True)[0]).all()
+
+
+@everywhere
+@of_each_type
 @pytest.mark.parametrize("widths", [(30, 41), ()], ids=["matrix", "vector"])
-def test_traces_do_not_depend_on_cuts(target: str, dtype: DType, widths: Sequence[int]) -> None:
-    whole = problem(FORMS["a cell behind its output"], dtype, (150, 2, 21), widths, reset=0.01)
-    expected = whole.run(target)[0]
-    for cuts in ((0, 64, 150), (0, 1, 2, 100, 149, 150), range(151)):
+def test_traces_do_not_depend_on_cuts_between_blocks(target: str, dtype: DType, widths: Sequence[int]) -> None:
+    whole = problem(FORMS["a cell behind its output"], dtype, (150, 2, 21), widths)
+    flags = np.zeros((150, 2), bool)
+    flags[30] = flags[140, 1] = True
+    whole = replace(whole, reset=flags)
+
+    def cut(*cuts: int) -> Array:
         part = whole
         for a, b in pairwise(cuts):
             part = replace(part, e=part.run(target, steps=slice(a, b))[0])
-        assert np.array_equal(part.e, expected)
+        return part.e
+
+    assert np.array_equal(cut(0, 30, 150), cut(0, 150))
+    assert np.array_equal(cut(0, 30, 94, 150), cut(0, 150))
+    single = cut(*range(151))
+    assert np.array_equal(cut(*range(0, 150, FEW - 1), 150), single)
+    tolerance = 1e-13 if dtype == "float64" else 5e-5
+    assert np.abs(cut(0, 150) - single).max() < tolerance
+    assert np.abs(cut(0, 77, 150) - single).max() < tolerance
 
 
 @of_each_type
@@ -237,3 +314,14 @@ def test_a_form_names_states_that_are_there() -> None:
     for form in ((2, ((0, 0), (0, 0)), (0,), (0,)), (2, (), (1, 1), (0,)), (1, (), (-1,), ()), (1, (), (), ())):
         with pytest.raises(ArgumentError):
             TraceForm(*form)
+
+
+def test_what_reaches_the_end_of_a_block() -> None:
+    form = FORMS["a cell behind its output"]
+    assert form.taken == (1,)
+    assert form.outputs(form.taken) == (GRADIENT, 1)
+    assert FORMS["nothing scored"].outputs((0,)) == (0,)
+    assert [form.chain(o) for o in (GRADIENT, 0, 1)] == [[0, 1], [0, 1], [1]]
+    assert [form.before(o) for o in (GRADIENT, 0, 1)] == [[1], [1], [1]]
+    assert TraceForm(2, ((1, 0),), (0, 1), (0,)).before(0) == []
+    assert [name for name, form in FORMS.items() if not form.pays_in_blocks] == ["more than registers"]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tidegate.errors import ArgumentError
+
+GRADIENT = -1  # the output of a block that is no trace
+SHARE = 32  # units times vectors that share a recursion over the steps of a block, where it is asked whether it pays
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,37 @@ class TraceForm:
         d = [f"d.{s}.{of}" for s, of in self.pairs]
         return (*d, *(f"u.{s}" for s in self.driven), *(f"delta.{s}" for s in self.scored))
 
+    @property
+    def taken(self) -> tuple[int, ...]:
+        """The states that one takes from: the traces of others are forgotten with the next step."""
+        return tuple(sorted({of for _, of in self.pairs}))
+
     def sources(self, state: int) -> list[int]:
         """From which states one takes; itself last, for that is the chain which the next step waits for."""
         return sorted((of for s, of in self.pairs if s == state), key=lambda of: (of == state, of))
+
+    def outputs(self, ends: Sequence[int]) -> tuple[int, ...]:
+        """What a block computes: the gradient, where a state is scored, and the traces that are wanted after it; last
+        those from which one takes, for they are read until then."""
+        last = sorted(ends, key=lambda s: (s in self.taken, s))
+        return (GRADIENT, *last) if self.scored else tuple(last)
+
+    def chain(self, output: int) -> list[int]:
+        """The states that reach an output."""
+        found = set(self.scored) if output == GRADIENT else {output}
+        while more := {of for s, of in self.pairs if s in found} - found:
+            found |= more
+        return sorted(found)
+
+    def before(self, output: int) -> list[int]:
+        """The states whose traces from before a block reach an output."""
+        inside = self.chain(output)
+        return sorted({of for s, of in self.pairs if s in inside})
+
+    @property
+    def pays_in_blocks(self) -> bool:
+        """Whether products of a block and the recursion before them are less than steps one by one."""
+        outputs = self.outputs(self.taken)
+        chains = [self.chain(o) for o in outputs]
+        recursion = sum(1 + sum(s in chain for s, _ in self.pairs) + len(chain) for chain in chains)
+        return len(outputs) + recursion / SHARE < len(self.coefficients)

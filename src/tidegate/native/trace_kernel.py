@@ -11,7 +11,8 @@ from tidegate.native.frame import Frame
 from tidegate.native.kernel import Bound, Layout
 from tidegate.native.target import ITEM_BYTES, DType, Target
 from tidegate.native.trace_form import TraceForm
-from tidegate.native.traces import MATRIX, VECTOR, frame_names, traces_text, work_numbers
+from tidegate.native.trace_frame import frame_names, work_numbers
+from tidegate.native.traces import MATRIX, VECTOR, traces_text
 from tidegate.native.workspace import LINE_BYTES
 
 WORTH = 1 << 17  # steps times traces, from which on a team of threads is faster than one

@@ -1,12 +1,14 @@
-"""Kernels of eligibility traces: threads, rows of the batch and blocks of steps around the inner loop.
+"""Kernels of eligibility traces: threads, rows of the batch and segments of steps around the inner loops.
 
-Each row of a linear is one thread's, whose sum it adds up over rows of the batch and blocks of steps in ascending
-order: nothing depends on the number of threads. Traces do not depend on how steps are cut into calls either.
+Each row of a linear is one thread's, whose sum it adds up over rows of the batch and segments in ascending order:
+nothing depends on the number of threads. A segment begins with the call, with a reset, and STEPS steps after the last
+one began. Those of fewer than FEW steps go step by step, others as a block: the same steps in several calls have the
+same bits where calls begin with segments, and where all of them are that short.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -15,43 +17,34 @@ from tidegate.native._llvm import ir
 from tidegate.native.builder import I8, I64, POINTER, Builder
 from tidegate.native.products import switch
 from tidegate.native.target import DType, Target
+from tidegate.native.trace_blocks import FEW, Panel, block
 from tidegate.native.trace_form import TraceForm
+from tidegate.native.trace_frame import STEPS, read
+from tidegate.native.trace_products import each_width, products
 from tidegate.native.trace_tiles import Strip, advanced, begun, ended, strip, widest
 from tidegate.native.units import strips
 
-STEPS = 64  # of a block: what it reads stays in L1; a constant, for sums are cut there
 MATRIX, VECTOR = "matrix", "vector"  # kernels for columns that are read, and for a bias alone
-_NUMBERS = ("threads", "T", "B", "K", "V", "bias", "reset", "reset.step", "start", "end", "g", "work", "ld.work")
-
-
-def frame_names(form: TraceForm, pieces: int) -> tuple[str, ...]:
-    """The arguments of kernels in their order; those of the pieces of v come last, so that their number may vary."""
-    coefficients = (f"{kind}{name}" for name in form.coefficients for kind in ("", "ld."))
-    columns = (f"{kind}.{i}" for i in range(pieces) for kind in ("v", "ld.v", "width"))
-    return (*_NUMBERS, "pieces", *coefficients, *columns)
-
-
-def line_numbers(V: int, lanes: int) -> int:
-    """The leading dimension of gathered v: an odd number of vectors, which spreads over all sets of a cache."""
-    return (-(-V // lanes) | 1) * lanes
-
-
-def work_numbers(form: TraceForm, T: int, V: int, lanes: int) -> int:
-    """How many numbers of working memory a thread needs."""
-    return min(T, STEPS) * (line_numbers(V, lanes) + len(form.coefficients) * lanes)
 
 
 def traces_text(form: TraceForm, target: Target, dtype: DType) -> str:
     """The module of both kernels."""
     k = Builder(f"traces {dtype} {target.name}", target, dtype)
     tiles = [strip(k, form, n + 1) for n in range(widest(form, target.registers))]
+    blocks = _blocks(k, form) if form.pays_in_blocks else []
     with k.function(f"{MATRIX}.body", [POINTER, I64, I64]) as body:
-        _Body(k, form, *body.args).matrix(tiles)
+        _Body(k, form, *body.args).matrix(tiles, blocks)
     with k.function(f"{VECTOR}.body", [POINTER, I64, I64]) as body:
         _Body(k, form, *body.args).vector()
     for name in (MATRIX, VECTOR):
         threads.team(k, name, f"{name}.body")
     return str(k.module)
+
+
+def _blocks(k: Builder, form: TraceForm) -> list[ir.Function]:
+    """For the gradient alone, for the traces that one takes from, and where that is not the same, for all traces."""
+    tiles, every = products(k, form.taken), tuple(range(form.states))
+    return [block(k, form, ends, tiles) for ends in dict.fromkeys(((), form.taken, every))]
 
 
 class _Segment(NamedTuple):
@@ -68,16 +61,13 @@ class _Body:
 
     def __init__(self, k: Builder, form: TraceForm, arguments: ir.Value, me: ir.Value, size: ir.Value) -> None:
         self.k, self.form, self.arguments, self.me = k, form, arguments, me
-        pointers = {"reset", "start", "end", "g", "work", *form.coefficients}
-        self.n = {
-            name: (k.load_pointer if name in pointers else k.load_int)(arguments, i)
-            for i, name in enumerate(frame_names(form, 0))
-        }
+        self.n = read(k, form, arguments)
         self.first = k.div(k.mul(self.n["K"], me), size)
         self.last = k.div(k.mul(self.n["K"], k.add(me, 1)), size)
 
-    def matrix(self, tiles: Sequence[ir.Function]) -> None:
-        """Columns in lanes: v and the coefficients of a panel of rows are gathered, then strips go over them."""
+    def matrix(self, tiles: Sequence[ir.Function], blocks: Sequence[ir.Function]) -> None:
+        """Columns in lanes: v of a segment is gathered, then panels of rows go over it, all steps at once where they
+        are many."""
         k, n = self.k, self.n
         ldv = k.mul(k.b.or_(k.ceil(n["V"], k.lanes), k.int(1)), k.lanes)
         v = k.at(n["work"], k.mul(self.me, n["ld.work"]))
@@ -85,18 +75,42 @@ class _Body:
         self._clear(v, ldv)
         with self._segments() as segment:
             self._gather(segment, v, ldv)
+            kind, steps = self._kind(segment, len(blocks)), k.sub(segment.stop, segment.t)
             with k.loop(self.first, self.last, k.lanes) as row:
-                rows = k.least(k.sub(self.last, row), k.lanes)
-                self._coefficients(segment, row, rows, c)
                 start, end = self._traces(segment, row)
-                fixed = {"rows": rows, "steps": k.sub(segment.stop, segment.t), "ldv": ldv, "c": c}
-                fixed |= {"width": n["V"], "plane": k.mul(n["K"], n["V"]), "fresh": segment.fresh}
-                for_g = k.at(n["g"], k.mul(row, n["V"]))
-                with self._blocks(len(tiles)) as (column, vectors):
-                    left = k.least(k.sub(n["V"], k.add(column, k.mul(k.sub(vectors, 1), k.lanes))), k.lanes)
-                    moving = {"v": v, "start": start, "end": end, "g": for_g}
-                    here = {name: k.at(pointer, column) for name, pointer in moving.items()}
-                    switch(k, vectors, tiles, Strip(**fixed, **here, left=left))
+                at = {"rows": k.least(k.sub(self.last, row), k.lanes), "steps": steps, "v": v, "ldv": ldv, "c": c}
+                at |= {"start": start, "end": end, "g": k.at(n["g"], k.mul(row, n["V"])), "fresh": segment.fresh}
+                at |= {"width": n["V"], "plane": k.mul(n["K"], n["V"])}
+                with k.when(k.compare("==", kind, 0)):
+                    self._coefficients(segment, row, at["rows"], c)
+                    self._by_steps(tiles, at)
+                if blocks:
+                    switch(k, kind, blocks, Panel(self.arguments, *self._places(segment, row), bias=n["bias"], **at))
+
+    def _places(self, segment: _Segment, row: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
+        """Where a panel's coefficients begin, line and row, and the next one's: beside it, else after the segment."""
+        k = self.k
+        first, beside = self._row(segment.t, segment.b), k.add(row, k.lanes)
+        more = k.compare("<", beside, self.last)
+        after = k.b.select(more, first, self._row(segment.stop, segment.b))
+        return first, row, after, k.b.select(more, beside, self.first)
+
+    def _kind(self, segment: _Segment, blocks: int) -> ir.Value:
+        """0 where one goes step by step; else the block for the gradient alone, for traces that go on, or for all."""
+        k, n = self.k, self.n
+        if not blocks:
+            return k.int(0)
+        after = k.compare("<", segment.stop, n["T"])
+        dropped = self._reset(k.least(segment.stop, k.sub(n["T"], 1)), segment.b)
+        over = k.b.select(k.compare("!=", n["forget"], 0), k.int(1), k.int(blocks))
+        many = k.b.select(after, k.b.select(dropped, k.int(1), k.int(2)), over)
+        return k.b.select(k.compare("<", k.sub(segment.stop, segment.t), FEW), k.int(0), many)
+
+    def _by_steps(self, tiles: Sequence[ir.Function], at: Mapping[str, ir.Value]) -> None:
+        k = self.k
+        with each_width(k, at["width"], len(tiles)) as (column, vectors, left):
+            moving = {name: k.at(at[name], column) for name in ("v", "start", "end", "g")}
+            switch(k, vectors, tiles, Strip(**{**at, **moving}, left=left))
 
     def _clear(self, v: ir.Value, ldv: ir.Value) -> None:
         """Zeros beyond the columns, and the 1 of a bias, which stay there for all steps."""
@@ -167,19 +181,6 @@ class _Body:
         before = k.b.select(k.compare("==", segment.t, 0), n["start"], n["end"])
         offset = k.mul(k.add(k.mul(k.mul(segment.b, self.form.states), n["K"]), row), n["V"])
         return k.at(before, offset), k.at(n["end"], offset)
-
-    @contextmanager
-    def _blocks(self, most: int) -> Iterator[tuple[ir.Value, ir.Value]]:
-        """Blocks of nearly as many vectors each, `most` at most: the first column, and how many vectors."""
-        k = self.k
-        vectors = k.ceil(self.n["V"], k.lanes)
-        count = k.ceil(vectors, most)
-        size = k.div(vectors, count)
-        larger = k.rem(vectors, count)
-        with k.carrying(0, count, 1, [k.int(0)]) as (block, done):
-            here = k.add(size, k.b.zext(k.compare("<", block, larger), I64))
-            yield k.mul(done[0], k.lanes), here
-            done[0] = k.add(done[0], here)
 
     def vector(self) -> None:
         """Rows in lanes: of a bias alone, whose v is 1."""
