@@ -1,15 +1,23 @@
 """UORO in blocks of steps against a loop that carries the whole vector over weights, and its signs."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
-from gradients.forward_cases import BATCH, difference, found
-from layer_cases import make_layer
+from gradients.forward_cases import BATCH, difference, found, layer_of, problem
+from gradients.forward_cases import STEPS as STEPS_OF_CASES
+from layer_cases import CASES, Case, make_layer
 from tidegate.cells import CELLS
 from tidegate.gradients import UORO, uoro
+from tidegate.gradients.cost import Cost
+from tidegate.gradients.groups import Structure, add
+from tidegate.gradients.layout import Layout
 from tidegate.gradients.outer_sums import Additions
+from tidegate.gradients.steps import Steps, split
 from tidegate.gradients.uoro import random_signs
+from tidegate.nn import native
 
 STEPS, I, H = 11, 3, 5  # noqa: E741 - the project's word for the input size
 
@@ -56,11 +64,138 @@ def test_signs_of_a_step_do_not_depend_on_where_a_call_begins() -> None:
     assert abs(float((signs[1:] * signs[:-1]).mean())) < 4 / signs.numel() ** 0.5
 
 
-def test_additions_whose_rows_read_different_vectors() -> None:
-    T, B, rows, V = 4, 2, 6, 3
-    given, read = torch.randn(T, B, rows, dtype=torch.float64), torch.randn(T, B, rows, V, dtype=torch.float64)
-    outer, factors = torch.randn(B, rows, V, dtype=torch.float64), torch.randn(B, 1 + T, dtype=torch.float64)
-    full = torch.cat([outer.unsqueeze(0), given.unsqueeze(-1) * read]).flatten(2)
-    new = Additions.of(given, read)
-    torch.testing.assert_close(new.products(outer), torch.einsum("tbw,ubw->btu", full[1:], full))
-    torch.testing.assert_close(new.combined(outer, factors).flatten(1), torch.einsum("bt,tbw->bw", factors, full))
+@pytest.mark.parametrize("B", [1, 2])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_additions(parts: int, B: int) -> None:
+    T, rows, V, steps = 6, 4, 3, 3
+    given = torch.randn(B * parts, T, rows, dtype=torch.float64)
+    read = torch.randn(B * parts, T, V, dtype=torch.float64)
+    outer, factors = torch.randn(B, parts, rows, V, dtype=torch.float64), torch.randn(B, T, dtype=torch.float64)
+    new = Additions(given.clone(), read, parts, steps)
+    full = (given.unsqueeze(-1) * read.unsqueeze(-2)).unflatten(0, (B, parts)).transpose(1, 2).flatten(2)  # [B, T, w]
+    by_block = full.unflatten(1, (-1, steps))
+    each = torch.empty(B, T // steps, steps, steps, dtype=torch.float64)
+    new.each(each)
+    torch.testing.assert_close(each, by_block @ by_block.mT)
+    new.each(each, more=True)
+    torch.testing.assert_close(each, 2 * by_block @ by_block.mT)
+    torch.testing.assert_close(new.squares(), full.square().sum(2))
+    torch.testing.assert_close(new.with_outer(outer, 1), (full[:, steps:] @ outer.flatten(1).unsqueeze(2)).squeeze(2))
+    some = torch.randn(B, 1 + steps, dtype=torch.float64)
+    onto = some[:, :1] * outer.flatten(1) + torch.einsum("bt,btw->bw", some[:, 1:], full[:, :steps])
+    torch.testing.assert_close(new.onto(outer, some[:, :1], some[:, 1:], 0).flatten(1), onto)
+    torch.testing.assert_close(new.summed(factors).flatten(), torch.einsum("bt,btw->w", factors, full))
+    new.scale(factors)
+    torch.testing.assert_close(new.summed(torch.ones_like(factors)).flatten(), torch.einsum("bt,btw->w", factors, full))
+
+
+class Plain:
+    """The recursion as it is written: whole Jacobians, a whole vector over weights, and a step after the other."""
+
+    def __init__(self, found: Structure, layout: Layout, seed: int) -> None:
+        self.groups, self.layout, self.seed = found.groups, layout, seed
+        self.states = found.states
+        self.places, self.D = layout.places(self.states)
+        self.values = [*layout.read(self.groups), *layout.between(self.states)]
+
+    def cost(self, rows: int) -> Cost:
+        return Cost((), "", "", 0, 0)
+
+    def begin(self, rows: int, like: Tensor) -> dict[str, Tensor]:
+        outer = {f"outer.{k}": like.new_zeros(rows, *self.layout.shape(g)) for k, g in enumerate(self.groups)}
+        return {"s": like.new_zeros(rows, self.D), "count": torch.tensor(0), **outer}
+
+    def advance(self, memory: dict[str, Tensor], steps: Steps, adjoints: Any) -> Any:
+        tiny, count = 1e-7, int(memory["count"])
+        A, signs = steps.matrix(self.states), random_signs(self.seed, count, steps.T, (steps.B, self.D), steps.like)
+        by_state = {name: signs[..., place] for name, place in self.places.items()}
+        added = [steps.pulled(g, by_state).unsqueeze(-1) * steps.read(g) for g in self.groups]
+        s, outer = memory["s"], [memory[f"outer.{k}"] for k in range(len(self.groups))]
+        gradient: dict[Any, Tensor] = {}
+        for t in range(steps.T):
+            moved = (A[t] @ s.unsqueeze(2)).squeeze(2)
+            new = [a[t] for a in added]
+            keep = torch.sqrt(size(outer) / (moved.norm(dim=1) + tiny)) + tiny
+            drive = torch.sqrt(size(new) / (signs[t].norm(dim=1) + tiny)) + tiny
+            s = keep[:, None] * moved + drive[:, None] * signs[t]
+            outer = [o / keep[:, None, None] + n / drive[:, None, None] for o, n in zip(outer, new, strict=True)]
+            if adjoints is not None:
+                share = sum((adjoints[n][t] * s[:, p]).sum(1) for n, p in self.places.items())
+                for group, o in zip(self.groups, outer, strict=True):
+                    add(gradient, split(group, torch.einsum("b,brv->rv", share, o), self.layout))
+        outers = {f"outer.{k}": o for k, o in enumerate(outer)}
+        return {"s": s, "count": torch.tensor(count + steps.T), **outers}, gradient
+
+    def gradient(self, memory: dict[str, Tensor], adjoints: Any) -> Any:
+        return {}
+
+
+def size(parts: list[Tensor]) -> Tensor:
+    return torch.cat([p.flatten(1) for p in parts], 1).norm(dim=1)
+
+
+class PlainUORO(UORO):
+    """The rule by that tracker."""
+
+    def _trackers(self, found: Structure, layout: Layout) -> Any:
+        return [Plain(found, layout, self.seed)] if found.groups else []
+
+
+def agree(case: Case, **more: Any) -> None:
+    layer = layer_of(case)
+    x, target = problem(case, layer)
+    assert (
+        difference(found(layer, x, target, UORO(seed=3), **more), found(layer, x, target, PlainUORO(seed=3), **more))
+        < 1e-9
+    )
+
+
+FEW = [
+    case for case in CASES if str(case) in ("lstm", "gru", "gru_reset_after", "slstm", "scrn", "narrow", "told_once")
+]
+cases = pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=() if c in FEW else pytest.mark.slow) for c in CASES], ids=str
+)
+
+
+@cases
+def test_cells_are_the_recursion_as_it_is_written(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uoro, "BLOCK", 5)
+    agree(case)
+
+
+@pytest.mark.parametrize("case", FEW, ids=str)
+def test_resets_and_lengths(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uoro, "BLOCK", 5)
+    reset = torch.zeros(STEPS_OF_CASES, BATCH, dtype=torch.bool)
+    reset[4, 0] = reset[7, 2] = True
+    agree(case, reset=reset)
+    agree(case, lengths=torch.tensor([STEPS_OF_CASES, 0, 6]))
+    agree(case, lengths=torch.tensor([9, STEPS_OF_CASES, 6]), reset=reset)
+
+
+@pytest.mark.parametrize("case", FEW, ids=str)
+def test_layers_above_each_other_and_the_reference_path(case: Case) -> None:
+    layer = layer_of(case, 2)
+    x, target = problem(case, layer)
+    right = found(layer, x, target, PlainUORO(seed=3))
+    assert difference(found(layer, x, target, UORO(seed=3)), right) < 1e-9
+    with native.disabled():
+        assert difference(found(layer, x, target, UORO(seed=3)), right) < 1e-9
+
+
+def test_a_long_sequence_is_taken_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uoro, "BLOCK", 2)
+    monkeypatch.setattr(uoro, "AT_ONCE", 1)
+    agree(next(case for case in CASES if str(case) == "lstm"))
+
+
+@pytest.mark.parametrize("shape", [(5, 0), (0, 2)])
+def test_nothing_to_do(shape: tuple[int, int]) -> None:
+    layer = make_layer(CELLS["lstm"], I, H)
+    x, target = (torch.randn(*shape, n, dtype=torch.float64) for n in (I, H))
+    assert not any(g.any() for g in found(layer, x, target, UORO()).values())
+
+
+def test_lengths_of_blocks() -> None:
+    assert [uoro.block_length(T) for T in (1, 2, 100, 128, 129, 300, 1000, 1001)] == [1, 2, 100, 128, 72, 100, 125, 128]

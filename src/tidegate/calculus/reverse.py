@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from tidegate.calculus.simplify import simplify
 from tidegate.equations.graph import Graph
 from tidegate.equations.ops import OPS, spread, total
+from tidegate.equations.rewrite import rewrite, with_args
 from tidegate.equations.values import SCALAR, Rate, Size, Value, walk
 from tidegate.errors import EquationError
 
@@ -63,6 +64,18 @@ def _simplified(
         inputs={n: small[sums[v]] for n, v in graph.input_values.items() if v in sums},
         weights={v: tuple(small[c] for c in group) for v, group in weights.items()},
     )
+
+
+def pulled_back(graph: Graph, slopes: Mapping[str, Value], to: Iterable[Value]) -> dict[Value, Value]:
+    """The adjoints of some values of a step, from those of the new states, which are given as values by state. Values
+    of weights only are read as one: what is made of them counts apart. `clip_gradient` counts as the identity, as in a
+    Jacobian. Where nothing flows there is no entry."""
+    plain = rewrite(graph.new.values(), lambda v, args: args[0] if v.op == "clip_gradient" else with_args(v, args))
+    ends = [(plain[v], slopes[name]) for name, v in graph.new.items() if name in slopes]
+    adjoints = _propagate([(v, _fitted(slope, v)) for v, slope in ends], stop_at=Rate.WEIGHTS)
+    found = {v: _summed(adjoints[plain[v]]) for v in to if v in plain and adjoints.get(plain[v])}
+    small = simplify(found.values(), fixed=graph.values)
+    return {v: small[adjoint] for v, adjoint in found.items()}
 
 
 def reverse_prologue(adjoints: Mapping[Value, Value]) -> dict[str, Value]:

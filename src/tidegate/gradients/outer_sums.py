@@ -2,86 +2,99 @@
 
 While weights stand still, what UORO carries over the weights is, after each step of a block, a combination of what it
 was before the block and of the steps' own outer products. Its size follows from their products with each other, and
-gradients take one product of matrices a block, so that no step goes over all weights.
+gradients take one product of matrices a sequence, so that no step goes over all weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-Array = NDArray[Any]
-TINY = 1e-7
+from tidegate.native.workspace import WORKSPACE
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Additions:
-    """What T steps add: outer products of `rows` `[B, n, T, r]` with what they read `[B, n, T, V]`. The r rows of each
-    of n parts read the same."""
+    """What T steps of B rows add, in blocks of `steps`: outer products of `rows` `[B * n, T, r]` with what they read,
+    `read` `[B * n, T, V]`. The r rows of each of n `parts` read the same. A vector over the weights is `[B, n, r, V]`.
+    """
 
     rows: Tensor
     read: Tensor
+    parts: int
+    steps: int
 
-    @classmethod
-    def of(cls, rows: Tensor, read: Tensor) -> Additions:
-        """Of `[T, B, rows]` and `[T, B, 1 or rows, V]`."""
-        return cls(rows.unflatten(2, (read.shape[2], -1)).permute(1, 2, 0, 3), read.permute(1, 2, 0, 3))
+    def squares(self) -> Tensor:
+        """Of each addition with itself, `[B, T]`."""
+        sizes = torch.linalg.vector_norm(self.rows, dim=2) * torch.linalg.vector_norm(self.read, dim=2)
+        return self._over_parts(sizes.square())
 
-    def between(self, start: int, stop: int) -> Additions:
-        """Those of some steps."""
-        return Additions(self.rows[:, :, start:stop], self.read[:, :, start:stop])
+    def each(self, into: Tensor, *, more: bool = False) -> None:
+        """Write the products of the additions of each block with each other into `[B, blocks, steps, steps]`, or add
+        `more` to what is there."""
+        rows, read = (t.unflatten(1, (-1, self.steps)).flatten(0, 1) for t in (self.rows, self.read))
+        of_rows, of_read = (room(rows, len(rows), self.steps, self.steps) for _ in range(2))
+        torch.bmm(rows, rows.mT, out=of_rows)
+        torch.bmm(read, read.mT, out=of_read)
+        left, right = (t.unflatten(0, (len(self.rows), -1)) for t in (of_rows, of_read))
+        if self.parts > 1:
+            left, right = self._over_parts(left.mul_(right)), left.new_ones(())
+        if more:
+            into.addcmul_(left, right)
+        else:
+            torch.mul(left, right, out=into)
 
-    def products(self, outer: Tensor) -> Tensor:
-        """Of each addition with a vector over the weights `[B, rows, V]` and with each addition, `[B, T, 1 + T]`."""
-        apart = outer.unflatten(1, (self.rows.shape[1], -1))
-        first = torch.einsum("bntv,bntv->bt", self.rows @ apart, self.read)
-        each = ((self.rows @ self.rows.mT) * (self.read @ self.read.mT)).sum(1)
-        return torch.cat([first.unsqueeze(-1), each], 2)
+    def scale(self, factors: Tensor) -> None:
+        """Multiply each by its factor `[B, T]`, in place."""
+        self.rows.mul_(self._each_part(factors).unsqueeze(2))
 
-    def combined(self, outer: Tensor, factors: Tensor) -> Tensor:
-        """The sum of that vector and the additions times factors `[B, 1 + T]`, as `[B, rows, V]`."""
-        weighted = self.rows * factors[:, None, 1:, None]
-        return torch.addcmul((weighted.mT @ self.read).flatten(1, 2), outer, factors[:, 0].view(-1, 1, 1))
+    @cached_property
+    def by_block(self) -> list[tuple[Tensor, Tensor]]:
+        """Rows, and what they read, of each block; as plain matrices where that is all there is."""
+        rows, read = (t[0].split(self.steps) if self._plain else t.split(self.steps, 1) for t in (self.rows, self.read))
+        return list(zip(rows, read, strict=True))
 
+    @property
+    def _plain(self) -> bool:
+        return len(self.rows) == 1
 
-def course(
-    A: Tensor, s: Tensor, signs: Tensor, outer: Sequence[Tensor], new: Sequence[Additions]
-) -> tuple[Tensor, Tensor]:
-    """UORO's vector over states after each step, `[T, B, D]`, and factors of that over weights, `[T, B, 1 + T]`.
+    def with_outer(self, outer: Tensor, block: int) -> Tensor:
+        """The products of a block's additions with a vector over the weights, `[B, steps]`."""
+        rows, read = self.by_block[block]
+        if self._plain:
+            return torch.mm(rows, outer[0, 0]).mul_(read).sum(1).unsqueeze(0)
+        return self._over_parts(torch.bmm(rows, outer.flatten(0, 1)).mul_(read).sum(2))
 
-    `A` `[T, B, D, D]` are the Jacobians, `s` `[B, D]` is the vector before, and `outer` with `new` are by groups. What
-    is left to do step by step is little, and numpy's small operations are quicker than torch's.
-    """
-    products = torch.stack([n.products(o) for n, o in zip(new, outer, strict=True)]).sum(0)
-    size = torch.cat([o.flatten(1) for o in outer], 1).norm(dim=1)
-    found = _followed(*(t.cpu().numpy() for t in (A, s, signs, products.transpose(0, 1), size)))
-    return found[0].to(s.device), found[1].to(s.device)
+    def onto(self, outer: Tensor, first: Tensor, factors: Tensor, block: int) -> Tensor:
+        """That vector times `first` `[B, 1]`, with a block's additions times `factors` `[B, steps]`."""
+        rows, read = self.by_block[block]
+        if self._plain:
+            return torch.addmm(outer[0, 0], (rows * factors.T).T, read, beta=first.item()).view(outer.shape)
+        scaled = rows * self._each_part(factors).unsqueeze(2)
+        given = (outer * first[:, :, None, None]).flatten(0, 1)
+        return given.baddbmm_(scaled.mT, read).view(outer.shape)
 
+    def summed(self, factors: Tensor) -> Tensor:
+        """The sum of all additions times factors `[B, T]`, `[n, r, V]`."""
+        rows = torch.mul(self.rows, self._each_part(factors).unsqueeze(2), out=room(self.rows, *self.rows.shape))
+        if self.parts == 1:
+            return (rows.flatten(0, 1).T @ self.read.flatten(0, 1)).unsqueeze(0)
+        return torch.bmm(rows.mT, self.read).unflatten(0, (-1, self.parts)).sum(0)
 
-def _followed(A: Array, s: Array, signs: Array, products: Array, size: Array) -> tuple[Tensor, Tensor]:
-    """The same for `products` `[T, B, 1 + T]` of the additions, and `size` `[B]` of the vector over weights before."""
-    T, B, D = signs.shape
-    squares = products[:, :, 1:].diagonal(axis1=0, axis2=2).T[:, :, None]
-    drive = _ratio(np.sqrt(squares), np.linalg.norm(signs, axis=-1, keepdims=True))
-    driven, twice, own, once = (drive * signs)[..., None], 2 / drive, squares / drive**2, 1 / drive
-    vectors, factors = np.empty((T, B, D, 1), s.dtype), np.zeros((T, B, 1 + T), s.dtype)
-    vector, factor, norm = s[:, :, None], np.eye(1, 1 + T, dtype=s.dtype).repeat(B, 0), size[:, None]
-    for t in range(T):
-        moved = np.matmul(A[t], vector)
-        keep = _ratio(norm, np.sqrt(np.square(moved).sum(1)))
-        factor = np.divide(factor, keep, out=factors[t])
-        shared = (factor * products[t]).sum(1, keepdims=True)
-        norm = np.sqrt(np.maximum(np.square(norm / keep) + twice[t] * shared + own[t], 0.0))
-        factor[:, t + 1 : t + 2] = once[t]
-        vector = np.add(moved * keep[:, :, None], driven[t], out=vectors[t])
-    return torch.from_numpy(vectors[..., 0]), torch.from_numpy(factors)
+    def _over_parts(self, found: Tensor) -> Tensor:
+        return found if self.parts == 1 else found.unflatten(0, (-1, self.parts)).sum(1)
+
+    def _each_part(self, factors: Tensor) -> Tensor:
+        return factors if self.parts == 1 else factors.repeat_interleave(self.parts, 0)
 
 
-def _ratio(weights: Array, states: Array) -> Array:
-    return np.sqrt(weights / (states + TINY)) + TINY
+def room(like: Tensor, *shape: int) -> Tensor:
+    """A tensor of whatever was there before, in memory that is kept from call to call."""
+    if not like.is_cpu:
+        return like.new_empty(shape)
+    lent = torch.from_numpy(WORKSPACE.lend(max(1, math.prod(shape)) * like.element_size()))
+    return lent.view(like.dtype)[: math.prod(shape)].view(shape)

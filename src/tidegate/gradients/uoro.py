@@ -6,10 +6,13 @@ section 3. Signs are drawn by a counter, so that a run goes on after a restart a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tidegate.equations.values import Value
@@ -17,79 +20,108 @@ from tidegate.gradients.cost import Cost
 from tidegate.gradients.dense import row
 from tidegate.gradients.groups import Group, add
 from tidegate.gradients.layout import Layout
-from tidegate.gradients.outer_sums import Additions, course
+from tidegate.gradients.outer_sums import room
 from tidegate.gradients.steps import Steps, split
+from tidegate.gradients.uoro_cells import cells
+from tidegate.gradients.uoro_steps import Alone, Many, Plan, parts
 
 Tensors = dict[str, Tensor]
-BLOCK = 64  # steps
+BLOCK = 128  # steps, at most
+AT_ONCE = 1 << 22  # numbers of steps at hand together
+EVEN = 8  # steps of which longer blocks are a multiple, so that there are few kinds
 
 
 class UnbiasedOuter:
     """A vector over states times a vector over weights, for each row of the batch."""
 
     def __init__(self, groups: Sequence[Group], states: Sequence[str], layout: Layout, seed: int) -> None:
-        self.groups, self.states, self.seed, self.layout = tuple(groups), tuple(states), seed, layout
-        self.places, self.D = layout.places(self.states)
-        self.shapes = [layout.shape(g) for g in self.groups]
-        self.values = [*layout.read(self.groups), *layout.between(self.states)]
+        self.seed, self.layout, self.values = seed, layout, list[Value]()  # all that it reads is found by its own cells
+        self.places, self.D = layout.places(states)
+        self.bundles = layout.bundles(groups)
+        self.shapes = [layout.shape(g) for g in groups]
+        self.names = tuple(g.name for g in groups)
+        made = cells(layout.structure.graph, tuple(states), tuple(b.groups for b in self.bundles))
+        many, alone = made.added(layout.sizes), made.added(layout.sizes, alone=True)
+        self.plan = Plan(layout, self.places, self.D, self.bundles, made, many, alone)
+        self.numbers = 2 * many.run.loop.width[0] + self.D + 2 * BLOCK  # at hand for each step and row
 
     def cost(self, rows: int) -> Cost:
         """A Jacobian times a vector, and ten operations a weight: an outer product, norms, sums and the gradient."""
         D, P = self.D, sum(r * v for r, v in self.shapes)
-        names = tuple(g.name for g in self.groups)
         flops = 2 * D * D + 9 * D + 10 * P
-        return Cost(names, f"a vector of {D} times one of {P}", "right on average", rows * (D + P), rows * flops)
+        return Cost(self.names, f"a vector of {D} times one of {P}", "right on average", rows * (D + P), rows * flops)
 
     def begin(self, rows: int, like: Tensor) -> Tensors:
-        """No influence yet."""
-        weights = {f"weights.{k}": like.new_zeros(rows, *shape) for k, shape in enumerate(self.shapes)}
+        """No influence yet. Vectors over weights are `[B, n, r, V]`, as Additions have them, a bundle's groups side by
+        side in r."""
+        sizes = [(parts(b), b.count // b.columns // parts(b), b.columns) for b in self.bundles]
+        weights = {f"weights.{k}": like.new_zeros(rows, *size) for k, size in enumerate(sizes)}
         return {"states": like.new_zeros(rows, self.D), **weights, "count": torch.zeros((), dtype=torch.int64)}
 
+    @torch.no_grad()
     def advance(
         self, memory: Tensors, steps: Steps, adjoints: Mapping[str, Tensor] | None
     ) -> tuple[Tensors, dict[Value, Tensor]]:
         """The influence after some steps, and the gradient of what has these adjoints `[T, B, n]` at each of them."""
-        A, count = steps.matrix(self.states), int(memory["count"])
-        signs = random_signs(self.seed, count, steps.T, (steps.B, self.D), A)
-        by_state = {name: signs[..., place] for name, place in self.places.items()}
-        driven = [Additions.of(steps.pulled(g, by_state), steps.read(g)) for g in self.groups]
-        delta = None if adjoints is None else row(self.places, adjoints)
-        s, outer = memory["states"], [memory[f"weights.{k}"] for k in range(len(self.groups))]
-        totals = [A.new_zeros(shape) for shape in self.shapes]
-        for start in range(0, steps.T, BLOCK):
-            stop = min(start + BLOCK, steps.T)
-            new = [part.between(start, stop) for part in driven]
-            vectors, factors = course(A[start:stop], s, signs[start:stop], outer, new)
-            if delta is not None:
-                shares = torch.einsum("tbd,tbd,tbk->bk", delta[start:stop], vectors, factors)
-                parts = (n.combined(o, shares) for n, o in zip(new, outer, strict=True))
-                totals = [total + part.sum(0) for total, part in zip(totals, parts, strict=True)]
-            s, outer = vectors[-1], [n.combined(o, factors[-1]) for n, o in zip(new, outer, strict=True)]
-        found = {"states": s, "count": torch.tensor(count + steps.T)}
-        found |= {f"weights.{k}": o for k, o in enumerate(outer)}
-        return found, self._parted(totals) if delta is not None else {}
+        count, totals = int(memory["count"]), None
+        states, outer = memory["states"], self._outer(memory)
+        width = BLOCK * max(1, AT_ONCE // (BLOCK * max(1, steps.B) * self.numbers))
+        for start in range(0, steps.T if steps.B else 0, width):
+            stop = min(start + width, steps.T)
+            span, gone, before = slice(start, stop), count + start, outer
+            signs = random_signs(self.seed, gone, stop - start, (steps.B, self.D), steps.like)
+            run: Alone | Many
+            if stop - start == 1:
+                run = Alone(self.plan, steps, span, signs, 1, states)
+            else:
+                run = Many(self.plan, steps, span, signs, block_length(stop - start), begun=gone > 0)
+            states, outer = run(states, before)
+            if adjoints is not None:
+                found = run.gradient({n: a[start:stop] for n, a in adjoints.items()}, before)
+                totals = found if totals is None else [a + b for a, b in zip(totals, found, strict=True)]
+        moved = {"states": states, "count": torch.tensor(count + steps.T)}
+        moved |= {f"weights.{k}": o for k, o in enumerate(outer)}
+        return moved, {} if totals is None else self._parted(totals)
 
     def gradient(self, memory: Tensors, adjoints: Mapping[str, Tensor]) -> dict[Value, Tensor]:
         """The gradient of what has these adjoints `[B, n]` in the states now."""
         share = (row(self.places, adjoints) * memory["states"]).sum(-1)
-        outer = (memory[f"weights.{k}"] for k in range(len(self.groups)))
-        return self._parted([torch.einsum("b,brv->rv", share, o) for o in outer])
+        return self._parted([torch.einsum("b,bnrv->nrv", share, o) for o in self._outer(memory)])
 
-    def _signs(self, count: int, steps: Steps, like: Tensor) -> Tensor:
-        """One sign for each step, row and unit: bits of a generator whose place is the step's number."""
-        return random_signs(self.seed, count, steps.T, (steps.B, self.D), like)
+    def _outer(self, memory: Tensors) -> list[Tensor]:
+        return [memory[f"weights.{k}"] for k in range(len(self.bundles))]
 
     def _parted(self, totals: Sequence[Tensor]) -> dict[Value, Tensor]:
         found: dict[Value, Tensor] = {}
-        for group, total in zip(self.groups, totals, strict=True):
-            add(found, split(group, total, self.layout))
+        for bundle, total in zip(self.bundles, totals, strict=True):
+            by_group = total.unflatten(1, (len(bundle.groups), -1)).unbind(1)
+            for group, part in zip(bundle.groups, by_group, strict=True):
+                add(found, split(group, part.reshape(bundle.rows, bundle.columns), self.layout))
         return found
+
+
+def block_length(steps: int) -> int:
+    """The steps of each block of so many: as long as each other where that can be, else one of few lengths."""
+    blocks = -(-steps // BLOCK)
+    even = -(-steps // blocks)
+    if even <= EVEN or steps % blocks == 0:
+        return even
+    return min(-(-even // EVEN) * EVEN, BLOCK)
 
 
 def random_signs(seed: int, first: int, steps: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
     """Signs `[steps, *shape]`; those of a step depend on the seed, the shape and the step's number alone."""
-    size = int(np.prod(shape))
+    size = math.prod(shape)
     turns = -(-size // 256)  # of the counter, for four words each
-    bits = np.random.Philox(key=seed, counter=first * turns).random_raw(4 * steps * turns)
-    drawn = np.unpackbits(bits.view(np.uint8).reshape(steps, -1), axis=1)[:, :size].reshape(steps, *shape)
-    return torch.as_tensor(drawn, dtype=like.dtype, device=like.device) * 2 - 1
+    words = np.random.Philox(key=seed, counter=first * turns).random_raw(4 * steps * turns)
+    drawn = words.view(np.uint8).reshape(steps, -1)[:, : -(-size // 8)]
+    table = torch.from_numpy(_signs_of_bytes())
+    found = room(table, *drawn.shape, 8)
+    np.take(table.numpy(), drawn, axis=0, out=found.numpy(), mode="clip")
+    return found.flatten(1)[:, :size].reshape(steps, *shape).to(like.device, like.dtype)
+
+
+@lru_cache(maxsize=1)
+def _signs_of_bytes() -> NDArray[np.float32]:
+    """The signs of the eight bits of each byte, the highest first."""
+    return np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float32) * 2 - 1

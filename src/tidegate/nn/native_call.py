@@ -217,13 +217,17 @@ class Call:
         try:
             return self._bound[direction].pop()
         except IndexError:
-            given = self.tables.addresses.copy()
-            if self.fresh is None:
-                given["fresh"] = NEVER_ADDRESS  # starts are read, and not used
-                given |= {f"start.{n}": self.cell.zeros_address for n in self.cell.recipe.states}
-            else:
-                given |= {"fresh": self.fresh.ctypes.data, "fresh.step": 1}
-            return self.cell.kernel.bind(direction, self.shape, given)
+            return self.bind(direction)
+
+    def bind(self, direction: Pass, *, own: bool = False) -> Bound:
+        """The same, and not one that was given back; with working memory of its `own`."""
+        given = self.tables.addresses.copy()
+        if self.fresh is None:
+            given["fresh"] = NEVER_ADDRESS  # starts are read, and not used
+            given |= {f"start.{n}": self.cell.zeros_address for n in self.cell.recipe.states}
+        else:
+            given |= {"fresh": self.fresh.ctypes.data, "fresh.step": 1}
+        return self.cell.kernel.bind(direction, self.shape, given, own=own)
 
     def give(self, direction: Pass, bound: Bound) -> None:
         """Put a kernel back, for the next call."""

@@ -1,0 +1,205 @@
+"""UORO as two cells. The first, without a recurrence, finds what steps add over weights and what the second reads; the
+second is the recursion of the vector over states, and of what the vector over weights is made of.
+
+States are known for all steps before, so that only the product of the Jacobian with the vector, two norms and some
+scalings are left to the recurrence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, reduce
+from itertools import pairwise
+from operator import add
+from string import ascii_uppercase
+
+from tidegate.calculus import Tangent, pulled_back, tangent
+from tidegate.equations.graph import Graph, Input, State
+from tidegate.equations.ops import spread, total
+from tidegate.equations.rewrite import rewrite, with_args
+from tidegate.equations.values import SCALAR, Rate, Size, Value, constant, pointwise
+from tidegate.gradients.groups import Group
+from tidegate.nn.blocks import Blocks
+from tidegate.nn.sequence import Sequence as Run
+from tidegate.reference import bound
+
+TINY = 1e-7
+FLAGS = ("fresh", "valid")
+Bundles = tuple[tuple[Group, ...], ...]
+Sizes = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The cells for some states of a graph, and the groups of weights that reach them, in bundles that read the same.
+
+    `added` gives for each bundle its rows, one group's beside the other's, and what they read; then what `recursion`
+    reads of a step, its inputs `given.0` ... It is told each input of the graph by its name, the states before the step
+    as `old.0` ... in the order of the graph, signs as `sign.0` ... in the order of `states`, and `ones.0`, which is 1.
+    """
+
+    graph: Graph
+    states: tuple[str, ...]
+    bundles: Bundles
+    tangent: Tangent
+    letter: str  # the size of the factors: one more than the steps of a block
+
+    def added(self, sizes: Mapping[str, int], *, alone: bool = False) -> Added:
+        """The first cell, for a layer of these sizes. For a step `alone` it is also told the vector over states, as
+        `state.0` ..., and finds what the step's Jacobian makes of it instead of what the recursion reads."""
+        return _added(self, tuple(sizes.items()), alone)
+
+    def recursion(self, sizes: Mapping[str, int], steps: int, flags: tuple[str, ...]) -> Blocks:
+        """The second, over blocks of so many steps with these flags.
+
+        Its states are `state.0` ... and `factors`, side by side its output, and `norm`. Each step reads `sign.0` ...
+        and `drive`, whose products are added to the states; `products`, those of what it adds over weights with what
+        the factors stand for; `square`, that with itself; and `place`, which is 1 at its own factor.
+        """
+        return _recursion(self, tuple(sizes.items()), steps, flags)
+
+
+@dataclass(frozen=True, eq=False)
+class Added:
+    """The first cell with bound sizes: where its output `rows` and `read` of each bundle stand, and what is `given`, or
+    what has `moved`."""
+
+    run: Run
+    rows: tuple[slice, ...]
+    read: tuple[slice, ...]
+    given: Mapping[str, slice]
+    moved: slice
+
+
+@lru_cache(maxsize=256)
+def cells(graph: Graph, states: tuple[str, ...], bundles: Bundles) -> Cells:
+    """The cells of a layer, made once."""
+    free = next(c for c in ascii_uppercase[::-1] if c not in graph.letters)
+    return Cells(graph, states, bundles, tangent(graph, states), free)
+
+
+def _input(name: str, size: Size) -> Value:
+    return Value("input", (), size, Rate.INPUT, name=name)
+
+
+def _side_by_side(graph: Graph, values: Sequence[Value], name: str) -> Graph:
+    """The graph with these values as its output; nobody asks for derivatives."""
+    still = [Value("stop", (v,), v.size) for v in values]
+    output = Value("concat", tuple(still), ("+".join(str(v.size[0]) for v in still),))
+    return replace(graph, output=output, output_name=name, masks={})
+
+
+# what steps add
+
+
+@lru_cache(maxsize=256)
+def _added(made: Cells, sizes: Sizes, alone: bool) -> Added:
+    graph, leaves, signs = _added_graph(made, alone)
+    pulled = pulled_back(made.graph, signs, [g.result for b in made.bundles for g in b])
+    rows = [[pulled.get(g.result, _nothing(signs, g.result.size)) for g in bundle] for bundle in made.bundles]
+    ones = _input("ones.0", SCALAR)
+    read = [[*(v for _, v in b[0].factors), *([ones] if _has_ones(b[0]) else [])] for b in made.bundles]
+    moved = [made.tangent.states.get(name, _nothing(signs, signs[name].size)) for name in made.states]
+    parts = [*rows, *read, *([moved] if alone else ([v] for v in made.tangent.given))]
+    flat = [v for part in parts for v in part]
+    copies = rewrite(flat, lambda v, args: leaves[v] if v in leaves else with_args(v, args))
+    ends = [0]
+    for part in parts:
+        ends.append(ends[-1] + sum(bound(v.size, dict(sizes))[0] for v in part))
+    places, n = [slice(a, b) for a, b in pairwise(ends)], len(made.bundles)
+    found = _side_by_side(graph, [copies[v] for v in flat], "added")
+    used = found.input_values
+    found = replace(found, inputs=tuple(i for i in graph.inputs if i.name in used))
+    given = {} if alone else {f"given.{k}": place for k, place in enumerate(places[2 * n :])}
+    return Added(Run(found, dict(sizes)), tuple(places[:n]), tuple(places[n : 2 * n]), given, places[-1])
+
+
+def _added_graph(made: Cells, alone: bool) -> tuple[Graph, dict[Value, Value], dict[str, Value]]:
+    """The graph that is told states and signs, what stands for the layer's own values, and the signs by state."""
+    graph, sizes = made.graph, {s.name: s.size for s in made.graph.states}
+    signs = {name: _input(f"sign.{k}", sizes[name]) for k, name in enumerate(made.states)}
+    leaves = {graph.old[s.name]: _input(f"old.{k}", s.size) for k, s in enumerate(graph.states) if s.name in graph.old}
+    if alone:
+        numbers = {name: k for k, name in enumerate(made.states)}
+        leaves |= {v: _input(f"state.{numbers[name]}", sizes[name]) for name, v in made.tangent.seeds.items()}
+    inputs = [Input(v.attrs["name"], v.size) for v in (*signs.values(), *leaves.values())]
+    found = replace(
+        graph,
+        name=f"{graph.name} under UORO",
+        inputs=(*inputs, Input("ones.0", SCALAR), *graph.inputs),
+        states=(State("nothing", SCALAR),),
+        new={"nothing": constant(0.0)},
+    )
+    return found, leaves, signs
+
+
+def _has_ones(group: Group) -> bool:
+    return group.is_vector or group.bias is not None
+
+
+def _nothing(like: Mapping[str, Value], size: Size) -> Value:
+    first = next(iter(like.values()))
+    return spread(total(first < first), size)
+
+
+# the recursion
+
+
+@lru_cache(maxsize=256)
+def _recursion(made: Cells, sizes: Sizes, steps: int, flags: tuple[str, ...]) -> Blocks:
+    return Blocks(Run(_recursion_graph(made, flags), {**dict(sizes), made.letter: 1 + steps}), steps, {"place"})
+
+
+@lru_cache(maxsize=256)
+def _recursion_graph(made: Cells, flags: tuple[str, ...]) -> Graph:
+    sizes = {s.name: s.size for s in made.graph.states}
+    wide: Size = (made.letter,)
+    states = [State(f"state.{k}", sizes[name]) for k, name in enumerate(made.states)]
+    inputs = [Input(f"sign.{k}", s.size) for k, s in enumerate(states)]
+    states += [State("factors", wide), State("norm", SCALAR)]
+    inputs += [Input("products", wide), Input("place", wide), Input("square", SCALAR), Input("drive", SCALAR)]
+    inputs += [Input(flag, SCALAR) for flag in flags]
+    inputs += [Input(f"given.{k}", v.size) for k, v in enumerate(made.tangent.given)]
+    old = {s.name: Value("old", (), s.size, Rate.STATE, name=s.name) for s in states}
+    given = {i.name: _input(i.name, i.size) for i in inputs}
+    step = _step(_moved(made, old, given), old, given)
+    new = {name: Value("stop", (v,), v.size) for name, v in step.items()}
+    found = replace(
+        made.graph, name=f"{made.graph.name} under UORO", inputs=tuple(inputs), states=tuple(states), new=new
+    )
+    return _side_by_side(found, [new[s.name] for s in states[:-1]], "found")
+
+
+def _moved(made: Cells, old: Mapping[str, Value], given: Mapping[str, Value]) -> list[Value]:
+    """The Jacobian times the vector, by state."""
+    before = {name: old[f"state.{k}"] for k, name in enumerate(made.states)}
+    leaves = {v: given[f"given.{k}"] for k, v in enumerate(made.tangent.given)}
+    leaves |= {seed: before[name] for name, seed in made.tangent.seeds.items()}
+    copies = rewrite(made.tangent.states.values(), lambda v, args: leaves[v] if v in leaves else with_args(v, args))
+    found = {name: copies[v] for name, v in made.tangent.states.items()}
+    return [_flagged(found.get(name, constant(0.0)), before[name], given) for name in made.states]
+
+
+def _flagged(moved: Value, before: Value, given: Mapping[str, Value]) -> Value:
+    """Nothing is carried into a fresh start, and all of it where no step takes place."""
+    if "fresh" in given:
+        moved = pointwise("where", given["fresh"], 0.0, moved)
+    return pointwise("where", given["valid"], moved, before) if "valid" in given else moved
+
+
+def _step(moved: Iterable[Value], old: Mapping[str, Value], given: Mapping[str, Value]) -> dict[str, Value]:
+    """Tallec & Ollivier 2017, arXiv:1702.05043, algorithm 1, for a vector over weights that is known by its factors."""
+    parts = list(moved)
+    squares: dict[Size, Value] = {}  # one sum over units for each size
+    for m in parts:
+        if m.op != "constant":
+            squares[m.size] = squares[m.size] + m * m if m.size in squares else m * m
+    size = pointwise("sqrt", reduce(add, map(total, squares.values()))) if squares else constant(0.0)
+    keep = pointwise("sqrt", old["norm"] / (size + TINY)) + TINY
+    shrink = 1.0 / keep
+    before, shared = old["norm"] * shrink, total(old["factors"] * given["products"]) * shrink
+    square = before * before + 2.0 * shared + given["square"]
+    found = {f"state.{k}": m * keep + given["drive"] * given[f"sign.{k}"] for k, m in enumerate(parts)}
+    factors = old["factors"] * shrink + given["place"]
+    return {**found, "factors": factors, "norm": pointwise("sqrt", pointwise("maximum", square, 0.0))}
