@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -12,7 +11,14 @@ from torch import Tensor
 from tidegate.bench.problem import Problem
 from tidegate.bench.rows import RFLO, SNAP
 
-LACKS = None if find_spec("braintrace") else "braintrace"
+try:
+    import brainstate
+    import braintrace
+    import jax
+except ModuleNotFoundError:
+    braintrace = None
+
+LACKS = None if braintrace else "braintrace"
 
 
 class ByBraintrace:
@@ -22,11 +28,7 @@ class ByBraintrace:
     """
 
     def __init__(self, problem: Problem, what: str) -> None:
-        import brainstate
-        import braintrace
-        import jax
-
-        self._jax, self._problem = jax, problem
+        self._problem = problem
         T, _, inputs = problem.x.shape
         slopes = problem.slopes["y"]
         x, s = (jax.numpy.asarray(t[:, 0].numpy()) for t in (problem.x, slopes))
@@ -56,6 +58,6 @@ class ByBraintrace:
     def named(self, raw: Any) -> dict[str, Tensor]:
         """They by the names of the layer's parameters."""
         (found,) = raw.values()
-        weight, bias = (torch.tensor(self._jax.device_get(found[name])) for name in ("weight", "bias"))
+        weight, bias = (torch.tensor(jax.device_get(found[name])) for name in ("weight", "bias"))
         x, h = weight.T.split([self._problem.x.shape[2], bias.shape[0]], 1)
         return {"l0.h.x": x, "l0.h.h": h, "l0.h.bias": bias}
