@@ -18,8 +18,21 @@ from tidegate.nn import Recurrent
 T, B, CELLS, BLOCKS = 5, 3, 6, 2
 
 
+def test_small_updates_at_each_step_sum_to_the_gradient_of_a_string(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded_reber, "EYE", embedded_reber.EYE.double())
+    (walk,) = embedded_reber.strings(np.random.default_rng(4), 1)
+    x, wanted = embedded_reber.example(walk)
+    net = embedded_reber.made(embedded_reber.Settings(truncated=True)).double()
+    begun = [p.detach().clone() for p in net.parameters()]
+    loss = embedded_reber.half_square(torch.sigmoid(net(x)[0]), wanted)
+    right = torch.autograd.grad(loss, list(net.parameters()))
+    embedded_reber.Stepwise(net, rate=1e-7)(x, wanted)
+    for before, after, slope in zip(begun, net.parameters(), right, strict=True):
+        assert torch.allclose((before - after.detach()) / 1e-7, slope, rtol=1e-3, atol=1e-6)
+
+
 def test_weights_of_the_embedded_reber_grammar() -> None:
-    net, _ = embedded_reber.made(embedded_reber.Settings())
+    net = embedded_reber.made(embedded_reber.Settings())
     assert count(net) == 276
     assert [w.item() for w in net.get_parameter("layer.l0.o.bias")] == [-1, -2, -3]
     assert net.get_parameter("layer.l0.i.bias").abs().max() <= 0.2
@@ -157,7 +170,7 @@ def test_adam_clips() -> None:
 def test_which_strings_a_net_knows() -> None:
     random = np.random.default_rng(1)
     walks = embedded_reber.strings(random, 9)
-    net, _ = embedded_reber.made(embedded_reber.Settings())
+    net = embedded_reber.made(embedded_reber.Settings())
     known = []
     for walk in walks:
         nets, _ = net(torch.from_numpy(walk.symbols[:-1]).unsqueeze(1))
