@@ -139,7 +139,10 @@ class _Traces:
     def pull(self, lie: Sequence[int], *, kept: bool) -> tuple[Tensors, dict[Value, Tensor]]:
         """Traces at the end, if they are to be kept, and the gradient, with tensors that lie there."""
         tracker = self.tracker
-        bound = self._free.pop() if self._free else self._bind()
+        try:
+            bound = self._free.pop()
+        except IndexError:
+            bound = self._bind()
         arguments = bound.arguments
         for place, number, offset in self._places:
             arguments[place] = lie[number] + offset
