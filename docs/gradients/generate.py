@@ -81,7 +81,7 @@ def influence(of: str | Cell, rule: Forward) -> Tensor:
     }
     recurrent = slice(INPUTS, -1)
     if isinstance(rule, UORO):
-        outer = memory.tensors()["influence.0.weights.0"][0][:, recurrent]
+        outer = memory.tensors()["influence.0.weights.0"][0, 0, :, recurrent]
         return torch.outer(kept["states"], outer.flatten())
     if isinstance(rule, KFRTRL):
         return torch.einsum("dr,v->drv", kept["matrix"], kept["read"][recurrent]).flatten(1)
