@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +23,7 @@ PIECE = 200  # steps from reset to reset, whose mean loss is a point of the curv
 LAST = 5  # points whose mean is the figure
 START = "torch_uniform"
 COSINE = "mean cosine with the exact gradient"
+EARLY = 3000  # steps of which a mean cosine of their own is given
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,13 @@ def run(settings: Settings, seed: int, _: Path | None) -> Outcome:
     starts = range(0, settings.steps, PIECE)
     means = [learn(series[start : start + PIECE + 1], number) for number, start in enumerate(starts)]
     curve = tuple((PIECE * (k + 1.0), float(f"{mean:.4g}")) for k, mean in enumerate(means))
-    also = {COSINE: round(fmean(learn.cosines), 4)} if learn.cosines else {}
-    return Outcome(round(fmean(means[-LAST:]), 6), None, curve, also)
+    return Outcome(round(fmean(means[-LAST:]), 6), None, curve, cosines(learn.cosines))
+
+
+def cosines(found: Mapping[int, float]) -> dict[str, float]:
+    """The mean over all pieces, by number, in which they were taken, and over the early ones."""
+    early = {f"{COSINE}, first {EARLY:,} steps": [c for number, c in found.items() if number < EARLY // PIECE]}
+    return {name: round(fmean(some), 4) for name, some in {COSINE: found.values(), **early}.items() if some}
 
 
 class ByStep:
@@ -61,21 +67,23 @@ class ByStep:
         self.net = OnlineNet("elman", sizes, rule, LANES, feedback=settings.feedback, init=START)
         self.optimiser = torch.optim.Adam(self.net.weights, lr=settings.rate)
         self.compared = 0 if isinstance(rule, RTRL) else settings.every
-        self.cosines: list[float] = []
+        self.cosines: dict[int, float] = {}
 
     def __call__(self, piece: Tensor, number: int) -> float:
         """The mean loss of a piece `[T + 1, B, 1]` from a fresh state."""
         self.net.reset()
         exact = Exact(self.net) if self.compared and number % self.compared == 0 else None
-        losses = []
+        losses, found = [], []
         for x, wanted in pairwise(piece):
             error = self.net.step(x) - wanted
             losses.append(error.square().mean().item())
             d = 2 * error / LANES
             slopes = self.net.slopes(d)
             if exact is not None:
-                self.cosines.append(exact.cosine(x, d, slopes))
+                found.append(exact.cosine(x, d, slopes))
             self._update(slopes)
+        if found:
+            self.cosines[number] = fmean(found)
         return fmean(losses)
 
     def _update(self, slopes: Sequence[Tensor]) -> None:
@@ -107,7 +115,7 @@ class BySegments:
         self.layer, self.rule = Recurrent("elman", 1, settings.hidden, init=START), rule
         self.readout = nn.Linear(settings.hidden, 1)
         self.optimiser = torch.optim.Adam([*self.layer.parameters(), *self.readout.parameters()], lr=settings.rate)
-        self.cosines: list[float] = []
+        self.cosines: dict[int, float] = {}
 
     def __call__(self, piece: Tensor, _: int) -> float:
         """The mean loss of a piece `[T + 1, B, 1]` from a fresh state."""

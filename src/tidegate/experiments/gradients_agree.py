@@ -147,6 +147,10 @@ left, below 1e-5.""",
     configurations=(
         Configuration("finite differences", Settings(DIFFERENCES, below=1e-5), RELATIVE, seeds=3),
         Configuration("BPTT, kernels", Settings("bptt"), RELATIVE, seeds=3),
+        Configuration("BPTT with 8 stored states, kernels", Settings("bptt:8"), RELATIVE, seeds=3),
+        Configuration(
+            "BPTT with 8 stored states, reference path", Settings("bptt:8", kernels=False), RELATIVE, seeds=3
+        ),
         Configuration("exact RTRL, kernels", Settings("rtrl"), RELATIVE, Published(4.4e-16, "4.4e-16", "code"), 3),
         Configuration("exact RTRL, reference path", Settings("rtrl", kernels=False), RELATIVE, seeds=3),
         Configuration("SnAp-70, kernels", Settings("snap:70"), RELATIVE, seeds=3),
