@@ -164,7 +164,7 @@ NMSE = Measure("NMSE of the last 1,000 steps", ".4f")
 def row(name: str, rule: str, published: float, cosine: float | None = None, **more: Any) -> Configuration:
     """A rule beside its published error and cosine."""
     says = f"{published:g}" + (f", cosine {cosine:g}" if cosine is not None else "")
-    return Configuration(name, Settings(rule, **more), NMSE, Published(published, says, "code"), 5)
+    return Configuration(name, Settings(rule, **more), NMSE, Published(published, says, "code"), 3)
 
 
 CHAOTIC = Experiment(
@@ -176,7 +176,8 @@ The next value of Hénon's map x' = 1 - 1.4 x² + y, y' = 0.3 x, standardised, i
 tanh RNN of 64 units that starts as torch's, a linear readout, Adam 1e-3, an update at every step of 15,000; states and
 influence begin afresh every 200 steps. The figure is the mean squared error of the last 1,000 steps in variances of the
 series. The cosine is that of the gradients in the layer's weights, of all lanes together, with those of exact RTRL
-beside it on every fifth 200 steps, with the weights that the rule has led to.""",
+beside it on every fifth 200 steps, with the weights that the rule has led to: its mean over all steps, and over the
+first 3,000.""",
     run=run,
     configurations=(
         row("exact RTRL", "rtrl", 0.0052),
@@ -189,5 +190,12 @@ beside it on every fifth 200 steps, with the weights that the rule has led to.""
         row("UORO", "uoro", 0.66, 0.056),
     ),
     quick=(Configuration("SnAp-1, 16 units, 1,000 steps", Settings("snap:1", hidden=16, steps=1000), NMSE),),
+    notes="""\
+At which weights the published cosines were taken is not known to us, and no one reading brings all four within 0.1.
+Over the first 3,000 steps SnAp-1, RFLO with random feedback, and UORO are that near, and KF-RTRL misses by 0.13; over
+all steps KF-RTRL and UORO are, and SnAp-1 and RFLO point far nearer to the exact gradient than published. In single
+trials beside exact RTRL, with its weights, SnAp-1 had 0.64, KF-RTRL 0.41, RFLO 0.64 and with random feedback 0; with
+orthogonal matrices on the state all were lower, and KF-RTRL further off. An Elman net has no leak, so that RFLO is
+here the gradient that goes back no step, and it learns: it does not end with the published error, nor does KF-RTRL.""",
     curve=Curve("steps", "NMSE"),
 )
