@@ -100,9 +100,9 @@ carried on. At most 100,000 strings.""",
     run=run,
     configurations=(
         Configuration("without forget gates", Settings(False), STRINGS, Published(None, "0 of 100"), 3),
-        Configuration("with forget gates, 424 weights", Settings(True), STRINGS, Published(None, "18 of 100"), 5),
+        Configuration("with forget gates, 424 weights", Settings(True), STRINGS, Published(None, "18 of 100"), 10),
         Configuration(
-            "with forget gates, rate x 0.99", Settings(True, decay=0.99), STRINGS, Published(None, "62 of 100"), 5
+            "with forget gates, rate x 0.99", Settings(True, decay=0.99), STRINGS, Published(None, "62 of 100"), 10
         ),
     ),
     quick=(Configuration("with forget gates, 5,000 strings", Settings(True, limit=5000), STRINGS),),
