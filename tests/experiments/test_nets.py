@@ -132,6 +132,12 @@ def test_outputs() -> None:
     torch.testing.assert_close(state["h"][0], h[-1])
 
 
+def test_linear_outputs() -> None:
+    net, x = adding.made(adding.Settings(20, 1)), torch.randn(6, 2, 2)
+    torch.testing.assert_close(torch.sigmoid(net.last(x, linear=True)), net.last(x))
+    torch.testing.assert_close(net.last(x, linear=True), net(x)[0][-1])
+
+
 def test_outputs_at_the_end_of_rows() -> None:
     net = distractors.made(distractors.Settings(6, 1, width=1.0))
     x = torch.randint(10, (9, 2))

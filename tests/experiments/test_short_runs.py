@@ -12,6 +12,7 @@ SMALL: list[Any] = [
     (embedded_reber, embedded_reber.Settings(limit=40, every=20)),
     (embedded_reber, embedded_reber.Settings(hidden=8, rate=0.01, modern=True, limit=40, every=20)),
     (adding, adding.Settings(20, 30)),
+    (adding, adding.Settings(20, 30, linear=False, rate=1.0)),
     (adding, adding.Settings(20, 30, tanh=True)),
     (distractors, distractors.Settings(6, 30)),
     (continual_reber, continual_reber.Settings(True, chunks=4, steps=20)),

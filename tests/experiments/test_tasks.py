@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from tidegate.experiments import adding, copy_memory, distractors
+from tidegate.experiments import adding, chaotic, copy_memory, distractors
 
 
 def test_the_adding_problem() -> None:
@@ -22,9 +22,10 @@ def test_the_adding_problem() -> None:
         assert marked[1] < 19
         assert set(np.flatnonzero(marks == -1.0)) == {0, len(pairs) - 1} - set(marked)
         assert (np.abs(values) <= 1.0).all()
-        assert target == pytest.approx(0.5 + sum(values[k] for k in marked if k) / 4)
+        assert target == pytest.approx(0.5 + sum(values[k] for k in marked) / 4)
+        assert (values[0] == 0.0) == (0 in marked)
         lengths.add(len(pairs))
-        firsts.append(marked[0] == 0)
+        firsts.append(0 in marked)
     assert lengths == set(range(40, 45))
     assert np.mean(firsts) == pytest.approx(0.1 + 0.9 / 18, abs=0.02)
 
@@ -80,3 +81,10 @@ def test_one_without_memory_in_copy_memory() -> None:
     assert loss.item() == pytest.approx(copy_memory.memoryless(100), rel=1e-12)
     assert copy_memory.memoryless(100) == pytest.approx(10 * math.log(8) / 120)
     assert round(copy_memory.memoryless(100), 5) == 0.17329
+
+
+def test_mean_cosines_of_all_pieces_and_of_the_early_ones() -> None:
+    whole, early = chaotic.COSINE, f"{chaotic.COSINE}, first 3,000 steps"
+    assert chaotic.cosines({0: 0.2, 14: 0.4, 15: 0.9}) == {whole: 0.5, early: 0.3}
+    assert chaotic.cosines({20: 0.7}) == {whole: 0.7}
+    assert chaotic.cosines({}) == {}

@@ -100,12 +100,16 @@ carried on. At most 100,000 strings.""",
     run=run,
     configurations=(
         Configuration("without forget gates", Settings(False), STRINGS, Published(None, "0 of 100"), 3),
-        Configuration("with forget gates, 424 weights", Settings(True), STRINGS, Published(None, "18 of 100"), 5),
+        Configuration("with forget gates, 424 weights", Settings(True), STRINGS, Published(None, "18 of 100"), 10),
         Configuration(
-            "with forget gates, rate x 0.99", Settings(True, decay=0.99), STRINGS, Published(None, "62 of 100"), 5
+            "with forget gates, rate x 0.99", Settings(True, decay=0.99), STRINGS, Published(None, "62 of 100"), 10
         ),
     ),
     quick=(Configuration("with forget gates, 5,000 strings", Settings(True, limit=5000), STRINGS),),
     nets=(Net(blocks_2000, "Blocks with forget gates; outputs are `sigmoid(W h + V x + b)`."),),
+    notes="""\
+With forget gates more nets succeed than in the paper. Ours are tested every 1,000 strings, on a tenth of the symbols,
+and the first test that is passed counts; and they follow the gradient through the whole string. Without forget gates
+none does, as in the paper.""",
     curve=Curve("strings", "strings of a stream before an error"),
 )

@@ -157,7 +157,7 @@ are the most active ones.""",
     configurations=(
         Configuration("276 weights, SGD 0.5, an update a string", Settings(), SEQUENCES, OF_1997),
         Configuration(
-            "276 weights, SGD 0.5, an update a string, truncated", Settings(truncated=True), SEQUENCES, OF_1997, 3
+            "276 weights, SGD 0.5, an update a string, truncated", Settings(truncated=True), SEQUENCES, OF_1997
         ),
         Configuration(
             "276 weights, SGD 0.5, an update a step, truncated",

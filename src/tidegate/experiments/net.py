@@ -51,10 +51,11 @@ class LogisticNet(nn.Module):
         nets = self.out(h)
         return (nets if self.shortcut is None else nets + self.shortcut(x)), end
 
-    def last(self, x: Tensor) -> Tensor:
-        """The outputs after the last step only, `[B, outputs]`, logistic."""
+    def last(self, x: Tensor, *, linear: bool = False) -> Tensor:
+        """The outputs after the last step only, `[B, outputs]`, logistic unless `linear`."""
         h, _ = self.layer(x)
-        return torch.sigmoid(self.out(h[-1]))
+        nets = self.out(h[-1])
+        return nets if linear else torch.sigmoid(nets)
 
     def at_end(self, x: Tensor, lengths: Sequence[int]) -> Tensor:
         """The same for rows of different lengths."""
