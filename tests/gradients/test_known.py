@@ -71,8 +71,11 @@ def generally(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Tensor
     return by_it
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize(("name", "rule"), CASES, ids=lambda part: str(part))
+QUICK = [pytest.param(*case, 1) for case in CASES] + [pytest.param("lru", RTRL(), 2), pytest.param("lstm", SnAp(), 2)]
+DEEP = [pytest.param(*case, 2, marks=pytest.mark.slow) for case in CASES]
+
+
+@pytest.mark.parametrize(("name", "rule", "layers"), [*QUICK, *DEEP], ids=str)
 def test_is_the_general_way(name: str, rule: Forward, layers: int, pulls: list[Known], generally: Any) -> None:
     layer = layer_of(name, layers)
     if not rule.supports(layer):

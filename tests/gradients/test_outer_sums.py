@@ -174,7 +174,12 @@ def test_resets_and_lengths(case: Case, monkeypatch: pytest.MonkeyPatch) -> None
     agree(case, lengths=torch.tensor([9, STEPS_OF_CASES, 6]), reset=reset)
 
 
-@pytest.mark.parametrize("case", FEW, ids=str)
+DEEP = ("lstm", "slstm")  # the others take seconds each
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=() if str(c) in DEEP else pytest.mark.slow) for c in FEW], ids=str
+)
 def test_layers_above_each_other_and_the_reference_path(case: Case) -> None:
     layer = layer_of(case, 2)
     x, target = problem(case, layer)
