@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from gradients.forward_cases import BATCH, STEPS, difference, found, layer_of, loss, problem
 from layer_cases import CASES, Case, make_layer
 from tidegate.cells import CELLS, transforms
-from tidegate.equations import cell, linear, matrix, weight
+from tidegate.equations import cell, linear, weight
+from tidegate.experiments.cells import scalar_lru
 from tidegate.gradients import BPTT, RTRL, SnAp, gradient
 from tidegate.nn import Recurrent, Stack, native
 
@@ -208,17 +209,6 @@ def test_masks_are_drawn_once_for_states_and_gradients(where: str) -> None:
             with torch.no_grad():
                 p[place] -= step
         torch.testing.assert_close(ours[name][place], (moved[0] - moved[1]) / 2e-6, rtol=2e-6, atol=2e-6)
-
-
-@cell(states="re im", output="y", source="Zucchetti et al. 2023, arXiv:2305.15947, the linear recurrent unit by hand")
-def scalar_lru(x: Any, re: Any, im: Any) -> Any:
-    l_re, l_im, gamma = weight("l_re"), weight("l_im"), weight("gamma")
-    b_x, b_i = matrix("b_re", cols="I") @ x, matrix("b_im", cols="I") @ x
-    old_re, old_im = re, im
-    re = l_re * old_re - l_im * old_im + gamma * b_x
-    im = l_re * old_im + l_im * old_re + gamma * b_i
-    y = matrix("c_re") @ re - matrix("c_im") @ im
-    return y, re, im
 
 
 @pytest.mark.parametrize("rule", [BPTT(), RTRL(), RTRL(every=1)], ids=str)

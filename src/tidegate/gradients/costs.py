@@ -51,7 +51,7 @@ def costs(layer: nn.Module, rule: Rule, *, batch: int = 1, steps: int = 100) -> 
 
 def _forwards(layer: nn.Module, rule: Forward, rows: int, steps: int) -> Costs:
     machine = Machine(layer, rule)
-    trackers, size = tuple(machine.costs(rows)), _size(layer)
+    trackers, size = tuple(machine.plan.costs(rows)), _size(layer)
     states = rows * sum(machine.widths)
     recursion = sum(t.flops for t in trackers)
     return Costs(
@@ -59,7 +59,7 @@ def _forwards(layer: nn.Module, rule: Forward, rows: int, steps: int) -> Costs:
         trackers=trackers,
         size=size,
         kept=size * (kept(trackers) + states),
-        most=size * (machine.most(steps, rows) + states),
+        most=size * (machine.plan.most(steps, rows) + states),
         flops=_step(machine.flat, rows) + recursion,
     )
 

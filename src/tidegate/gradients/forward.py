@@ -18,7 +18,7 @@ from torch.autograd.function import Function
 
 from tidegate.equations.values import Value
 from tidegate.errors import ArgumentError
-from tidegate.gradients.cost import COPIES, Cost, free_memory, kept, too_large
+from tidegate.gradients.cost import COPIES, free_memory, kept, too_large
 from tidegate.gradients.groups import add
 from tidegate.gradients.known import Known
 from tidegate.gradients.plan import ForwardRule, plan
@@ -62,30 +62,17 @@ class Machine:
         self.structure, self.layout, self.reader = self.plan.structure, self.plan.layout, self.plan.reader
         self.names, self.widths, self.trackers = self.plan.names, self.plan.widths, self.plan.trackers
 
-    def costs(self, rows: int) -> list[Cost]:
-        """What each tracker keeps and computes."""
-        return self.plan.costs(rows)
-
-    def most(self, steps: int, rows: int) -> int:
-        """The numbers that are there at once while steps are taken."""
-        return self.plan.most(steps, rows)
-
-    def at_once(self, rows: int) -> int:
-        """The steps that are read together."""
-        return self.plan.at_once(rows)
-
     def check_fits(self, steps: int, rows: int, like: Tensor) -> None:
         """Raise ArgumentError where the influence of so many rows needs more than the memory that is free."""
-        if like.device.type != "cpu" or like.element_size() * self.plan.most(steps, rows) <= LITTLE:
-            return
-        size, free, graph = like.element_size(), free_memory(), self.flat.graph
-        if size * self.plan.most(steps, rows) > free:
+        size, graph = like.element_size(), self.flat.graph
+        wanted = size * self.plan.most(steps, rows)
+        if like.device.type == "cpu" and wanted > LITTLE and wanted > (free := free_memory()):
             others = {r: [t.cost(rows) for t in r.trackers(self.layout)] for r in self.rule.cheaper(graph)}
             small = {
                 f"{type(r).__name__}()": size * kept(c) for r, c in others.items() if size * COPIES * kept(c) <= free
             }
             name = f"{type(self.rule).__name__} of {graph.name!r}"
-            raise ArgumentError(too_large(name, self.costs(rows), rows, size, free, small))
+            raise ArgumentError(too_large(name, self.plan.costs(rows), rows, size, free, small))
 
     def parameters(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
         """The values of weights whose gradients the rule finds; what they are made of is left to torch."""
@@ -162,7 +149,7 @@ class Machine:
         first = torch.cat([begin[name] for name in self.names], -1).unsqueeze(0)
         if not batch.steps:
             return first, None
-        both = self.plan.both if reading and batch.steps <= self.at_once(batch.rows) else None
+        both = self.plan.both if reading and batch.steps <= self.plan.at_once(batch.rows) else None
         known = self._known(weights, inputs, begin, batch) if both else None
         with torch.no_grad():
             if known is not None:
@@ -287,7 +274,7 @@ class Segment:
         if first is not None and self.past is not None:
             add(found, machine.gradient(influence, machine.apart(first)))
         named = None if adjoints is None else machine.apart(adjoints)
-        width = machine.at_once(self.batch.rows)
+        width = machine.plan.at_once(self.batch.rows)
         for start in range(0, T, width):
             steps = self._steps(start, min(start + width, T))
             part = None if named is None else {n: a[start : start + steps.T] for n, a in named.items()}

@@ -57,20 +57,23 @@ class Reader:
 
     def fixed(self, weights: Tensors) -> dict[Value, Tensor]:
         """What weights alone make, `[n]` each."""
-        env: dict[Value, Any] = {self.graph.weights[name]: w for name, w in weights.items()}
-        like = next(iter(weights.values()))
-        with torch.no_grad():
-            self._fixed(xp, self.sizes, env)
+        like, made = next(iter(weights.values())), self._made(weights)
         shapes = {v: bound(v.size, self.sizes) for v in self.given}
-        return {v: torch.as_tensor(env[v], dtype=like.dtype).expand(n).contiguous() for v, n in shapes.items()}
+        return {v: torch.as_tensor(made[v], dtype=like.dtype).expand(n).contiguous() for v, n in shapes.items()}
 
     def refill(self, buffers: dict[Value, Tensor], weights: Tensors) -> None:
         """Compute what weights alone make where it lies."""
+        made = self._made(weights)
+        with torch.no_grad():
+            for value, buffer in buffers.items():
+                buffer.copy_(torch.as_tensor(made[value]))
+
+    def _made(self, weights: Tensors) -> dict[Value, Any]:
+        """What weights alone make, as the equations give it."""
         env: dict[Value, Any] = {self.graph.weights[name]: w for name, w in weights.items()}
         with torch.no_grad():
             self._fixed(xp, self.sizes, env)
-            for value, buffer in buffers.items():
-                buffer.copy_(torch.as_tensor(env[value]))
+        return env
 
     def __call__(
         self,
