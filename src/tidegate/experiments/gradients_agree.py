@@ -21,8 +21,8 @@ from tidegate.nn import Recurrent, native
 I, H, P, N = 3, 5, 4, 4  # noqa: E741 - the project's word for the input size
 WIDTHS = {"slstm": 12}  # units of cells whose blocks do not share out five
 SPREAD = 0.4  # of what is added to each weight's initial value
-STEP = 1e-6  # to both sides of a weight
-DIFFERENCES = "differences"
+STEP = 1e-8  # to both sides of a weight: gradients that explode bend the loss so much that 1e-6 is too long
+DIFFERENCES = f"differences:{STEP:.0e}"
 HAND = "scalar LRU, by hand"
 BY_HAND = {
     f"l0.{name}": torch.tensor(value)
@@ -33,7 +33,7 @@ Gradients = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Settings:
-    """`rule` is the text of a rule, or "differences"; without `kernels` it runs on the reference path.
+    """`rule` is the text of a rule, or `DIFFERENCES`; without `kernels` it runs on the reference path.
 
     Solved is what differs by less than `below`.
     """
@@ -141,8 +141,8 @@ Every cell, one and two layers deep: 70 steps, 10 rows, {I} inputs, {H} units ({
 blocks do not share out five), double precision, random asymmetric weights, and half the squared distance to random
 targets at every step. The standard is back-propagation through time on the reference path, which runs a cell's
 equations as they stand; what other ways give is held against it. The figure is the worst relative difference over cells
-and depths. Solved is what stays below 1e-10; central differences of the loss, whose digits are those that the loss has
-left, below 1e-5.""",
+and depths. Solved is what stays below 1e-10; central differences of the loss over
+{STEP:.0e} to both sides, whose digits are those that the loss has left, below 1e-5.""",
     run=run,
     configurations=(
         Configuration("finite differences", Settings(DIFFERENCES, below=1e-5), RELATIVE),

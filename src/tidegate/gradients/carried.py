@@ -23,8 +23,9 @@ class Carried:
     """
 
     def __init__(self, module: nn.Module, rule: ForwardRule) -> None:
-        inside = {part for m in module.modules() if isinstance(m, Stack) for part in m.modules() if part is not m}
-        layers = [m for m in module.modules() if isinstance(m, Recurrent | Stack) and m not in inside]
+        found = [m for m in module.modules() if isinstance(m, Recurrent | Stack)]
+        inside = {part for m in found if isinstance(m, Stack) for part in m.modules() if part is not m}
+        layers = [m for m in found if m not in inside]
         if not layers:
             raise ArgumentError(
                 f"{type(rule).__name__} is for modules with Recurrent layers or stacks of them, and a "

@@ -8,7 +8,7 @@ torch's own business.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,6 @@ from tidegate.nn.arguments import Batch, check_types
 from tidegate.nn.flat import FRESH, Flat, flat_inputs
 from tidegate.nn.loop import refilled, valid_steps
 from tidegate.nn.state import State
-from tidegate.reference import bound
 from tidegate.reference import torch_ops as xp
 
 Tensors = dict[str, Tensor]
@@ -45,7 +44,8 @@ class Past:
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """New states and what trackers read, `[T, B, size]`; `known` is the run that has found it, if one."""
+    """States and what trackers read of the steps to them, `[T, B, size]` or, by a run that is `known`, `[T + 1, B,
+    size]` with those before the first step."""
 
     found: Tensor
     known: Known | None
@@ -57,8 +57,7 @@ class Machine:
 
     def __init__(self, layer: nn.Module, rule: ForwardRule, *, whole: bool = False) -> None:
         self.flat, self.rule = Flat(layer), rule
-        weights = _detached(self.flat.weights())
-        self.plan = plan(self.flat.graph, tuple(self.flat.sizes.items()), rule, whole, weights)
+        self.plan = plan(self.flat.graph, tuple(self.flat.sizes.items()), rule, whole, self.flat.weights)
         self.structure, self.layout, self.reader = self.plan.structure, self.plan.layout, self.plan.reader
         self.names, self.widths, self.trackers = self.plan.names, self.plan.widths, self.plan.trackers
 
@@ -76,6 +75,8 @@ class Machine:
 
     def parameters(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
         """The values of weights whose gradients the rule finds; what they are made of is left to torch."""
+        if self.plan.learned is not None:
+            return [weights[name] for name in self.plan.learned]
         env: dict[Value, Any] = {self.flat.graph.weights[name]: w for name, w in weights.items()}
         return [torch.as_tensor(p) for p in self.plan.parameters(xp, self.flat.sizes, env)]
 
@@ -146,20 +147,20 @@ class Machine:
 
         What trackers read is found in the same run, where that is wanted and little enough to be kept.
         """
-        first = torch.cat([begin[name] for name in self.names], -1).unsqueeze(0)
+        first = torch.cat([begin[name] for name in self.names], -1)
         if not batch.steps:
-            return first, None
+            return first.unsqueeze(0), None
         both = self.plan.both if reading and batch.steps <= self.plan.at_once(batch.rows) else None
         known = self._known(weights, inputs, begin, batch) if both else None
         with torch.no_grad():
             if known is not None:
-                found = known.follow(weights, inputs, begin)
-            else:
-                starts = begin if batch.reset is None else self.flat.starts()
-                run = both or self.plan.following
-                found = run(weights, inputs, dict(begin), starts, batch.lengths, batch.reset)[0]
-            states = torch.cat([first, found[..., : sum(self.widths)]])
-        return states, Read(found, known) if both else None
+                found = known.follow(weights, inputs, begin, first)
+                return found[..., : sum(self.widths)], Read(found, known)
+            starts = begin if batch.reset is None else self.flat.starts()
+            run = both or self.plan.following
+            found = run(weights, inputs, dict(begin), starts, batch.lengths, batch.reset)[0]
+            states = torch.cat([first.unsqueeze(0), found[..., : sum(self.widths)]])
+        return states, Read(found, None) if both else None
 
     def _known(self, weights: Tensors, inputs: Tensors, begin: Tensors, batch: Batch) -> Known | None:
         """The quick way of a call that is like others, if it is such a call."""
@@ -170,7 +171,8 @@ class Machine:
 
     def vectors(self, read: Read) -> dict[Value, Tensor]:
         """What trackers read, by value."""
-        parts = read.found[..., sum(self.widths) :].split(self.reader.widths, -1)
+        steps = read.found if read.known is None else read.found[1:]
+        parts = steps[..., sum(self.widths) :].split(self.reader.widths, -1)
         return dict(zip(self.reader.vectors, parts, strict=True))
 
     def apart(self, states: Tensor) -> Tensors:
@@ -179,28 +181,22 @@ class Machine:
             return {self.names[0]: states}  # to split would cost a copy on the way back
         return dict(zip(self.names, states.split(self.widths, -1), strict=True))
 
-    def before(self, states: Tensor, reset: Tensor | None) -> Tensors:
-        """The states that each step starts from, `[T, B, size]` by name."""
-        found = self.apart(states[:-1])
+    def before(self, old: Tensor, reset: Tensor | None) -> Tensors:
+        """The states that each step starts from, `[T, B, size]` by name, where those `old` ones are before it."""
+        found = self.apart(old)
         if reset is None:
             return found
         starts, chosen = self.flat.starts(), reset.unsqueeze(-1)
         return {name: torch.where(chosen, starts[name], old) for name, old in found.items()}
 
-    def output(self, weights: Tensors, inputs: Tensors, states: Tensor, batch: Batch) -> Tensor:
-        """The layer's output `[T, B, size]` from its states, those before the first step among them if there are."""
-        graph = self.flat.graph
-        new = self.apart(states[-batch.steps :] if batch.steps else states[1:])
+    def output(self, weights: Tensors, inputs: Tensors, new: Tensor, old: Sequence[Tensor], batch: Batch) -> Tensor:
+        """The layer's output `[T, B, size]` from its states after each step, and those before it if they are wanted."""
+        after = self.apart(new)
         if self.plan.state_of_output is not None:
-            y = new[self.plan.state_of_output]
+            y = after[self.plan.state_of_output]
         else:
-            env: dict[Value, Any] = {graph.weights[name]: w for name, w in weights.items()}
-            env |= {v: inputs[name] for name, v in graph.input_values.items()}
-            old = self.before(states, batch.reset)
-            env |= {v: old[name] for name, v in graph.old.items()}
-            env |= {graph.new[name]: a for name, a in new.items() if not graph.new[name].is_leaf}
-            (found,) = self.plan.outputs(xp, self.flat.sizes, env)
-            y = found.expand(batch.steps, batch.rows, *bound(graph.output_size, self.flat.sizes))
+            before = self.before(old[0], batch.reset) if self.plan.reads_old and batch.steps else {}
+            y = self.plan.output(weights, inputs, before, after)
         if batch.lengths is None:
             return y
         return torch.where(valid_steps(batch.steps, batch.lengths).unsqueeze(-1), y, 0.0)
@@ -218,15 +214,20 @@ class Machine:
         given = _detached(weights), _detached(inputs)
         states, read = self.follow(*given, begin, batch, reading=torch.is_grad_enabled())
         segment = Segment(self, past, *given, states, read, batch)
-        first = self.plan.state_of_output is None or batch.lengths is not None or not batch.steps
-        followed = _Followed.apply(segment, first, *self.parameters(weights))
-        y = self.output(weights, inputs, followed, batch)
-        return batch.restore(y), self.flat.state(self.apart(self._ends(followed, batch))), segment
+        first = self.plan.reads_old or batch.lengths is not None or not batch.steps
+        new, *old = _Followed.apply(segment, first, *self.parameters(weights))
+        y = self.output(weights, inputs, new, old, batch)
+        return batch.restore(y), self.flat.state(self.apart(_ends(new, old, batch))), segment
 
-    def _ends(self, states: Tensor, batch: Batch) -> Tensor:
-        if batch.lengths is None:
-            return states[-1]
-        return states[batch.lengths, torch.arange(batch.rows)]
+
+def _ends(new: Tensor, old: Sequence[Tensor], batch: Batch) -> Tensor:
+    """The states at the end of each row."""
+    if batch.lengths is None and batch.steps:
+        return new[-1]
+    (before,) = old
+    if batch.lengths is None:
+        return before[0]
+    return torch.cat([before[:1], new])[batch.lengths, torch.arange(batch.rows)]
 
 
 def _detached(tensors: Mapping[str, Tensor]) -> Tensors:
@@ -265,8 +266,7 @@ class Segment:
         known = None if self.read is None else self.read.known
         if self.read is not None and known is not None and self.past is None and adjoints is not None:
             kept = machine.rule.every is not None  # then another segment may go on from here
-            given = self.weights, self.inputs, self.read.found, self.states, adjoints
-            influence, found = known.pull(*given, kept=kept)
+            influence, found = known.pull(self.weights, self.inputs, self.read.found, adjoints, kept=kept)
             if kept:
                 self._end = Past(machine.apart(self.states[-1]), influence)
             return found
@@ -292,22 +292,33 @@ class Segment:
         lengths = None if batch.lengths is None else (batch.lengths - start).clamp(0, stop - start)
         inputs = machine.between(self.inputs, start, stop)
         begin = machine.apart(self.states[start])
-        old = machine.before(self.states[start : stop + 1], reset)
+        old = machine.before(self.states[start:stop], reset)
         read = None if self.read is None else machine.vectors(self.read)
         return machine.steps(self.weights, inputs, begin, old, lengths, reset, read)
 
 
 class _Followed(Function):
-    """A run's states as a function of the weights, by the derivative that a rule finds; with the `first`, those before
-    its first step are among them."""
+    """The states after each step of a run as a function of the weights, by the derivative that a rule finds; where they
+    are `wanted`, those before each step, too, of no step at all those at the beginning.
+
+    They come apart from each other, for torch takes a slice back by adding it to zeros.
+    """
 
     @staticmethod
-    def forward(ctx: Any, segment: Segment, first: bool, *parameters: Tensor) -> Tensor:
-        ctx.segment, ctx.first = segment, first
-        return (segment.states if first else segment.states[1:]).clone()  # which the caller may change in place
+    def forward(ctx: Any, segment: Segment, wanted: bool, *parameters: Tensor) -> tuple[Tensor, ...]:
+        ctx.segment = segment
+        ctx.set_materialize_grads(False)
+        T, states = segment.batch.steps, segment.states
+        parts = (states[1:], states[: max(T, 1)]) if wanted else (states[1:],)
+        return tuple(part.clone() for part in parts)  # which the caller may change in place
 
     @staticmethod
-    def backward(ctx: Any, adjoints: Tensor) -> tuple[Tensor | None, ...]:
-        found = ctx.segment.pull(adjoints[1:], adjoints[0]) if ctx.first else ctx.segment.pull(adjoints)
-        values = ctx.segment.machine.structure.parameters
+    def backward(ctx: Any, after: Tensor | None, before: Tensor | None = None) -> tuple[Tensor | None, ...]:
+        segment, first = ctx.segment, None
+        if before is not None:
+            first, later = before[0], before[1:]
+            after = torch.zeros_like(before) if after is None else after.clone()
+            after[:-1] += later
+        found = segment.pull(after, first)
+        values = segment.machine.structure.parameters
         return None, None, *(found.get(v) for v in values)

@@ -49,23 +49,24 @@ class Known:
 
     def __init__(self, plan: Plan, T: int, B: int, cell: NativeCell, like: Tensor) -> None:
         graph, reader = plan.graph, plan.reader
-        self._recipe, self._dtype = cell.recipe, like.dtype
+        self._recipe, self._dtype, self._shape = cell.recipe, like.dtype, (T, B)
         self._call = cell.call(T, B, backwards=False, lengths=None, reset=None)
         self._shapes = {n: (T, B, w) for n, w in self._widths(plan).items()}
         D = sum(plan.widths)
-        y, states = like.new_empty(T, B, D + sum(reader.widths)), like.new_empty(T + 1, B, D)
+        self._width = D + sum(reader.widths)
+        y = like.new_empty(1 + T, B, self._width)
         inputs = {n: like.new_empty(shape) for n, shape in self._shapes.items()}
         adjoints = like.new_empty(T, B, D)
-        env: dict[Value, Any] = dict(zip(reader.vectors, y[..., D:].split(reader.widths, -1), strict=True))
+        env: dict[Value, Any] = dict(zip(reader.vectors, y[1:, :, D:].split(reader.widths, -1), strict=True))
         env |= {v: inputs[n] for n, v in graph.input_values.items()}
-        old = dict(zip(plan.names, states[:-1].split(plan.widths, -1), strict=True))
+        old = dict(zip(plan.names, y[:-1, :, :D].split(plan.widths, -1), strict=True))
         env |= {v: old[n] for n, v in graph.old.items()}
         self._read_of_weights = reader.fixed if reader.given else None
         fixed = {v: like.new_empty(plan.layout.shape_of(v)) for v in reader.given}
         env |= {v: t.expand(T, B, *t.shape) for v, t in fixed.items()}
         steps = Steps(plan.layout, env, (T, B), like)
         scored = dict(zip(plan.names, adjoints.split(plan.widths, -1), strict=True))
-        given = [y, states, adjoints, *inputs.values(), *fixed.values()]
+        given = [y, adjoints, *inputs.values(), *fixed.values()]
         self._traces = [_Traces(t, steps, scored, given) for t in plan.trackers if isinstance(t, Local)]
 
     def _widths(self, plan: Plan) -> dict[str, int]:
@@ -81,25 +82,30 @@ class Known:
             and all(b.dtype is self._dtype and b.is_cpu for b in begin.values())
         )
 
-    def follow(self, weights: Tensors, inputs: Tensors, begin: Tensors) -> Tensor:
-        """All new states, and what trackers read, `[T, B, size]`."""
-        return self._call.forward(self._recipe.tensors(weights, inputs, begin, begin), keeping=False)[0]
+    def follow(self, weights: Tensors, inputs: Tensors, begin: Tensors, first: Tensor) -> Tensor:
+        """All states, and what trackers read, `[T + 1, B, size]`; of the states that it begins with, `first` `[B, D]`,
+        nothing is read."""
+        T, B = self._shape
+        found = first.new_empty(1 + T, B, self._width)
+        found[0, :, : first.shape[1]] = first
+        self._call.forward(self._recipe.tensors(weights, inputs, begin, begin), keeping=False, y=found[1:])
+        return found
 
     def pull(
-        self, weights: Tensors, inputs: Tensors, y: Tensor, states: Tensor, adjoints: Tensor, *, kept: bool
+        self, weights: Tensors, inputs: Tensors, found: Tensor, adjoints: Tensor, *, kept: bool
     ) -> tuple[tuple[Tensors, ...], dict[Value, Tensor]]:
         """The influence at the end, if it is to be kept, from none at the beginning; and the gradient of what has
-        these adjoints `[T, B, D]`."""
+        these adjoints `[T, B, D]`, with what `follow` has `found`."""
         fixed = self._read_of_weights(weights).values() if self._read_of_weights else ()
-        alive = [y, states, adjoints.contiguous(), *(inputs[n] for n in self._shapes), *fixed]
+        alive = [found, adjoints.contiguous(), *(inputs[n] for n in self._shapes), *fixed]
         lie = [t.data_ptr() for t in alive]
         moved: list[Tensors] = []
-        found: dict[Value, Tensor] = {}
+        gradients: dict[Value, Tensor] = {}
         for tracker in self._traces:
             end, gradient = tracker.pull(lie, kept=kept)
             moved.append(end)
-            add(found, gradient)
-        return tuple(moved), found
+            add(gradients, gradient)
+        return tuple(moved), gradients
 
 
 class _Traces:

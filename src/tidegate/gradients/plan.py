@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from tidegate.gradients.cost import COPIES, Cost, kept
 from tidegate.gradients.groups import structure
 from tidegate.gradients.known import Known
 from tidegate.gradients.layout import Layout
+from tidegate.gradients.output import Output
 from tidegate.gradients.reading import giving, reader
 from tidegate.gradients.steps import Steps
 from tidegate.nn import native
@@ -83,6 +84,9 @@ class Plan:
         self.following = following(graph, sizes)
         self.masks = Masks(graph, self.sizes)
         self.parameters = Program(self.structure.parameters)
+        leaves = [str(v.attrs["name"]) for v in self.structure.parameters if v.op == "weight"]
+        plain = len(leaves) == len(self.structure.parameters)
+        self.learned = leaves if plain else None  # the parameters' names, where none of them is made of weights
         self.moving = {i.name for i in graph.inputs if i.rate == Rate.INPUT}
         self.layout = Layout(self.structure, self.sizes, weights)
         self.trackers = list(rule.trackers(self.layout))
@@ -107,11 +111,14 @@ class Plan:
         return COPIES * kept(self.costs(rows)) + min(steps, self.at_once(rows)) * rows * self.reader.numbers
 
     @cached_property
-    def outputs(self) -> Program:
+    def reads_old(self) -> bool:
+        """Whether the output reads states before the step other than by way of those after it."""
+        return self.state_of_output is None and self.output.reads_old
+
+    @cached_property
+    def output(self) -> Output:
         """What makes the output of states, inputs and weights, where it is no state itself."""
-        graph = self.graph
-        given = [*graph.weights.values(), *graph.input_values.values(), *graph.old.values()]
-        return Program([graph.output], given=[*given, *(v for v in graph.new.values() if not v.is_leaf)])
+        return Output(self.graph, self.sizes)
 
     def known(self, steps: int, rows: int, like: Tensor) -> Known | None:
         """The run of this shape on kernels that know all about it, if there is one."""
@@ -131,11 +138,13 @@ class Plan:
         return Run(giving(self.graph, [*_states(self.graph), *vectors]), self.sizes) if vectors else None
 
 
-def plan(graph: Graph, sizes: Sizes, rule: ForwardRule, whole: bool, weights: Mapping[str, Tensor]) -> Plan:
+def plan(
+    graph: Graph, sizes: Sizes, rule: ForwardRule, whole: bool, weights: Callable[[], Mapping[str, Tensor]]
+) -> Plan:
     """The plan of a rule; where some of the weights are never learned, it looks at their numbers."""
     if all(w.attrs["learn"] for w in graph.weights.values()):
         return _plan(graph, sizes, rule, whole)
-    return Plan(graph, sizes, rule, whole, weights)
+    return Plan(graph, sizes, rule, whole, {name: w.detach() for name, w in weights().items()})
 
 
 @lru_cache(maxsize=256)

@@ -20,6 +20,7 @@ from tidegate.equations.ops import spread, total
 from tidegate.equations.rewrite import rewrite, with_args
 from tidegate.equations.values import SCALAR, Rate, Size, Value, constant, pointwise
 from tidegate.gradients.groups import Group
+from tidegate.gradients.output import NOTHING, as_input
 from tidegate.nn.blocks import Blocks
 from tidegate.nn.sequence import Sequence as Run
 from tidegate.reference import bound
@@ -79,10 +80,6 @@ def cells(graph: Graph, states: tuple[str, ...], bundles: Bundles) -> Cells:
     return Cells(graph, states, bundles, tangent(graph, states), free)
 
 
-def _input(name: str, size: Size) -> Value:
-    return Value("input", (), size, Rate.INPUT, name=name)
-
-
 def _side_by_side(graph: Graph, values: Sequence[Value], name: str) -> Graph:
     """The graph with these values as its output; nobody asks for derivatives."""
     still = [Value("stop", (v,), v.size) for v in values]
@@ -98,7 +95,7 @@ def _added(made: Cells, sizes: Sizes, alone: bool) -> Added:
     graph, leaves, signs = _added_graph(made, alone)
     pulled = pulled_back(made.graph, signs, [g.result for b in made.bundles for g in b])
     rows = [[pulled.get(g.result, _nothing(signs, g.result.size)) for g in bundle] for bundle in made.bundles]
-    ones = _input("ones.0", SCALAR)
+    ones = as_input("ones.0", SCALAR)
     read = [[*(v for _, v in b[0].factors), *([ones] if _has_ones(b[0]) else [])] for b in made.bundles]
     moved = [made.tangent.states.get(name, _nothing(signs, signs[name].size)) for name in made.states]
     parts = [*rows, *read, *([moved] if alone else ([v] for v in made.tangent.given))]
@@ -118,18 +115,19 @@ def _added(made: Cells, sizes: Sizes, alone: bool) -> Added:
 def _added_graph(made: Cells, alone: bool) -> tuple[Graph, dict[Value, Value], dict[str, Value]]:
     """The graph that is told states and signs, what stands for the layer's own values, and the signs by state."""
     graph, sizes = made.graph, {s.name: s.size for s in made.graph.states}
-    signs = {name: _input(f"sign.{k}", sizes[name]) for k, name in enumerate(made.states)}
-    leaves = {graph.old[s.name]: _input(f"old.{k}", s.size) for k, s in enumerate(graph.states) if s.name in graph.old}
+    signs = {name: as_input(f"sign.{k}", sizes[name]) for k, name in enumerate(made.states)}
+    states = [(k, s) for k, s in enumerate(graph.states) if s.name in graph.old]
+    leaves = {graph.old[s.name]: as_input(f"old.{k}", s.size) for k, s in states}
     if alone:
         numbers = {name: k for k, name in enumerate(made.states)}
-        leaves |= {v: _input(f"state.{numbers[name]}", sizes[name]) for name, v in made.tangent.seeds.items()}
+        leaves |= {v: as_input(f"state.{numbers[name]}", sizes[name]) for name, v in made.tangent.seeds.items()}
     inputs = [Input(v.attrs["name"], v.size) for v in (*signs.values(), *leaves.values())]
     found = replace(
         graph,
         name=f"{graph.name} under UORO",
         inputs=(*inputs, Input("ones.0", SCALAR), *graph.inputs),
-        states=(State("nothing", SCALAR),),
-        new={"nothing": constant(0.0)},
+        states=(NOTHING,),
+        new={NOTHING.name: constant(0.0)},
     )
     return found, leaves, signs
 
@@ -162,7 +160,7 @@ def _recursion_graph(made: Cells, flags: tuple[str, ...]) -> Graph:
     inputs += [Input(flag, SCALAR) for flag in flags]
     inputs += [Input(f"given.{k}", v.size) for k, v in enumerate(made.tangent.given)]
     old = {s.name: Value("old", (), s.size, Rate.STATE, name=s.name) for s in states}
-    given = {i.name: _input(i.name, i.size) for i in inputs}
+    given = {i.name: as_input(i.name, i.size) for i in inputs}
     step = _step(_moved(made, old, given), old, given)
     new = {name: Value("stop", (v,), v.size) for name, v in step.items()}
     found = replace(

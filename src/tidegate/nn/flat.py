@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ from tidegate.nn.layer import Recurrent
 from tidegate.nn.masks import without_masks
 from tidegate.nn.stack import Stack, highway
 from tidegate.nn.state import State, check_is_state, check_state
-from tidegate.nn.weights import CellWeights
+from tidegate.nn.weights import CellWeights, Starts
 from tidegate.reference import bound
 
 FRESH = "start.fresh"  # an input: 1 where a row starts afresh; no name in a cell has a dot
@@ -69,10 +68,10 @@ class Flat:
             )
         self.layer = layer
         self.graph, self.sizes = _joined(_described(layer, "", layer.training))
-        self._cells = [(f"{name}.", m) for name, m in layer.named_modules() if isinstance(m, CellWeights)]
-        self._starts = [
-            name for name, _ in layer.named_parameters() if name in self.graph.weights and "start_l" in name
-        ]
+        modules = list(layer.named_modules())
+        self._cells = [(f"{name}.", m) for name, m in modules if isinstance(m, CellWeights)]
+        starts = [f"{name}.{p}" for name, m in modules if isinstance(m, Starts) for p in m._parameters]
+        self._starts = [name for name in starts if name in self.graph.weights]
         self._bare = _without_fresh(self.graph)
 
     @property
@@ -104,7 +103,7 @@ class Flat:
 
     def _declared_starts(self, rows: int) -> dict[str, Tensor]:
         """What the equations say, where nothing is learned of it."""
-        like = next(chain(self.layer.parameters(), self.layer.buffers())).detach()
+        like = next(iter(self._cells[0][1].tensors().values())).detach()
         widths = {s.name: bound(s.size, self.sizes)[0] for s in self.graph.states}
         return {s.name: like.new_full((1, widths[s.name]), s.start).expand(rows, -1) for s in self.graph.states}
 

@@ -233,13 +233,13 @@ class Call:
         """Put a kernel back, for the next call."""
         self._bound[direction].append(bound)
 
-    def forward(self, tensors: Sequence[Tensor], keeping: bool) -> list[Tensor]:
-        """The output, the states at the ends, and what is kept for the backward pass."""
+    def forward(self, tensors: Sequence[Tensor], keeping: bool, y: Tensor | None = None) -> list[Tensor]:
+        """The output, in `y` if that is given, the states at the ends, and what is kept for the backward pass."""
         cell, places = self.cell, self.cell.places["forward"]
         bound = self.take("forward")
         arguments = bound.arguments
         alive = self.tell(arguments, places, tensors)
-        y = self._y()
+        y = self._y() if y is None else y
         if self.lengths is not None:
             y.zero_()
         arguments[places.output], arguments[places.ld_output] = y.data_ptr(), cell.recipe.width
