@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 import tidegate
 from tidegate.errors import ArgumentError
 from tidegate.nn import Recurrent, State, native
-from tidegate.nn.quick import Quick
+from tidegate.nn.quick import MOST_KINDS, Quick
 
 T, B, I, H = 5, 3, 4, 6  # noqa: E741 - the project's word for the input size
 pytestmark = [
@@ -275,6 +275,23 @@ def test_another_number_of_threads() -> None:
         assert torch.equal(layer(x)[0], before)
     finally:
         torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("made", [lambda: layer_of("gru"), lambda: tidegate.GRU(I, H)])
+def test_the_last_few_shapes(made: Callable[[], nn.Module], quickly: list[bool]) -> None:
+    layer, each = made(), [torch.randn(t, B, I) for t in range(1, MOST_KINDS + 1)]
+    wanted = [layer(x)[0] for x in each]
+    assert not quickly
+    for x, y in zip(each * 2, wanted * 2, strict=True):
+        assert torch.equal(layer(x)[0], y)
+    assert quickly == [True] * 2 * MOST_KINDS
+    one_more = torch.randn(MOST_KINDS + 1, B, I)
+    layer(one_more)
+    layer(each[0])
+    assert len(quickly) == 2 * MOST_KINDS
+    layer(each[0])
+    layer(one_more)
+    assert len(quickly) == 2 * MOST_KINDS + 2
 
 
 DROP_INS: dict[str, tuple[type[nn.RNNBase], type[nn.RNNBase], dict[str, Any]]] = {

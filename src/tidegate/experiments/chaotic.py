@@ -164,9 +164,7 @@ NMSE = Measure("NMSE of the last 1,000 steps", ".4f")
 def row(name: str, rule: str, published: float, cosine: float | None = None, **more: Any) -> Configuration:
     """A rule beside its published error and cosine."""
     says = f"{published:g}" + (f", cosine {cosine:g}" if cosine is not None else "")
-    return Configuration(
-        name, Settings(rule, **more), NMSE, Published(published, says, "code"), 3 if rule == "rtrl" else 10
-    )
+    return Configuration(name, Settings(rule, **more), NMSE, Published(published, says, "code"))
 
 
 CHAOTIC = Experiment(

@@ -85,6 +85,7 @@ def entropy(p: float) -> float:
 NATS = Measure("cross-entropy of the last tenth, nats", ".4f")
 WHOLE = Published(floor(NEAR, FAR), f"floor {floor(NEAR, FAR):.5f}; below 0.47", "derived")
 CUT = Published(floor(NEAR), f"floor without t - 8 {floor(NEAR):.5f}; 0.50 to 0.53", "derived")
+LARGE = 32  # units, with which a seed takes more than a minute
 LENGTHS = {"one stream of 1,000,000 steps": (1, 1_000_000, 0.003), "10 streams of 100,000": (10, 100_000, 0.03)}
 
 
@@ -92,8 +93,9 @@ def configured(rule: str, hidden: int, name: str) -> list[Configuration]:
     """A rule with streams of both lengths."""
     above, below, said = (0.5, 0.53, CUT) if rule.startswith("truncated") else (0.0, 0.47, WHOLE)
     return [
-        Configuration(f"{name}, {length}", Settings(rule, hidden, *numbers, above, below), NATS, said, 3)
-        for length, numbers in LENGTHS.items()
+        Configuration(f"{name}, {length}", Settings(rule, hidden, lanes, steps, rate, above, below), NATS, said, seeds)
+        for length, (lanes, steps, rate) in LENGTHS.items()
+        for seeds in (10 if lanes > 1 and hidden < LARGE else 3,)
     ]
 
 

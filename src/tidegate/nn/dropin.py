@@ -15,7 +15,7 @@ from tidegate.equations.graph import Graph
 from tidegate.errors import ArgumentError, TidegateNotice
 from tidegate.nn.arguments import Batch, check_types
 from tidegate.nn.layouts import TENSORS, TORCH, Layout, cell_weights
-from tidegate.nn.quick import Quick, possible, quick
+from tidegate.nn.quick import Quick, Quicks, possible, quick
 from tidegate.nn.sequence import Sequence
 from tidegate.nn.sources import TorchWeights
 from tidegate.nn.stacked import Direction, Stacked
@@ -27,9 +27,6 @@ _sequences: dict[tuple[str, int, int, int], Sequence] = {}  # not lru_cache, int
 class _DropIn(nn.RNNBase):
     """What the three drop-ins share: a torch module whose CPU path runs the cell's equations."""
 
-    _quick: Quick | None = None
-    _last: tuple[torch.Size, torch.dtype] | None = None
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._prepare()
@@ -40,6 +37,7 @@ class _DropIn(nn.RNNBase):
 
     def _prepare(self) -> None:
         """What torch.compile finds, and could not make, is made before."""
+        self._quicks = Quicks()
         for k in range(self.num_layers):
             self._sequence(k)
 
@@ -141,26 +139,23 @@ class _DropIn(nn.RNNBase):
         return self._run(input, hx, lengths, reset)
 
     def _quickly(self, x: Tensor, hx: Any) -> tuple[Any, Any] | None:
-        """The same where nothing is out of the ordinary and the call is like the last one."""
+        """The same where nothing is out of the ordinary and the call is like one before."""
         if self.bidirectional or self.batch_first or (self.dropout and self.training):
             return None
-        kind = x.shape, x.dtype
-        if self._last != kind:
-            self._last, self._quick = kind, None
-            return None
-        layout, graph = self._layout(), self._graph()
-        made = self._quick
-        if made is None or not made.serves():
-            sequences = [self._sequence(k) for k in range(self.num_layers)]
-            sources = [TorchWeights(self, f"_l{k}", layout, s.weights, x.dtype) for k, s in enumerate(sequences)]
-            made = self._quick = quick(sources, sequences, x.dtype, *x.shape[:2])
-        begins = self._begins(graph, hx)
+        graph = self._graph()
+        made = self._quicks.of(x, lambda: self._quick(x))
+        begins = None if made is None else self._begins(graph, hx)
         found = None if made is None or begins is None else made(x, begins)
         if found is None:
             return None
         y, ends = found
         final = [torch.stack([end[s.name] for end in ends]) for s in graph.states]
         return y, final[0] if len(final) == 1 else tuple(final)
+
+    def _quick(self, x: Tensor) -> Quick | None:
+        layout, sequences = self._layout(), [self._sequence(k) for k in range(self.num_layers)]
+        sources = [TorchWeights(self, f"_l{k}", layout, s.weights, x.dtype) for k, s in enumerate(sequences)]
+        return quick(sources, sequences, x.dtype, *x.shape[:2])
 
     def _begins(self, graph: Graph, hx: Any) -> list[Any] | None:
         """Each layer's states at the beginning, if these are given as they should be."""

@@ -13,7 +13,7 @@ from tidegate.equations import Cell, Graph, Rate
 from tidegate.errors import ArgumentError
 from tidegate.nn.arguments import Batch, bind_sizes, check_dropout, check_types
 from tidegate.nn.init import Init, read_init
-from tidegate.nn.quick import Quick, possible, quick
+from tidegate.nn.quick import Quick, Quicks, possible, quick
 from tidegate.nn.sequence import Sequence
 from tidegate.nn.sources import OwnWeights
 from tidegate.nn.stacked import Direction, Merge, Stacked
@@ -64,8 +64,7 @@ class Recurrent(nn.Module):
         self.dropout, self.batch_first = dropout, batch_first
         self._check_options(learn_initial_state)
         self.init = read_init(init, self.graph)
-        self._quick: Quick | None = None
-        self._last: Any = None
+        self._quicks = Quicks()
         width, self._sequences = input_size, []
         for k in range(num_layers):
             bound_sizes = bind_sizes(self.graph, width, hidden_size, sizes)
@@ -205,24 +204,21 @@ class Recurrent(nn.Module):
         return self._step(x_t, state)
 
     def _quickly(self, x: Tensor, state: State | None) -> tuple[Tensor, State] | None:
-        """The same where nothing is out of the ordinary and the call is like the last one."""
+        """The same where nothing is out of the ordinary and the call is like one before."""
         drawing = self.training and (self.dropout or self.graph.masks)
         if not self._plain or drawing or not (state is None or type(state) is State):
             return None
-        kind = x.shape, x.dtype
-        if self._last != kind:
-            self._last, self._quick = kind, None
-            return None
-        made = self._quick
-        if made is None or not made.serves():
-            sequences = [s.average for s in self._sequences]
-            sources = [OwnWeights(self, f"l{k}", s.weights, x.dtype) for k, s in enumerate(sequences)]
-            made = self._quick = quick(sources, sequences, x.dtype, *x.shape[:2])
+        made = self._quicks.of(x, lambda: self._quick(x))
         if made is None:
             return None
         begins: Any = [None] * self.num_layers if state is None else [d[0] for d in state.layers if len(d) == 1]
         found = made(x, begins)
         return None if found is None else (found[0], State([[end] for end in found[1]]))
+
+    def _quick(self, x: Tensor) -> Quick | None:
+        sequences = [s.average for s in self._sequences]
+        sources = [OwnWeights(self, f"l{k}", s.weights, x.dtype) for k, s in enumerate(sequences)]
+        return quick(sources, sequences, x.dtype, *x.shape[:2])
 
     def _step(self, x_t: Any, state: State | None) -> tuple[Tensor, State]:
         moving = {i.name for i in self.graph.inputs if i.rate == Rate.INPUT}

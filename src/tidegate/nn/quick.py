@@ -1,11 +1,11 @@
-"""A layer's call where all is as it was the last time: it tells kernels nothing but addresses.
+"""A layer's call where all is as it was before: it tells kernels nothing but addresses.
 
 To look at everything as the first call does takes a hundred microseconds, and a small net a few.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -18,6 +18,8 @@ from tidegate.nn.native_call import DTYPES, Call, NativeCell
 from tidegate.nn.sequence import Sequence as OverTime
 from tidegate.nn.state import Named
 from tidegate.reference import bound
+
+MOST_KINDS = 128  # each with up to 128 KiB of working memory
 
 
 class Source(Protocol):
@@ -72,6 +74,30 @@ class Quick:
 
 def _forgotten() -> None:
     return None
+
+
+class Quicks:
+    """A layer's quick calls for the last few kinds of input: the first call of a kind is no quick one."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[torch.Size, torch.dtype], Quick | None] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Quicks, ()
+
+    def of(self, x: Tensor, make: Callable[[], Quick | None]) -> Quick | None:
+        """The quick call for such an input, made when there is none that still serves."""
+        kind = x.shape, x.dtype
+        if kind not in self._made:
+            if len(self._made) >= MOST_KINDS:
+                oldest, *_ = list(self._made)
+                self._made.pop(oldest, None)  # other threads may be here, too
+            self._made[kind] = None
+            return None
+        made = self._made.get(kind)
+        if made is None or not made.serves():
+            made = self._made[kind] = make()
+        return made
 
 
 def possible() -> bool:
