@@ -1,4 +1,4 @@
-"""UORO in blocks of steps against a loop that carries the whole vector over weights, and its signs."""
+"""UORO against a loop that carries the whole vector over weights by torch's own operations, and its signs."""
 
 from typing import Any
 
@@ -41,10 +41,8 @@ def by_hand(weights: dict[str, Tensor], x: Tensor, target: Tensor) -> dict[str, 
     return {"x": total[:, :I], "h": total[:, I : I + H], "bias": total[:, -1]}
 
 
-@pytest.mark.parametrize("block", [1, 3, 11, 64])
 @pytest.mark.parametrize("every", [None, 4])
-def test_blocks_are_what_a_loop_gives(block: int, every: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uoro, "BLOCK", block)
+def test_as_the_algorithm_is_written(every: int | None) -> None:
     layer = make_layer(CELLS["elman"], I, H)
     x = torch.randn(STEPS, BATCH, I, dtype=torch.float64)
     target = torch.randn(STEPS, BATCH, H, dtype=torch.float64)
@@ -67,26 +65,14 @@ def test_signs_of_a_step_do_not_depend_on_where_a_call_begins() -> None:
 @pytest.mark.parametrize("B", [1, 2])
 @pytest.mark.parametrize("parts", [1, 3])
 def test_additions(parts: int, B: int) -> None:
-    T, rows, V, steps = 6, 4, 3, 3
+    T, rows, V = 6, 4, 3
     given = torch.randn(B * parts, T, rows, dtype=torch.float64)
     read = torch.randn(B * parts, T, V, dtype=torch.float64)
-    outer, factors = torch.randn(B, parts, rows, V, dtype=torch.float64), torch.randn(B, T, dtype=torch.float64)
-    new = Additions(given.clone(), read, parts, steps)
+    factors = torch.randn(B, T, dtype=torch.float64)
+    new = Additions(given, read, parts)
     full = (given.unsqueeze(-1) * read.unsqueeze(-2)).unflatten(0, (B, parts)).transpose(1, 2).flatten(2)  # [B, T, w]
-    by_block = full.unflatten(1, (-1, steps))
-    each = torch.empty(B, T // steps, steps, steps, dtype=torch.float64)
-    new.each(each)
-    torch.testing.assert_close(each, by_block @ by_block.mT)
-    new.each(each, more=True)
-    torch.testing.assert_close(each, 2 * by_block @ by_block.mT)
     torch.testing.assert_close(new.squares(), full.square().sum(2))
-    torch.testing.assert_close(new.with_outer(outer, 1), (full[:, steps:] @ outer.flatten(1).unsqueeze(2)).squeeze(2))
-    some = torch.randn(B, 1 + steps, dtype=torch.float64)
-    onto = some[:, :1] * outer.flatten(1) + torch.einsum("bt,btw->bw", some[:, 1:], full[:, :steps])
-    torch.testing.assert_close(new.onto(outer, some[:, :1], some[:, 1:], 0).flatten(1), onto)
     torch.testing.assert_close(new.summed(factors).flatten(), torch.einsum("bt,btw->w", factors, full))
-    new.scale(factors)
-    torch.testing.assert_close(new.summed(torch.ones_like(factors)).flatten(), torch.einsum("bt,btw->w", factors, full))
 
 
 class Plain:
@@ -159,14 +145,12 @@ cases = pytest.mark.parametrize(
 
 
 @cases
-def test_cells_are_the_recursion_as_it_is_written(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uoro, "BLOCK", 5)
+def test_cells_are_the_recursion_as_it_is_written(case: Case) -> None:
     agree(case)
 
 
 @pytest.mark.parametrize("case", FEW, ids=str)
-def test_resets_and_lengths(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uoro, "BLOCK", 5)
+def test_resets_and_lengths(case: Case) -> None:
     reset = torch.zeros(STEPS_OF_CASES, BATCH, dtype=torch.bool)
     reset[4, 0] = reset[7, 2] = True
     agree(case, reset=reset)
@@ -190,7 +174,6 @@ def test_layers_above_each_other_and_the_reference_path(case: Case) -> None:
 
 
 def test_a_long_sequence_is_taken_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uoro, "BLOCK", 2)
     monkeypatch.setattr(uoro, "AT_ONCE", 1)
     agree(next(case for case in CASES if str(case) == "lstm"))
 
@@ -200,7 +183,3 @@ def test_nothing_to_do(shape: tuple[int, int]) -> None:
     layer = make_layer(CELLS["lstm"], I, H)
     x, target = (torch.randn(*shape, n, dtype=torch.float64) for n in (I, H))
     assert not any(g.any() for g in found(layer, x, target, UORO()).values())
-
-
-def test_lengths_of_blocks() -> None:
-    assert [uoro.block_length(T) for T in (1, 2, 100, 128, 129, 300, 1000, 1001)] == [1, 2, 100, 128, 72, 100, 125, 128]

@@ -11,7 +11,7 @@ from torch import Tensor
 from tidegate.errors import ArgumentError, NativeError, TidegateNotice
 from tidegate.native.trace_form import TraceForm
 from tidegate.nn import native, traces
-from tidegate.nn.traces import add_gradient, advance_traces, reference_traces
+from tidegate.nn.traces import advance_traces, reference_traces
 
 T, B, K, WIDTHS = 6, 3, 5, (4, 7)
 V = sum(WIDTHS) + 1
@@ -68,24 +68,6 @@ def test_kernels_agree_with_the_reference(dtype: torch.dtype, resetting: bool, m
     assert torch.equal(given["e"], before)
 
 
-@pytest.mark.kernels
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("steps", [T, 100])
-def test_the_gradient_alone(dtype: torch.dtype, steps: int) -> None:
-    given = arguments(dtype, steps) | {"reset": torch.rand(steps, B) < 0.02}
-    before, expected = given["e"].clone(), run(given)[1]
-    with native.disabled():
-        assert torch.equal(alone(given), run(given)[1])
-    assert torch.equal(alone(given), expected)
-    assert torch.equal(given["e"], before)
-
-
-def alone(given: dict[str, Any]) -> Tensor:
-    g = given["g"].clone()
-    add_gradient(FORM, **given | {"g": g})
-    return g
-
-
 def test_the_reference_is_the_rule() -> None:
     given = arguments(steps=1)
     reset = torch.tensor([[False, True, False]])
@@ -132,7 +114,6 @@ def test_nothing_to_do(steps: int, rows: int) -> None:
     for found, before in zip(run(given), (given["e"], given["g"]), strict=True):
         assert torch.equal(found, before)
         assert found is not before
-    assert torch.equal(alone(given), given["g"])
 
 
 def test_no_columns() -> None:

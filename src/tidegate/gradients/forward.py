@@ -126,13 +126,19 @@ class Machine:
         lengths: Tensor | None = None,
         reset: Tensor | None = None,
         read: Mapping[Value, Tensor] | None = None,
+        new: Tensors | None = None,
     ) -> Steps:
-        """Steps with what the trackers read of them, of which vectors may have been `read` before."""
+        """Steps with what the trackers read of them, of which vectors may have been `read` before, and `new` states be
+        known."""
         like = next(iter(old.values()))
         T, B = like.shape[:2]
         with torch.no_grad():
             starts = begin if reset is None else self.flat.starts()
             env = self.reader(weights, inputs, begin, starts, old, lengths, reset, read)
+        for name, state in (new or {}).items():
+            value = self.flat.graph.new[name]
+            if not value.is_leaf and self.layout.shape_of(value) == (state.shape[-1],):
+                env[value] = state
         valid = None if lengths is None else valid_steps(T, lengths)
         return Steps(self.layout, env, (T, B), like, reset, valid)
 
@@ -294,7 +300,8 @@ class Segment:
         begin = machine.apart(self.states[start])
         old = machine.before(self.states[start:stop], reset)
         read = None if self.read is None else machine.vectors(self.read)
-        return machine.steps(self.weights, inputs, begin, old, lengths, reset, read)
+        new = machine.apart(self.states[start + 1 : stop + 1])
+        return machine.steps(self.weights, inputs, begin, old, lengths, reset, read, new)
 
 
 class _Followed(Function):

@@ -23,12 +23,10 @@ from tidegate.gradients.layout import Layout
 from tidegate.gradients.outer_sums import room
 from tidegate.gradients.steps import Steps, split
 from tidegate.gradients.uoro_cells import cells
-from tidegate.gradients.uoro_steps import Alone, Many, Plan, parts
+from tidegate.gradients.uoro_steps import Plan, Taken, parts
 
 Tensors = dict[str, Tensor]
-BLOCK = 128  # steps, at most
 AT_ONCE = 1 << 22  # numbers of steps at hand together
-EVEN = 8  # steps of which longer blocks are a multiple, so that there are few kinds
 
 
 class UnbiasedOuter:
@@ -41,9 +39,9 @@ class UnbiasedOuter:
         self.shapes = [layout.shape(g) for g in groups]
         self.names = tuple(g.name for g in groups)
         made = cells(layout.structure.graph, tuple(states), tuple(b.groups for b in self.bundles))
-        many, alone = made.added(layout.sizes), made.added(layout.sizes, alone=True)
-        self.plan = Plan(layout, self.places, self.D, self.bundles, made, many, alone)
-        self.numbers = 2 * many.run.loop.width[0] + self.D + 2 * BLOCK  # at hand for each step and row
+        added = made.added(layout.sizes)
+        self.plan = Plan(layout, self.places, self.D, self.bundles, made, added)
+        self.numbers = 2 * added.run.loop.width[0] + 2 * self.D  # at hand for each step and row
 
     def cost(self, rows: int) -> Cost:
         """A Jacobian times a vector, and ten operations a weight: an outer product, norms, sums and the gradient."""
@@ -65,16 +63,12 @@ class UnbiasedOuter:
         """The influence after some steps, and the gradient of what has these adjoints `[T, B, n]` at each of them."""
         count, totals = int(memory["count"]), None
         states, outer = memory["states"], self._outer(memory)
-        width = BLOCK * max(1, AT_ONCE // (BLOCK * max(1, steps.B) * self.numbers))
+        width = max(1, AT_ONCE // (max(1, steps.B) * self.numbers))
         for start in range(0, steps.T if steps.B else 0, width):
             stop = min(start + width, steps.T)
-            span, gone, before = slice(start, stop), count + start, outer
-            signs = random_signs(self.seed, gone, stop - start, (steps.B, self.D), steps.like)
-            run: Alone | Many
-            if stop - start == 1:
-                run = Alone(self.plan, steps, span, signs, 1, states)
-            else:
-                run = Many(self.plan, steps, span, signs, block_length(stop - start), begun=gone > 0)
+            before = outer
+            signs = random_signs(self.seed, count + start, stop - start, (steps.B, self.D), steps.like)
+            run = Taken(self.plan, steps, slice(start, stop), signs)
             states, outer = run(states, before)
             if adjoints is not None:
                 found = run.gradient({n: a[start:stop] for n, a in adjoints.items()}, before)
@@ -98,15 +92,6 @@ class UnbiasedOuter:
             for group, part in zip(bundle.groups, by_group, strict=True):
                 add(found, split(group, part.reshape(bundle.rows, bundle.columns), self.layout))
         return found
-
-
-def block_length(steps: int) -> int:
-    """The steps of each block of so many: as long as each other where that can be, else one of few lengths."""
-    blocks = -(-steps // BLOCK)
-    even = -(-steps // blocks)
-    if even <= EVEN or steps % blocks == 0:
-        return even
-    return min(-(-even // EVEN) * EVEN, BLOCK)
 
 
 def random_signs(seed: int, first: int, steps: int, shape: tuple[int, ...], like: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """UORO as two cells. The first, without a recurrence, finds what steps add over weights and what the second reads; the
-second is the recursion of the vector over states, and of what the vector over weights is made of.
+second is the recursion of the vector over states.
 
-States are known for all steps before, so that only the product of the Jacobian with the vector, two norms and some
+States are known for all steps before, so that only the product of the Jacobian with the vector, its norm and some
 scalings are left to the recurrence.
 """
 
@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 from itertools import pairwise
 from operator import add
-from string import ascii_uppercase
 
 from tidegate.calculus import Tangent, pulled_back, tangent
 from tidegate.equations.graph import Graph, Input, State
@@ -21,7 +20,7 @@ from tidegate.equations.rewrite import rewrite, with_args
 from tidegate.equations.values import SCALAR, Rate, Size, Value, constant, pointwise
 from tidegate.gradients.groups import Group
 from tidegate.gradients.output import NOTHING, as_input
-from tidegate.nn.blocks import Blocks
+from tidegate.nn.growing import NORM
 from tidegate.nn.sequence import Sequence as Run
 from tidegate.reference import bound
 
@@ -37,47 +36,43 @@ class Cells:
 
     `added` gives for each bundle its rows, one group's beside the other's, and what they read; then what `recursion`
     reads of a step, its inputs `given.0` ... It is told each input of the graph by its name, the states before the step
-    as `old.0` ... in the order of the graph, signs as `sign.0` ... in the order of `states`, and `ones.0`, which is 1.
+    and after it as `old.0` and `new.0` ... in the order of the graph, signs as `sign.0` ... in the order of `states`,
+    and `ones.0`, which is 1.
     """
 
     graph: Graph
     states: tuple[str, ...]
     bundles: Bundles
     tangent: Tangent
-    letter: str  # the size of the factors: one more than the steps of a block
 
-    def added(self, sizes: Mapping[str, int], *, alone: bool = False) -> Added:
-        """The first cell, for a layer of these sizes. For a step `alone` it is also told the vector over states, as
-        `state.0` ..., and finds what the step's Jacobian makes of it instead of what the recursion reads."""
-        return _added(self, tuple(sizes.items()), alone)
+    def added(self, sizes: Mapping[str, int]) -> Added:
+        """The first cell, for a layer of these sizes."""
+        return _added(self, tuple(sizes.items()))
 
-    def recursion(self, sizes: Mapping[str, int], steps: int, flags: tuple[str, ...]) -> Blocks:
-        """The second, over blocks of so many steps with these flags.
+    def recursion(self, sizes: Mapping[str, int], flags: tuple[str, ...]) -> Run:
+        """The second, for steps with these flags.
 
-        Its states are `state.0` ... and `factors`, side by side its output, and `norm`. Each step reads `sign.0` ...
-        and `drive`, whose products are added to the states; `products`, those of what it adds over weights with what
-        the factors stand for; `square`, that with itself; and `place`, which is 1 at its own factor.
+        Its states are `state.0` ..., and `norm`, the size of the vector over weights, which it leaves as it is. Each
+        step reads `sign.0` ... and `drive`, whose products are added to the states. It puts out the states, and last
+        what they were multiplied by, which the vector over weights is divided by.
         """
-        return _recursion(self, tuple(sizes.items()), steps, flags)
+        return _recursion(self, tuple(sizes.items()), flags)
 
 
 @dataclass(frozen=True, eq=False)
 class Added:
-    """The first cell with bound sizes: where its output `rows` and `read` of each bundle stand, and what is `given`, or
-    what has `moved`."""
+    """The first cell with bound sizes: where its output `rows` and `read` of each bundle stand, and what is `given`."""
 
     run: Run
     rows: tuple[slice, ...]
     read: tuple[slice, ...]
     given: Mapping[str, slice]
-    moved: slice
 
 
 @lru_cache(maxsize=256)
 def cells(graph: Graph, states: tuple[str, ...], bundles: Bundles) -> Cells:
     """The cells of a layer, made once."""
-    free = next(c for c in ascii_uppercase[::-1] if c not in graph.letters)
-    return Cells(graph, states, bundles, tangent(graph, states), free)
+    return Cells(graph, states, bundles, tangent(graph, states))
 
 
 def _side_by_side(graph: Graph, values: Sequence[Value], name: str) -> Graph:
@@ -91,14 +86,13 @@ def _side_by_side(graph: Graph, values: Sequence[Value], name: str) -> Graph:
 
 
 @lru_cache(maxsize=256)
-def _added(made: Cells, sizes: Sizes, alone: bool) -> Added:
-    graph, leaves, signs = _added_graph(made, alone)
+def _added(made: Cells, sizes: Sizes) -> Added:
+    graph, leaves, signs = _added_graph(made)
     pulled = pulled_back(made.graph, signs, [g.result for b in made.bundles for g in b])
     rows = [[pulled.get(g.result, _nothing(signs, g.result.size)) for g in bundle] for bundle in made.bundles]
     ones = as_input("ones.0", SCALAR)
     read = [[*(v for _, v in b[0].factors), *([ones] if _has_ones(b[0]) else [])] for b in made.bundles]
-    moved = [made.tangent.states.get(name, _nothing(signs, signs[name].size)) for name in made.states]
-    parts = [*rows, *read, *([moved] if alone else ([v] for v in made.tangent.given))]
+    parts = [*rows, *read, *([v] for v in made.tangent.given)]
     flat = [v for part in parts for v in part]
     copies = rewrite(flat, lambda v, args: leaves[v] if v in leaves else with_args(v, args))
     ends = [0]
@@ -108,19 +102,20 @@ def _added(made: Cells, sizes: Sizes, alone: bool) -> Added:
     found = _side_by_side(graph, [copies[v] for v in flat], "added")
     used = found.input_values
     found = replace(found, inputs=tuple(i for i in graph.inputs if i.name in used))
-    given = {} if alone else {f"given.{k}": place for k, place in enumerate(places[2 * n :])}
-    return Added(Run(found, dict(sizes)), tuple(places[:n]), tuple(places[n : 2 * n]), given, places[-1])
+    given = {f"given.{k}": place for k, place in enumerate(places[2 * n :])}
+    return Added(Run(found, dict(sizes)), tuple(places[:n]), tuple(places[n : 2 * n]), given)
 
 
-def _added_graph(made: Cells, alone: bool) -> tuple[Graph, dict[Value, Value], dict[str, Value]]:
+def _added_graph(made: Cells) -> tuple[Graph, dict[Value, Value], dict[str, Value]]:
     """The graph that is told states and signs, what stands for the layer's own values, and the signs by state."""
     graph, sizes = made.graph, {s.name: s.size for s in made.graph.states}
     signs = {name: as_input(f"sign.{k}", sizes[name]) for k, name in enumerate(made.states)}
     states = [(k, s) for k, s in enumerate(graph.states) if s.name in graph.old]
     leaves = {graph.old[s.name]: as_input(f"old.{k}", s.size) for k, s in states}
-    if alone:
-        numbers = {name: k for k, name in enumerate(made.states)}
-        leaves |= {v: as_input(f"state.{numbers[name]}", sizes[name]) for name, v in made.tangent.seeds.items()}
+    for k, s in enumerate(graph.states):
+        new = graph.new[s.name]
+        if new.size == s.size and not new.is_leaf and new not in leaves:
+            leaves[new] = as_input(f"new.{k}", s.size)
     inputs = [Input(v.attrs["name"], v.size) for v in (*signs.values(), *leaves.values())]
     found = replace(
         graph,
@@ -145,28 +140,26 @@ def _nothing(like: Mapping[str, Value], size: Size) -> Value:
 
 
 @lru_cache(maxsize=256)
-def _recursion(made: Cells, sizes: Sizes, steps: int, flags: tuple[str, ...]) -> Blocks:
-    return Blocks(Run(_recursion_graph(made, flags), {**dict(sizes), made.letter: 1 + steps}), steps, {"place"})
+def _recursion(made: Cells, sizes: Sizes, flags: tuple[str, ...]) -> Run:
+    return Run(_recursion_graph(made, flags), dict(sizes))
 
 
-@lru_cache(maxsize=256)
 def _recursion_graph(made: Cells, flags: tuple[str, ...]) -> Graph:
     sizes = {s.name: s.size for s in made.graph.states}
-    wide: Size = (made.letter,)
     states = [State(f"state.{k}", sizes[name]) for k, name in enumerate(made.states)]
     inputs = [Input(f"sign.{k}", s.size) for k, s in enumerate(states)]
-    states += [State("factors", wide), State("norm", SCALAR)]
-    inputs += [Input("products", wide), Input("place", wide), Input("square", SCALAR), Input("drive", SCALAR)]
-    inputs += [Input(flag, SCALAR) for flag in flags]
+    states.append(State(NORM, SCALAR))
+    inputs += [Input("drive", SCALAR), *(Input(flag, SCALAR) for flag in flags)]
     inputs += [Input(f"given.{k}", v.size) for k, v in enumerate(made.tangent.given)]
     old = {s.name: Value("old", (), s.size, Rate.STATE, name=s.name) for s in states}
     given = {i.name: as_input(i.name, i.size) for i in inputs}
-    step = _step(_moved(made, old, given), old, given)
-    new = {name: Value("stop", (v,), v.size) for name, v in step.items()}
+    *step, keep = _step(_moved(made, old, given), old, given)
+    still = [Value("stop", (v,), v.size) for v in step]
+    new = dict(zip(old, (*still, old[NORM]), strict=True))
     found = replace(
         made.graph, name=f"{made.graph.name} under UORO", inputs=tuple(inputs), states=tuple(states), new=new
     )
-    return _side_by_side(found, [new[s.name] for s in states[:-1]], "found")
+    return _side_by_side(found, [*still, keep], "found")
 
 
 def _moved(made: Cells, old: Mapping[str, Value], given: Mapping[str, Value]) -> list[Value]:
@@ -186,18 +179,13 @@ def _flagged(moved: Value, before: Value, given: Mapping[str, Value]) -> Value:
     return pointwise("where", given["valid"], moved, before) if "valid" in given else moved
 
 
-def _step(moved: Iterable[Value], old: Mapping[str, Value], given: Mapping[str, Value]) -> dict[str, Value]:
-    """Tallec & Ollivier 2017, arXiv:1702.05043, algorithm 1, for a vector over weights that is known by its factors."""
+def _step(moved: Iterable[Value], old: Mapping[str, Value], given: Mapping[str, Value]) -> list[Value]:
+    """Tallec & Ollivier 2017, arXiv:1702.05043, algorithm 1: the vector over states, and what it was multiplied by."""
     parts = list(moved)
     squares: dict[Size, Value] = {}  # one sum over units for each size
     for m in parts:
         if m.op != "constant":
             squares[m.size] = squares[m.size] + m * m if m.size in squares else m * m
     size = pointwise("sqrt", reduce(add, map(total, squares.values()))) if squares else constant(0.0)
-    keep = pointwise("sqrt", old["norm"] / (size + TINY)) + TINY
-    shrink = 1.0 / keep
-    before, shared = old["norm"] * shrink, total(old["factors"] * given["products"]) * shrink
-    square = before * before + 2.0 * shared + given["square"]
-    found = {f"state.{k}": m * keep + given["drive"] * given[f"sign.{k}"] for k, m in enumerate(parts)}
-    factors = old["factors"] * shrink + given["place"]
-    return {**found, "factors": factors, "norm": pointwise("sqrt", pointwise("maximum", square, 0.0))}
+    keep = pointwise("sqrt", old[NORM] / (size + TINY)) + TINY
+    return [*(m * keep + given["drive"] * given[f"sign.{k}"] for k, m in enumerate(parts)), keep]

@@ -52,6 +52,7 @@ class NativeCell:
         self.zero: Array = np.zeros((), self.numpy_type)
         self._shapes: dict[tuple[int, int, int], Shape] = {}
         self._rooms: dict[tuple[int, ...], Room] = {}
+        self._alone: dict[int, Call] = {}
 
     def shape(self, T: int, B: int) -> Shape:
         """How a call of T steps and B rows is divided."""
@@ -82,6 +83,16 @@ class NativeCell:
         tables = whole(T, B, backwards) if lengths is None else ragged(_checked(lengths, T, B), shape, backwards)
         fresh = None if reset is None else fresh_starts(_array(reset), tables, backwards)
         return Call(self, shape, tables, fresh, backwards, lengths, reset)
+
+    def alone(self, B: int) -> Call:
+        """A call of one step, on one thread whatever its size, that others run many times."""
+        found = self._alone.get(B)
+        if found is None:
+            if len(self._alone) > MOST_SHAPES:
+                self._alone.clear()
+            shape = self.kernel.shape(1, B, self.recipe.sizes, 1)
+            found = self._alone[B] = Call(self, shape, whole(1, B, backwards=False), None, False, None, None)
+        return found
 
 
 def _array(tensor: Tensor) -> Array:

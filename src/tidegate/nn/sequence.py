@@ -94,7 +94,7 @@ class Sequence:
             ends, flags = native.plain(lengths), native.plain(reset)
         except native.Batched:
             return None
-        cell = self.cell(next(iter(weights.values())).dtype, indices)
+        cell = self.cell(next(iter(state.values())).dtype, indices)
         if cell is None or not cell.recipe.has_steps(given, ends):
             return None
         tensors = cell.recipe.tensors(weights, inputs, state, start)

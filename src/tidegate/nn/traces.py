@@ -55,30 +55,6 @@ def advance_traces(
     return kernel(e, d, u, v, delta, g, bias, reset)
 
 
-def add_gradient(
-    form: TraceForm,
-    e: Tensor,
-    d: Tensors,
-    u: Tensors,
-    v: Tensors,
-    delta: Tensors,
-    g: Tensor,
-    bias: bool,
-    reset: Tensor | None = None,
-) -> None:
-    """Add to `g` what `advance_traces` adds, to the last bit, where nobody wants the traces after the last step.
-
-    The last block of up to 64 steps then costs a multiplication and an addition for each of its steps and weights,
-    however many states there are.
-    """
-    _check(form, e, d, u, v, delta, g, bias, reset)
-    kernel = _fitting(form, [e, g, *d, *u, *v, *delta])
-    if kernel is None:
-        reference_traces(form, e, d, u, v, delta, g, bias, reset)
-    else:
-        kernel.add_gradient(e, d, u, v, delta, g, bias, reset)
-
-
 def _fitting(form: TraceForm, tensors: Tensors) -> NativeTraces | None:
     """The kernels, where there are some for such tensors; else that is said once."""
     reason = native.unfit(tensors) if native.enabled() else ""
@@ -125,31 +101,16 @@ class NativeTraces:
         reset: Tensor | None = None,
     ) -> Tensor:
         """The traces after T steps."""
-        if _nothing(e, d, u, delta):
+        if not len((*d, *u, *delta)[0]) or not e.numel():
             return e.clone()
         end = torch.empty(e.shape, dtype=e.dtype)
         self.bind(e, end, d, u, v, delta, g, bias, reset)()
         return end
 
-    def add_gradient(
-        self,
-        e: Tensor,
-        d: Tensors,
-        u: Tensors,
-        v: Tensors,
-        delta: Tensors,
-        g: Tensor,
-        bias: bool,
-        reset: Tensor | None = None,
-    ) -> None:
-        """The gradient alone."""
-        if not _nothing(e, d, u, delta):
-            self.bind(e, None, d, u, v, delta, g, bias, reset)()
-
     def bind(
         self,
         e: Tensor,
-        end: Tensor | None,
+        end: Tensor,
         d: Tensors,
         u: Tensors,
         v: Tensors,
@@ -160,14 +121,11 @@ class NativeTraces:
     ) -> BoundTraces:
         """A call to be made again and again, on what these tensors then hold; none of them is empty.
 
-        The traces go to `end`, contiguous, which may be `e`; with None, nobody wants them. What does not lie evenly in
-        memory is copied now.
+        The traces go to `end`, contiguous, which may be `e`. What does not lie evenly in memory is copied now.
         """
         T, B, K = (*d, *u, *delta)[0].shape
         start, flags = e.contiguous(), None if reset is None else reset.contiguous()
-        given = {"start": start.data_ptr(), "g": g.data_ptr(), "bias": int(bias), "forget": int(end is None)}
-        end = torch.empty(e.shape, dtype=e.dtype) if end is None else end
-        given["end"] = end.data_ptr()
+        given = {"start": start.data_ptr(), "end": end.data_ptr(), "g": g.data_ptr(), "bias": int(bias)}
         given["reset"] = NEVER_ADDRESS if flags is None else flags.data_ptr()
         given["reset.step"] = int(flags is not None)
         alive = [start, end, g, flags]
@@ -181,10 +139,6 @@ class NativeTraces:
             alive.append(found)
         bound = self.kernel.bind(T, B, K, e.shape[3], len(v), torch.get_num_threads(), given)
         return BoundTraces(bound, alive, self.kernel.index(len(v)))
-
-
-def _nothing(e: Tensor, d: Tensors, u: Tensors, delta: Tensors) -> bool:
-    return not len((*d, *u, *delta)[0]) or not e.numel()
 
 
 class BoundTraces:
