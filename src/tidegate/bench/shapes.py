@@ -37,6 +37,6 @@ THOUSAND = (Shape(1000, 1, 32, 64), Shape(1000, 32, 64, 256), Shape(1000, 128, 6
 STEPS = tuple(Shape(1, B, 64, H) for B in (1, 16, 256) for H in (64, 256))
 TINY = Shape(2, 1, 3, 4)
 
-SEQUENCES = (Shape(1000, 1, 32, 64), Shape(100, 1, 64, 128), Shape(1000, 1, 64, 128))
+SEQUENCES = (Shape(1000, 1, 32, 64), Shape(100, 1, 64, 128), Shape(1000, 1, 64, 128), Shape(10_000, 1, 32, 64))
 LANES, SHORTER = Shape(100, 8, 32, 32), Shape(10, 8, 32, 32)
 STREAMS = {name: Shape(1, 1, 8, H) for name, H in (("elman", 32), ("gru", 16), ("min_gru", 16), ("lstm", 16))}

@@ -27,6 +27,7 @@ from tidegate.nn.arguments import Batch, check_types
 from tidegate.nn.flat import FRESH, Flat, flat_inputs
 from tidegate.nn.loop import refilled, valid_steps
 from tidegate.nn.state import State
+from tidegate.reference import bound
 from tidegate.reference import torch_ops as xp
 
 Tensors = dict[str, Tensor]
@@ -201,8 +202,15 @@ class Machine:
         if self.plan.state_of_output is not None:
             y = after[self.plan.state_of_output]
         else:
-            before = self.before(old[0], batch.reset) if self.plan.reads_old and batch.steps else {}
-            y = self.plan.output(weights, inputs, before, after)
+            graph = self.flat.graph
+            env: dict[Value, Any] = {graph.weights[name]: w for name, w in weights.items()}
+            env |= {v: inputs[name] for name, v in graph.input_values.items()}
+            if self.plan.reads_old:
+                before = self.before(old[0][: batch.steps], batch.reset)
+                env |= {v: before[name] for name, v in graph.old.items()}
+            env |= {graph.new[name]: a for name, a in after.items() if not graph.new[name].is_leaf}
+            (found,) = self.plan.outputs(xp, self.flat.sizes, env)
+            y = found.expand(batch.steps, batch.rows, *bound(graph.output_size, self.flat.sizes))
         if batch.lengths is None:
             return y
         return torch.where(valid_steps(batch.steps, batch.lengths).unsqueeze(-1), y, 0.0)

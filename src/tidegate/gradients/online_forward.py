@@ -18,6 +18,8 @@ from tidegate.gradients.swift import Swift
 from tidegate.nn import native
 from tidegate.nn.arguments import Batch, check_types
 from tidegate.nn.state import State
+from tidegate.reference import Program
+from tidegate.reference import torch_ops as xp
 
 Tensors = dict[str, Tensor]
 
@@ -146,17 +148,20 @@ class OnlineForward:
 
     def _pulled(self, memory: ForwardMemory, dy: Tensor) -> tuple[Tensors, Tensors, Tensors]:
         """A slope in an output that is no state, pulled back to new states, old states and weights."""
-        taken = memory.taken
+        graph, taken = self.machine.flat.graph, memory.taken
         assert taken is not None
         with torch.enable_grad():
             raw = self.machine.flat.weights()
             new = {n: t.clone().requires_grad_() for n, t in memory.past.states.items()}
             old = {n: t.clone().requires_grad_() for n, t in taken.old.items()}
-            weights = {n: raw.get(n, w) for n, w in taken.weights.items()}
-            y = self.machine.plan.output(weights, taken.inputs, _timed(old), _timed(new))
+            env: dict[Value, Any] = {graph.weights[n]: raw.get(n, w) for n, w in taken.weights.items()}
+            env |= {v: taken.inputs[n] for n, v in graph.input_values.items()}
+            env |= {v: old[n].unsqueeze(0) for n, v in graph.old.items()}
+            env |= {graph.new[n]: a.unsqueeze(0) for n, a in new.items() if not graph.new[n].is_leaf}
+            (y,) = Program([graph.output], given=env)(xp, self.machine.flat.sizes, env)
         parameters = self._learned
         leaves = [*new.values(), *old.values(), *parameters.values()]
-        slopes = torch.autograd.grad(y, leaves, dy.unsqueeze(0), materialize_grads=True)
+        slopes = torch.autograd.grad(y.expand(1, *dy.shape), leaves, dy.unsqueeze(0), materialize_grads=True)
         names = iter(slopes)
         return ({n: next(names) for n in new}, {n: next(names) for n in old}, {n: next(names) for n in parameters})
 

@@ -16,7 +16,6 @@ from tidegate.gradients.cost import COPIES, Cost, kept
 from tidegate.gradients.groups import structure
 from tidegate.gradients.known import Known
 from tidegate.gradients.layout import Layout
-from tidegate.gradients.output import Output
 from tidegate.gradients.reading import giving, reader
 from tidegate.gradients.steps import Steps
 from tidegate.nn import native
@@ -113,12 +112,17 @@ class Plan:
     @cached_property
     def reads_old(self) -> bool:
         """Whether the output reads states before the step other than by way of those after it."""
-        return self.state_of_output is None and self.output.reads_old
+        if self.state_of_output is not None:
+            return False
+        old = set(self.graph.old.values())
+        return any(v in old or not old.isdisjoint(v.args) for v in (self.graph.output, *self.outputs.order))
 
     @cached_property
-    def output(self) -> Output:
+    def outputs(self) -> Program:
         """What makes the output of states, inputs and weights, where it is no state itself."""
-        return Output(self.graph, self.sizes)
+        graph = self.graph
+        given = [*graph.weights.values(), *graph.input_values.values(), *graph.old.values()]
+        return Program([graph.output], given=[*given, *(v for v in graph.new.values() if not v.is_leaf)])
 
     def known(self, steps: int, rows: int, like: Tensor) -> Known | None:
         """The run of this shape on kernels that know all about it, if there is one."""

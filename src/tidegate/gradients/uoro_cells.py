@@ -19,13 +19,13 @@ from tidegate.equations.ops import spread, total
 from tidegate.equations.rewrite import rewrite, with_args
 from tidegate.equations.values import SCALAR, Rate, Size, Value, constant, pointwise
 from tidegate.gradients.groups import Group
-from tidegate.gradients.output import NOTHING, as_input
 from tidegate.nn.growing import NORM
 from tidegate.nn.sequence import Sequence as Run
 from tidegate.reference import bound
 
 TINY = 1e-7
 FLAGS = ("fresh", "valid")
+NOTHING = State("nothing", SCALAR)  # of a cell without a recurrence: every cell has a state
 Bundles = tuple[tuple[Group, ...], ...]
 Sizes = tuple[tuple[str, int], ...]
 
@@ -75,6 +75,10 @@ def cells(graph: Graph, states: tuple[str, ...], bundles: Bundles) -> Cells:
     return Cells(graph, states, bundles, tangent(graph, states))
 
 
+def _input(name: str, size: Size) -> Value:
+    return Value("input", (), size, Rate.INPUT, name=name)
+
+
 def _side_by_side(graph: Graph, values: Sequence[Value], name: str) -> Graph:
     """The graph with these values as its output; nobody asks for derivatives."""
     still = [Value("stop", (v,), v.size) for v in values]
@@ -90,7 +94,7 @@ def _added(made: Cells, sizes: Sizes) -> Added:
     graph, leaves, signs = _added_graph(made)
     pulled = pulled_back(made.graph, signs, [g.result for b in made.bundles for g in b])
     rows = [[pulled.get(g.result, _nothing(signs, g.result.size)) for g in bundle] for bundle in made.bundles]
-    ones = as_input("ones.0", SCALAR)
+    ones = _input("ones.0", SCALAR)
     read = [[*(v for _, v in b[0].factors), *([ones] if _has_ones(b[0]) else [])] for b in made.bundles]
     parts = [*rows, *read, *([v] for v in made.tangent.given)]
     flat = [v for part in parts for v in part]
@@ -109,13 +113,13 @@ def _added(made: Cells, sizes: Sizes) -> Added:
 def _added_graph(made: Cells) -> tuple[Graph, dict[Value, Value], dict[str, Value]]:
     """The graph that is told states and signs, what stands for the layer's own values, and the signs by state."""
     graph, sizes = made.graph, {s.name: s.size for s in made.graph.states}
-    signs = {name: as_input(f"sign.{k}", sizes[name]) for k, name in enumerate(made.states)}
+    signs = {name: _input(f"sign.{k}", sizes[name]) for k, name in enumerate(made.states)}
     states = [(k, s) for k, s in enumerate(graph.states) if s.name in graph.old]
-    leaves = {graph.old[s.name]: as_input(f"old.{k}", s.size) for k, s in states}
+    leaves = {graph.old[s.name]: _input(f"old.{k}", s.size) for k, s in states}
     for k, s in enumerate(graph.states):
         new = graph.new[s.name]
         if new.size == s.size and not new.is_leaf and new not in leaves:
-            leaves[new] = as_input(f"new.{k}", s.size)
+            leaves[new] = _input(f"new.{k}", s.size)
     inputs = [Input(v.attrs["name"], v.size) for v in (*signs.values(), *leaves.values())]
     found = replace(
         graph,
@@ -152,7 +156,7 @@ def _recursion_graph(made: Cells, flags: tuple[str, ...]) -> Graph:
     inputs += [Input("drive", SCALAR), *(Input(flag, SCALAR) for flag in flags)]
     inputs += [Input(f"given.{k}", v.size) for k, v in enumerate(made.tangent.given)]
     old = {s.name: Value("old", (), s.size, Rate.STATE, name=s.name) for s in states}
-    given = {i.name: as_input(i.name, i.size) for i in inputs}
+    given = {i.name: _input(i.name, i.size) for i in inputs}
     *step, keep = _step(_moved(made, old, given), old, given)
     still = [Value("stop", (v,), v.size) for v in step]
     new = dict(zip(old, (*still, old[NORM]), strict=True))

@@ -14,7 +14,7 @@ from tidegate.equations.values import Rate, Value
 from tidegate.gradients.layout import Bundle, Layout
 from tidegate.gradients.outer_sums import Additions, room
 from tidegate.gradients.steps import Steps
-from tidegate.gradients.uoro_cells import FLAGS, TINY, Added, Cells
+from tidegate.gradients.uoro_cells import FLAGS, NOTHING, TINY, Added, Cells
 from tidegate.nn.growing import NORM, Growing, grow, shares
 
 Tensors = dict[str, Tensor]
@@ -62,7 +62,7 @@ class Taken:
             if isinstance(given, Value):
                 given = self.steps[given][self.span] if i.rate == Rate.INPUT else env[given]
             inputs[i.name] = given
-        nothing = {"nothing": self.like.new_zeros(self.B, 1)}
+        nothing = {NOTHING.name: self.like.new_zeros(self.B, 1)}
         return plan.added.run(self.weights(), inputs, nothing, nothing)[0]
 
     def weights(self) -> Tensors:
