@@ -29,10 +29,13 @@ class Additions:
     def summed(self, factors: Tensor) -> Tensor:
         """The sum of all additions times factors `[B, T]`, `[n, r, V]`."""
         each = factors if self.parts == 1 else factors.repeat_interleave(self.parts, 0)
-        rows = torch.mul(self.rows, each.unsqueeze(2), out=room(self.rows, *self.rows.shape))
+        wide = self.rows.shape[2] > self.read.shape[2]
+        narrow, other = (self.read, self.rows) if wide else (self.rows, self.read)
+        narrow = torch.mul(narrow, each.unsqueeze(2), out=room(narrow, *narrow.shape))
+        rows, read = (other, narrow) if wide else (narrow, other)
         if self.parts == 1:
-            return (rows.flatten(0, 1).T @ self.read.flatten(0, 1)).unsqueeze(0)
-        return torch.bmm(rows.mT, self.read).unflatten(0, (-1, self.parts)).sum(0)
+            return (rows.flatten(0, 1).T @ read.flatten(0, 1)).unsqueeze(0)
+        return torch.bmm(rows.mT, read).unflatten(0, (-1, self.parts)).sum(0)
 
 
 def room(like: Tensor, *shape: int) -> Tensor:

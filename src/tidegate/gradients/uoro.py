@@ -33,13 +33,14 @@ class UnbiasedOuter:
     """A vector over states times a vector over weights, for each row of the batch."""
 
     def __init__(self, groups: Sequence[Group], states: Sequence[str], layout: Layout, seed: int) -> None:
-        self.seed, self.layout, self.values = seed, layout, list[Value]()  # all that it reads is found by its own cells
+        self.seed, self.layout = seed, layout
         self.places, self.D = layout.places(states)
         self.bundles = layout.bundles(groups)
         self.shapes = [layout.shape(g) for g in groups]
         self.names = tuple(g.name for g in groups)
         made = cells(layout.structure.graph, tuple(states), tuple(b.groups for b in self.bundles))
         added = made.added(layout.sizes)
+        self.values = list(added.known)
         self.plan = Plan(layout, self.places, self.D, self.bundles, made, added)
         self.numbers = 2 * added.run.loop.width[0] + 2 * self.D  # at hand for each step and row
 

@@ -7,7 +7,7 @@ scalings are left to the recurrence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 from itertools import pairwise
@@ -15,9 +15,9 @@ from operator import add
 
 from tidegate.calculus import Tangent, pulled_back, tangent
 from tidegate.equations.graph import Graph, Input, State
-from tidegate.equations.ops import spread, total
+from tidegate.equations.ops import OPS, spread, total
 from tidegate.equations.rewrite import rewrite, with_args
-from tidegate.equations.values import SCALAR, Rate, Size, Value, constant, pointwise
+from tidegate.equations.values import SCALAR, Rate, Size, Value, constant, pointwise, walk
 from tidegate.gradients.groups import Group
 from tidegate.nn.growing import NORM
 from tidegate.nn.sequence import Sequence as Run
@@ -37,7 +37,7 @@ class Cells:
     `added` gives for each bundle its rows, one group's beside the other's, and what they read; then what `recursion`
     reads of a step, its inputs `given.0` ... It is told each input of the graph by its name, the states before the step
     and after it as `old.0` and `new.0` ... in the order of the graph, signs as `sign.0` ... in the order of `states`,
-    and `ones.0`, which is 1.
+    what else is `known` of a step as `known.0` ..., and `ones.0`, which is 1.
     """
 
     graph: Graph
@@ -61,9 +61,13 @@ class Cells:
 
 @dataclass(frozen=True, eq=False)
 class Added:
-    """The first cell with bound sizes: where its output `rows` and `read` of each bundle stand, and what is `given`."""
+    """The first cell with bound sizes: where its output `rows` and `read` of each bundle stand, and what is `given`.
+
+    `known` are values that the run which finds the states tells as well, so that no product is computed twice.
+    """
 
     run: Run
+    known: tuple[Value, ...]
     rows: tuple[slice, ...]
     read: tuple[slice, ...]
     given: Mapping[str, slice]
@@ -91,44 +95,64 @@ def _side_by_side(graph: Graph, values: Sequence[Value], name: str) -> Graph:
 
 @lru_cache(maxsize=256)
 def _added(made: Cells, sizes: Sizes) -> Added:
-    graph, leaves, signs = _added_graph(made)
+    sizes_of = {s.name: s.size for s in made.graph.states}
+    signs = {name: _input(f"sign.{k}", sizes_of[name]) for k, name in enumerate(made.states)}
     pulled = pulled_back(made.graph, signs, [g.result for b in made.bundles for g in b])
     rows = [[pulled.get(g.result, _nothing(signs, g.result.size)) for g in bundle] for bundle in made.bundles]
     ones = _input("ones.0", SCALAR)
     read = [[*(v for _, v in b[0].factors), *([ones] if _has_ones(b[0]) else [])] for b in made.bundles]
     parts = [*rows, *read, *([v] for v in made.tangent.given)]
     flat = [v for part in parts for v in part]
+    leaves = _told(made.graph)
+    known = _made_by_products(made.graph, flat, leaves)
+    leaves |= {v: _input(f"known.{k}", v.size) for k, v in enumerate(known)}
     copies = rewrite(flat, lambda v, args: leaves[v] if v in leaves else with_args(v, args))
     ends = [0]
     for part in parts:
         ends.append(ends[-1] + sum(bound(v.size, dict(sizes))[0] for v in part))
     places, n = [slice(a, b) for a, b in pairwise(ends)], len(made.bundles)
-    found = _side_by_side(graph, [copies[v] for v in flat], "added")
-    used = found.input_values
-    found = replace(found, inputs=tuple(i for i in graph.inputs if i.name in used))
-    given = {f"given.{k}": place for k, place in enumerate(places[2 * n :])}
-    return Added(Run(found, dict(sizes)), tuple(places[:n]), tuple(places[n : 2 * n]), given)
-
-
-def _added_graph(made: Cells) -> tuple[Graph, dict[Value, Value], dict[str, Value]]:
-    """The graph that is told states and signs, what stands for the layer's own values, and the signs by state."""
-    graph, sizes = made.graph, {s.name: s.size for s in made.graph.states}
-    signs = {name: _input(f"sign.{k}", sizes[name]) for k, name in enumerate(made.states)}
-    states = [(k, s) for k, s in enumerate(graph.states) if s.name in graph.old]
-    leaves = {graph.old[s.name]: _input(f"old.{k}", s.size) for k, s in states}
-    for k, s in enumerate(graph.states):
-        new = graph.new[s.name]
-        if new.size == s.size and not new.is_leaf and new not in leaves:
-            leaves[new] = _input(f"new.{k}", s.size)
-    inputs = [Input(v.attrs["name"], v.size) for v in (*signs.values(), *leaves.values())]
+    inputs = [Input(v.attrs["name"], v.size) for v in (*signs.values(), *leaves.values(), ones)]
     found = replace(
-        graph,
-        name=f"{graph.name} under UORO",
-        inputs=(*inputs, Input("ones.0", SCALAR), *graph.inputs),
+        _side_by_side(made.graph, [copies[v] for v in flat], "added"),
+        name=f"{made.graph.name} under UORO",
         states=(NOTHING,),
         new={NOTHING.name: constant(0.0)},
     )
-    return found, leaves, signs
+    used = found.input_values
+    found = replace(found, inputs=tuple(i for i in (*inputs, *made.graph.inputs) if i.name in used))
+    given = {f"given.{k}": place for k, place in enumerate(places[2 * n :])}
+    return Added(Run(found, dict(sizes)), tuple(known), tuple(places[:n]), tuple(places[n : 2 * n]), given)
+
+
+def _told(graph: Graph) -> dict[Value, Value]:
+    """What stands for the states before and after a step."""
+    states = list(enumerate(graph.states))
+    leaves = {graph.old[s.name]: _input(f"old.{k}", s.size) for k, s in states if s.name in graph.old}
+    for k, s in states:
+        new = graph.new[s.name]
+        if new.size == s.size and not new.is_leaf and new not in leaves:
+            leaves[new] = _input(f"new.{k}", s.size)
+    return leaves
+
+
+def _made_by_products(graph: Graph, roots: Sequence[Value], leaves: Collection[Value]) -> list[Value]:
+    """The layer's own values that the roots are made of, as far up as there is a product in them."""
+    order, own = list(walk(roots)), set(graph.values)
+    products: set[Value] = set()
+    for v in order:
+        multiplied = v.op in OPS and OPS[v.op].kind == "product"
+        if v not in leaves and (multiplied or not products.isdisjoint(v.args)):
+            products.add(v)
+    found, seen, stack = set[Value](), set[Value](leaves), list(roots)
+    while stack:
+        v = stack.pop()
+        if v not in seen:
+            seen.add(v)
+            if v not in own:
+                stack.extend(v.args)
+            elif v in products and v.rate > Rate.SEQUENCE and len(v.size) == 1:
+                found.add(v)
+    return [v for v in order if v in found]
 
 
 def _has_ones(group: Group) -> bool:

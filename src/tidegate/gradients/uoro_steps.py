@@ -55,6 +55,7 @@ class Taken:
         every: dict[str, Value | Tensor] = {**graph.input_values, "ones.0": self.like.new_ones(self.T, self.B, 1)}
         every |= {f"old.{k}": graph.old[s.name] for k, s in enumerate(graph.states) if s.name in graph.old}
         every |= {f"new.{k}": graph.new[s.name] for k, s in enumerate(graph.states)}
+        every |= {f"known.{k}": v for k, v in enumerate(plan.added.known)}
         every |= {f"sign.{k}": self.signs[..., place] for k, place in enumerate(plan.places.values())}
         inputs = {}
         for i in plan.added.run.graph.inputs:
