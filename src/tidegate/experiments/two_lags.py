@@ -121,6 +121,6 @@ back; with more units an untrained net carries it along by itself.""",
     nets=(Net(get("elman"), "The tanh RNN:"),),
     notes="""\
 Exact RTRL ends within 0.01 of the floor of one who remembers both, and truncated BPTT(5) at that of one who remembers
-x(t - 3) alone. Under truncated BPTT(5) a single stream takes a quarter of an hour a seed and has no finished run.""",
+x(t - 3) alone.""",
     curve=Curve("steps", "cross-entropy, nats", log=False),
 )
