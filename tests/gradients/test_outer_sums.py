@@ -10,7 +10,7 @@ from gradients.forward_cases import BATCH, difference, found, layer_of, problem
 from gradients.forward_cases import STEPS as STEPS_OF_CASES
 from layer_cases import CASES, Case, make_layer
 from tidegate.cells import CELLS
-from tidegate.gradients import UORO, uoro
+from tidegate.gradients import UORO, online, uoro
 from tidegate.gradients.cost import Cost
 from tidegate.gradients.groups import Structure, add
 from tidegate.gradients.layout import Layout
@@ -183,3 +183,15 @@ def test_nothing_to_do(shape: tuple[int, int]) -> None:
     layer = make_layer(CELLS["lstm"], I, H)
     x, target = (torch.randn(*shape, n, dtype=torch.float64) for n in (I, H))
     assert not any(g.any() for g in found(layer, x, target, UORO()).values())
+
+
+@pytest.mark.parametrize("name", ["elman", "lstm"])
+def test_what_is_carried_on_is_left_as_it_is(name: str) -> None:
+    layer = make_layer(CELLS[name], I, H)
+    x = torch.randn(3, BATCH, I, dtype=torch.float64)
+    learner = online(layer, UORO())
+    _, memory = learner.step(learner.begin(BATCH), x[0])
+    before = {name: t.clone() for name, t in memory.tensors().items()}
+    ends = [learner.step(memory, x[1])[1].tensors() for _ in range(2)]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in before)
+    assert all(torch.equal(before[name], t) for name, t in memory.tensors().items())

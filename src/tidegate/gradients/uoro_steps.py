@@ -87,7 +87,7 @@ class Taken:
         plan = self.plan
         self.found = room(states, self.T, self.B, plan.D + 1)
         after = [o.clone(memory_format=torch.contiguous_format) for o in outer]
-        state = {f"state.{k}": states[:, p].contiguous() for k, p in enumerate(plan.places.values())}
+        state = {f"state.{k}": states[:, p].clone() for k, p in enumerate(plan.places.values())}
         state[NORM] = _size(outer)
         inputs = {f"sign.{k}": self.signs[..., p] for k, p in enumerate(plan.places.values())}
         inputs |= {name: flag.unsqueeze(-1).to(self.like.dtype) for name, flag in self.flags.items()}
