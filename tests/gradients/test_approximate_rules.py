@@ -160,6 +160,7 @@ def test_right_on_average(name: str, rule: Any) -> None:
     assert difference(draws[0], exact) > 1e-3
 
 
+@pytest.mark.slow
 def test_uoro_of_every_cell_is_finite_and_the_same_again() -> None:
     for case in CASES:
         layer = layer_of(case)
