@@ -63,12 +63,14 @@ def recurrent(cell: str, dtype: torch.dtype = torch.float64, **options: Any) -> 
     return Recurrent(get(cell), I, H, dtype=dtype, **options)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "elman", "lstm_peephole", "gru_layer_norm", "indrnn", "mgu"])
 def test_a_thousand_steps_on_fifty_states_have_the_bits_of_plain_bptt(cell: str, dtype: torch.dtype) -> None:
     assert Problem(recurrent(cell, dtype), 1000, 3).different(50) == []
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("options", [{}, {"lengths": True}, {"reset": True}, {"lengths": True, "reset": True}])
 @pytest.mark.parametrize("batch", [1, 7, 33])
 def test_two_layers_with_learned_starts(batch: int, options: dict[str, bool]) -> None:
@@ -77,6 +79,7 @@ def test_two_layers_with_learned_starts(batch: int, options: dict[str, bool]) ->
     assert Problem(layer, 203, batch, **options).different(2) == []
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("batch", [3, 40])
 def test_any_number_of_threads(threads: int, batch: int) -> None:
@@ -89,12 +92,14 @@ def test_any_number_of_threads(threads: int, batch: int) -> None:
         torch.set_num_threads(before)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("steps", [31, 32, 33, 64, 100])
 @pytest.mark.parametrize("checkpoint", [1, "1GiB", "67KiB"])
 def test_short_sequences_and_budgets(steps: int, checkpoint: int | str) -> None:
     assert Problem(recurrent("lstm"), steps, 3).different(checkpoint) == []
 
 
+@pytest.mark.kernels
 def test_indices_of_one_hots() -> None:
     problem = Problem(recurrent("lstm"), 100, 3)
     indices = torch.randint(0, I, (100, 3))
@@ -153,6 +158,7 @@ def test_the_reference_path_agrees_up_to_rounding() -> None:
         compare(problem.gradients(BPTT()), problem.gradients(BPTT(checkpoint=1)))
 
 
+@pytest.mark.kernels
 def test_a_loss_that_does_not_hang_on_some_blocks() -> None:
     problem = Problem(recurrent("lstm"), 100, 3)
 
@@ -223,6 +229,7 @@ def test_activations_take_a_seventeenth_of_the_memory(layers: int) -> None:
     assert most_bytes(problem, BPTT(checkpoint=50)) <= 0.06 * plain
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("budget", ["116KiB", "400KiB", "1MiB"])
 def test_a_budget_is_kept(budget: str) -> None:
     problem = Problem(Recurrent("lstm", I, 32), 1000, 4)
@@ -243,6 +250,7 @@ def test_a_budget_that_is_large_enough_runs_nothing_again() -> None:
 # what is refused, and what is left alone
 
 
+@pytest.mark.kernels
 def test_gradients_by_name_with_few_states() -> None:
     layer, x, target = recurrent("lstm"), *torch.randn(2, 100, 3, 1, dtype=torch.float64).unbind()
     x = x.expand(-1, -1, I)
@@ -255,6 +263,7 @@ def squared(outputs: Tensor, targets: Tensor) -> Tensor:
     return ((outputs - targets) ** 2).sum()
 
 
+@pytest.mark.kernels
 def test_backward_fills_the_parameters() -> None:
     problem = Problem(recurrent("lstm"), 100, 3)
     problem.sweep(BPTT(checkpoint=1))[0].backward()
