@@ -57,7 +57,10 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
     return environments
 
 
-@pytest.mark.parametrize("case", CASES)
+OF_KERNELS = {"checkpoint"}  # whose rows are wrong where bits differ, as they do on the reference path
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.kernels if c in OF_KERNELS else ()) for c in CASES])
 @pytest.mark.usefixtures("tiny", "in_this_process")
 def test_every_case_quickly(case: str) -> None:
     begun, *events, last = run.run(Options((case,), quick=True))
