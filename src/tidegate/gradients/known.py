@@ -83,8 +83,8 @@ class Known:
         )
 
     def follow(self, weights: Tensors, inputs: Tensors, begin: Tensors, first: Tensor) -> Tensor:
-        """All states, and what trackers read, `[T + 1, B, size]`; of the states that it begins with, `first` `[B, D]`,
-        nothing is read."""
+        """The states that it begins with, side by side `first` `[B, D]`, and those after each step with what trackers
+        read of it, `[T + 1, B, size]`; what would be read stays open in the first row."""
         T, B = self._shape
         found = first.new_empty(1 + T, B, self._width)
         found[0, :, : first.shape[1]] = first

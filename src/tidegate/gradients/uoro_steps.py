@@ -46,8 +46,9 @@ class Taken:
         self.flags = {n: f[span] for n in FLAGS for f in (getattr(steps, n),) if f is not None}
         self.read = self._read()
         self.added = [self._added(k) for k in range(len(plan.bundles))]
-        drive = _ratio(reduce(add, [part.squares() for part in self.added]).sqrt_(), plan.D**0.5).T
-        self.drive, self.once = drive, drive.reciprocal()  # [T, B]
+        squares = reduce(add, [part.squares() for part in self.added]).T.contiguous()  # [T, B]
+        self.drive = _ratio(squares.sqrt_(), plan.D**0.5)
+        self.once = self.drive.reciprocal()
 
     def _read(self) -> Tensor:
         """What the first cell gives, `[T, B, ...]`."""

@@ -54,7 +54,8 @@ def grow(
     and its size goes to the state `norm` `[B, 1]`, which the cell itself leaves as it is.
     """
     every = [*weights.values(), *inputs.values(), *state.values(), once, *(p.outer for p in vector)]
-    cell = run.cell(found.dtype, False) if _native(run, every) else None
+    fits = native.enabled() and native.fits(run.graph.name, every)
+    cell = run.cell(found.dtype, indices=False) if fits else None
     kernel = None if cell is None else _kernel(found.dtype)
     if cell is None or kernel is None:
         _by_steps(run, weights, inputs, state, found, once, vector)
@@ -82,10 +83,6 @@ def shares(keep: Tensor, once: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     given |= {"once": once.data_ptr(), "share": share.data_ptr()}
     kernel.back({**given, "carried": carried.data_ptr(), "found": found.data_ptr()})
     return found, carried
-
-
-def _native(run: Run, tensors: Sequence[Tensor]) -> bool:
-    return native.enabled() and native.fits(run.graph.name, tensors)
 
 
 @lru_cache(maxsize=4)
