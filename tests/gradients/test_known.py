@@ -12,6 +12,7 @@ from tidegate.cells import CELLS
 from tidegate.gradients import RFLO, RTRL, EProp, Forward, SnAp, gradient
 from tidegate.gradients.known import Known
 from tidegate.gradients.plan import MOST_SHAPES, Plan
+from tidegate.gradients.ready import Ready
 from tidegate.nn import Recurrent, native
 
 pytestmark = pytest.mark.kernels
@@ -66,6 +67,7 @@ def generally(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Tensor
     def by_it(*given: Any, **more: Any) -> dict[str, Tensor]:
         with monkeypatch.context() as patch:
             patch.setattr(Plan, "known", lambda *_: None)
+            patch.setattr(Ready, "__call__", lambda *_: None)
             return found(*given, **more)
 
     return by_it

@@ -8,7 +8,7 @@ torch's own business.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from tidegate.reference import bound
 from tidegate.reference import torch_ops as xp
 
 Tensors = dict[str, Tensor]
+Optional = Tensor | None
 Influence = tuple[Tensors, ...]  # by tracker
 LITTLE = 1 << 26  # bytes for which there is always room
 
@@ -215,23 +216,50 @@ class Machine:
             return y
         return torch.where(valid_steps(batch.steps, batch.lengths).unsqueeze(-1), y, 0.0)
 
-    def __call__(
+    def run(
         self, x: Any, state: State | None, past: Past | None, lengths: Any = None, reset: Any = None
-    ) -> tuple[Any, State, Segment]:
-        """The layer's output and state, whose gradients are the rule's, and the segment that remembers the rest."""
+    ) -> tuple[Segment, Tensors]:
+        """The segment of a call, and the weights as autograd knows them."""
         batch = Batch(self.flat.declared, x, lengths, reset, self.flat.layer.batch_first, self.flat.sizes)
         raw = self.flat.weights()
-        check_types(batch, next(iter(raw.values())))
-        self.check_fits(batch.steps, batch.rows, next(iter(raw.values())))
+        like = next(iter(raw.values()))
+        check_types(batch, like)
+        self.check_fits(batch.steps, batch.rows, like)
         weights, inputs = self.given(batch, raw, carried=state is not None)
         begin = self.flat.begin(batch.rows, state)
         given = _detached(weights), _detached(inputs)
         states, read = self.follow(*given, begin, batch, reading=torch.is_grad_enabled())
-        segment = Segment(self, past, *given, states, read, batch)
-        first = self.plan.reads_old or batch.lengths is not None or not batch.steps
-        new, *old = _Followed.apply(segment, first, *self.parameters(weights))
-        y = self.output(weights, inputs, new, old, batch)
+        return Segment(self, past, *given, states, read, batch), weights
+
+    def __call__(
+        self, x: Any, state: State | None, past: Past | None, lengths: Any = None, reset: Any = None
+    ) -> tuple[Any, State, Segment]:
+        """The layer's output and state, whose gradients are the rule's, and the segment that remembers the rest."""
+        segment, weights = self.run(x, state, past, lengths, reset)
+        batch = segment.batch
+        new, *old = _Followed.apply(segment, *self.parameters(weights))
+        y = self.output(weights, segment.inputs, new, old, batch)
         return batch.restore(y), self.flat.state(self.apart(_ends(new, old, batch))), segment
+
+
+def totals(
+    learned: Sequence[Tensor], direct: Iterable[Optional], pairs: Iterable[tuple[Tensor, Optional]]
+) -> list[Tensor]:
+    """The gradients of what is learned: the `direct` ones, and those of tensors that are learned or made of it."""
+    found = {id(t): g for t, g in zip(learned, direct, strict=True) if g is not None}
+    made = []
+    for tensor, gradient in pairs:
+        if gradient is None or not tensor.requires_grad:
+            continue
+        if tensor.is_leaf:
+            known = found.get(id(tensor))
+            found[id(tensor)] = gradient if known is None else known + gradient
+        else:
+            made.append((tensor, gradient))
+    if made:
+        through = torch.autograd.grad([t for t, _ in made], learned, [g for _, g in made], allow_unused=True)
+        return totals(learned, through, zip(learned, map(found.get, map(id, learned)), strict=True))
+    return [torch.zeros_like(t) if id(t) not in found else found[id(t)] for t in learned]
 
 
 def _ends(new: Tensor, old: Sequence[Tensor], batch: Batch) -> Tensor:
@@ -273,6 +301,38 @@ class Segment:
         assert self._end is not None
         return self._end
 
+    def parts(self) -> tuple[Tensor, ...]:
+        """The states after each step, and where the output wants them those before each, of no step at all those at the
+        beginning. They are apart from each other, for torch takes a slice back by adding it to zeros."""
+        T, batch = self.batch.steps, self.batch
+        wanted = self.machine.plan.reads_old or batch.lengths is not None or not T
+        return (self.states[1:], self.states[: max(T, 1)]) if wanted else (self.states[1:],)
+
+    def gradients(self, after: Tensor | None, before: Tensor | None = None) -> list[Tensor | None]:
+        """The gradients of what has these adjoints in its parts, by parameter."""
+        first = None
+        if before is not None:
+            first, later = before[0], before[1:]
+            after = torch.zeros_like(before) if after is None else after.clone()
+            after[:-1] += later
+        found = self.pull(after, first)
+        return [found.get(v) for v in self.machine.structure.parameters]
+
+    def scored(self, weights: Tensors, score: Callable[[Any], Tensor], learned: Sequence[Tensor]) -> list[Tensor]:
+        """The gradient of the score of the layer's output, for these tensors: what autograd finds by way of a call.
+
+        Here the layer is no part of autograd's graph, on which a small net spends most of its time.
+        """
+        machine = self.machine
+        leaves = [part.detach().requires_grad_() for part in self.parts()]
+        new, *old = [leaf.clone() for leaf in leaves]  # which the score may change in place
+        value = score(self.batch.restore(machine.output(weights, self.inputs, new, old, self.batch)))
+        values = machine.parameters(weights)
+        again = not all(v.is_leaf for v in values)
+        slopes = torch.autograd.grad(value, [*leaves, *learned], allow_unused=True, retain_graph=again)
+        found = self.gradients(*slopes[: len(leaves)])
+        return totals(learned, slopes[len(leaves) :], zip(values, found, strict=True))
+
     def pull(self, adjoints: Tensor | None, first: Tensor | None = None) -> dict[Value, Tensor]:
         """The gradients of what has these adjoints `[T, B, units]` in the states after the steps, and `[B, units]` in
         those before the `first`, by value of weights."""
@@ -280,7 +340,7 @@ class Segment:
         known = None if self.read is None else self.read.known
         if self.read is not None and known is not None and self.past is None and adjoints is not None:
             kept = machine.rule.every is not None  # then another segment may go on from here
-            influence, found = known.pull(self.weights, self.inputs, self.read.found, adjoints, kept=kept)
+            influence, found = known.pull(self.weights, self.inputs, self.read.found, [adjoints], kept=kept)
             if kept:
                 self._end = Past(machine.apart(self.states[-1]), influence)
             return found
@@ -313,27 +373,14 @@ class Segment:
 
 
 class _Followed(Function):
-    """The states after each step of a run as a function of the weights, by the derivative that a rule finds; where they
-    are `wanted`, those before each step, too, of no step at all those at the beginning.
-
-    They come apart from each other, for torch takes a slice back by adding it to zeros.
-    """
+    """The parts of a segment as a function of the weights, by the derivative that a rule finds."""
 
     @staticmethod
-    def forward(ctx: Any, segment: Segment, wanted: bool, *parameters: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, segment: Segment, *parameters: Tensor) -> tuple[Tensor, ...]:
         ctx.segment = segment
         ctx.set_materialize_grads(False)
-        T, states = segment.batch.steps, segment.states
-        parts = (states[1:], states[: max(T, 1)]) if wanted else (states[1:],)
-        return tuple(part.clone() for part in parts)  # which the caller may change in place
+        return tuple(part.clone() for part in segment.parts())  # which the caller may change in place
 
     @staticmethod
     def backward(ctx: Any, after: Tensor | None, before: Tensor | None = None) -> tuple[Tensor | None, ...]:
-        segment, first = ctx.segment, None
-        if before is not None:
-            first, later = before[0], before[1:]
-            after = torch.zeros_like(before) if after is None else after.clone()
-            after[:-1] += later
-        found = segment.pull(after, first)
-        values = segment.machine.structure.parameters
-        return None, None, *(found.get(v) for v in values)
+        return None, *ctx.segment.gradients(after, before)

@@ -16,6 +16,7 @@ from tidegate.gradients.groups import add
 from tidegate.gradients.local import Local
 from tidegate.gradients.steps import Steps, split
 from tidegate.nn import native
+from tidegate.nn.held import Held
 from tidegate.nn.native_call import NativeCell, evenly
 from tidegate.nn.quick import possible, usable
 from tidegate.nn.traces import BoundTraces, NativeTraces, traces
@@ -45,29 +46,46 @@ class Known:
             return None
         cell = run.cell(like.dtype, indices=False)
         known = None if cell is None else Known(plan, T, B, cell, like)
-        return known if known is not None and all(t.bound for t in known._traces) else None
+        return known if known is not None and known.scored_in() else None
 
     def __init__(self, plan: Plan, T: int, B: int, cell: NativeCell, like: Tensor) -> None:
-        graph, reader = plan.graph, plan.reader
-        self._recipe, self._dtype, self._shape = cell.recipe, like.dtype, (T, B)
+        self._plan, self._like, self._shape = plan, like.new_empty(0), (T, B)
+        self._recipe, self._dtype = cell.recipe, like.dtype
         self._call = cell.call(T, B, backwards=False, lengths=None, reset=None)
         self._shapes = {n: (T, B, w) for n, w in self._widths(plan).items()}
-        D = sum(plan.widths)
-        self._width = D + sum(reader.widths)
-        y = like.new_empty(1 + T, B, self._width)
+        self._room = cell.room((1 + T, B, sum(plan.widths) + sum(plan.reader.widths)))
+        self._read_of_weights = plan.reader.fixed if plan.reader.given else None
+        self._traces: dict[tuple[str, ...] | None, list[_Traces]] = {}
+
+    def scored_in(self, states: tuple[str, ...] | None = None) -> bool:
+        """Whether gradients are found of what has adjoints in these states: a tensor for each, or one for all of them
+        side by side."""
+        if states not in self._traces:
+            self._traces[states] = self._bound_to(states)
+        return all(t.bound for t in self._traces[states])
+
+    def _bound_to(self, states: tuple[str, ...] | None) -> list[_Traces]:
+        plan, like, (T, B) = self._plan, self._like, self._shape
+        reader, graph, D = plan.reader, plan.graph, sum(plan.widths)
+        y = self._room()
         inputs = {n: like.new_empty(shape) for n, shape in self._shapes.items()}
-        adjoints = like.new_empty(T, B, D)
         env: dict[Value, Any] = dict(zip(reader.vectors, y[1:, :, D:].split(reader.widths, -1), strict=True))
         env |= {v: inputs[n] for n, v in graph.input_values.items()}
         old = dict(zip(plan.names, y[:-1, :, :D].split(plan.widths, -1), strict=True))
         env |= {v: old[n] for n, v in graph.old.items()}
-        self._read_of_weights = reader.fixed if reader.given else None
         fixed = {v: like.new_empty(plan.layout.shape_of(v)) for v in reader.given}
         env |= {v: t.expand(T, B, *t.shape) for v, t in fixed.items()}
         steps = Steps(plan.layout, env, (T, B), like)
-        scored = dict(zip(plan.names, adjoints.split(plan.widths, -1), strict=True))
-        given = [y, adjoints, *inputs.values(), *fixed.values()]
-        self._traces = [_Traces(t, steps, scored, given) for t in plan.trackers if isinstance(t, Local)]
+        if states is None:
+            adjoints = [like.new_empty(T, B, D)]
+            scored = dict(zip(plan.names, adjoints[0].split(plan.widths, -1), strict=True))
+        else:
+            width = dict(zip(plan.names, plan.widths, strict=True))
+            scored = {n: like.new_empty(T, B, width[n]) for n in states}
+            adjoints = list(scored.values())
+        given = [y, *inputs.values(), *fixed.values(), *adjoints]
+        reached = [t for t in plan.trackers if isinstance(t, Local) and not scored.keys().isdisjoint(t.states)]
+        return [_Traces(t, steps, scored, given) for t in reached]
 
     def _widths(self, plan: Plan) -> dict[str, int]:
         return {i.name: plan.layout.shape_of(plan.graph.input_values[i.name])[0] for i in plan.graph.inputs}
@@ -85,34 +103,48 @@ class Known:
     def follow(self, weights: Tensors, inputs: Tensors, begin: Tensors, first: Tensor) -> Tensor:
         """The states that it begins with, side by side `first` `[B, D]`, and those after each step with what trackers
         read of it, `[T + 1, B, size]`; what would be read stays open in the first row."""
-        T, B = self._shape
-        found = first.new_empty(1 + T, B, self._width)
+        found = self._room()
         found[0, :, : first.shape[1]] = first
         self._call.forward(self._recipe.tensors(weights, inputs, begin, begin), keeping=False, y=found[1:])
         return found
 
+    def held(self, weights: Tensors, inputs: Tensors, begin: Tensors) -> tuple[Held, Tensor]:
+        """A run that begins with these states and is made again and again, and what it finds, as `follow` has it."""
+        found = self._room()
+        D = sum(self._plan.widths)
+        found[0, :, :D] = torch.cat(list(begin.values()), -1)
+        tensors = self._recipe.tensors(weights, inputs, begin, begin)
+        return Held(self._call, tensors, range(len(inputs)), found[1:]), found
+
+    def run(self, held: Held, weights: Tensors, inputs: Tensors) -> None:
+        """Make it again with other weights and inputs."""
+        held(self._recipe.fixed(weights), [inputs[n] for n in self._recipe.inputs])
+
     def pull(
-        self, weights: Tensors, inputs: Tensors, found: Tensor, adjoints: Tensor, *, kept: bool
+        self,
+        weights: Tensors,
+        inputs: Tensors,
+        found: Tensor,
+        adjoints: Sequence[Tensor],
+        states: tuple[str, ...] | None = None,
+        *,
+        kept: bool,
     ) -> tuple[tuple[Tensors, ...], dict[Value, Tensor]]:
         """The influence at the end, if it is to be kept, from none at the beginning; and the gradient of what has
-        these adjoints `[T, B, D]`, with what `follow` has `found`."""
+        these adjoints in the states that it is `scored_in`, with what `follow` has `found`."""
         fixed = self._read_of_weights(weights).values() if self._read_of_weights else ()
-        alive = [found, adjoints.contiguous(), *(inputs[n] for n in self._shapes), *fixed]
+        alive = [found, *(inputs[n] for n in self._shapes), *fixed, *(a.contiguous() for a in adjoints)]
         lie = [t.data_ptr() for t in alive]
-        moved: list[Tensors] = []
         gradients: dict[Value, Tensor] = {}
-        for tracker in self._traces:
-            end, gradient = tracker.pull(lie, kept=kept)
-            moved.append(end)
-            add(gradients, gradient)
-        return tuple(moved), gradients
+        ends = tuple(traces.pull(lie, gradients, kept=kept) for traces in self._traces[states])
+        return ends, gradients
 
 
 class _Traces:
     """One tracker's kernel, bound to tensors that only show where others will lie."""
 
     def __init__(self, tracker: Local, steps: Steps, adjoints: Mapping[str, Tensor], given: Sequence[Tensor]) -> None:
-        scored = {k: adjoints[s] for k, s in enumerate(tracker.states)}
+        scored = {k: adjoints[s] for k, s in enumerate(tracker.states) if s in adjoints}
         form, d, u, pieces = tracker.moved(steps, 0, tuple(scored))
         self.tracker, self.like, self._tensors = tracker, steps.like, (d, u, pieces, list(scored.values()))
         self._kernel = traces(form, steps.like.dtype)
@@ -142,8 +174,8 @@ class _Traces:
         e, g = self._nothing, self.like.new_empty(self.tracker.shape)
         return self._kernel.bind(e, torch.empty_like(e), d, u, pieces, delta, g, self.tracker.bias)
 
-    def pull(self, lie: Sequence[int], *, kept: bool) -> tuple[Tensors, dict[Value, Tensor]]:
-        """Traces at the end, if they are to be kept, and the gradient, with tensors that lie there."""
+    def pull(self, lie: Sequence[int], gradients: dict[Value, Tensor], *, kept: bool) -> Tensors:
+        """Traces at the end, if they are to be kept, with tensors that lie there; the gradient is added to others."""
         tracker = self.tracker
         try:
             bound = self._free.pop()
@@ -152,11 +184,13 @@ class _Traces:
         arguments = bound.arguments
         for place, number, offset in self._places:
             arguments[place] = lie[number] + offset
-        total, end = self.like.new_zeros(tracker.shape), torch.empty_like(self._nothing)
-        arguments[self._g], arguments[self._forget] = total.data_ptr(), int(not kept)
+        total = self.like.new_zeros(tracker.shape)
+        arguments[self._g], arguments[self._forget] = total.data_ptr(), not kept
+        end = torch.empty_like(self._nothing)
         bound.move(self._nothing, end)
         self._free.append(bound)
-        return {tracker.name: end}, split(tracker.group, total, tracker.layout)
+        add(gradients, split(tracker.group, total, tracker.layout))
+        return {tracker.name: end}
 
 
 def _within(tensor: Tensor, given: Sequence[Tensor]) -> tuple[int, int] | None:

@@ -13,6 +13,8 @@ from tidegate.equations.values import Value
 from tidegate.gradients.groups import Group, Structure
 from tidegate.reference import bound
 
+Columns = tuple[Value, int, int, tuple[int, ...] | None]
+
 
 @dataclass(frozen=True, eq=False)
 class Layout:
@@ -48,6 +50,23 @@ class Layout:
             return 1
         widths = (self.shape_of(m)[1] // m.attrs.get("blocks", 1) for m, _ in group.factors)
         return sum(widths) + (group.bias is not None)
+
+    def columns_of(self, group: Group) -> list[Columns]:
+        """Where the weights of each matrix stand in a row of a group, and its shape where that has blocks."""
+        found = self._columns.get(group)
+        if found is None:
+            found, begin = [], 0
+            for matrix, _ in group.factors:
+                (rows, width), blocks = self.shape_of(matrix), matrix.attrs.get("blocks", 1)
+                end = begin + width // blocks
+                found.append((matrix, begin, end, None if blocks == 1 else (blocks, rows // blocks, width // blocks)))
+                begin = end
+            self._columns[group] = found
+        return found
+
+    @cached_property
+    def _columns(self) -> dict[Group, list[Columns]]:
+        return {}
 
     def shape(self, group: Group) -> tuple[int, int]:
         """The weights of a group as rows and columns."""

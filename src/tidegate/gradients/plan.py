@@ -79,6 +79,8 @@ class Plan:
         self.structure = structure(graph)
         self.names = [s.name for s in graph.states]
         self.widths = [bound(s.size, self.sizes)[0] for s in graph.states]
+        ends = [sum(self.widths[: k + 1]) for k in range(len(self.widths))]
+        self.places = {n: slice(e - w, e) for n, w, e in zip(self.names, self.widths, ends, strict=True)}
         self.state_of_output = next((name for name, v in graph.new.items() if v is graph.output), None)
         self.following = following(graph, sizes)
         self.masks = Masks(graph, self.sizes)

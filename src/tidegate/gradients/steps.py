@@ -174,15 +174,11 @@ def split(group: Group, gradient: Tensor, layout: Layout) -> dict[Value, Tensor]
     if group.is_vector:
         return {group.result: gradient.squeeze(-1)}
     found: dict[Value, Tensor] = {}
-    begin = 0
-    for matrix, _ in group.factors:
-        blocks = matrix.attrs.get("blocks", 1)
-        rows, columns = layout.shape_of(matrix)
-        part = gradient[:, begin : begin + columns // blocks]
-        part = part if blocks == 1 else part.reshape(blocks, rows // blocks, columns // blocks)
+    for matrix, begin, end, shape in layout.columns_of(group):
+        part = gradient[:, begin:end]
+        part = part if shape is None else part.reshape(shape)
         found[matrix] = found[matrix] + part if matrix in found else part
-        begin += columns // blocks
     if group.bias is not None:
-        part, wanted = gradient[:, begin], layout.shape_of(group.bias)
+        part, wanted = gradient[:, -1], layout.shape_of(group.bias)
         found[group.bias] = part if part.shape == wanted else part.sum().reshape(wanted)
     return found

@@ -1,18 +1,22 @@
 """A rule at work on a sequence: which steps run when, and where the state is cut from the graph."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from tidegate.gradients.carried import Carried
+from tidegate.gradients.forward import Machine
 from tidegate.gradients.forward_rules import Forward
+from tidegate.gradients.ready import Ready
 from tidegate.gradients.recompute import Run, Score, recomputed
 from tidegate.gradients.rules import BPTT, Rule, Segment
-from tidegate.nn import State
+from tidegate.nn import Recurrent, Stack, State
+from tidegate.nn.quick import possible, quicks_of
 
 Around = Callable[[], AbstractContextManager[None]]
 
@@ -77,22 +81,67 @@ def gradient(
     lies after a row's end gives outputs of 0, and it is the loss that leaves them out. Parameters of the readout are
     called `readout.NAME`. The parameters' own `.grad` is left alone.
     """
+    rule = rule or BPTT()
+
+    def score(outputs: Any, targets: Tensor = target) -> Tensor:
+        return loss(outputs if readout is None else readout(outputs), targets)
+
+    if isinstance(rule, Forward) and isinstance(layer, Recurrent | Stack) and not _hooked(layer):
+        whole = _whole(layer, rule, x, score, readout, lengths, reset)
+        if whole is not None:
+            return whole
+    learned = _learned(layer.named_parameters(), readout)
+    tensors, steps = list(learned.values()), _Steps(layer, x, lengths, reset)
     module = layer if readout is None else nn.ModuleDict({"layer": layer, "readout": readout})
-    named = dict(layer.named_parameters())
-    if readout is not None:
-        named |= {f"readout.{name}": p for name, p in readout.named_parameters()}
-    learned = {name: p for name, p in named.items() if p.requires_grad}
+
+    def score_part(outputs: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        return score(outputs, target[start:stop]), target.new_zeros(())
+
     totals: list[Tensor] = []
-    steps = _Steps(layer, x, lengths, reset)
-
-    def score(outputs: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        found = outputs if readout is None else readout(outputs)
-        return loss(found, target[start:stop]), target.new_zeros(())
-
-    for value, _ in sweep(rule or BPTT(), module, steps.T, steps.run, score):
-        found = torch.autograd.grad(value, list(learned.values()), materialize_grads=True)
+    for value, _ in sweep(rule, module, steps.T, steps.run, score_part):
+        found = torch.autograd.grad(value, tensors, materialize_grads=True)
         totals = [a + b for a, b in zip(totals, found, strict=True)] if totals else list(found)
-    return dict(zip(learned, totals or map(torch.zeros_like, learned.values()), strict=True))
+    return dict(zip(learned, totals or map(torch.zeros_like, tensors), strict=True))
+
+
+def _whole(
+    layer: Recurrent | Stack,
+    rule: Forward,
+    x: Any,
+    score: Callable[[Any], Tensor],
+    readout: nn.Module | None,
+    lengths: Any,
+    reset: Any,
+) -> dict[str, Tensor] | None:
+    """The gradients where the sequence is one segment."""
+    ready = None
+    if lengths is None and reset is None and type(x) is Tensor and possible():
+        kind = rule, x.shape, x.dtype
+        ready = quicks_of(layer).of(kind, lambda: Ready.made(Machine(layer, rule), x))
+    learned = _learned(layer.named_parameters() if ready is None else ready.parameters.items(), readout)
+    tensors = list(learned.values())
+    totals = None if ready is None else ready(x, score, tensors)
+    if totals is None:
+        first = next(iter(x.values())) if isinstance(x, dict) else x
+        if len(rule.segments(first.shape[0])) != 1:
+            return None
+        segment, weights = Machine(layer, rule).run(x, None, None, lengths, reset)
+        totals = segment.scored(weights, score, tensors)
+    return dict(zip(learned, totals, strict=True))
+
+
+def _learned(named: Iterable[tuple[str, Tensor]], readout: nn.Module | None) -> dict[str, Tensor]:
+    """What needs a gradient, by name."""
+    found = {name: p for name, p in named if p.requires_grad}
+    if readout is not None:
+        found |= {f"readout.{name}": p for name, p in readout.named_parameters() if p.requires_grad}
+    return found
+
+
+def _hooked(layer: nn.Module) -> bool:
+    """Whether a call of the layer does more than its `forward`."""
+    own = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return any(own) or _has_any_global_hook()
 
 
 class _Steps:

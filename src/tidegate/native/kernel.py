@@ -97,7 +97,9 @@ class Kernel:
     def shape(self, T: int, B: int, sizes: Mapping[str, int], wanted: int) -> Shape:
         """A call of T steps and B rows, divided among as many threads as it is worth, of those that are wanted."""
         known = Shape(T, B, 1, False, sizes, self.lanes)
-        widest = max(known.number(s.size) for s in self.plan.graph.states)
+        graph = self.plan.graph
+        recurs = any(v.op != "constant" for v in graph.new.values())
+        widest = max(known.number(size) for size in ([s.size for s in graph.states] if recurs else [graph.output_size]))
         count, hidden = split(widest, T, B, threads.count(wanted))
         rows = max(B if hidden else B // count, 1)
         few, far = rows < FULL_ROWS // 2, hidden and widest >= LARGE

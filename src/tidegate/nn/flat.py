@@ -73,6 +73,11 @@ class Flat:
         starts = [f"{name}.{p}" for name, m in modules if isinstance(m, Starts) for p in m._parameters]
         self._starts = [name for name in starts if name in self.graph.weights]
         self._bare = _without_fresh(self.graph)
+        self._made_of = _made_of(layer)
+
+    def still(self) -> bool:
+        """Whether the layer consists of the modules and tensors, with the options, that it had."""
+        return _made_of(self.layer) == self._made_of
 
     @property
     def declared(self) -> Graph:
@@ -118,6 +123,13 @@ class Flat:
             place, _, name = s.name.partition(".")
             layers[int(place[1:])][name] = flat[s.name]
         return State([[named] for named in layers])
+
+
+def _made_of(layer: Layer) -> list[tuple[Any, ...]]:
+    return [
+        (m, m.training, m.__dict__.get("dropout"), *map(id, m._parameters.values()), *map(id, m._buffers.values()))
+        for m in layer.modules()
+    ]
 
 
 def _described(layer: Layer, place: str, training: bool) -> One | Several:

@@ -208,7 +208,7 @@ class Recurrent(nn.Module):
         drawing = self.training and (self.dropout or self.graph.masks)
         if not self._plain or drawing or not (state is None or type(state) is State):
             return None
-        made = self._quicks.of(x, lambda: self._quick(x))
+        made = self._quicks.of((x.shape, x.dtype), lambda: self._quick(x))
         if made is None:
             return None
         begins: Any = [None] * self.num_layers if state is None else [d[0] for d in state.layers if len(d) == 1]

@@ -166,13 +166,13 @@ class Call:
     __slots__ = (
         "_backward",
         "_bound",
-        "_kept",
-        "_y",
         "backwards",
         "cell",
         "ends",
         "fresh",
+        "kept",
         "lengths",
+        "output",
         "reset",
         "shape",
         "tables",
@@ -191,9 +191,9 @@ class Call:
         self.cell, self.shape, self.tables, self.fresh = cell, shape, tables, fresh
         self.backwards, self.lengths, self.reset = backwards, lengths, reset
         self._bound: dict[Pass, list[Bound]] = {d: [] for d in PASSES}
-        self._backward: dict[tuple[bool, ...], _Backward] = {}
+        self._backward: dict[tuple[bool, ...], Backward] = {}
         T, B = shape.T, shape.B
-        self._y, self._kept = cell.room((T, B, cell.recipe.width)), cell.room((T * B * cell.kept_width,))
+        self.output, self.kept = cell.room((T, B, cell.recipe.width)), cell.room((T * B * cell.kept_width,))
         self.ends = [cell.room((B, width)) for width in cell.recipe.state_widths]
 
     @property
@@ -250,7 +250,7 @@ class Call:
         bound = self.take("forward")
         arguments = bound.arguments
         alive = self.tell(arguments, places, tensors)
-        y = self._y() if y is None else y
+        y = self.output() if y is None else y
         if self.lengths is not None:
             y.zero_()
         arguments[places.output], arguments[places.ld_output] = y.data_ptr(), cell.recipe.width
@@ -261,7 +261,7 @@ class Call:
             found.append(end)
         kept = NOTHING
         if keeping:
-            kept = self._kept()
+            kept = self.kept()
             self.tell_kept(arguments, places, kept)
         arguments[places.keeping] = cell.keeping(kept) if keeping else 0
         found.append(kept)
@@ -317,11 +317,11 @@ class Call:
         key = tuple(needs)
         prepared = self._backward.get(key)
         if prepared is None:
-            prepared = self._backward[key] = _Backward(self, key)
+            prepared = self._backward[key] = Backward(self, key)
         return prepared.run(self, slopes, tensors, kept, carried)
 
 
-class _Backward:
+class Backward:
     """The backward pass of a call, for the gradients that are needed."""
 
     def __init__(self, call: Call, needs: Sequence[bool]) -> None:
@@ -355,28 +355,15 @@ class _Backward:
         carried: Carrying | None,
     ) -> list[Tensor | None]:
         """The gradients, of all tensors in their order."""
-        cell, places = self.cell, self.places
-        bound = call.take("backward")
+        bound, block = call.take("backward"), WORKSPACE.take(self.size)
         arguments = bound.arguments
-        alive = [call.tell(arguments, places, tensors), _tell_slopes(cell, arguments, places, slopes)]
-        call.tell_kept(arguments, places, kept)
-        block = WORKSPACE.take(self.size)
-        for place, begin in self.passing:
-            arguments[place] = block.address + begin
+        alive = call.tell(arguments, self.places, tensors)
+        call.tell_kept(arguments, self.places, kept)
+        of_inputs, of_begins = self.tell(call, arguments, tensors, block)
         given = self._given(call, tensors[0], carried)
-        total = self._nothing(call, tensors[0]) if given is None else given
-        base = total.flat.data_ptr() if self.any_weights else block.address + self.beside
-        for place, begin in places.results:
-            arguments[place] = base + begin * cell.kernel.item
-        arguments[places.count], arguments[places.blocks] = self.computed, self.blocks
-        sums = self._sums(call, arguments, block, total)
-        of_inputs = self._inputs(call, arguments, tensors)
-        of_begins = self._begins(call, arguments)
-        bound()
+        total = self.go(call, bound, slopes, block, self.nothing(call, tensors[0]) if given is None else given)
         del alive
         call.give("backward", bound)
-        slots = call.tables.slots
-        total.rows = [s if slots is None else s[slots] for s in sums]
         if given is None:
             finished = self.finished(call, total)
         else:
@@ -384,6 +371,29 @@ class _Backward:
             finished = [None] * (call.count + len(self.starts))
         WORKSPACE.give(block)
         return [*finished[: call.count], *of_inputs, *of_begins, *finished[call.count :]]
+
+    def tell(
+        self, call: Call, arguments: Any, tensors: Sequence[Tensor], block: Block
+    ) -> tuple[list[Tensor | None], list[Tensor | None]]:
+        """Tell a kernel where its working memory is, and where the gradients of inputs and beginnings go."""
+        for place, begin in self.passing:
+            arguments[place] = block.address + begin
+        arguments[self.places.count], arguments[self.places.blocks] = self.computed, self.blocks
+        return self._inputs(call, arguments, tensors), self._begins(call, arguments)
+
+    def go(self, call: Call, bound: Bound, slopes: Sequence[Tensor | None], block: Block, total: Sums) -> Sums:
+        """Run, from these slopes; sums are added to those in total, which then lie in the block in part."""
+        arguments = bound.arguments
+        alive = _tell_slopes(self.cell, arguments, self.places, slopes)
+        base = total.flat.data_ptr() if self.any_weights else block.address + self.beside
+        for place, begin in self.places.results:
+            arguments[place] = base + begin * self.cell.kernel.item
+        sums = self._sums(call, arguments, block, total)
+        bound()
+        del alive
+        slots = call.tables.slots
+        total.rows = [s if slots is None else s[slots] for s in sums]
+        return total
 
     def finished(self, call: Call, total: Sums) -> list[Tensor | None]:
         """The gradients of weights and of starts, from the sums over all steps."""
@@ -403,9 +413,10 @@ class _Backward:
         if any(want and t is None for t, want in zip(targets, wanted, strict=True)):
             return None
         key = self.cell, call.shape.B
-        return carried.to.sums(key, targets, partial(self._nothing, call, like), partial(self.finished, call))
+        return carried.to.sums(key, targets, partial(self.nothing, call, like), partial(self.finished, call))
 
-    def _nothing(self, call: Call, like: Tensor) -> Sums:
+    def nothing(self, call: Call, like: Tensor) -> Sums:
+        """What sums begin with."""
         flat = like.new_zeros(self.cell.results.total) if self.any_weights else NOTHING
         return Sums(flat, [self.cell.zero] * len(self.sums))
 

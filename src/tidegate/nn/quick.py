@@ -5,8 +5,8 @@ To look at everything as the first call does takes a hundred microseconds, and a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -76,28 +76,43 @@ def _forgotten() -> None:
     return None
 
 
+class Serving(Protocol):
+    """What is made once for calls of a kind."""
+
+    def serves(self) -> bool:
+        """Whether this still is what its layer does."""
+
+
+Made = TypeVar("Made", bound=Serving)
+
+
 class Quicks:
-    """A layer's quick calls for the last few kinds of input: the first call of a kind is no quick one."""
+    """What a layer has made for calls of the last few kinds: the first call of a kind is no quick one."""
 
     def __init__(self) -> None:
-        self._made: dict[tuple[torch.Size, torch.dtype], Quick | None] = {}
+        self._made: dict[Hashable, Any] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Quicks, ()
 
-    def of(self, x: Tensor, make: Callable[[], Quick | None]) -> Quick | None:
-        """The quick call for such an input, made when there is none that still serves."""
-        kind = x.shape, x.dtype
+    def of(self, kind: Hashable, make: Callable[[], Made | None]) -> Made | None:
+        """What was made for such a call, made when there is none that still serves."""
         if kind not in self._made:
             if len(self._made) >= MOST_KINDS:
                 oldest, *_ = list(self._made)
                 self._made.pop(oldest, None)  # other threads may be here, too
             self._made[kind] = None
             return None
-        made = self._made.get(kind)
+        made: Made | None = self._made.get(kind)
         if made is None or not made.serves():
             made = self._made[kind] = make()
         return made
+
+
+def quicks_of(layer: Any) -> Quicks:
+    """What a layer keeps for its quick calls."""
+    found: Quicks = layer._quicks
+    return found
 
 
 def possible() -> bool:

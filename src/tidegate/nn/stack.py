@@ -15,6 +15,7 @@ from tidegate.errors import ArgumentError
 from tidegate.nn.arguments import check_dropout
 from tidegate.nn.layer import Recurrent
 from tidegate.nn.loop import valid_steps
+from tidegate.nn.quick import Quicks
 from tidegate.nn.stack_stepper import StackStepper, refuse_indices
 from tidegate.nn.state import State, check_is_state
 from tidegate.nn.trace import Trace
@@ -61,6 +62,7 @@ class Stack(nn.Module):
         _check_options(layers, residual, highway, dropout)
         self.layers = nn.ModuleList(layers)
         self.residual, self.highway, self.dropout = residual, highway, dropout
+        self._quicks = Quicks()
         self.input_size: int = layers[0].input_size
         self.output_size: int = layers[-1].output_size
         self.batch_first: bool = layers[0].batch_first

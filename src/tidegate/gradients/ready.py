@@ -1,0 +1,112 @@
+"""The gradient of a whole sequence where all is as it was before: nothing is looked at but where tensors lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tidegate.gradients.forward import LITTLE, Machine, totals
+from tidegate.gradients.known import Known
+from tidegate.gradients.output import Kept, Told
+from tidegate.nn.held import Held
+
+Tensors = dict[str, Tensor]
+KEPT = 1 << 22  # bytes of a run's states for which there is room from call to call
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Room for one run: what it finds, what is kept of the output where that is no state, and the output."""
+
+    run: Held
+    found: Tensor
+    kept: Kept | None
+    y: Tensor
+
+
+class Ready:
+    """A layer under a rule from its own start, for inputs of one shape.
+
+    `Ready.made` gives None where a run is no known one, something is drawn, learned or given besides weights and the
+    one input, or weights are made of others. `parameters` are the layer's by name.
+    """
+
+    @staticmethod
+    def made(machine: Machine, x: Tensor) -> Ready | None:
+        """What gives the gradient, where there is something."""
+        flat, plan = machine.flat, machine.plan
+        plain = not (flat.layer.batch_first or flat.learns_starts or flat.graph.masks) and len(flat.graph.inputs) == 1
+        if not plain or x.dim() != 3 or not 0 < x.shape[0] <= plan.at_once(x.shape[1]):
+            return None
+        if machine.rule.every is not None and machine.rule.every < x.shape[0]:
+            return None
+        if plan.most(x.shape[0], x.shape[1]) * x.element_size() > LITTLE:  # then it is looked at how much is free
+            return None
+        known = plan.known(x.shape[0], x.shape[1], x)
+        made = None if known is None else Ready(machine, known, x)
+        return made if made is not None and made.works else None
+
+    def __init__(self, machine: Machine, known: Known, x: Tensor) -> None:
+        self.machine, self._known, flat, plan = machine, known, machine.flat, machine.plan
+        (declared,) = flat.graph.inputs
+        self._input, self._threads = declared.name, torch.get_num_threads()
+        self._values = machine.structure.parameters
+        self._begin = flat.begin(x.shape[1], None)
+        self._free: list[Place] = []
+        self.parameters: Tensors = dict(flat.layer.named_parameters())
+        self._weights = flat.weights()
+        own = self.parameters | dict(flat.layer.named_buffers())
+        hooked = any(m._forward_pre_hooks for m in flat.layer.modules())
+        plain = not hooked and all(own.get(name) is w for name, w in self._weights.items())
+        self._told = None if plan.state_of_output else Told.made(plan, x.shape[0], x.shape[1], x)
+        state = plan.state_of_output
+        self._states = (state,) if state else self._told.states if self._told else ()
+        self._place = plan.places[state] if state else slice(0)
+        self.works = plain and bool(self._states) and known.scored_in(self._states)
+
+    def serves(self) -> bool:
+        """Whether this still is what its layer does."""
+        return torch.get_num_threads() == self._threads and self.machine.flat.still()
+
+    def __call__(self, x: Tensor, score: Callable[[Tensor], Tensor], learned: Sequence[Tensor]) -> list[Tensor] | None:
+        """The gradient of the score of the output `[T, B, size]`, for what is learned; None where something is out of
+        the ordinary."""
+        known, told, weights, inputs = self._known, self._told, self._weights, {self._input: x.detach()}
+        if not known.serves(weights, inputs, self._begin):
+            return None
+        place = self._taken(weights, inputs)
+        with torch.no_grad():
+            known.run(place.run, weights, inputs)
+            if told is not None and place.kept is not None:
+                told.forward(weights, inputs, place.kept)
+        leaf = place.y.detach().requires_grad_()
+        value = score(leaf.clone())  # which may be changed in place
+        slope, *direct = torch.autograd.grad(value, [leaf, *learned], allow_unused=True)
+        pairs: list[tuple[Tensor, Tensor | None]] = []
+        if slope is not None:
+            with torch.no_grad():
+                named, adjoints = (
+                    ({}, [slope]) if told is None or place.kept is None else told.backward(slope, place.kept)
+                )
+                _, found = known.pull(weights, inputs, place.found, adjoints, self._states, kept=False)
+            pairs = [(weights[name], gradient) for name, gradient in named.items()]
+            pairs += zip(self.machine.parameters(weights), map(found.get, self._values), strict=True)
+        self._given_back(place)
+        return totals(learned, direct, pairs)
+
+    @torch.no_grad()
+    def _taken(self, weights: Tensors, inputs: Tensors) -> Place:
+        """Room for a run that nobody else uses."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            run, found = self._known.held(weights, inputs, self._begin)
+            kept = None if self._told is None else self._told.held(weights, inputs, found)
+            return Place(run, found, kept, found[1:, :, self._place] if kept is None else kept.shown)
+
+    def _given_back(self, place: Place) -> None:
+        if place.found.nbytes <= KEPT:
+            self._free.append(place)
