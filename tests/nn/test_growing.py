@@ -55,7 +55,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     if missing := [f for f in target.needs if f not in _llvm.host_features()]:
         pytest.skip(f"this machine has no {', '.join(missing)}")
     kernels = {dtype: OuterKernel(name, target) for dtype, name in DTYPES.items()}
-    monkeypatch.setattr(growing, "_kernel", kernels.get)
+    monkeypatch.setattr(growing, "outer", kernels.get)
     yield
 
 
@@ -118,3 +118,33 @@ def test_shares(T: int, B: int) -> None:
                 factor = factor / keep[later + 1]
     torch.testing.assert_close(of_each, added)
     torch.testing.assert_close(of_first, before)
+
+
+@pytest.mark.parametrize(("T", "B"), [(1, 1), (6, 3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.usefixtures("path")
+def test_squares_of_what_is_added(dtype: torch.dtype, T: int, B: int) -> None:
+    kernel = growing.outer(dtype) if native.enabled() else None
+    if kernel is None:
+        pytest.skip("a call that is made again and again has no reference path")
+    shapes = [(1, 1, 1), (1, 6, 16), (1, 9, 37), (3, 2, 19)]  # parts, rows, columns
+    vector = [
+        Growing(
+            torch.empty(B * n, r, v, dtype=dtype),
+            torch.randn(T, B * n, r + 2, dtype=dtype)[..., 1:-1].transpose(0, 1),
+            torch.randn(B * n, T, v, dtype=dtype),
+            n,
+        )
+        for n, r, v in shapes
+    ]
+    found = torch.empty(T, B, dtype=dtype)
+    measure = growing.bind_squares(kernel, vector, found)
+    for _ in range(2):
+        measure()
+        wanted = torch.zeros(B, T, dtype=torch.float64)
+        for p in vector:
+            each = p.rows.double().unsqueeze(3) * p.read.double().unsqueeze(2)
+            wanted += each.square().sum((2, 3)).view(B, p.parts, T).sum(1)
+        torch.testing.assert_close(found.double(), wanted.T, rtol=1e-5 if dtype == torch.float32 else 1e-12, atol=0.0)
+        for p in vector:
+            p.rows.mul_(0.7)

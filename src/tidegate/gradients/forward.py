@@ -338,7 +338,13 @@ class Segment:
         those before the `first`, by value of weights."""
         machine, T = self.machine, self.batch.steps
         known = None if self.read is None else self.read.known
-        if self.read is not None and known is not None and self.past is None and adjoints is not None:
+        if (
+            self.read is not None
+            and known is not None
+            and adjoints is not None
+            and self.past is None
+            and known.scored_in()
+        ):
             kept = machine.rule.every is not None  # then another segment may go on from here
             influence, found = known.pull(self.weights, self.inputs, self.read.found, [adjoints], kept=kept)
             if kept:

@@ -31,22 +31,20 @@ Place = tuple[int, int, int]  # of an argument; the number of a tensor, and how 
 class Known:
     """A plan's run of T steps and B rows, and the traces along it.
 
-    `Known.made` gives None where there is no such run: a rule that keeps matrices, blocks of weights, masks, inputs
-    that come once a sequence, what is read of a step made of other things than its vectors, or no kernels.
+    `Known.made` gives None where there is no such run: masks, inputs that come once a sequence, what is read of a step
+    made of other things than its vectors, or no kernels.
     """
 
     @staticmethod
     def made(plan: Plan, T: int, B: int, like: Tensor) -> Known | None:
         """The run, where there is one."""
-        graph, run = plan.graph, plan.both
-        alone = all(isinstance(t, Local) and t.blocks == 1 for t in plan.trackers)
-        if run is None or not alone or not plan.reader.only_vectors or graph.masks or not T * B:
+        graph, run = plan.graph, plan.both or plan.following
+        if not plan.reader.only_vectors or graph.masks or not T * B:
             return None
         if any(i.rate != Rate.INPUT for i in graph.inputs) or not native.fits(graph.name, [like]):
             return None
         cell = run.cell(like.dtype, indices=False)
-        known = None if cell is None else Known(plan, T, B, cell, like)
-        return known if known is not None and known.scored_in() else None
+        return None if cell is None else Known(plan, T, B, cell, like)
 
     def __init__(self, plan: Plan, T: int, B: int, cell: NativeCell, like: Tensor) -> None:
         self._plan, self._like, self._shape = plan, like.new_empty(0), (T, B)
@@ -59,7 +57,9 @@ class Known:
 
     def scored_in(self, states: tuple[str, ...] | None = None) -> bool:
         """Whether gradients are found of what has adjoints in these states: a tensor for each, or one for all of them
-        side by side."""
+        side by side. That takes traces of all weights, each with the same inputs for all rows."""
+        if not all(isinstance(t, Local) and t.blocks == 1 for t in self._plan.trackers):
+            return False
         if states not in self._traces:
             self._traces[states] = self._bound_to(states)
         return all(t.bound for t in self._traces[states])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,21 +13,46 @@ from torch import Tensor
 
 from tidegate.gradients.forward import LITTLE, Machine, totals
 from tidegate.gradients.known import Known
-from tidegate.gradients.output import Kept, Told
+from tidegate.gradients.output import Told
+from tidegate.gradients.uoro_held import HeldOuter, kernels
 from tidegate.nn.held import Held
+from tidegate.nn.rowwise import HeldRows
 
 Tensors = dict[str, Tensor]
-KEPT = 1 << 22  # bytes of a run's states for which there is room from call to call
+KEPT = 1 << 28  # bytes of room that stay from call to call, of all layers
 
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Room for one run: what it finds, what is kept of the output where that is no state, and the output."""
+    """Room for one run: what it finds, the output's cell where that is no state, and the output."""
 
     run: Held
     found: Tensor
-    kept: Kept | None
+    told: HeldRows | None
+    outer: HeldOuter | None
     y: Tensor
+    nbytes: int
+
+
+class _Kept:
+    """Rooms that wait to be used again: the last ones, of all layers."""
+
+    def __init__(self) -> None:
+        self._sizes: OrderedDict[Place, int] = OrderedDict()
+        self._total, self._lock = 0, threading.Lock()
+
+    def keep(self, place: Place) -> None:
+        """Keep one, and let go of those that were not used for the longest time."""
+        with self._lock:
+            if place not in self._sizes:
+                self._sizes[place] = place.nbytes
+                self._total += place.nbytes
+            self._sizes.move_to_end(place)
+            while self._total > KEPT:
+                self._total -= self._sizes.popitem(last=False)[1]
+
+
+_KEPT = _Kept()
 
 
 class Ready:
@@ -55,7 +83,7 @@ class Ready:
         self._input, self._threads = declared.name, torch.get_num_threads()
         self._values = machine.structure.parameters
         self._begin = flat.begin(x.shape[1], None)
-        self._free: list[Place] = []
+        self._free: list[weakref.ref[Place]] = []
         self.parameters: Tensors = dict(flat.layer.named_parameters())
         self._weights = flat.weights()
         own = self.parameters | dict(flat.layer.named_buffers())
@@ -65,7 +93,8 @@ class Ready:
         state = plan.state_of_output
         self._states = (state,) if state else self._told.states if self._told else ()
         self._place = plan.places[state] if state else slice(0)
-        self.works = plain and bool(self._states) and known.scored_in(self._states)
+        self._outer = kernels(plan, x.shape[0], x.shape[1], x)
+        self.works = plain and bool(self._states) and (known.scored_in(self._states) or self._outer is not None)
 
     def serves(self) -> bool:
         """Whether this still is what its layer does."""
@@ -80,18 +109,22 @@ class Ready:
         place = self._taken(weights, inputs)
         with torch.no_grad():
             known.run(place.run, weights, inputs)
-            if told is not None and place.kept is not None:
-                told.forward(weights, inputs, place.kept)
+            if place.told is not None:
+                place.told(weights, inputs)
         leaf = place.y.detach().requires_grad_()
         value = score(leaf.clone())  # which may be changed in place
         slope, *direct = torch.autograd.grad(value, [leaf, *learned], allow_unused=True)
         pairs: list[tuple[Tensor, Tensor | None]] = []
         if slope is not None:
             with torch.no_grad():
-                named, adjoints = (
-                    ({}, [slope]) if told is None or place.kept is None else told.backward(slope, place.kept)
-                )
-                _, found = known.pull(weights, inputs, place.found, adjoints, self._states, kept=False)
+                named: dict[str, Tensor | None] = {}
+                adjoints = [slope]
+                if told is not None and place.told is not None:
+                    named, adjoints = told.backward(place.told, slope)
+                if place.outer is None:
+                    _, found = known.pull(weights, inputs, place.found, adjoints, self._states, kept=False)
+                else:
+                    found = place.outer(weights, inputs, adjoints)
             pairs = [(weights[name], gradient) for name, gradient in named.items()]
             pairs += zip(self.machine.parameters(weights), map(found.get, self._values), strict=True)
         self._given_back(place)
@@ -100,13 +133,20 @@ class Ready:
     @torch.no_grad()
     def _taken(self, weights: Tensors, inputs: Tensors) -> Place:
         """Room for a run that nobody else uses."""
-        try:
-            return self._free.pop()
-        except IndexError:
-            run, found = self._known.held(weights, inputs, self._begin)
-            kept = None if self._told is None else self._told.held(weights, inputs, found)
-            return Place(run, found, kept, found[1:, :, self._place] if kept is None else kept.shown)
+        while self._free:
+            try:
+                place = self._free.pop()()
+            except IndexError:  # another thread was quicker
+                break
+            if place is not None:
+                return place
+        run, found = self._known.held(weights, inputs, self._begin)
+        told = None if self._told is None else self._told.held(weights, inputs, found)
+        outer = self._outer and HeldOuter(self.machine.plan, self._outer, weights, inputs, found, self._states)
+        y = found[1:, :, self._place] if told is None else told.y
+        nbytes = found.nbytes + sum(part.nbytes for part in (told, outer) if part is not None)
+        return Place(run, found, told, outer, y, nbytes)
 
     def _given_back(self, place: Place) -> None:
-        if place.found.nbytes <= KEPT:
-            self._free.append(place)
+        _KEPT.keep(place)
+        self._free.append(weakref.ref(place))

@@ -44,6 +44,10 @@ class UnbiasedOuter:
         self.plan = Plan(layout, self.places, self.D, self.bundles, made, added)
         self.numbers = 2 * added.run.loop.width[0] + 2 * self.D  # at hand for each step and row
 
+    def at_once(self, rows: int) -> int:
+        """The steps at hand together."""
+        return max(1, AT_ONCE // (max(1, rows) * self.numbers))
+
     def cost(self, rows: int) -> Cost:
         """A Jacobian times a vector, and ten operations a weight: an outer product, norms, sums and the gradient."""
         D, P = self.D, sum(r * v for r, v in self.shapes)
@@ -64,7 +68,7 @@ class UnbiasedOuter:
         """The influence after some steps, and the gradient of what has these adjoints `[T, B, n]` at each of them."""
         count, totals = int(memory["count"]), None
         states, outer = memory["states"], self._outer(memory)
-        width = max(1, AT_ONCE // (max(1, steps.B) * self.numbers))
+        width = self.at_once(steps.B)
         for start in range(0, steps.T if steps.B else 0, width):
             stop = min(start + width, steps.T)
             before = outer

@@ -20,12 +20,12 @@ from tidegate.equations.rewrite import rewrite, with_args
 from tidegate.equations.values import SCALAR, Rate, Size, Value, constant, pointwise, walk
 from tidegate.gradients.groups import Group
 from tidegate.nn.growing import NORM
+from tidegate.nn.rowwise import NOTHING
 from tidegate.nn.sequence import Sequence as Run
 from tidegate.reference import bound
 
 TINY = 1e-7
 FLAGS = ("fresh", "valid")
-NOTHING = State("nothing", SCALAR)  # of a cell without a recurrence: every cell has a state
 Bundles = tuple[tuple[Group, ...], ...]
 Sizes = tuple[tuple[str, int], ...]
 

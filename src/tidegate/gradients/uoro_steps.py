@@ -14,8 +14,9 @@ from tidegate.equations.values import Rate, Value
 from tidegate.gradients.layout import Bundle, Layout
 from tidegate.gradients.outer_sums import Additions, room
 from tidegate.gradients.steps import Steps
-from tidegate.gradients.uoro_cells import FLAGS, NOTHING, TINY, Added, Cells
+from tidegate.gradients.uoro_cells import FLAGS, TINY, Added, Cells
 from tidegate.nn.growing import NORM, Growing, grow, shares
+from tidegate.nn.rowwise import NOTHING
 
 Tensors = dict[str, Tensor]
 
@@ -47,7 +48,7 @@ class Taken:
         self.read = self._read()
         self.added = [self._added(k) for k in range(len(plan.bundles))]
         squares = reduce(add, [part.squares() for part in self.added]).T.contiguous()  # [T, B]
-        self.drive = _ratio(squares.sqrt_(), plan.D**0.5)
+        self.drive = drive_of(squares, plan.D**0.5)
         self.once = self.drive.reciprocal()
 
     def _read(self) -> Tensor:
@@ -131,5 +132,6 @@ def _size(outer: Sequence[Tensor]) -> Tensor:
     return sizes[0] if len(sizes) == 1 else torch.linalg.vector_norm(torch.cat(sizes, 1), dim=1, keepdim=True)
 
 
-def _ratio(weights: Tensor, states: float) -> Tensor:
-    return torch.sqrt(weights / (states + TINY)) + TINY
+def drive_of(squares: Tensor, size: float) -> Tensor:
+    """What signs of this size are multiplied by at each step, and additions with these squares divided by."""
+    return squares.sqrt().div_(size + TINY).sqrt_().add_(TINY)

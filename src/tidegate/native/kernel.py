@@ -26,6 +26,7 @@ MOST_LAYOUTS = 256
 LITTLE_BYTES = 1 << 16  # of working memory that is not worth giving back after each run
 SMALL, WIDE, LARGE = 64, 256, 512  # units
 SHORT = 1024  # units of all rows and steps
+WORTH = 1 << 14  # the same, of a cell without a recurrence
 BRIEF = 384  # rows of all steps
 FULL_ROWS = 32  # with so many rows a product is as fast as it gets: fewer are taken together over steps
 FAR_ROWS = 256  # the same for weights that do not stay in the second cache
@@ -97,10 +98,13 @@ class Kernel:
     def shape(self, T: int, B: int, sizes: Mapping[str, int], wanted: int) -> Shape:
         """A call of T steps and B rows, divided among as many threads as it is worth, of those that are wanted."""
         known = Shape(T, B, 1, False, sizes, self.lanes)
-        graph = self.plan.graph
-        recurs = any(v.op != "constant" for v in graph.new.values())
-        widest = max(known.number(size) for size in ([s.size for s in graph.states] if recurs else [graph.output_size]))
-        count, hidden = split(widest, T, B, threads.count(wanted))
+        graph, wanted = self.plan.graph, threads.count(wanted)
+        if all(v.op == "constant" for v in graph.new.values()):  # no step waits for another
+            widest = known.number(graph.output_size)
+            count, hidden = min(wanted, B) if T * B * widest > WORTH else 1, False
+        else:
+            widest = max(known.number(s.size) for s in graph.states)
+            count, hidden = split(widest, T, B, wanted)
         rows = max(B if hidden else B // count, 1)
         few, far = rows < FULL_ROWS // 2, hidden and widest >= LARGE
         chunk = -(-FULL_ROWS // rows) if few else FAR_ROWS // rows if far else 0

@@ -5,8 +5,8 @@ where `keep` is what the cell has just put out; its size is what the cell reads 
 are known before. So their products with the vector and with each other give its size at each of these steps, and it is
 moved once for all of them: it goes through the caches twice a group instead of once a step.
 
-`BACK` says how much of each addition is in the sum over steps of shares of the vector: c(t) = share(t) + c(t + 1) /
-keep(t + 1).
+`SQUARES` gives the square of the size of each addition. `BACK` says how much of each addition is in the sum over steps
+of shares of the vector: c(t) = share(t) + c(t + 1) / keep(t + 1).
 
 The vector comes in blocks of `height` rows, `line` numbers apart: whole vectors, with zeros behind the `width` numbers
 of a row. Loads and stores that go over the lines of a cache take twice as long.
@@ -25,7 +25,7 @@ from tidegate.native.builder import I64, POINTER, VOID, Builder, Int
 from tidegate.native.target import DType, Target
 from tidegate.native.units import added
 
-STEPS, BACK = "steps", "back"
+STEPS, SQUARES, BACK = "steps", "squares", "back"
 GROUP = 4  # steps
 HIGH = 4  # rows of a block at a time, with which a vector that was read is multiplied
 BLOCK = (
@@ -37,6 +37,7 @@ NAMES = {
         *("threads", "T", "B", "function", "call", "packed", "moving", "movers"),
         *("keep", "keep.step", "keep.row", "once", "norm", "work", "blocks"),
     ),
+    SQUARES: ("threads", "T", "B", "found", "blocks"),
     BACK: ("threads", "T", "B", "keep", "keep.step", "keep.row", "once", "share", "carried", "found"),
 }
 _POINTERS = {"call", "packed", "moving", "keep", "once", "norm", "work", "share", "carried", "found"}
@@ -65,14 +66,16 @@ _ADDITIONS = [POINTER, I64, I64, I64, *[POINTER] * (2 * GROUP)]
 
 
 def outer_text(target: Target, dtype: DType) -> str:
-    """The module of both kernels."""
+    """The module of all kernels."""
     k = Builder(f"outer {dtype} {target.name}", target, dtype)
     functions = _products(k), _move(k)
     with k.function(f"{STEPS}.body", [POINTER, I64, I64]) as f:
         _Steps(k, f.args[0], *functions).emit()
+    with k.function(f"{SQUARES}.body", [POINTER, I64, I64]) as f:
+        _squares(k, f.args[0])
     with k.function(f"{BACK}.body", [POINTER, I64, I64]) as f:
         _back(k, f.args[0])
-    for name in (STEPS, BACK):
+    for name in NAMES:
         threads.team(k, name, f"{name}.body")
     return str(k.module)
 
@@ -294,6 +297,30 @@ def _columns(k: Builder, width: ir.Value, sums: int, column: _Column) -> list[ir
 
 def _add(k: Builder, work: ir.Value, place: int, number: ir.Value) -> None:
     k.b.store(k.b.fadd(k.scalar(work, place), number), k.at(work, place))
+
+
+def _squares(k: Builder, arguments: ir.Value) -> None:
+    n = _named(k, NAMES[SQUARES], arguments)
+
+    def square(vector: ir.Value, count: ir.Value) -> ir.Value:
+        def column(where: ir.Value, mask: ir.Value | None, held: list[ir.Value]) -> None:
+            loaded = k.load(vector, where, mask=mask)
+            held[0] = k.fma(loaded, loaded, held[0])
+
+        return added(k, _columns(k, count, 1, column))
+
+    with k.loop(0, n["T"]) as t, k.loop(0, n["B"]) as b:
+        place = k.at(n["found"], k.add(k.mul(t, n["B"]), b))
+        k.b.store(k.number(0.0), place)
+        with k.loop(0, n["blocks"]) as number:
+            block = _named(k, BLOCK, k.at_int(arguments, len(n), k.mul(number, len(BLOCK))))
+            with k.loop(0, block["parts"]) as i:
+                part = k.add(k.mul(b, block["parts"]), i)
+                both = [
+                    square(k.at(block[x], k.mul(t, block[f"{x}.step"]), k.mul(part, block[f"{x}.part"])), block[size])
+                    for x, size in (("rows", "height"), ("read", "width"))
+                ]
+                _add(k, place, 0, k.b.fmul(*both))
 
 
 def _back(k: Builder, arguments: ir.Value) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 from tidegate.native import _llvm, cache, machine, threads
-from tidegate.native.outer import BACK, BLOCK, NAMES, STEPS, outer_text
+from tidegate.native.outer import BLOCK, NAMES, outer_text
 from tidegate.native.target import DType, Target
 
 
@@ -18,22 +18,19 @@ class OuterKernel:
         threads.publish()
         code = cache.cached(f"outer {dtype} {target}", lambda: _llvm.compile_object(outer_text(target, dtype), target))
         self._loaded = _llvm.Loaded(code, target)
-        self._functions = {name: _llvm.function(self._loaded.address(name)) for name in (STEPS, BACK)}
+        self._functions = {name: _llvm.function(self._loaded.address(name)) for name in NAMES}
 
-    def steps(self, given: Mapping[str, int], blocks: Sequence[Mapping[str, int]]) -> None:
-        """Run a cell and move the blocks after each of its steps."""
-        each = [block[name] for block in blocks for name in BLOCK]
-        self._run(STEPS, {**given, "blocks": len(blocks)}, each)
+    def bind(self, name: str, given: Mapping[str, int], blocks: Sequence[Mapping[str, int]] = ()) -> Callable[[], None]:
+        """A call of one of them, to be made again and again."""
+        named = {"threads": 1, "blocks": len(blocks), **given}
+        each = [block[part] for block in blocks for part in BLOCK]
+        numbers = [*(named[n] for n in NAMES[name]), *each]
+        arguments, function = (ctypes.c_int64 * len(numbers))(*numbers), self._functions[name]
 
-    def back(self, given: Mapping[str, int]) -> None:
-        """Find how much of each addition is in a sum."""
-        self._run(BACK, given, [])
+        def call() -> None:
+            function(ctypes.addressof(arguments))
 
-    def _run(self, name: str, given: Mapping[str, int], more: Sequence[int]) -> None:
-        named = {"threads": 1, **given}
-        numbers = [*(named[n] for n in NAMES[name]), *more]
-        arguments = (ctypes.c_int64 * len(numbers))(*numbers)
-        self._functions[name](ctypes.addressof(arguments))
+        return call
 
 
 @lru_cache(maxsize=4)

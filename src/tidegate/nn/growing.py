@@ -6,8 +6,8 @@ On kernels where there are some, which go through all steps in one call, else st
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from tidegate.errors import NativeError
-from tidegate.native.outer import WORK
+from tidegate.native.outer import BACK, SQUARES, STEPS, WORK
 from tidegate.native.outer_kernel import OuterKernel, outer_kernel
 from tidegate.native.workspace import LINE_BYTES
 from tidegate.nn import native
-from tidegate.nn.native_call import DTYPES, Call, NativeCell
+from tidegate.nn.native_call import DTYPES, NativeCell
 from tidegate.nn.sequence import Sequence as Run
 
 Tensors = Mapping[str, Tensor]
@@ -56,11 +56,14 @@ def grow(
     every = [*weights.values(), *inputs.values(), *state.values(), once, *(p.outer for p in vector)]
     fits = native.enabled() and native.fits(run.graph.name, every)
     cell = run.cell(found.dtype, indices=False) if fits else None
-    kernel = None if cell is None else _kernel(found.dtype)
+    kernel = None if cell is None else outer(found.dtype)
     if cell is None or kernel is None:
         _by_steps(run, weights, inputs, state, found, once, vector)
     elif len(found) and found.shape[1]:
-        _Natively(cell, kernel, weights, inputs, state, found).run(once, vector)
+        once, lines = once.contiguous(), [_in_lines(p.outer) for p in vector]
+        Growth(cell, kernel, weights, inputs, state, found, once, vector, lines)()
+        for part, held in zip(vector, lines, strict=True):
+            part.outer.copy_(held[..., : part.outer.shape[2]])
 
 
 def shares(keep: Tensor, once: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,7 +72,7 @@ def shares(keep: Tensor, once: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     All are `[T, B]`: `keep` is what the vector is divided by at a step, `once` what an addition is multiplied with.
     Given are `[T, B]` and `[B]`.
     """
-    kernel = _kernel(keep.dtype) if native.enabled() and native.unfit([keep, once, share]) is None else None
+    kernel = outer(keep.dtype) if native.enabled() and native.unfit([keep, once, share]) is None else None
     once, share = once.contiguous(), share.contiguous()
     found, carried = torch.empty_like(once), once.new_zeros(once.shape[1])
     if kernel is None:
@@ -78,15 +81,29 @@ def shares(keep: Tensor, once: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
             found[t] = here * once[t]
             carried = here / keep[t]
         return found, carried
-    T, B = keep.shape
-    given = {"T": T, "B": B, "keep": keep.data_ptr(), "keep.step": keep.stride(0), "keep.row": keep.stride(1)}
-    given |= {"once": once.data_ptr(), "share": share.data_ptr()}
-    kernel.back({**given, "carried": carried.data_ptr(), "found": found.data_ptr()})
+    bind_shares(kernel, keep, once, share, found, carried)()
     return found, carried
 
 
+def bind_shares(
+    kernel: OuterKernel, keep: Tensor, once: Tensor, share: Tensor, found: Tensor, carried: Tensor
+) -> Callable[[], None]:
+    """The same again and again between tensors that stay where they are, contiguous but for `keep`."""
+    T, B = keep.shape
+    given = {"T": T, "B": B, "keep": keep.data_ptr(), "keep.step": keep.stride(0), "keep.row": keep.stride(1)}
+    given |= {"once": once.data_ptr(), "share": share.data_ptr()}
+    return kernel.bind(BACK, {**given, "carried": carried.data_ptr(), "found": found.data_ptr()})
+
+
+def bind_squares(kernel: OuterKernel, vector: Sequence[Growing], found: Tensor) -> Callable[[], None]:
+    """The square of the size of what is added at each step, to `found` `[T, B]`, again and again as above."""
+    T, B = found.shape
+    return kernel.bind(SQUARES, {"T": T, "B": B, "found": found.data_ptr()}, [_block(p, p.outer) for p in vector])
+
+
 @lru_cache(maxsize=4)
-def _kernel(dtype: torch.dtype) -> OuterKernel | None:
+def outer(dtype: torch.dtype) -> OuterKernel | None:
+    """The vector's kernels; where there are none, that is said once, with the reason."""
     try:
         return outer_kernel(DTYPES[dtype])
     except NativeError as error:
@@ -119,8 +136,11 @@ def _by_steps(
         state[NORM].copy_(squares.sqrt().unsqueeze(1))
 
 
-class _Natively:
-    """A call of the cell's kernel for one step, whose arguments move with the steps."""
+class Growth:
+    """Steps of a cell's kernel, whose arguments move with them, and of the vector between, to be taken again and again.
+
+    All tensors stay where they are; `lines` hold the parts of the vector, each row on the border of a cache's line.
+    """
 
     def __init__(
         self,
@@ -130,59 +150,77 @@ class _Natively:
         inputs: Tensors,
         state: Tensors,
         found: Tensor,
+        once: Tensor,
+        vector: Sequence[Growing],
+        lines: Sequence[Tensor],
     ) -> None:
-        self.kernel, self.found, self.state = kernel, found, state
-        recipe, item, (_, B, width) = cell.recipe, cell.kernel.item, found.shape
+        recipe, item, (T, B, width) = cell.recipe, cell.kernel.item, found.shape
         steps = {name: _even(inputs[name]) for name in recipe.inputs}
-        call: Call = cell.alone(B)
-        self.bound = bound = call.bind("forward", own=True)
-        places, arguments = cell.places["forward"], bound.arguments
+        self._recipe, self._call = recipe, cell.alone(B)
+        self._bound = bound = self._call.bind("forward", own=True)
+        self._places, arguments = cell.places["forward"], bound.arguments
         with torch.no_grad():
             tensors = recipe.tensors(weights, {n: x[:1] for n, x in steps.items()}, state, state)
-        self._alive: list[Any] = [call, steps, tensors, call.tell(arguments, places, tensors)]
-        for (place, _), name in zip(places.ends, recipe.states, strict=True):
+        alive = self._call.tell(arguments, self._places, tensors)
+        for (place, _), name in zip(self._places.ends, recipe.states, strict=True):
             arguments[place] = state[name].data_ptr()
-        arguments[places.output], arguments[places.ld_output] = found.data_ptr(), width
-        moving = [(places.output, found.stride(0))]
-        moving += [(place, x.stride(0)) for (place, _), x in zip(places.inputs, steps.values(), strict=True)]
+        arguments[self._places.output], arguments[self._places.ld_output] = found.data_ptr(), width
+        moving = [(self._places.output, found.stride(0))]
+        moving += [(place, x.stride(0)) for (place, _), x in zip(self._places.inputs, steps.values(), strict=True)]
+        self._begin = [(place, arguments[place]) for place, _ in moving]
         table = [n for place, stride in moving for n in (self._at(place), stride * item)]
-        self._moving = (ctypes.c_int64 * len(table))(*table)
+        moved = (ctypes.c_int64 * len(table))(*table)
         self._packed = cell.kernel.frames["forward"].index["packed"]
+        keep, norm, work = found[..., -1], state[NORM], once.new_empty(B, WORK)
+        given = {"T": T, "B": B, "function": bound.address, "call": self._at(0), "packed": self._at(self._packed)}
+        given |= {"moving": ctypes.addressof(moved), "movers": len(table) // 2}
+        given |= {"keep": keep.data_ptr(), "keep.step": keep.stride(0), "keep.row": keep.stride(1)}
+        given |= {"once": once.data_ptr(), "norm": norm.data_ptr(), "work": work.data_ptr()}
+        vector = [_in_rows(p) for p in vector]
+        self._steps = kernel.bind(STEPS, given, [_block(p, at) for p, at in zip(vector, lines, strict=True)])
+        self._alive: list[Any] = [steps, state, tensors, alive, moved, found, once, work, vector, lines]
 
     def _at(self, place: int) -> int:
-        return ctypes.addressof(self.bound.arguments) + WORD * place
+        return ctypes.addressof(self._bound.arguments) + WORD * place
 
-    def run(self, once: Tensor, vector: Sequence[Growing]) -> None:
-        """All steps."""
-        (T, B, _), keep, norm = self.found.shape, self.found[..., -1], self.state[NORM]
-        once = once.contiguous()
-        given = {"T": T, "B": B, "function": self.bound.address, "call": self._at(0), "packed": self._at(self._packed)}
-        given |= {"moving": ctypes.addressof(self._moving), "movers": len(self._moving) // 2}
-        given |= {"keep": keep.data_ptr(), "keep.step": keep.stride(0), "keep.row": keep.stride(1)}
-        work = once.new_empty(B, WORK)
-        given |= {"once": once.data_ptr(), "norm": norm.data_ptr(), "work": work.data_ptr()}
-        alive, blocks, copies = [once, work], [], []
-        for part in vector:
-            lines = _in_lines(part.outer)
-            copies.append((part.outer, lines))
-            rows, read = (x if x.stride(2) == 1 else x.contiguous() for x in (part.rows, part.read))
-            alive += [rows, read]
-            (_, height, width), line = part.outer.shape, lines.shape[2]
-            block = {"outer": lines.data_ptr(), "parts": part.parts}
-            block |= {"height": height, "width": width, "line": line}
-            for name, x in (("rows", rows), ("read", read)):
-                block |= {name: x.data_ptr(), f"{name}.step": x.stride(1), f"{name}.part": x.stride(0)}
-            blocks.append(block)
-        self.kernel.steps(given, blocks)
-        for outer, lines in copies:
-            outer.copy_(lines[..., : outer.shape[2]])
+    def __call__(self) -> None:
+        """All steps, once."""
+        self._steps()
+
+    def again(self, weights: Tensors) -> None:
+        """All steps from the first one on, with these weights, and whatever stands in the tensors now."""
+        arguments = self._bound.arguments
+        addresses, alive = self._call.weights(self._recipe.fixed(weights))
+        for place, address in (*zip(self._places.weights, addresses, strict=True), *self._begin, (self._packed, 0)):
+            arguments[place] = address
+        self._steps()
+        del alive
+
+
+def _block(part: Growing, at: Tensor) -> dict[str, int]:
+    """What kernels are told of a part of the vector that stands there."""
+    (_, height, width), line = part.outer.shape, at.shape[2]
+    block = {"outer": at.data_ptr(), "parts": part.parts, "height": height, "width": width, "line": line}
+    for name, x in (("rows", part.rows), ("read", part.read)):
+        block |= {name: x.data_ptr(), f"{name}.step": x.stride(1), f"{name}.part": x.stride(0)}
+    return block
+
+
+def _in_rows(part: Growing) -> Growing:
+    rows, read = (x if x.stride(2) == 1 else x.contiguous() for x in (part.rows, part.read))
+    return replace(part, rows=rows, read=read)
+
+
+def lines_of(shape: Sequence[int], like: Tensor) -> list[int]:
+    """The shape of a part of the vector whose rows begin with lines of a cache."""
+    numbers = LINE_BYTES // like.element_size()
+    return [*shape[:-1], -(-shape[-1] // numbers) * numbers]
 
 
 def _in_lines(outer: Tensor) -> Tensor:
     """A copy whose rows begin with lines of a cache."""
-    numbers = LINE_BYTES // outer.element_size()
     width = outer.shape[2]
-    return torch.nn.functional.pad(outer, (0, -width % numbers))
+    return torch.nn.functional.pad(outer, (0, lines_of(outer.shape, outer)[-1] - width))
 
 
 def _even(x: Tensor) -> Tensor:

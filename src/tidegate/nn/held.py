@@ -25,6 +25,7 @@ class Held:
         arguments, ends = self._bound.arguments, [room() for room in call.ends]
         self._alive = [call.tell(arguments, places, tensors), ends, y, kept]
         self._weights, self._inputs = places.weights, [places.inputs[k][0] for k in given]
+        self.nbytes = y.nbytes + (0 if kept is None else kept.nbytes)
         arguments[places.output], arguments[places.ld_output] = y.data_ptr(), cell.recipe.width
         for (place, _), end in zip(places.ends, ends, strict=True):
             arguments[place] = end.data_ptr()
@@ -53,6 +54,7 @@ class HeldBackward:
         call.tell_kept(arguments, places, kept)
         self._block = Block(self._pass.size)
         self.of_inputs, _ = self._pass.tell(call, arguments, tensors, self._block)
+        self.nbytes = self._block.size + sum(g.nbytes for g in self.of_inputs if g is not None)
 
     def __call__(self, weights: Sequence[Tensor], inputs: Sequence[Tensor], slope: Tensor) -> list[Tensor | None]:
         """The gradients of the values of weights, from the slope in the output."""
