@@ -338,15 +338,9 @@ class Segment:
         those before the `first`, by value of weights."""
         machine, T = self.machine, self.batch.steps
         known = None if self.read is None else self.read.known
-        if (
-            self.read is not None
-            and known is not None
-            and adjoints is not None
-            and self.past is None
-            and known.scored_in()
-        ):
+        if self.read is not None and known is not None and adjoints is not None and self.past is None and known.traced:
             kept = machine.rule.every is not None  # then another segment may go on from here
-            influence, found = known.pull(self.weights, self.inputs, self.read.found, [adjoints], kept=kept)
+            influence, found = known.pull(self.weights, self.inputs, self.read.found, adjoints, kept=kept)
             if kept:
                 self._end = Past(machine.apart(self.states[-1]), influence)
             return found

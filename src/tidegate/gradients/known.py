@@ -15,6 +15,7 @@ from tidegate.equations.values import Rate, Value
 from tidegate.gradients.groups import add
 from tidegate.gradients.local import Local
 from tidegate.gradients.steps import Steps, split
+from tidegate.native.workspace import LINE_BYTES
 from tidegate.nn import native
 from tidegate.nn.held import Held
 from tidegate.nn.native_call import NativeCell, evenly
@@ -53,39 +54,37 @@ class Known:
         self._shapes = {n: (T, B, w) for n, w in self._widths(plan).items()}
         self._room = cell.room((1 + T, B, sum(plan.widths) + sum(plan.reader.widths)))
         self._read_of_weights = plan.reader.fixed if plan.reader.given else None
-        self._traces: dict[tuple[str, ...] | None, list[_Traces]] = {}
+        self._traces: list[_Traces] | None = None
 
-    def scored_in(self, states: tuple[str, ...] | None = None) -> bool:
-        """Whether gradients are found of what has adjoints in these states: a tensor for each, or one for all of them
-        side by side. That takes traces of all weights, each with the same inputs for all rows."""
-        if not all(isinstance(t, Local) and t.blocks == 1 for t in self._plan.trackers):
-            return False
-        if states not in self._traces:
-            self._traces[states] = self._bound_to(states)
-        return all(t.bound for t in self._traces[states])
+    @property
+    def traced(self) -> bool:
+        """Whether the rule keeps traces of all weights, each with the same inputs for all rows, moved by kernels."""
+        if self._traces is None:
+            D, (T, B), like = sum(self._plan.widths), self._shape, self._like
+            adjoints = like.new_empty(T, B, D)
+            each = dict(zip(self._plan.names, adjoints.split(self._plan.widths, -1), strict=True))
+            inputs = {n: like.new_empty(shape) for n, shape in self._shapes.items()}
+            self._traces = self._bound_to(self._room(), inputs, each, [adjoints])
+        return bool(self._traces)
 
-    def _bound_to(self, states: tuple[str, ...] | None) -> list[_Traces]:
+    def _bound_to(self, found: Tensor, inputs: Tensors, scored: Tensors, adjoints: Sequence[Tensor]) -> list[_Traces]:
+        """The traces that reach what is scored, none if there are no kernels for one of them. Tensors that are given to
+        them lie in what was found, the inputs, what weights alone make, and the adjoints."""
         plan, like, (T, B) = self._plan, self._like, self._shape
+        if not all(isinstance(t, Local) and t.blocks == 1 for t in plan.trackers):
+            return []
         reader, graph, D = plan.reader, plan.graph, sum(plan.widths)
-        y = self._room()
-        inputs = {n: like.new_empty(shape) for n, shape in self._shapes.items()}
-        env: dict[Value, Any] = dict(zip(reader.vectors, y[1:, :, D:].split(reader.widths, -1), strict=True))
+        env: dict[Value, Any] = dict(zip(reader.vectors, found[1:, :, D:].split(reader.widths, -1), strict=True))
         env |= {v: inputs[n] for n, v in graph.input_values.items()}
-        old = dict(zip(plan.names, y[:-1, :, :D].split(plan.widths, -1), strict=True))
+        old = dict(zip(plan.names, found[:-1, :, :D].split(plan.widths, -1), strict=True))
         env |= {v: old[n] for n, v in graph.old.items()}
         fixed = {v: like.new_empty(plan.layout.shape_of(v)) for v in reader.given}
         env |= {v: t.expand(T, B, *t.shape) for v, t in fixed.items()}
         steps = Steps(plan.layout, env, (T, B), like)
-        if states is None:
-            adjoints = [like.new_empty(T, B, D)]
-            scored = dict(zip(plan.names, adjoints[0].split(plan.widths, -1), strict=True))
-        else:
-            width = dict(zip(plan.names, plan.widths, strict=True))
-            scored = {n: like.new_empty(T, B, width[n]) for n in states}
-            adjoints = list(scored.values())
-        given = [y, *inputs.values(), *fixed.values(), *adjoints]
+        given = [found, *inputs.values(), *fixed.values(), *adjoints]
         reached = [t for t in plan.trackers if isinstance(t, Local) and not scored.keys().isdisjoint(t.states)]
-        return [_Traces(t, steps, scored, given) for t in reached]
+        traces = [_Traces(t, steps, scored, given) for t in reached]
+        return traces if all(t.bound for t in traces) else []
 
     def _widths(self, plan: Plan) -> dict[str, int]:
         return {i.name: plan.layout.shape_of(plan.graph.input_values[i.name])[0] for i in plan.graph.inputs}
@@ -120,28 +119,77 @@ class Known:
         """Make it again with other weights and inputs."""
         held(self._recipe.fixed(weights), [inputs[n] for n in self._recipe.inputs])
 
+    def held_traces(self, found: Tensor, inputs: Tensors, adjoints: Tensors, *, still: bool) -> HeldTraces:
+        """The traces along what `held` finds, for adjoints `[T, B, n]` in some states, which always lie there if they
+        are `still`."""
+        made = self._bound_to(found, inputs, adjoints, list(adjoints.values()))
+        moving = len(inputs) + len(self._plan.reader.given) + (0 if still else len(adjoints))
+        return HeldTraces(made, moving, self._like)
+
     def pull(
-        self,
-        weights: Tensors,
-        inputs: Tensors,
-        found: Tensor,
-        adjoints: Sequence[Tensor],
-        states: tuple[str, ...] | None = None,
-        *,
-        kept: bool,
+        self, weights: Tensors, inputs: Tensors, found: Tensor, adjoints: Tensor, *, kept: bool
     ) -> tuple[tuple[Tensors, ...], dict[Value, Tensor]]:
         """The influence at the end, if it is to be kept, from none at the beginning; and the gradient of what has
-        these adjoints in the states that it is `scored_in`, with what `follow` has `found`."""
-        fixed = self._read_of_weights(weights).values() if self._read_of_weights else ()
-        alive = [found, *(inputs[n] for n in self._shapes), *fixed, *(a.contiguous() for a in adjoints)]
+        these adjoints `[T, B, D]`, with what `follow` has `found`."""
+        alive = [found, *self.moving(weights, inputs), adjoints.contiguous()]
         lie = [t.data_ptr() for t in alive]
         gradients: dict[Value, Tensor] = {}
-        ends = tuple(traces.pull(lie, gradients, kept=kept) for traces in self._traces[states])
+        ends = tuple(traces.pull(lie, gradients, kept=kept) for traces in self._traces or ())
         return ends, gradients
+
+    def moving(self, weights: Tensors, inputs: Tensors) -> list[Tensor]:
+        """What traces read besides what was found: inputs, and what weights alone make."""
+        fixed = self._read_of_weights(weights).values() if self._read_of_weights else ()
+        return [*(inputs[n] for n in self._shapes), *fixed]
+
+
+class HeldTraces:
+    """Traces between tensors that stay where they are, but for the first few behind what was found."""
+
+    def __init__(self, traces: Sequence[_Traces], moving: int, like: Tensor) -> None:
+        self._like, self._calls, self._size = like, [t.bind() for t in traces], 0
+        self.nbytes = sum(t.nbytes for t in traces)
+        self._places: list[tuple[Any, list[Place], int, int]] = []
+        self._parts: list[tuple[Value, torch.Size, tuple[int, ...], int]] = []
+        self._rest: list[tuple[Local, int]] = []
+        for each, call in zip(traces, self._calls, strict=True):
+            places = [(place, number - 1, offset) for place, number, offset in each.places if 0 < number <= moving]
+            self._places.append((call.arguments, places, each.g, self._size * like.element_size()))
+            call.arguments[each.forget] = 1
+            self._part(each.tracker)
+
+    def _part(self, tracker: Local) -> None:
+        """Find where each parameter's gradient lies in one tensor for all of them."""
+        (K, V), begin = tracker.shape, self._size
+        self._size += -(-K * V // LINE_BYTES) * LINE_BYTES
+        whole = torch.empty(self._size)
+        parts = split(tracker.group, whole[begin : begin + K * V].view(K, V), tracker.layout)
+        if any(t.untyped_storage().data_ptr() != whole.data_ptr() for t in parts.values()):
+            self._rest.append((tracker, begin))  # one of them is a sum
+        else:
+            self._parts += [(v, t.shape, t.stride(), int(t.storage_offset())) for v, t in parts.items()]
+
+    def __call__(self, moving: Sequence[Tensor]) -> dict[Value, Tensor]:
+        """The gradient, with what has moved there."""
+        lie, total = [t.data_ptr() for t in moving], self._like.new_zeros(self._size)
+        base = total.data_ptr()
+        for (arguments, places, g, begin), call in zip(self._places, self._calls, strict=True):
+            for place, number, offset in places:
+                arguments[place] = lie[number] + offset
+            arguments[g] = base + begin
+            call()
+        found: dict[Value, Tensor] = {}
+        for value, shape, stride, begin in self._parts:
+            part = total.as_strided(shape, stride, begin)
+            found[value] = found[value] + part if value in found else part
+        for tracker, begin in self._rest:
+            K, V = tracker.shape
+            add(found, split(tracker.group, total[begin : begin + K * V].view(K, V), tracker.layout))
+        return found
 
 
 class _Traces:
-    """One tracker's kernel, bound to tensors that only show where others will lie."""
+    """One tracker's kernel, bound to tensors that only show where others will lie: `places` of those among `given`."""
 
     def __init__(self, tracker: Local, steps: Steps, adjoints: Mapping[str, Tensor], given: Sequence[Tensor]) -> None:
         scored = {k: adjoints[s] for k, s in enumerate(tracker.states) if s in adjoints}
@@ -149,6 +197,7 @@ class _Traces:
         self.tracker, self.like, self._tensors = tracker, steps.like, (d, u, pieces, list(scored.values()))
         self._kernel = traces(form, steps.like.dtype)
         self._nothing = tracker.begin(steps.B, steps.like)[tracker.name]
+        self.nbytes = 2 * self._nothing.nbytes
         self._free: list[BoundTraces] = []
         self.bound = self._kernel is not None and self._known(self._kernel, given)
 
@@ -157,18 +206,19 @@ class _Traces:
         d, u, pieces, delta = self._tensors
         names = [*kernel.kernel.form.coefficients, *(f"v.{i}" for i in range(len(pieces)))]
         index = kernel.kernel.index(len(pieces))
-        self._places: list[Place] = []
+        self.places: list[Place] = []
         for name, tensor in zip(names, [*d, *u, *delta, *pieces], strict=True):
             if evenly(tensor)[0].data_ptr() != tensor.data_ptr():
                 return False
             found = _within(tensor, given)
             if found is None:
                 return False
-            self._places.append((index[name], *found))
-        self._g, self._forget = index["g"], index["forget"]
+            self.places.append((index[name], *found))
+        self.g, self.forget = index["g"], index["forget"]
         return True
 
-    def _bind(self) -> BoundTraces:
+    def bind(self) -> BoundTraces:
+        """A call of the kernel between these tensors, from no influence on."""
         assert self._kernel is not None
         d, u, pieces, delta = self._tensors
         e, g = self._nothing, self.like.new_empty(self.tracker.shape)
@@ -180,13 +230,12 @@ class _Traces:
         try:
             bound = self._free.pop()
         except IndexError:
-            bound = self._bind()
+            bound = self.bind()
         arguments = bound.arguments
-        for place, number, offset in self._places:
+        for place, number, offset in self.places:
             arguments[place] = lie[number] + offset
-        total = self.like.new_zeros(tracker.shape)
-        arguments[self._g], arguments[self._forget] = total.data_ptr(), not kept
-        end = torch.empty_like(self._nothing)
+        total, end = self.like.new_zeros(tracker.shape), torch.empty_like(self._nothing)
+        arguments[self.g], arguments[self.forget] = total.data_ptr(), not kept
         bound.move(self._nothing, end)
         self._free.append(bound)
         add(gradients, split(tracker.group, total, tracker.layout))

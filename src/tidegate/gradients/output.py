@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -34,34 +34,49 @@ class Told:
 
     def __init__(self, plan: Plan, cell: Rowwise) -> None:
         self._cell, self._places = cell, plan.places
+        self._names = cell.recipe.as_given or []
         self._told = [n for n in cell.recipe.inputs if n.startswith(("old.", "new."))]
         reached = {n.partition(".")[2] for n in self._told}
         self.states = tuple(n for n in plan.names if n in reached)
 
-    def held(self, weights: Tensors, inputs: Tensors, found: Tensor) -> HeldRows:
+    def held(self, weights: Tensors, inputs: Tensors, found: Tensor) -> HeldOutput:
         """Bound to states before the first step and after each, `found`."""
         named = dict(inputs)
         for name in self._told:
             when, _, state = name.partition(".")
             named[name] = (found[1:] if when == "new" else found[:-1])[..., self._places[state]]
-        return self._cell.held(weights, named, list(inputs), self._told)
-
-    def backward(self, held: HeldRows, slope: Tensor) -> tuple[dict[str, Tensor | None], list[Tensor]]:
-        """From the slope in the output `[T, B, size]` the gradients of weights by name, and the adjoints of `states`
-        after each step."""
-        of_weights, told = held.backward(slope)
-        named = dict(zip(self._cell.recipe.as_given or (), of_weights, strict=True))
-        return named, [_after(told.get(f"new.{n}"), told.get(f"old.{n}")) for n in self.states]
+        return HeldOutput(self._cell.held(weights, named, list(inputs), self._told), self._names, self.states)
 
 
-def _after(new: Tensor | None, old: Tensor | None) -> Tensor:
-    """The adjoint of a state after each step, where what comes after it has these in it and before the next step."""
-    if new is None:
-        assert old is not None
-        new = torch.zeros_like(old)
-    if old is not None:
-        new[:-1] += old[1:]
-    return new
+class HeldOutput:
+    """An output between tensors that stay where they are; `adjoints` are those of states after each step, by name."""
+
+    def __init__(self, rows: HeldRows, names: Sequence[str], states: Sequence[str]) -> None:
+        self._rows, self._names, self.y, self.nbytes = rows, names, rows.y, rows.nbytes
+        self.adjoints: dict[str, Tensor] = {}
+        self._zeros, self._sums = list[Tensor](), list[tuple[Tensor, Tensor]]()
+        for state in states:
+            new, old = (rows.of_inputs.get(f"{when}.{state}") for when in ("new", "old"))
+            if new is None:
+                assert old is not None
+                new = torch.zeros_like(old)
+                self._zeros.append(new)
+            if old is not None:
+                self._sums.append((new[:-1], old[1:]))  # a state after a step is one before the next
+            self.adjoints[state] = new
+
+    def __call__(self, weights: Tensors, inputs: Tensors) -> None:
+        """Compute it, `y` `[T, B, size]`."""
+        self._rows(weights, inputs)
+
+    def backward(self, slope: Tensor) -> dict[str, Tensor | None]:
+        """The gradients of weights by name, from the slope in the output; those of states become `adjoints`."""
+        of_weights = self._rows.backward(slope)
+        for zeros in self._zeros:
+            zeros.zero_()
+        for new, old in self._sums:
+            torch.add(new, old, out=new)
+        return dict(zip(self._names, of_weights, strict=True))
 
 
 @lru_cache(maxsize=256)

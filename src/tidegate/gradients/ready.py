@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tidegate.equations.values import Value
 from tidegate.gradients.forward import LITTLE, Machine, totals
-from tidegate.gradients.known import Known
-from tidegate.gradients.output import Told
+from tidegate.gradients.known import HeldTraces, Known
+from tidegate.gradients.output import HeldOutput, Told
 from tidegate.gradients.uoro_held import HeldOuter, kernels
 from tidegate.nn.held import Held
-from tidegate.nn.rowwise import HeldRows
 
 Tensors = dict[str, Tensor]
 KEPT = 1 << 28  # bytes of room that stay from call to call, of all layers
@@ -28,8 +28,8 @@ class Place:
 
     run: Held
     found: Tensor
-    told: HeldRows | None
-    outer: HeldOuter | None
+    told: HeldOutput | None
+    moved: HeldTraces | HeldOuter
     y: Tensor
     nbytes: int
 
@@ -94,7 +94,7 @@ class Ready:
         self._states = (state,) if state else self._told.states if self._told else ()
         self._place = plan.places[state] if state else slice(0)
         self._outer = kernels(plan, x.shape[0], x.shape[1], x)
-        self.works = plain and bool(self._states) and (known.scored_in(self._states) or self._outer is not None)
+        self.works = plain and bool(self._states) and (known.traced or self._outer is not None)
 
     def serves(self) -> bool:
         """Whether this still is what its layer does."""
@@ -103,7 +103,7 @@ class Ready:
     def __call__(self, x: Tensor, score: Callable[[Tensor], Tensor], learned: Sequence[Tensor]) -> list[Tensor] | None:
         """The gradient of the score of the output `[T, B, size]`, for what is learned; None where something is out of
         the ordinary."""
-        known, told, weights, inputs = self._known, self._told, self._weights, {self._input: x.detach()}
+        known, weights, inputs = self._known, self._weights, {self._input: x.detach()}
         if not known.serves(weights, inputs, self._begin):
             return None
         place = self._taken(weights, inputs)
@@ -117,14 +117,8 @@ class Ready:
         pairs: list[tuple[Tensor, Tensor | None]] = []
         if slope is not None:
             with torch.no_grad():
-                named: dict[str, Tensor | None] = {}
-                adjoints = [slope]
-                if told is not None and place.told is not None:
-                    named, adjoints = told.backward(place.told, slope)
-                if place.outer is None:
-                    _, found = known.pull(weights, inputs, place.found, adjoints, self._states, kept=False)
-                else:
-                    found = place.outer(weights, inputs, adjoints)
+                named = {} if place.told is None else place.told.backward(slope)
+                found = self._pulled(place, weights, inputs, slope)
             pairs = [(weights[name], gradient) for name, gradient in named.items()]
             pairs += zip(self.machine.parameters(weights), map(found.get, self._values), strict=True)
         self._given_back(place)
@@ -142,10 +136,23 @@ class Ready:
                 return place
         run, found = self._known.held(weights, inputs, self._begin)
         told = None if self._told is None else self._told.held(weights, inputs, found)
-        outer = self._outer and HeldOuter(self.machine.plan, self._outer, weights, inputs, found, self._states)
         y = found[1:, :, self._place] if told is None else told.y
-        nbytes = found.nbytes + sum(part.nbytes for part in (told, outer) if part is not None)
-        return Place(run, found, told, outer, y, nbytes)
+        adjoints = told.adjoints if told is not None else {name: torch.empty_like(y) for name in self._states}
+        moved: HeldTraces | HeldOuter
+        if self._outer is None:
+            moved = self._known.held_traces(found, inputs, adjoints, still=told is not None)
+        else:
+            moved = HeldOuter(self.machine.plan, self._outer, weights, inputs, found, self._states)
+        nbytes = found.nbytes + moved.nbytes + (0 if told is None else told.nbytes)
+        return Place(run, found, told, moved, y, nbytes)
+
+    def _pulled(self, place: Place, weights: Tensors, inputs: Tensors, slope: Tensor) -> dict[Value, Tensor]:
+        """The gradients by way of the states, from a slope in the output."""
+        adjoints = [slope.contiguous()] if place.told is None else list(place.told.adjoints.values())
+        if isinstance(place.moved, HeldOuter):
+            return place.moved(weights, inputs, adjoints)
+        moving = self._known.moving(weights, inputs)
+        return place.moved(moving if place.told is not None else [*moving, *adjoints])
 
     def _given_back(self, place: Place) -> None:
         _KEPT.keep(place)

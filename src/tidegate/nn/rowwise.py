@@ -47,11 +47,14 @@ class Rowwise:
 
 
 class HeldRows:
-    """A cell that is bound; `y` `[T, B, size]` is its output of the last run."""
+    """A bound cell; `y` `[T, B, size]` is the output of the last run, and `of_inputs` by name, of the same form,
+    are gradients of inputs."""
 
     def __init__(self, cell: Rowwise, run: Held, back: HeldBackward | None, y: Tensor, given: Sequence[str]) -> None:
         self.y, self._cell, self._run, self._back, self._given = y, cell, run, back, given
         self.nbytes = run.nbytes + (0 if back is None else back.nbytes)
+        of_inputs = [] if back is None else zip(cell.recipe.inputs, back.of_inputs, strict=True)
+        self.of_inputs = {n: g.view(y.shape[0], y.shape[1], -1) for n, g in of_inputs if g is not None}
         self._weights: list[Tensor] = []
         self._inputs: list[Tensor] = []
 
@@ -61,13 +64,10 @@ class HeldRows:
         self._inputs = [self._cell.as_rows(inputs[n]) for n in self._given]
         self._run(self._weights, self._inputs)
 
-    def backward(self, slope: Tensor) -> tuple[list[Tensor | None], dict[str, Tensor]]:
-        """From the slope in the last output the gradients of the values of weights, and of the inputs that need one."""
+    def backward(self, slope: Tensor) -> list[Tensor | None]:
+        """From the slope in the last output the gradients of the values of weights; `of_inputs` holds the others."""
         assert self._back is not None
-        T, B, _ = slope.shape
-        of_weights = self._back(self._weights, self._inputs, self._cell.as_rows(slope.contiguous()))
-        of_inputs = zip(self._cell.recipe.inputs, self._back.of_inputs, strict=True)
-        return of_weights, {n: g.view(T, B, -1) for n, g in of_inputs if g is not None}
+        return self._back(self._weights, self._inputs, self._cell.as_rows(slope.contiguous()))
 
 
 def rows_at_once(count: int) -> int:
