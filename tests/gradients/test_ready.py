@@ -1,7 +1,9 @@
 """Gradients of whole sequences where all is as it was before, against back-propagation and the general way."""
 
 import copy
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -278,13 +280,24 @@ def test_room_that_was_not_used_for_long_is_given_up(monkeypatch: pytest.MonkeyP
     x, target = problem(layer, 40)
     warm(layer, x, target, RTRL())
     right = gradient(layer, x, target, loss, rule=RTRL())
-    kept = ready._KEPT._sizes
-    assert kept
+    kept = ready._KEPT
+    assert kept._owners
     monkeypatch.setattr(ready, "KEPT", 0)
     for _ in range(2):
         assert difference(gradient(layer, x, target, loss, rule=RTRL()), right) == 0.0
-        assert not kept
-        assert not ready._KEPT._total
+        assert not kept._owners
+        assert kept._total == 0
+
+
+def test_nothing_outlives_its_layer() -> None:
+    layer = layer_of("sru")
+    x, target = problem(layer)
+    for rule in (RTRL(), UORO()):
+        warm(layer, x, target, rule)
+    alive = [weakref.ref(layer), *map(weakref.ref, layer.parameters())]
+    del layer
+    gc.collect()
+    assert [ref() for ref in alive] == [None] * len(alive)
 
 
 def test_a_copy_has_its_own() -> None:

@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -35,21 +36,22 @@ class Place:
 
 
 class _Kept:
-    """Rooms that wait to be used again: the last ones, of all layers."""
+    """Who has rooms that wait to be used again: the last ones, of all layers."""
 
     def __init__(self) -> None:
-        self._sizes: OrderedDict[Place, int] = OrderedDict()
+        self._owners: OrderedDict[int, tuple[weakref.ref[Ready], int]] = OrderedDict()
         self._total, self._lock = 0, threading.Lock()
 
-    def keep(self, place: Place) -> None:
-        """Keep one, and let go of those that were not used for the longest time."""
+    def keep(self, owner: Ready, place: Place) -> None:
+        """Remember one, and have those let go that were not used for the longest time."""
         with self._lock:
-            if place not in self._sizes:
-                self._sizes[place] = place.nbytes
-                self._total += place.nbytes
-            self._sizes.move_to_end(place)
+            self._total += place.nbytes - self._owners.pop(id(place), (None, 0))[1]
+            self._owners[id(place)] = weakref.ref(owner), place.nbytes
             while self._total > KEPT:
-                self._total -= self._sizes.popitem(last=False)[1]
+                oldest, (last_owner, size) = self._owners.popitem(last=False)
+                self._total -= size
+                if (ready := last_owner()) is not None:
+                    ready.let_go(oldest)
 
 
 _KEPT = _Kept()
@@ -83,7 +85,7 @@ class Ready:
         self._input, self._threads = declared.name, torch.get_num_threads()
         self._values = machine.structure.parameters
         self._begin = flat.begin(x.shape[1], None)
-        self._free: list[weakref.ref[Place]] = []
+        self._free: list[Place] = []
         self.parameters: Tensors = dict(flat.layer.named_parameters())
         self._weights = flat.weights()
         own = self.parameters | dict(flat.layer.named_buffers())
@@ -127,13 +129,10 @@ class Ready:
     @torch.no_grad()
     def _taken(self, weights: Tensors, inputs: Tensors) -> Place:
         """Room for a run that nobody else uses."""
-        while self._free:
-            try:
-                place = self._free.pop()()
-            except IndexError:  # another thread was quicker
-                break
-            if place is not None:
-                return place
+        try:
+            return self._free.pop()
+        except IndexError:
+            pass
         run, found = self._known.held(weights, inputs, self._begin)
         told = None if self._told is None else self._told.held(weights, inputs, found)
         y = found[1:, :, self._place] if told is None else told.y
@@ -155,5 +154,11 @@ class Ready:
         return place.moved(moving if place.told is not None else [*moving, *adjoints])
 
     def _given_back(self, place: Place) -> None:
-        _KEPT.keep(place)
-        self._free.append(weakref.ref(place))
+        self._free.append(place)
+        _KEPT.keep(self, place)
+
+    def let_go(self, number: int) -> None:
+        """Forget the room with this id, if nobody uses it."""
+        for place in [p for p in self._free if id(p) == number]:
+            with suppress(ValueError):  # somebody has just taken it
+                self._free.remove(place)
