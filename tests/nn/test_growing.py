@@ -14,7 +14,7 @@ from tidegate.native import _llvm
 from tidegate.native.outer_kernel import OuterKernel
 from tidegate.native.target import TARGETS
 from tidegate.nn import growing, native
-from tidegate.nn.growing import Growing, grow, shares
+from tidegate.nn.growing import Course, Growing, grow, shares
 from tidegate.nn.native_call import DTYPES
 from tidegate.nn.sequence import Sequence
 
@@ -80,7 +80,8 @@ def test_as_a_loop(dtype: torch.dtype, T: int, B: int) -> None:
     begin = {"h": torch.randn(B, 5), "norm": size}
     given = [Growing(p.outer.to(dtype, copy=True), p.rows.to(dtype), p.read.to(dtype), p.parts) for p in blocks]
     state, found = {n: s.to(dtype, copy=True) for n, s in begin.items()}, torch.empty(T, B, 6, dtype=dtype)
-    grow(run, {n: w.to(dtype) for n, w in weights.items()}, {"x": x.to(dtype)}, state, found, once.to(dtype), given)
+    course = Course({"x": x.to(dtype)}, state, found, once.to(dtype))
+    grow(run, {n: w.to(dtype) for n, w in weights.items()}, course, given)
     near = {"rtol": 1e-3, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 1e-11, "atol": 1e-12}
     for b in range(B):
         apart = [

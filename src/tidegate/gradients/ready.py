@@ -60,8 +60,8 @@ _KEPT = _Kept()
 class Ready:
     """A layer under a rule from its own start, for inputs of one shape.
 
-    `Ready.made` gives None where a run is no known one, something is drawn, learned or given besides weights and the
-    one input, or weights are made of others. `parameters` are the layer's by name.
+    `Ready.made` gives None where a run is no known one, or something is drawn, learned or given besides weights and the
+    one input. `parameters` are the layer's by name.
     """
 
     @staticmethod
@@ -69,6 +69,7 @@ class Ready:
         """What gives the gradient, where there is something."""
         flat, plan = machine.flat, machine.plan
         plain = not (flat.layer.batch_first or flat.learns_starts or flat.graph.masks) and len(flat.graph.inputs) == 1
+        plain = plain and all(w.attrs["learn"] for w in flat.graph.weights.values())  # else a plan looks at numbers
         if not plain or x.dim() != 3 or not 0 < x.shape[0] <= plan.at_once(x.shape[1]):
             return None
         if machine.rule.every is not None and machine.rule.every < x.shape[0]:
@@ -76,8 +77,7 @@ class Ready:
         if plan.most(x.shape[0], x.shape[1]) * x.element_size() > LITTLE:  # then it is looked at how much is free
             return None
         known = plan.known(x.shape[0], x.shape[1], x)
-        made = None if known is None else Ready(machine, known, x)
-        return made if made is not None and made.works else None
+        return None if known is None else Ready(machine, known, x)
 
     def __init__(self, machine: Machine, known: Known, x: Tensor) -> None:
         self.machine, self._known, flat, plan = machine, known, machine.flat, machine.plan
@@ -88,15 +88,14 @@ class Ready:
         self._free: list[Place] = []
         self.parameters: Tensors = dict(flat.layer.named_parameters())
         self._weights = flat.weights()
-        own = self.parameters | dict(flat.layer.named_buffers())
         hooked = any(m._forward_pre_hooks for m in flat.layer.modules())
-        plain = not hooked and all(own.get(name) is w for name, w in self._weights.items())
+        plain = not hooked and all(self.parameters.get(name) is w for name, w in self._weights.items())
         self._told = None if plan.state_of_output else Told.made(plan, x.shape[0], x.shape[1], x)
         state = plan.state_of_output
         self._states = (state,) if state else self._told.states if self._told else ()
         self._place = plan.places[state] if state else slice(0)
         self._outer = kernels(plan, x.shape[0], x.shape[1], x)
-        self.works = plain and bool(self._states) and (known.traced or self._outer is not None)
+        self._works = plain and bool(self._states) and (known.traced or self._outer is not None)
 
     def serves(self) -> bool:
         """Whether this still is what its layer does."""
@@ -106,7 +105,7 @@ class Ready:
         """The gradient of the score of the output `[T, B, size]`, for what is learned; None where something is out of
         the ordinary."""
         known, weights, inputs = self._known, self._weights, {self._input: x.detach()}
-        if not known.serves(weights, inputs, self._begin):
+        if not (self._works and known.serves(weights, inputs, self._begin)):
             return None
         place = self._taken(weights, inputs)
         with torch.no_grad():

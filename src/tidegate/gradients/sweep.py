@@ -114,10 +114,16 @@ def _whole(
     reset: Any,
 ) -> dict[str, Tensor] | None:
     """The gradients where the sequence is one segment."""
+    machines: list[Machine] = []
+
+    def machine() -> Machine:
+        if not machines:
+            machines.append(Machine(layer, rule))
+        return machines[0]
+
     ready = None
     if lengths is None and reset is None and type(x) is Tensor and possible():
-        kind = rule, x.shape, x.dtype
-        ready = quicks_of(layer).of(kind, lambda: Ready.made(Machine(layer, rule), x))
+        ready = quicks_of(layer).of((rule, x.shape, x.dtype), lambda: Ready.made(machine(), x))
     learned = _learned(layer.named_parameters() if ready is None else ready.parameters.items(), readout)
     tensors = list(learned.values())
     totals = None if ready is None else ready(x, score, tensors)
@@ -125,7 +131,7 @@ def _whole(
         first = next(iter(x.values())) if isinstance(x, dict) else x
         if len(rule.segments(first.shape[0])) != 1:
             return None
-        segment, weights = Machine(layer, rule).run(x, None, None, lengths, reset)
+        segment, weights = machine().run(x, None, None, lengths, reset)
         totals = segment.scored(weights, score, tensors)
     return dict(zip(learned, totals, strict=True))
 

@@ -15,7 +15,7 @@ from tidegate.gradients.steps import split
 from tidegate.gradients.uoro import UnbiasedOuter, random_signs
 from tidegate.gradients.uoro_steps import drive_of, parts
 from tidegate.native.outer_kernel import OuterKernel
-from tidegate.nn.growing import NORM, Growing, Growth, bind_shares, bind_squares, lines_of, outer
+from tidegate.nn.growing import NORM, Course, Growing, Growth, bind_shares, bind_squares, lines_of, outer
 from tidegate.nn.native_call import NativeCell
 from tidegate.nn.rowwise import Rowwise
 
@@ -83,7 +83,8 @@ class HeldOuter:
         given = {name: read[..., place] for name, place in uoro.added.given.items()}
         steps = {**signs_of, **given, "drive": self._drive.unsqueeze(2)}
         state = {**{f"state.{k}": v for k, v in enumerate(vectors)}, NORM: norm}
-        self._grow = Growth(made.recursion, made.outer, weights, steps, state, self._found, self._once, vector, lines)
+        course = Course(steps, state, self._found, self._once)
+        self._grow = Growth(made.recursion, made.outer, weights, course, vector, lines)
         self._carried = like.new_empty(B)
         self._back = bind_shares(made.outer, self._found[..., -1], self._once, self._share, self._each, self._carried)
         self._scored = [self._found[..., places[n]] if n in places else None for n in states]

@@ -15,7 +15,7 @@ from tidegate.gradients.layout import Bundle, Layout
 from tidegate.gradients.outer_sums import Additions, room
 from tidegate.gradients.steps import Steps
 from tidegate.gradients.uoro_cells import FLAGS, TINY, Added, Cells
-from tidegate.nn.growing import NORM, Growing, grow, shares
+from tidegate.nn.growing import NORM, Course, Growing, grow, shares
 from tidegate.nn.rowwise import NOTHING
 
 Tensors = dict[str, Tensor]
@@ -97,7 +97,7 @@ class Taken:
         inputs["drive"] = self.drive.unsqueeze(2)
         vector = [Growing(o.flatten(0, 1), a.rows, a.read, a.parts) for o, a in zip(after, self.added, strict=True)]
         run = plan.cells.recursion(plan.layout.sizes, tuple(self.flags))
-        grow(run, self.weights(), inputs, state, self.found, self.once, vector)
+        grow(run, self.weights(), Course(inputs, state, self.found, self.once), vector)
         return self.found[-1, :, :-1].clone(), after
 
     def gradient(self, adjoints: Mapping[str, Tensor], outer: Sequence[Tensor]) -> list[Tensor]:

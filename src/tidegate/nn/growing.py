@@ -38,30 +38,34 @@ class Growing:
     parts: int
 
 
-def grow(
-    run: Run,
-    weights: Tensors,
-    inputs: Tensors,
-    state: Tensors,
-    found: Tensor,
-    once: Tensor,
-    vector: Sequence[Growing],
-) -> None:
-    """Take T steps of a cell without lengths or resets: its output goes to `found` `[T, B, size]`.
+@dataclass(frozen=True, eq=False)
+class Course:
+    """T steps of a cell without lengths or resets.
 
-    Its inputs are `[T, B, size]`. `state` `[B, size]` is where it begins, and is where it ends afterwards. After each
-    step the vector is divided by the last number of the output, gets what is added at this step times `once` `[T, B]`,
-    and its size goes to the state `norm` `[B, 1]`, which the cell itself leaves as it is.
+    Its `inputs` are `[T, B, size]`, its output goes to `found` `[T, B, size]`. `state` `[B, size]` is where it begins,
+    and is where it ends afterwards. After each step a vector is divided by the last number of the output, gets what is
+    added at this step times `once` `[T, B]`, and its size goes to the state `norm` `[B, 1]`, which the cell itself
+    leaves as it is.
     """
-    every = [*weights.values(), *inputs.values(), *state.values(), once, *(p.outer for p in vector)]
+
+    inputs: Tensors
+    state: Tensors
+    found: Tensor
+    once: Tensor
+
+
+def grow(run: Run, weights: Tensors, course: Course, vector: Sequence[Growing]) -> None:
+    """Take the steps, and have the vector grow between them."""
+    found, once = course.found, course.once
+    every = [*weights.values(), *course.inputs.values(), *course.state.values(), once, *(p.outer for p in vector)]
     fits = native.enabled() and native.fits(run.graph.name, every)
     cell = run.cell(found.dtype, indices=False) if fits else None
     kernel = None if cell is None else outer(found.dtype)
     if cell is None or kernel is None:
-        _by_steps(run, weights, inputs, state, found, once, vector)
+        _by_steps(run, weights, course, vector)
     elif len(found) and found.shape[1]:
-        once, lines = once.contiguous(), [_in_lines(p.outer) for p in vector]
-        Growth(cell, kernel, weights, inputs, state, found, once, vector, lines)()
+        lines = [_in_lines(p.outer) for p in vector]
+        Growth(cell, kernel, weights, replace(course, once=once.contiguous()), vector, lines)()
         for part, held in zip(vector, lines, strict=True):
             part.outer.copy_(held[..., : part.outer.shape[2]])
 
@@ -111,19 +115,12 @@ def outer(dtype: torch.dtype) -> OuterKernel | None:
         return None
 
 
-def _by_steps(
-    run: Run,
-    weights: Tensors,
-    inputs: Tensors,
-    state: Tensors,
-    found: Tensor,
-    once: Tensor,
-    vector: Sequence[Growing],
-) -> None:
+def _by_steps(run: Run, weights: Tensors, course: Course, vector: Sequence[Growing]) -> None:
+    state, found, once = course.state, course.found, course.once
     B = found.shape[1]
     for t in range(len(found)):
         with torch.no_grad():
-            y, end = run(weights, {n: x[t : t + 1] for n, x in inputs.items()}, dict(state), state)
+            y, end = run(weights, {n: x[t : t + 1] for n, x in course.inputs.items()}, dict(state), state)
         found[t] = y[0]
         for name, after in end.items():
             state[name].copy_(after)
@@ -147,15 +144,13 @@ class Growth:
         cell: NativeCell,
         kernel: OuterKernel,
         weights: Tensors,
-        inputs: Tensors,
-        state: Tensors,
-        found: Tensor,
-        once: Tensor,
+        course: Course,
         vector: Sequence[Growing],
         lines: Sequence[Tensor],
     ) -> None:
+        state, found, once = course.state, course.found, course.once
         recipe, item, (T, B, width) = cell.recipe, cell.kernel.item, found.shape
-        steps = {name: _even(inputs[name]) for name in recipe.inputs}
+        steps = {name: _even(course.inputs[name]) for name in recipe.inputs}
         self._recipe, self._call = recipe, cell.alone(B)
         self._bound = bound = self._call.bind("forward", own=True)
         self._places, arguments = cell.places["forward"], bound.arguments
@@ -178,7 +173,7 @@ class Growth:
         given |= {"once": once.data_ptr(), "norm": norm.data_ptr(), "work": work.data_ptr()}
         vector = [_in_rows(p) for p in vector]
         self._steps = kernel.bind(STEPS, given, [_block(p, at) for p, at in zip(vector, lines, strict=True)])
-        self._alive: list[Any] = [steps, state, tensors, alive, moved, found, once, work, vector, lines]
+        self._alive: list[Any] = [course, steps, tensors, alive, moved, work, vector, lines]
 
     def _at(self, place: int) -> int:
         return ctypes.addressof(self._bound.arguments) + WORD * place
