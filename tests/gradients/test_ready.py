@@ -12,9 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from gradients import forward_cases
 from gradients.forward_cases import HIDDEN, INPUT, difference, loss
 from gradients.test_known import CASES, layer_of, problem
-from tidegate.gradients import BPTT, RTRL, UORO, Forward, SnAp, gradient, ready
+from layer_cases import CASES as CASES_OF_LAYERS
+from layer_cases import Case
+from tidegate.gradients import BPTT, RFLO, RTRL, UORO, EProp, Forward, SnAp, gradient, ready
 from tidegate.gradients.ready import Ready
 from tidegate.nn import Recurrent, Stack, native
 from tidegate.nn.rowwise import rows_at_once
@@ -70,6 +73,22 @@ def test_is_the_general_way(
         right = generally(layer, x, target, loss, rule=rule)
         assert difference(gradient(layer, x, target, loss, rule=rule), right) < 1e-12
     assert set(answers) == {True}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=[] if str(c) == "broadcast" else pytest.mark.slow) for c in CASES_OF_LAYERS],
+    ids=str,
+)
+def test_every_cell(case: Case, generally: Any) -> None:
+    layer = forward_cases.layer_of(case)
+    rules = [rule for rule in (RTRL(), SnAp(), RFLO(), EProp(), UORO(seed=1)) if rule.supports(layer)]
+    named, target = forward_cases.problem(case, layer)
+    x = next(iter(named.values())) if len(named) == 1 else named
+    for rule in rules:
+        right = generally(layer, x, target, loss, rule=rule)
+        for _ in range(3):
+            assert difference(gradient(layer, x, target, loss, rule=rule), right) < 1e-9
 
 
 @pytest.mark.parametrize("name", ["min_gru", "min_lstm", "lru", "indrnn", "sru"])

@@ -27,7 +27,9 @@ class Told:
 
     @staticmethod
     def made(plan: Plan, T: int, B: int, like: Tensor) -> Told | None:
-        """The output of a plan's layer, where there are kernels for it."""
+        """The output of a plan's layer, where there are kernels for it and states come in their full sizes."""
+        if any(plan.graph.new[s.name].size != s.size for s in plan.graph.states):
+            return None
         graph = told_of_states(plan.graph)
         cell = Run(graph, plan.sizes).cell(like.dtype, indices=False)
         return None if cell is None or cell.recipe.as_given is None else Told(plan, Rowwise(cell, T, B, like))
@@ -85,7 +87,7 @@ def told_of_states(graph: Graph) -> Graph:
     leaves, more = dict[Value, Value](), list[Input]()
     for s in graph.states:
         for when, value in (("old", graph.old.get(s.name)), ("new", graph.new[s.name])):
-            given = value is not None and value.size == s.size and (when == "old" or not value.is_leaf)
+            given = value is not None and (when == "old" or not value.is_leaf)
             if value is not None and given and value not in leaves:
                 leaves[value] = _as_input(f"{when}.{s.name}", s.size)
                 more.append(Input(f"{when}.{s.name}", s.size))
