@@ -79,8 +79,6 @@ class Plan:
         self.structure = structure(graph)
         self.names = [s.name for s in graph.states]
         self.widths = [bound(s.size, self.sizes)[0] for s in graph.states]
-        ends = [sum(self.widths[: k + 1]) for k in range(len(self.widths))]
-        self.places = {n: slice(e - w, e) for n, w, e in zip(self.names, self.widths, ends, strict=True)}
         self.state_of_output = next((name for name, v in graph.new.items() if v is graph.output), None)
         self.following = following(graph, sizes)
         self.masks = Masks(graph, self.sizes)
@@ -90,6 +88,7 @@ class Plan:
         self.learned = leaves if plain else None  # the parameters' names, where none of them is made of weights
         self.moving = {i.name for i in graph.inputs if i.rate == Rate.INPUT}
         self.layout = Layout(self.structure, self.sizes, weights)
+        self.places, _ = self.layout.places(self.names)
         self.trackers = list(rule.trackers(self.layout))
         wanted = [v for t in self.trackers for v in t.values]
         self._costs: dict[int, list[Cost]] = {}
