@@ -88,7 +88,7 @@ class HeldOuter:
         self._carried = like.new_empty(B)
         self._back = bind_shares(made.outer, self._found[..., -1], self._once, self._share, self._each, self._carried)
         self._scored = [self._found[..., places[n]] if n in places else None for n in states]
-        self._sums = [_Sum(rows.reshape(T * B, -1), columns.reshape(T * B, -1)) for rows, columns in each]
+        self._sums = [_Sum(rows.view(T * B, -1), columns.view(T * B, -1)) for rows, columns in each]
 
         self.nbytes = self._first.nbytes + sum(t.nbytes for t in (signs, self._found, self._of_weights))
         self.nbytes += sum(total.nbytes for total in self._sums)
