@@ -11,11 +11,14 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tidegate.errors import ModelFileError
+import safetensors
+
+from tidegate.errors import EquationError, ModelFileError
 from tidegate.files.atomic import locked, open_regular, write_atomic
 from tidegate.files.text import from_json, to_json
 
@@ -156,6 +159,21 @@ def read_tensors(path: Path) -> tuple[bytes, Tensors] | None:
         return None
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+@contextlib.contextmanager
+def reading(place: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn whatever a damaged model stumbles over into a ModelFileError that names its place."""
+    try:
+        yield
+    except safetensors.SafetensorError as error:
+        raise ModelFileError(f"{place} is damaged: its weights cannot be read: {error}") from error
+    except EquationError as error:
+        raise ModelFileError(f"{place} holds equations that are not sound: {error}") from error
+    except ModelFileError as error:
+        raise ModelFileError(f"{place} is damaged: {error}") from error
+    except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError, RuntimeError) as error:
+        raise ModelFileError(f"{place} is damaged: its specification is incomplete or at odds: {error}") from error
 
 
 def _header(path: Path, text: bytes) -> tuple[Tensors, int]:
