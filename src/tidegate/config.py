@@ -1,19 +1,21 @@
 """What a user may choose: option models whose field descriptions are the help of the command line.
 
 Nothing derived is kept here, and torch is not imported. A value that does not fit raises `ArgumentError`, which says
-what came, what was expected and what to give instead.
+what was expected, what was given and what to give instead. `checked` does the same for data of saved models.
 """
 
 import difflib
 import itertools
+import json
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Literal, Self
 
-from tidegate.errors import ArgumentError, MissingExtraError
+from tidegate.errors import ArgumentError, MissingExtraError, ModelFileError
 
 try:
-    from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+    from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 except ImportError:  # pragma: no cover - seen only where the extra is not installed
     raise MissingExtraError("app", "Reading options") from None
 
@@ -38,7 +40,9 @@ def seconds(value: object) -> float:
 
 
 def _names(value: object) -> object:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _gradient(value: object) -> str:
@@ -94,6 +98,27 @@ def a_rate(default: float) -> Any:
 def a_clip() -> Any:
     """The field `clip`."""
     return option(1.0, "Largest norm of a gradient.", "a number above 0", "1.0", gt=0)
+
+
+_PROBLEMS = {  # of pydantic, in other words than its own
+    "missing": "is missing",
+    "extra_forbidden": "is not known",
+    "value_error": "is not valid",
+    "json_invalid": "holds text that is not valid",
+}
+_adapter = cache(TypeAdapter)  # which takes its time
+
+
+def checked(kind: Any, data: object, place: str) -> Any:
+    """Data from JSON as a value of this type. Nothing is converted; ModelFileError names the field that is wrong."""
+    try:
+        return _adapter(kind).validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+    where = ".".join(map(str, (place, *problem["loc"])))
+    told = _PROBLEMS.get(problem["type"], problem["msg"].replace("Input should be", "must be"))
+    got = "" if problem["type"] == "missing" else f", got {problem['input']!r:.80}"
+    raise ModelFileError(f"{where} {told}{got}")
 
 
 class Options(BaseModel):

@@ -22,6 +22,7 @@ from tidegate.equations.values import shown
 from tidegate.errors import ArgumentError, ModelFileError
 from tidegate.files import read_model, reading, write_model
 from tidegate.nn import GRU, LSTM, RNN, Recurrent, Stack
+from tidegate.nn.fill import fill
 
 Spec = dict[str, Any]
 Tensors = dict[str, Tensor]
@@ -150,23 +151,11 @@ def _check_fields(values: Spec, tensors: Tensors) -> None:
 
 
 def _filled(module: nn.Module, tensors: Tensors) -> Any:
-    """A module made on the meta device, which allocates nothing, with the tensors put in once they are seen to fit."""
-    wanted = {name: tuple(t.shape) for name, t in module.state_dict().items()}
-    found = {name: tuple(t.shape) for name, t in tensors.items()}
-    if wanted != found:
-        wrong = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))[0]
-        raise ModelFileError(
-            f"the weights do not fit the model: {wrong!r} must have shape {wanted[wrong]}, got "
-            f"{found.get(wrong, 'no such tensor')}"
-            if wrong in wanted
-            else f"the weights do not fit the model: it has no {wrong!r}"
-        )
+    """A module made on the meta device with the tensors put in; all of them have one floating-point type."""
     types = {t.dtype for t in tensors.values()}
     if len(types) > 1 or not all(t.is_floating_point for t in types):
-        raise ModelFileError(
-            f"the weights must have one floating-point type, got {', '.join(sorted(map(str, types)))}"
-        )
-    module.load_state_dict(tensors, assign=True)
+        raise ModelFileError(f"the weights must have one floating-point type, got {', '.join(sorted(map(str, types)))}")
+    fill(module.to(next(iter(types), None)), tensors)
     return module
 
 

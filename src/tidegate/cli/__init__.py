@@ -3,19 +3,26 @@
 Exit codes: 0 done, 1 not usable or interrupted, 2 wrong use, wrong data, or an extra that is not installed.
 """
 
+import contextlib
+import io
+import os
 import re
 import sys
 from importlib.metadata import requires, version
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 from tidegate.errors import MissingExtraError, TidegateError
+from tidegate.files import printable
 
 if TYPE_CHECKING:
     import typer
 
 
 def main() -> int:
-    """Run the command line; what Tidegate raises on purpose is told in one line on stderr."""
+    """Run the command line. Errors that a user can act on are one line on stderr, and the exit code is 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # for terminals and names of files that are not UTF-8
     try:
         application()(prog_name="tidegate")
     except TidegateError as error:
@@ -25,10 +32,9 @@ def main() -> int:
             raise
         return _refuse(MissingExtraError("app", "the command line"))
     except OSError as error:
-        if error.filename is None:
-            raise
-        reason = f"{error.filename} cannot be read or written: {error.strerror}."
-        return _refuse(TidegateError(f"{reason} Give a place that can be written, or make room there."))
+        name = error.filename or ("the standard output" if sys.stdout and _is_stuck(sys.stdout) else "a file")
+        reason = f"{name} cannot be read or written: {error.strerror or error}."
+        return _refuse(TidegateError(f"{reason} Check that it exists, its permissions, and that the disk is not full."))
     return 0
 
 
@@ -72,6 +78,17 @@ def packages(extra: str | None = None) -> list[str]:
     return found
 
 
+def _is_stuck(stream: TextIO) -> bool:
+    """Whether a stream cannot be written to. What it still holds is dropped, or Python would fail over it at exit."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return True
+    return False
+
+
 def _refuse(error: TidegateError) -> int:
-    sys.stderr.write(f"tidegate: {' '.join(str(error).split())}\n")
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"tidegate: {printable(' '.join(str(error).split()))}\n")
     return 2

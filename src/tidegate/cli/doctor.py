@@ -1,7 +1,6 @@
 """`tidegate doctor`: what this machine offers, and what to do where something is missing."""
 
 import importlib
-import json
 import os
 import platform
 import re
@@ -15,6 +14,7 @@ import typer
 
 from tidegate.cli import packages
 from tidegate.errors import NativeError
+from tidegate.files import to_json
 
 _TRY = "from tidegate.cli.doctor import tried; print(tried())"
 _BROKEN = (ImportError, OSError)  # a shared library that is missing or unfit is an OSError
@@ -48,7 +48,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     findings = examine()
     usable = all(f.ok for f in findings if f.needed)
     if as_json:
-        typer.echo(json.dumps({"usable": usable, "findings": [asdict(f) | {"ok": f.ok} for f in findings]}, indent=2))
+        typer.echo(to_json({"usable": usable, "findings": [asdict(f) | {"ok": f.ok} for f in findings]}, indent=2))
     else:
         typer.echo(as_text(findings, usable))
     raise typer.Exit(0 if usable else 1)

@@ -2,7 +2,6 @@
 
 import importlib.util
 import inspect
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from tidegate.config import ForecastConfig, Options
 from tidegate.errors import ArgumentError, TidegateError
+from tidegate.files import to_json
 
 if TYPE_CHECKING:
     from tidegate.equations import Cell
@@ -140,4 +140,4 @@ def _as_json(forecaster: "Forecaster", folder: "RunFolder", report: Path) -> str
         "run": str(folder.path),
         "report": str(report),
     }
-    return json.dumps(result, indent=2, ensure_ascii=False)
+    return to_json(result, indent=2)

@@ -1,6 +1,6 @@
 """`tidegate learn`: a stream goes in row by row; predictions made before each label come out, and a learner."""
 
-import json
+import errno
 import os
 import signal
 import sys
@@ -15,6 +15,8 @@ import typer
 from tidegate.cli.fit import load_cell, with_options
 from tidegate.config import LearnConfig, OnlineOptions
 from tidegate.errors import ArgumentError, DataError, ModelFileError
+from tidegate.files import from_json, printable, reading, to_json, write_atomic
+from tidegate.files.model_folder import UNSEALED, seal, unseal
 
 if TYPE_CHECKING:
     from tidegate.data import Row
@@ -36,19 +38,22 @@ def learn(stream: str, *, as_json: bool, **given: Any) -> None:
     the target in a row is that of so many rows before. Ends with the stream, at Ctrl-C or when told to terminate.
     """
     config = LearnConfig.make(**given)
-    from tidegate.data import read_stream
+    from tidegate.data.stream import WITHIN, read_stream
 
+    if config.save is not None:
+        _check_writable(Path(config.save))
     learner, judge = _start(config, given)
     follower = Follower(config, learner, judge)
     needed = [name for name in (config.target, config.time, config.id, *config.features) if name is not None]
     try:
         with _opened(stream) as lines, Stops() as stops:
             name = "the standard input" if stream == "-" else Path(stream).name
-            for row in stops.until_asked(read_stream(lines, name, needed)):
+            found = read_stream(lines, printable(name), needed, within=WITHIN + learner.options.delay)
+            for row in stops.until_asked(found):
                 shown = follower.follow(row)
                 if shown:
-                    typer.echo(json.dumps(shown, ensure_ascii=False) if as_json else _as_text(shown))
-        typer.echo(json.dumps(follower.summary(), ensure_ascii=False) if as_json else _verdict(follower.summary()))
+                    typer.echo(to_json(shown) if as_json else _as_text(shown))
+        typer.echo(to_json(follower.summary()) if as_json else _verdict(follower.summary()))
     except BrokenPipeError:  # whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
@@ -67,7 +72,7 @@ class Follower:
     def follow(self, row: "Row") -> dict[str, Any]:
         """Predict and learn one row; what is to be printed of it, if anything."""
         config, learner = self.config, self.learner
-        key = None if config.id is None else str(row.get(config.id))
+        key = None if config.id is None else row.key(config.id)
         label = row.float(config.target) if self.regression else row.get(config.target)
         x = self._features(row, key)
         try:
@@ -143,6 +148,8 @@ class Asked(BaseException):
 @contextmanager
 def _opened(stream: str) -> Iterator[IO[str]]:
     if stream == "-":
+        if sys.stdin is None:
+            raise ArgumentError("The standard input is closed. Give a file, or a stream on the standard input.")
         sys.stdin.reconfigure(encoding="utf-8-sig", errors="strict", newline="")  # type: ignore[union-attr]
         yield sys.stdin
         return
@@ -160,33 +167,44 @@ def _start(config: LearnConfig, given: Mapping[str, Any]) -> tuple["OnlineLearne
         learner = OnlineLearner(**{**options.model_dump(), "cell": load_cell(config.cell)})
         return learner, Judge(options.task, options.delay, options.max_keys)
     for name in OnlineOptions.model_fields:
-        if given.get(name) is not None:
+        if given.get(name) is not None and not name.startswith("snapshot"):
             raise ArgumentError(
-                f"--{name.replace('_', '-')} is for a new learner, and --load goes on with an old one. "
-                "Leave one of the two away."
+                f"--{name.replace('_', '-')} is for a new learner, and --load continues an old one. Omit one of them."
             )
-    learner = OnlineLearner.load(config.load)
+    learner = OnlineLearner.load(config.load).keep_snapshots(config.snapshots, config.snapshot_every)
     return learner, _judge(Path(config.load), learner)
 
 
 def _judge(folder: Path, learner: "OnlineLearner") -> "Judge":
-    """The judge that was kept with a learner, or a new one for a learner of other origin."""
+    """The judge that was saved with a learner, or a new one for a learner that was saved without one."""
     from tidegate.online import Judge
 
-    path = folder / JUDGE
+    path, new = folder / JUDGE, Judge(learner.task, learner.options.delay, learner.options.max_keys)
     if not path.is_file():
-        return Judge(learner.task, learner.options.delay, learner.options.max_keys)
+        return new
     try:
-        return Judge.from_json(json.loads(path.read_bytes()))
-    except (LookupError, TypeError, ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path} is damaged: {error}. Remove it to begin with new errors.") from error
+        with reading(path):
+            data = path.read_bytes()
+            content = from_json(data)
+            unseal(data, content)  # version 0.1.0 wrote no hash
+            judge = Judge.from_json(content)
+            if (judge.task, judge.delay, judge.followed.most) != (new.task, new.delay, new.followed.most):
+                raise ModelFileError("it belongs to another learner")
+            return judge
+    except ModelFileError as error:
+        raise ModelFileError(f"{error}. Remove it to begin with new errors.") from error
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise OSError before anything is learned that could not be saved."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 def _save(folder: Path, learner: "OnlineLearner", judge: "Judge") -> None:
-    from tidegate.files import write_atomic
-
     learner.save(folder)
-    write_atomic(folder / JUDGE, json.dumps(judge.to_json(), ensure_ascii=False).encode())
+    write_atomic(folder / JUDGE, seal(to_json({"sha256": UNSEALED, **judge.to_json()}).encode()))
 
 
 def _as_text(shown: dict[str, Any]) -> str:
@@ -197,7 +215,7 @@ def _as_text(shown: dict[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    return "-" if value is None else f"{value:.5g}" if isinstance(value, float) else str(value)
+    return "-" if value is None else f"{value:.5g}" if isinstance(value, float) else printable(str(value))
 
 
 def _verdict(summary: dict[str, Any]) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tidegate.equations import Cell
+from tidegate.files import to_json
 
 if TYPE_CHECKING:
     from tidegate.gradients import Costs
@@ -36,7 +36,7 @@ def rule_costs(cell: Cell, rule: str, shape: Shape, as_json: bool) -> str:
     rules = rule_from_text(rule), BPTT()
     found = [costs(layer, r, batch=shape.batch, steps=shape.steps) for r in rules]
     if as_json:
-        return json.dumps([asdict(c) for c in found], indent=2)
+        return to_json([asdict(c) for c in found], indent=2)
     sizes = {"input": layer.input_size, "unit": shape.hidden_size, "layer": shape.layers}
     sizes |= {"row": shape.batch, "step": shape.steps}
     counts = ", ".join(f"{n} {word}{'s' * (n > 1)}" for word, n in sizes.items())

@@ -1,11 +1,13 @@
 """The regular grid that a column of times lies on, and the way between times and places on it."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 _SECOND = 1_000_000
 _DAY = 86_400 * _SECOND
+_YEAR_1, _YEAR_9999 = (float(np.datetime64(f"{year}-01-01", "us").astype(np.int64)) for year in ("0001", "9999"))
 _NAMES = {_SECOND: "second", 60 * _SECOND: "minute", 3600 * _SECOND: "hour", _DAY: "day", 7 * _DAY: "week"}
 _SEASONS = {60 * _SECOND: 60, 3600 * _SECOND: 24, _DAY: 7, 7 * _DAY: 52}
 
@@ -19,7 +21,7 @@ class Grid:
     "step", or else of microseconds since 1970.
     """
 
-    unit: str
+    unit: Literal["step", "us", "month", "weekday"]
     step: int
     origin: int
     month_end: bool = False
@@ -72,6 +74,11 @@ class Grid:
             return (months + 1).astype("datetime64[D]").astype("datetime64[us]") - np.timedelta64(1, "D") + clock
         day = origin.astype("datetime64[D]") - origin.astype("datetime64[M]").astype("datetime64[D]")
         return (months.astype("datetime64[D]") + day).astype("datetime64[us]") + clock
+
+    def has_times(self, first: int, last: int) -> bool:
+        """Whether these places have times that can be written: years 1 to 9999, or steps of 62 bits."""
+        low, high = (-(2.0**62), 2.0**62) if self.unit == "step" else (_YEAR_1, _YEAR_9999)
+        return self.step > 0 and all(low < self.origin + place * self.typical_step < high for place in (0, first, last))
 
     def _rough_places(self, times: np.ndarray, origin: np.datetime64) -> np.ndarray:
         if self.unit == "weekday":

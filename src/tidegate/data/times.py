@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 
+from tidegate.data.missing import WORDS
 from tidegate.data.table import Table
 from tidegate.errors import DataError
 
@@ -33,7 +34,7 @@ def read_times(table: Table, name: str) -> np.ndarray:
         return column.cast(pl.Datetime("us")).to_numpy().astype("datetime64[us]")
     if column.dtype.is_integer():
         return column.cast(pl.Int64).to_numpy()
-    return _parse(table, name, table.texts(name))
+    return _parse(table, name, table.texts(name, WORDS))
 
 
 def shown_time(time: object) -> str:

@@ -40,6 +40,15 @@ def write_atomic(path: Path, data: bytes) -> None:
     _sync_folder(path.parent)
 
 
+def append(path: Path, line: bytes) -> None:
+    """Add a line to a file. An error leaves no part of it, and names `path`."""
+    with naming(path), path.open("ab", buffering=0) as file:
+        whole = file.seek(0, os.SEEK_END)
+        if file.write(line) != len(line):
+            file.truncate(whole)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def remove_unfinished(folder: Path, name: str, older: float = 0.0) -> None:
     """Remove the temporary files that killed writers left of files with such a name (a pattern), by age in seconds."""
     unfinished = re.compile(rf"\.({name})\.[0-9a-f]{{8}}")

@@ -46,11 +46,15 @@ def seal(data: bytes) -> bytes:
     return data.replace(UNSEALED.encode(), hashlib.sha256(data).hexdigest().encode(), 1)
 
 
-def is_sealed(data: bytes, digest: object) -> bool:
-    """Whether `seal` put this digest into these bytes, and nothing has changed since."""
-    if not isinstance(digest, str):
-        return False
-    return hashlib.sha256(data.replace(digest.encode(), UNSEALED.encode(), 1)).hexdigest() == digest
+def unseal(data: bytes, content: dict[str, Any], *, needed: bool = False) -> None:
+    """Take the hash out of content that was read from these bytes.
+
+    Raises ModelFileError where it is not that of the bytes, as `seal` left them, or `needed` and absent.
+    """
+    if needed or "sha256" in content:
+        digest = str(content.pop("sha256", None)).encode(errors="replace")
+        if hashlib.sha256(data.replace(digest, UNSEALED.encode(), 1)).hexdigest().encode() != digest:
+            raise ModelFileError("its content does not have the hash in it")
 
 
 def write_model(folder: Path, kind: str, version: str, spec: dict[str, Any], weights: bytes) -> None:
@@ -88,9 +92,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ModelFileError(f"{path} is damaged, it is not JSON: {error}") from error
     _check_manifest(path, manifest)
-    if (manifest["format"] > 1 or "sha256" in manifest) and not is_sealed(data, manifest.get("sha256")):
-        raise ModelFileError(f"{path} is damaged or was edited: its content does not have the hash in it")
-    return {name: value for name, value in manifest.items() if name != "sha256"}
+    with reading(path):
+        unseal(data, manifest, needed=manifest["format"] > 1)
+    return dict(manifest)
 
 
 def _read(path: Path) -> bytes | None:

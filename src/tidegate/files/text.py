@@ -33,7 +33,7 @@ def printable(text: str) -> str:
 
 
 def spreadsheet_text(text: str) -> str:
-    """The text with an apostrophe in front where a spreadsheet would take it for a formula; numbers stay as they are."""
+    """The text with an apostrophe in front where a spreadsheet would take it for a formula; numbers are left alone."""
     return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else text
 
 

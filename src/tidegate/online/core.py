@@ -16,9 +16,11 @@ from tidegate.errors import TidegateNotice
 from tidegate.gradients import Memory, online, rule_from_text
 from tidegate.nn import Recurrent, State
 from tidegate.online.drift import PageHinkley
-from tidegate.online.events import Drifted, Event, Forgotten, Key, Refused
+from tidegate.online.events import Drifted, Event, Forgotten, Refused
 from tidegate.online.inputs import Inputs, Numbers
+from tidegate.online.names import Key
 from tidegate.online.net import Net
+from tidegate.online.scale import LARGEST
 from tidegate.online.targets import Guess, Labels, Number, Target
 from tidegate.online.track import Recent, Track, unsound
 
@@ -142,7 +144,7 @@ class Core:
 
     def _watch(self, key: Key, error: float) -> None:
         if self.options.drift and math.isfinite(error):
-            self.test, self.drift = self.test.after(error, self.options.drift)
+            self.test, self.drift = self.test.after(min(error, LARGEST), self.options.drift)
         if self.drift:
             self.drifts += 1
             self.tell(Drifted(self.steps, key, error))

@@ -1,11 +1,11 @@
-"""What a learner tells while it runs; a listener decides what becomes of it."""
+"""Events of a learner while it runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-Key = str | int | None
+from tidegate.online.names import Key
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Forgotten:
-    """The state of a key was dropped to make room."""
+    """The state of a key was dropped: more than `max_keys` were met."""
 
     step: int
     key: Key

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import os
+import threading
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import safetensors.torch
 from torch import Tensor
 
 from tidegate.config import OnlineOptions
+from tidegate.data.missing import is_missing
 from tidegate.equations import Cell
 from tidegate.errors import ArgumentError
 from tidegate.files import write_model
 from tidegate.gradients import Rule
 from tidegate.online import kept
 from tidegate.online.core import Core
-from tidegate.online.events import Event, Key, Listener
+from tidegate.online.events import Event, Listener
 from tidegate.online.frames import column, rows
 from tidegate.online.inputs import read_numbers
+from tidegate.online.names import Key, Label, can_be_saved, plain
 from tidegate.online.river import RiverModel, enter
 from tidegate.online.spec import from_spec, to_spec
-from tidegate.online.targets import Label, Labels
+from tidegate.online.targets import Labels
 
 Place = str | os.PathLike[str]
 
@@ -71,6 +75,7 @@ class OnlineLearner(RiverModel):
         name = cell.name if isinstance(cell, Cell) else cell
         made = OnlineOptions.make(cell=name, hidden_size=hidden_size, task=task, rule=str(rule), **options)
         self.listeners: list[Listener] = []
+        self._lock = threading.RLock()
         self._take(Core(made, cell))
 
     def _take(self, core: Core) -> None:
@@ -94,32 +99,45 @@ class OnlineLearner(RiverModel):
 
         Nothing moves. Raises ArgumentError for a feature that is no number, or is infinite.
         """
-        return self._core.target.shown(self._core.guess(read_numbers(x), key))
+        numbers, key = read_numbers(x), plain(key)
+        with self._lock:
+            return self._core.target.shown(self._core.guess(numbers, key))
 
     def predict_proba_one(self, x: Any, key: Key = None) -> dict[Label, float]:
         """The probability of each label met so far, in a classification."""
-        target = self._core.target
-        if not isinstance(target, Labels):
-            raise ArgumentError("a regression has no probabilities: use predict_one, or task='classification'")
-        return target.probabilities(self._core.guess(read_numbers(x), key))
+        numbers, key = read_numbers(x), plain(key)
+        with self._lock:
+            target = self._core.target
+            if not isinstance(target, Labels):
+                raise ArgumentError("a regression has no probabilities: use predict_one, or task='classification'")
+            return target.probabilities(self._core.guess(numbers, key))
 
     def learn_one(self, x: Any, y: Any = None, key: Key = None) -> Self:
         """Move the key's state by exactly one step, and learn where there is a label.
 
         Raises ArgumentError for features and labels that cannot be read; nothing has moved then.
         """
-        if type(key) not in (str, int, type(None)):
-            raise ArgumentError(f"a key is text, a whole number or None, and {key!r} came: give it as one of these")
-        core = self._core
-        core.learn(read_numbers(x), core.target.read(y), key)
-        if self.options.snapshots and core.steps % self.options.snapshot_every == 0:
-            kept.add(Path(self.options.snapshots), core.steps, self.snapshot())
+        numbers, key = read_numbers(x), plain(key)
+        if key is not None and (type(key) not in (str, int) or not can_be_saved(key)):
+            raise ArgumentError(f"a key must be text, a whole number of 64 bits or None, got {key!r:.80}")
+        with self._lock:
+            core, options = self._core, self.options
+            core.learn(numbers, core.target.read(y), key)
+            if options.snapshots and core.steps % options.snapshot_every == 0:
+                kept.add(Path(options.snapshots), core.steps, self.snapshot())
         return self
 
     def learn_many(self, X: Any, y: Any = None, keys: Any = None) -> Self:
-        """`learn_one` for each row of a frame, an array `[N, I]` or a list, in their order."""
+        """`learn_one` for each row of a frame, an array `[N, I]` or a list, in their order.
+
+        Where `keys` are given each row must have one.
+        """
         each = rows(X)
-        for x, label, key in zip(each, column(y, len(each), "y"), column(keys, len(each), "keys"), strict=True):
+        own = column(keys, len(each), "keys")
+        absent = next((n for n, key in enumerate(own) if is_missing(key) or key == ""), None)
+        if keys is not None and absent is not None:
+            raise ArgumentError(f"keys must have a value for each row, got {own[absent]!r} for row {absent}")
+        for x, label, key in zip(each, column(y, len(each), "y"), own, strict=True):
             self.learn_one(x, label, key)
         return self
 
@@ -148,24 +166,42 @@ class OnlineLearner(RiverModel):
     @property
     def keys(self) -> list[Key]:
         """The keys whose state is kept, the one that was met last at the end."""
-        return list(self._core.tracks.kept)
+        with self._lock:
+            return list(self._core.tracks.kept)
 
     # Keeping
 
     def snapshot(self) -> bytes:
         """All of it, as safetensors: restored anywhere it goes on with the same bits."""
-        spec, tensors = self.to_spec()
-        return kept.pack(tensors, spec)
+        return kept.pack(*self.to_spec())
 
     def restore(self, data: bytes) -> Self:
-        """Become what the snapshot was, options included. Raises ArgumentError for what is none."""
-        self._take(kept.unpack(data))
+        """Become what the snapshot was, options included, except for where snapshots are written: that stays.
+
+        Raises ArgumentError for bytes that are not a snapshot.
+        """
+        core = kept.unpack(data)
+        with self._lock:
+            own = self.options.model_dump(include={"snapshots", "snapshot_every"})
+            core.options = core.options.model_copy(update=own)
+            self._take(core)
+        return self
+
+    def keep_snapshots(self, folder: Place | None, every: int | None = None) -> Self:
+        """From now on keep the last two snapshots in this folder, one every so many steps; None: keep none.
+
+        A learner that was loaded keeps none until this is called: files do not choose where to write.
+        """
+        with self._lock:
+            given = self.options.model_dump() | {"snapshots": None if folder is None else str(folder)}
+            given |= {} if every is None else {"snapshot_every": every}
+            self._core.options = self.options = OnlineOptions.make(**given)
         return self
 
     def save(self, folder: Place) -> None:
         """As `tidegate.save`: a model's folder; an earlier one there is replaced whole."""
         spec, tensors = self.to_spec()
-        write_model(Path(folder), self.kind, version("tidegate"), spec, kept.pack(tensors))
+        write_model(Path(folder), self.kind, version("tidegate"), spec, safetensors.torch.save(tensors))
 
     @classmethod
     def load(cls, folder: Place) -> OnlineLearner:
@@ -176,13 +212,14 @@ class OnlineLearner(RiverModel):
     def resume(cls, folder: Place) -> OnlineLearner:
         """The learner of the newest snapshot in a folder, `snapshots=`, that can be read.
 
-        Raises ModelFileError where there is none.
+        It goes on keeping snapshots there. Raises ModelFileError where there is none.
         """
-        return cls._of(kept.newest(Path(folder)))
+        return cls._of(kept.newest(Path(folder))).keep_snapshots(folder)
 
     def to_spec(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The learner as plain data and tensors."""
-        return to_spec(self._core)
+        with self._lock:
+            return to_spec(self._core)
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any], tensors: dict[str, Tensor]) -> OnlineLearner:

@@ -1,4 +1,4 @@
-"""What is predicted: what the net's outputs mean, and the slope of the loss in them."""
+"""Targets: what the net's outputs mean, and the gradient of the loss in them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from tidegate.data.missing import is_missing
 from tidegate.errors import ArgumentError
+from tidegate.online.names import Label, can_be_saved, plain
 from tidegate.online.scale import LARGEST, Scale
 
 Guess = list[float]  # as many numbers as there are outputs
-Label = str | int | float | bool
 
 
 class Target(Protocol):
@@ -19,7 +20,7 @@ class Target(Protocol):
     outputs: int
 
     def read(self, y: Any) -> Any:
-        """What came as label, checked; None where it is missing."""
+        """A label, checked; None where it is missing."""
 
     def guess(self, out: Sequence[float]) -> Guess:
         """What these outputs say."""
@@ -34,7 +35,7 @@ class Target(Protocol):
         """Let the scale, or the labels that are known, have this one too."""
 
     def slope(self, out: Sequence[float], y: Any) -> list[float]:
-        """The slope of the loss in each output."""
+        """The gradient of the loss in each output."""
 
     def to_json(self) -> Any:
         """What was seen, as plain data."""
@@ -49,19 +50,19 @@ class Number:
         self.window, self.scale = window, Scale(*seen)
 
     def read(self, y: Any) -> float | None:
-        """The number; NaN is none."""
-        if y is None:
+        """The number; None where it is missing."""
+        if is_missing(y):
             return None
         try:
-            number = float(y) if not isinstance(y, str) else None
+            number = float(y) if not isinstance(y, str) else math.nan
         except (TypeError, ValueError, OverflowError):
-            number = None
-        if number is None or abs(number) > LARGEST:
+            number = math.nan
+        if not abs(number) <= LARGEST:
             raise ArgumentError(
-                f"y is {y!r}, and a number between -{LARGEST:g} and {LARGEST:g} was expected: give None where it is "
+                f"y must be a number between -{LARGEST:g} and {LARGEST:g}, got {y!r:.80}: give None where it is "
                 "missing, or task='classification' for labels"
             )
-        return None if math.isnan(number) else number
+        return number
 
     def guess(self, out: Sequence[float]) -> Guess:
         """The number, in the target's units."""
@@ -89,27 +90,24 @@ class Number:
 
 
 class Labels:
-    """Classification: cross-entropy over the labels met so far; an output waits for each that may come."""
+    """Classification: cross-entropy over the labels met so far; further outputs are for labels still to come."""
 
     def __init__(self, outputs: int, known: Sequence[Label] = ()) -> None:
         self.outputs = outputs
         self.known: dict[Label, int] = {label: k for k, label in enumerate(known)}
 
     def read(self, y: Any) -> Label | None:
-        """The label, of plain Python; None and NaN are none."""
-        label = y.item() if hasattr(y, "item") else y
-        if label is None or label != label:
+        """The label, of plain Python; None where it is missing."""
+        label: Label = plain(y)
+        if is_missing(label):
             return None
-        if not isinstance(label, str | int | float):
+        if not isinstance(label, str | int | float) or not can_be_saved(label):
             raise ArgumentError(
-                f"y is {y!r}, and a label was expected, which is text, a number or a truth value: give None where it "
-                "is missing"
+                f"y must be a label: text, a finite number or a truth value, got {y!r:.80}: give None where it is "
+                "missing"
             )
         if label not in self.known and len(self.known) == self.outputs:
-            raise ArgumentError(
-                f"y is {y!r}, which would be label {self.outputs + 1}, and there is room for {self.outputs}: give "
-                "max_classes= with room for all"
-            )
+            raise ArgumentError(f"label {y!r:.80} is one more than max_classes={self.outputs}: give a larger number")
         return label
 
     def guess(self, out: Sequence[float]) -> Guess:

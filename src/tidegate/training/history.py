@@ -1,7 +1,7 @@
 """The record of a training run."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any
 
 from tidegate.training.events import Checked, Finished
 
@@ -21,8 +21,3 @@ class History:
     def to_json(self) -> dict[str, Any]:
         """The record as plain data."""
         return {"checks": [asdict(check) for check in self.checks], "finished": asdict(self.finished)}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Self:
-        """The record that `to_json` wrote."""
-        return cls(tuple(Checked(**check) for check in data["checks"]), Finished(**data["finished"]))

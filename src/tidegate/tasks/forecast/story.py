@@ -1,7 +1,7 @@
 """What the report shows of the data: the series thinned to what a page can draw, and two held-out forecasts."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -45,12 +45,6 @@ class Story:
     def to_json(self) -> dict[str, Any]:
         """The story as plain data."""
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Self:
-        """The story that `to_json` wrote."""
-        examples = [Example(**example) for example in data["examples"]]
-        return cls(**(data | {"examples": examples, "parts": [(name, index) for name, index in data["parts"]]}))
 
 
 def tell(panel: Panel, splits: tuple[Split, ...], net: ForecastNet, inputs: Inputs, levels: np.ndarray) -> Story:
