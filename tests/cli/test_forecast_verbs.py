@@ -137,7 +137,7 @@ FIT = ("fit", "forecast", "series.csv")
         (
             (*FIT, *QUICK, "--out", "."),
             "The folder . exists already and is not overwritten. Give a folder that does not exist yet, or none for "
-            "a fresh one under runs/.",
+            "a new one under runs/.",
         ),
         (
             (*FIT, *QUICK, "--cell", "none.py:it"),

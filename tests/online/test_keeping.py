@@ -221,8 +221,8 @@ def tampered(change: Any) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         (lambda s, t: s["scales"][1].pop(), "spec.scales.1.2 is missing"),
         (lambda s, t: s["scales"][0].__setitem__(2, -1.0), "spec.scales.0.2 must be greater than or equal to 0, got "
          "-1.0"),
-        (lambda s, t: s["scales"][0].__setitem__(1, 1e101), f"spec.scales.0.1 must be less than or equal to 2{'0' * 100}, "
-         "got 1e+101"),
+        (lambda s, t: s["scales"][0].__setitem__(1, 1e101), f"spec.scales.0.1 must be less than or equal to "
+         f"2{'0' * 100}, got 1e+101"),
         (lambda s, t: s["counts"].update(steps="x"), "spec.counts.steps must be a valid integer, got 'x'"),
         (lambda s, t: s["counts"].update(refused=99), "spec.counts.refused must be at most 30, got 99"),
         (lambda s, t: s.update(updates=-5), "spec.updates must be greater than or equal to 0, got -5"),
@@ -312,9 +312,7 @@ def test_a_loaded_learner_keeps_snapshots_where_it_is_told(tmp_path: Path) -> No
     made("exact").save(tmp_path / "model")
     learner = OnlineLearner.load(tmp_path / "model").keep_snapshots(tmp_path / "kept", every=2)
     fed(learner, steps("exact", 6))
-    assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == [
-        f"snapshot-{n:012}.safetensors" for n in (4, 6)
-    ]
+    assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == [f"snapshot-{n:012}.safetensors" for n in (4, 6)]
     fed(learner.keep_snapshots(None), steps("exact", 4))
     assert OnlineLearner.resume(tmp_path / "kept").steps == 6
     with pytest.raises(ArgumentError, match="'snapshot_every' was given 0"):

@@ -32,9 +32,10 @@ def main() -> int:
             raise
         return _refuse(MissingExtraError("app", "the command line"))
     except OSError as error:
-        name = error.filename or ("the standard output" if sys.stdout and _is_stuck(sys.stdout) else "a file")
-        reason = f"{name} cannot be read or written: {error.strerror or error}."
-        return _refuse(TidegateError(f"{reason} Check that it exists, its permissions, and that the disk is not full."))
+        if not error.filename:  # those of files have one
+            _drop(sys.stdout)
+        reason = f"{error.filename or 'the standard output'} cannot be read or written: {error.strerror or error}."
+        return _refuse(TidegateError(f"{reason} Check the path, its permissions and the free space."))
     return 0
 
 
@@ -78,14 +79,10 @@ def packages(extra: str | None = None) -> list[str]:
     return found
 
 
-def _is_stuck(stream: TextIO) -> bool:
-    """Whether a stream cannot be written to. What it still holds is dropped, or Python would fail over it at exit."""
-    try:
-        stream.flush()
-    except OSError:
+def _drop(stream: TextIO) -> None:
+    """Drop what a stream that cannot be written still holds: Python would fail over it at exit."""
+    with contextlib.suppress(OSError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        return True
-    return False
 
 
 def _refuse(error: TidegateError) -> int:

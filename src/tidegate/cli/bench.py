@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidegate.errors import ArgumentError
+from tidegate.files import write_atomic
 
 if TYPE_CHECKING:
     from tidegate.bench.rows import Result
@@ -88,4 +89,4 @@ def write(json: Path | None, page: Path | None, results: dict[str, "Result"]) ->
 
         write_page(page, json, results)
     elif json is not None:
-        json.write_text(as_json(results), encoding="utf-8", newline="\n")
+        write_atomic(json, as_json(results).encode())
