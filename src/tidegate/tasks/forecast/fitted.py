@@ -100,11 +100,12 @@ class Fitted:
         The net is made on the meta device, so that nothing is allocated before names and shapes are seen to fit.
         """
         data: Data = checked(Data, spec, "spec")
-        tail = tail_from_data(data.tail, tensors)
+        left = dict(tensors)
+        tail = tail_from_data(data.tail, left)
         check_agreement(data, tail)
         with torch.device("meta"):
             net = make_net(data.options, Cell.from_json(spec["cell"]), data.inputs).eval()
-        fill(net, {name[4:]: value for name, value in tensors.items() if name.startswith("net.")})
+        fill(net, {name.removeprefix("net."): value for name, value in left.items()})
         columns, story = Columns(*data.columns), data.story
         return cls(data.options, columns, data.recipe, net, tail, data.evaluation, data.history, story)
 

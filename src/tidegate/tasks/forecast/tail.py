@@ -75,13 +75,13 @@ def tail_to_data(tail: Panel) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def tail_from_data(data: TailData, tensors: dict[str, Tensor]) -> Panel:
-    """The tail that `tail_to_data` wrote. Raises ModelFileError where its numbers are not those of series."""
+    """The tail that `tail_to_data` wrote; its tensors are taken out of the others."""
     series = []
     for k, one in enumerate(data.series):
-        values, extra = (tensors[f"tail.{k}.{name}"] for name in ("values", "covariates"))
+        values, extra = (tensors.pop(f"tail.{k}.{name}") for name in ("values", "covariates"))
         shape = (len(values), len(data.covariates))
         if values.dim() != 1 or extra.shape != shape or not values.dtype == extra.dtype == torch.float64:
-            raise ModelFileError(f"the numbers of series {one.name!r:.80} are not those of a series")
+            raise ModelFileError(f"tensors of series {one.name!r:.80} must be float64, one number a step")
         series.append(Series(one.name, one.start, values.numpy(), extra.numpy()))
     return Panel(data.name, data.target, data.covariates, data.grid, tuple(series), ())
 
