@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from tidegate.errors import ModelFileError
+from tidegate.errors import ArgumentError, ModelFileError
 from tidegate.files import model_folder, read_model, write_model
 from tidegate.files.model_folder import read_manifest
 
@@ -223,7 +223,9 @@ def test_weights_that_are_missing_or_changed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"1234567", b"\0" * 8, b"\xff" * 16, (1 << 40).to_bytes(8, "little") + b"{}"])
 def test_weights_without_a_header(tmp_path: Path, data: bytes) -> None:
-    write(tmp_path, data)
+    (write(tmp_path) / name_of(data)).write_bytes(data)
+    manifest = read_manifest(tmp_path) | {"format": 1, "weights": name_of(data)}
+    (tmp_path / "model.json").write_text(json.dumps(manifest))
     refused(tmp_path, f"{tmp_path / name_of(data)} is damaged: it has no safetensors header")
 
 
@@ -261,7 +263,7 @@ def test_any_changed_bit_of_a_manifest_is_refused(tmp_path: Path) -> None:
             read_model(tmp_path)
     for old, new in ((b'"format": 2', b'"format": 1'), (b'"sha256"', b'"sha257"'), (b"\n", b"\r\n"), (b"}", b"} ")):
         path.write_bytes(before.replace(old, new))
-        refused(tmp_path, f"{path} is damaged or was edited: its content does not have the hash in it")
+        refused(tmp_path, f"{path} is damaged: its content does not have the hash in it")
     path.write_bytes(before)
     assert read_model(tmp_path).weights == ONE
 
@@ -271,7 +273,7 @@ def test_a_manifest_of_format_1_has_no_hash(tmp_path: Path) -> None:
     manifest = json.loads(path.read_bytes())
     del manifest["sha256"]
     path.write_text(json.dumps(manifest))
-    refused(tmp_path, f"{path} is damaged or was edited: its content does not have the hash in it")
+    refused(tmp_path, f"{path} is damaged: its content does not have the hash in it")
     path.write_text(json.dumps(manifest | {"format": 1}))
     assert read_model(tmp_path).manifest["spec"] == SPEC
 
@@ -298,6 +300,20 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "open", forbid)
     refused(tmp_path, f"{path} cannot be read: Permission denied")
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path)
+    monkeypatch.setattr(model_folder, "MAX_HEADER", 10)
+    with pytest.raises(ArgumentError) as caught:
+        write(tmp_path, TWO)
+    length = int.from_bytes(TWO[:8], "little")
+    assert str(caught.value) == (
+        f"this model has too many parts for a file: {length} bytes of names and shapes of tensors, 301 of "
+        "specification, and the limits are 10 and 67108864. For an online learner choose a smaller max_keys."
+    )
+    monkeypatch.undo()
+    assert read_model(tmp_path).weights == ONE
 
 
 @pytest.mark.parametrize("file", ["weights-", "model.json"])

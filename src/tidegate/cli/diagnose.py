@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tidegate.cli.predict import load_forecaster
-from tidegate.files import to_json, write_atomic
+from tidegate.files import printable, to_json, write_atomic
 
 
 def register(app: typer.Typer) -> None:
@@ -44,4 +44,4 @@ def diagnose(
     text = to_json(numbers, indent=2)
     write_atomic(page.with_suffix(".json"), text.encode())
     write_atomic(page, html.encode())
-    typer.echo(text if as_json else "\n".join([*found.sentences, f"report: {page}"]))
+    typer.echo(text if as_json else "\n".join([*found.sentences, printable(f"report: {page}")]))

@@ -11,7 +11,7 @@ import typer
 
 from tidegate.config import ForecastConfig, Options
 from tidegate.errors import ArgumentError, TidegateError
-from tidegate.files import to_json
+from tidegate.files import printable, to_json
 
 if TYPE_CHECKING:
     from tidegate.equations import Cell
@@ -128,7 +128,8 @@ def _run_file(path: Path) -> Any:
 
 
 def _as_text(forecaster: "Forecaster", folder: "RunFolder", report: Path) -> str:
-    return f"{forecaster.verdict}\nreport: {report}\nrun: {folder.path}"
+    lines = forecaster.verdict, f"report: {report}", f"run: {folder.path}"
+    return "\n".join(map(printable, lines))
 
 
 def _as_json(forecaster: "Forecaster", folder: "RunFolder", report: Path) -> str:

@@ -16,7 +16,7 @@ from tidegate.cli.fit import load_cell, with_options
 from tidegate.config import LearnConfig, OnlineOptions
 from tidegate.errors import ArgumentError, DataError, ModelFileError
 from tidegate.files import from_json, printable, reading, to_json, write_atomic
-from tidegate.files.model_folder import UNSEALED, seal, unseal
+from tidegate.files.model_folder import UNSEALED, read_limited, seal, unseal
 
 if TYPE_CHECKING:
     from tidegate.data import Row
@@ -180,11 +180,11 @@ def _judge(folder: Path, learner: "OnlineLearner") -> "Judge":
     from tidegate.online import Judge
 
     path, new = folder / JUDGE, Judge(learner.task, learner.options.delay, learner.options.max_keys)
-    if not path.is_file():
+    data = read_limited(path)
+    if data is None:
         return new
     try:
         with reading(path):
-            data = path.read_bytes()
             content = from_json(data)
             unseal(data, content)  # version 0.1.0 wrote no hash
             judge = Judge.from_json(content)

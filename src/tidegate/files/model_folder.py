@@ -18,7 +18,7 @@ from typing import Any
 
 import safetensors
 
-from tidegate.errors import EquationError, ModelFileError
+from tidegate.errors import ArgumentError, EquationError, ModelFileError
 from tidegate.files.atomic import locked, open_regular, write_atomic
 from tidegate.files.text import from_json, to_json
 
@@ -26,7 +26,7 @@ FORMAT = 2
 MANIFEST = "model.json"
 WEIGHTS = re.compile(r"weights-[0-9a-f]{64}\.safetensors")
 STALE = re.compile(rf"{WEIGHTS.pattern}|\.({WEIGHTS.pattern}|model\.json)\.[0-9a-f]{{8}}")  # or left by a crash
-MAX_MANIFEST, MAX_HEADER = 64 << 20, 16 << 20
+MAX_MANIFEST, MAX_HEADER = 64 << 20, 100_000_000  # bytes; that of a header is the limit of safetensors
 UNSEALED = "0" * 64
 
 Tensors = dict[str, tuple[str, tuple[int, ...]]]  # name -> safetensors dtype, shape
@@ -57,16 +57,28 @@ def unseal(data: bytes, content: dict[str, Any], *, needed: bool = False) -> Non
             raise ModelFileError("its content does not have the hash in it")
 
 
+def check_size(weights: bytes, manifest: bytes = b"") -> None:
+    """Raise ArgumentError for what could be written, but not be read again."""
+    length = int.from_bytes(weights[:8], "little")
+    if length > MAX_HEADER or len(manifest) > MAX_MANIFEST:
+        raise ArgumentError(
+            f"this model has too many parts for a file: {length} bytes of names and shapes of tensors, "
+            f"{len(manifest)} of specification, and the limits are {MAX_HEADER} and {MAX_MANIFEST}. For an online "
+            "learner choose a smaller max_keys."
+        )
+
+
 def write_model(folder: Path, kind: str, version: str, spec: dict[str, Any], weights: bytes) -> None:
     """Write a model: the weights under their hash, then the manifest, then remove weights that it no longer names."""
     name = f"weights-{hashlib.sha256(weights).hexdigest()}.safetensors"
     manifest = {"format": FORMAT, "sha256": UNSEALED, "kind": kind, "tidegate": version, "weights": name, "spec": spec}
-    text = to_json(manifest, indent=1, exact=True)
+    text = to_json(manifest, indent=1, exact=True).encode()
+    check_size(weights, text)
     with locked(folder):
         new = not (folder / name).exists()
         try:
             write_atomic(folder / name, weights)
-            write_atomic(folder / MANIFEST, seal(text.encode()))
+            write_atomic(folder / MANIFEST, seal(text))
         except BaseException:
             if new:
                 _remove(folder / name)
@@ -84,7 +96,7 @@ def _remove(path: Path) -> None:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest alone. Raises ModelFileError where it is missing, damaged or from a newer version."""
     path = folder / MANIFEST
-    data = _read(path)
+    data = read_limited(path)
     if data is None:
         raise ModelFileError(f"{folder} holds no model: there is no {MANIFEST} in it")
     try:
@@ -97,8 +109,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _read(path: Path) -> bytes | None:
-    """The bytes of a manifest; None where there is no such file."""
+def read_limited(path: Path) -> bytes | None:
+    """The bytes of a JSON file of bounded size; None where there is no such file. Raises ModelFileError."""
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size

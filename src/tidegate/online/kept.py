@@ -11,7 +11,7 @@ import safetensors.torch
 from tidegate.errors import ArgumentError, ModelFileError
 from tidegate.files import from_json, read_model, reading, to_json, write_atomic
 from tidegate.files.atomic import locked, remove_unfinished
-from tidegate.files.model_folder import UNSEALED, read_tensors, seal, unseal
+from tidegate.files.model_folder import UNSEALED, check_size, read_tensors, seal, unseal
 from tidegate.online.core import Core
 from tidegate.online.spec import Spec, Tensors, from_spec
 
@@ -22,7 +22,9 @@ KEPT = 2
 def pack(spec: Spec, tensors: Tensors) -> bytes:
     """Bytes of safetensors, with the data and a hash of the whole as metadata."""
     learner = to_json({"sha256": UNSEALED, **spec}, exact=True)
-    return seal(safetensors.torch.save(tensors, {"learner": learner}))
+    data = safetensors.torch.save(tensors, {"learner": learner})
+    check_size(data)
+    return seal(data)
 
 
 def unpack(data: bytes) -> Core:
