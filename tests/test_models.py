@@ -313,7 +313,7 @@ def test_parametrisations_are_not_saved(tmp_path: Path) -> None:
     layer = tg.Recurrent("gru", 3, 4)
     parametrize.register_parametrization(layer.get_submodule("l0.r"), "h", Double())
     refused(
-        f"a layer is saved with its own weights and nothing else, and 'l0.r.h' is missing from them: {PLAIN_AGAIN}",
+        f"a layer is saved with its own weights and nothing else, but 'l0.r.h' is missing: {PLAIN_AGAIN}",
         tg.save, layer, tmp_path, error=ArgumentError,
     )  # fmt: skip
     parametrize.remove_parametrizations(layer.get_submodule("l0.r"), "h")
@@ -326,7 +326,7 @@ def test_pruned_layers_are_not_saved(module: Any, part: str, name: str, tmp_path
     layer = module(*(["lstm"] if module is tg.Recurrent else []), 3, 4)
     prune.l1_unstructured(layer.get_submodule(part[:-1]), name, amount=0.5)
     refused(
-        f"a layer is saved with its own weights and nothing else, and {part + name!r} is missing from them: "
+        f"a layer is saved with its own weights and nothing else, but {part + name!r} is missing: "
         + PLAIN_AGAIN,
         tg.save, layer, tmp_path, error=ArgumentError,
     )  # fmt: skip
@@ -340,7 +340,7 @@ def test_what_was_added_to_a_layer_is_not_saved(tmp_path: Path) -> None:
     layer = tg.Recurrent("gru", 3, 4, learn_initial_state=True)
     layer.register_buffer("extra", torch.zeros(2))
     refused(
-        f"a layer is saved with its own weights and nothing else, and 'extra' came beside them: {PLAIN_AGAIN}",
+        f"a layer is saved with its own weights and nothing else, but 'extra' is not one of them: {PLAIN_AGAIN}",
         tg.save, layer, tmp_path, error=ArgumentError,
     )  # fmt: skip
 
@@ -354,13 +354,13 @@ def test_a_stack_is_saved_with_its_own_layers_and_nothing_else(tmp_path: Path) -
     stack = STACKS["highway"]()
     stack.register_buffer("extra", torch.zeros(2))
     refused(
-        f"a layer is saved with its own weights and nothing else, and 'extra' came beside them: {PLAIN_AGAIN}",
+        f"a layer is saved with its own weights and nothing else, but 'extra' is not one of them: {PLAIN_AGAIN}",
         tg.save, stack, tmp_path, error=ArgumentError,
     )  # fmt: skip
     stack = STACKS["highway"]()
     prune.l1_unstructured(stack.get_submodule("gates.1.l0.t"), "x", amount=0.5)
     refused(
-        f"a layer is saved with its own weights and nothing else, and 'l0.t.x' is missing from them: {PLAIN_AGAIN}",
+        f"a layer is saved with its own weights and nothing else, but 'l0.t.x' is missing: {PLAIN_AGAIN}",
         tg.save, stack, tmp_path, error=ArgumentError,
     )  # fmt: skip
     assert not list(tmp_path.iterdir())

@@ -45,7 +45,7 @@ FIELDS: dict[str, Field] = {  # of a spec; what is not named here is a size
 
 @dataclass(frozen=True)
 class Kind:
-    """How one kind of model becomes a spec with tensors, and is made from them again."""
+    """How one kind of model is converted to a spec with tensors, and back."""
 
     load_type: Callable[[], Any]
     to_spec: Callable[[Any], tuple[Spec, Tensors]]
@@ -69,7 +69,7 @@ def _recurrent(kind: type[Recurrent], spec: Spec, tensors: Tensors) -> Recurrent
 
 
 def _empty_recurrent(spec: Spec, tensors: Tensors) -> Recurrent:
-    """A layer on the meta device, not larger than its tensors."""
+    """A layer on the meta device, whose size is bounded by its tensors."""
     cell, options = Cell.from_json(spec["cell"]), {k: spec["options"][k] for k in RECURRENT}
     sizes = {"input_size": spec["input_size"], "hidden_size": spec["hidden_size"], **spec["sizes"]}
     _check_fields(sizes | options, tensors)
@@ -120,12 +120,12 @@ def _dropin_fields(kind: Any) -> tuple[str, ...]:
 
 
 def _check_own(tensors: Tensors, own: set[str]) -> None:
-    """Raise ArgumentError where the state_dict is not that of a layer as it was made."""
+    """Raise ArgumentError if tensors were added to the layer, or removed from it."""
     other = sorted(own ^ tensors.keys())
     if other:
-        what = "came beside" if other[0] in tensors else "is missing from"
+        what = "is not one of them" if other[0] in tensors else "is missing"
         raise ArgumentError(
-            f"a layer is saved with its own weights and nothing else, and {other[0]!r} {what} them: make pruned and "
+            f"a layer is saved with its own weights and nothing else, but {other[0]!r} {what}: make pruned and "
             "parametrised weights plain again (torch.nn.utils.prune.remove, "
             "torch.nn.utils.parametrize.remove_parametrizations), and keep other tensors elsewhere"
         )
@@ -194,7 +194,7 @@ def _kind_of(model: Any) -> str:
 def save(model: Any, folder: str | PathLike[str]) -> None:
     """Save a layer or estimator into a folder, its cell's equations included; an earlier model there is replaced whole.
 
-    Raises ArgumentError for what is none of these, EquationError where an option of the cell is a nameless function.
+    Raises ArgumentError for other objects, EquationError if an option of the cell is a lambda.
     """
     name = _kind_of(model)
     spec, tensors = KINDS[name].to_spec(model)

@@ -69,7 +69,7 @@ def test_other_data_another_folder_and_json(
     [
         (("none",), "There is no folder none. Give the folder that `tidegate fit forecast` wrote."),
         (("empty",), "empty holds no model: there is no model.json in it"),
-        (("layer",), "layer holds a Recurrent. Expected a run of `tidegate fit forecast`."),
+        (("layer",), "layer must be a run of `tidegate fit forecast`, got Recurrent."),
         (
             ("run", "--rule", "exact"),
             f"There is no gradient rule 'exact'. Expected {FORMS}.",

@@ -95,6 +95,6 @@ def test_errors(invoke: Invoke, tmp_path: Path) -> None:
 
     assert refusal("--page", "p.md") == "--page is made from runs: say with --json where they are kept"
     assert refusal("--redraw") == "--redraw writes a page and runs nothing: say with --page which"
-    quick = "--page shows whole experiments, and --quick runs small ones: leave one of them out"
+    quick = "--page shows whole experiments, and --quick runs small ones: omit one of them"
     assert refusal("--quick", "--page", "p.md", "--json", "r.json") == quick
     assert refusal("draw") == "there is no experiment 'draw': did you mean 'draws'? There are draws, reads"

@@ -229,14 +229,14 @@ def test_a_bad_row_is_named_and_what_was_learned_before_is_kept(
     [
         (["nothing.csv", "--target", "y"], "There is no file nothing.csv. Give a CSV file, JSON lines, or - for the "
          "standard input."),
-        (["s.csv"], "The option 'target' is missing; it must be the name of a column. Give for example load."),
+        (["s.csv"], "The option 'target' is missing: it must be the name of a column. Give for example load."),
         (["s.csv", "--target", "z"], "s.csv has no column 'z'; its columns are x, y."),
         (["s.csv", "--target", "y", "--features", "x,w"], "s.csv has no column 'w'; its columns are x, y."),
         (["s.csv", "--target", "y", "--load", "kept", "--delay", "2"], "--delay is for a new learner, and --load "
          "continues an old one. Omit one of them."),
         (["s.csv", "--target", "y", "--load", "kept"], "kept holds no model: there is no model.json in it"),
-        (["s.csv", "--target", "y", "--every", "0"], "The option 'every' was given '0', but must be a whole number of "
-         "at least 1. Give for example 100."),
+        (["s.csv", "--target", "y", "--every", "0"], "The option 'every' must be a whole number of "
+         "at least 1, got '0'. Give for example 100."),
     ],
 )  # fmt: skip
 def test_wrong_use(

@@ -63,10 +63,10 @@ def test_no_line_is_asked_for_before_its_row_is() -> None:
             'load,b\n1,"2" 3\n',
             "s.csv, row 2: ',' expected after '\"'. Put quotes around text that holds the separator or quotes.",
         ),
-        ('{"load": 1}\n[1]\n', "s.csv, row 2: a list. Expected one JSON object in each line."),
+        ('{"load": 1}\n[1]\n', "s.csv, row 2: got list. Expected one JSON object in each line."),
         (
             '{"load": 1}\n{"load"\n',
-            "s.csv, row 2: no JSON (Expecting ':' delimiter: line 2 column 1 (char 8)). Expected one JSON object in "
+            "s.csv, row 2 is not JSON: Expecting ':' delimiter: line 2 column 1 (char 8). Expected one JSON object in "
             "each line.",
         ),
     ],

@@ -108,11 +108,9 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     path = tmp_path / "b.csv"
     assert complaint(path) == f"There is no file {path}. Give the path of a CSV, TSV or Parquet file."
     assert complaint(write(tmp_path / "b.xls", "x")) == (
-        "b.xls has an ending that is not known. Expected .csv, .tsv, .txt, .csv.gz, .tsv.gz, .txt.gz or .parquet."
+        "b.xls has an unknown extension. Expected .csv, .tsv, .txt, .csv.gz, .tsv.gz, .txt.gz or .parquet."
     )
-    assert complaint([1, 2]) == (
-        "A list was given as data. Expected the path of a CSV, TSV or Parquet file, or a frame."
-    )
+    assert complaint([1, 2]) == ("data must be the path of a CSV, TSV or Parquet file, or a frame, got list.")
 
 
 def test_damaged_files(tmp_path: Path) -> None:

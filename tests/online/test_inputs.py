@@ -81,7 +81,7 @@ def test_kinds_of_numbers() -> None:
         ),
         ({2**63: 1.0}, "a feature's name must be text or a whole number of 64 bits, got 9223372036854775808"),
         ({"\ud800": 1.0}, "a feature's name must be text or a whole number of 64 bits, got '\\ud800'"),
-        (3.0, "x must be a mapping from features to numbers, or a sequence of numbers, got a float"),
+        (3.0, "x must be a mapping from features to numbers, or a sequence of numbers, got float"),
     ],
 )
 def test_what_is_no_number_is_refused(x: Any, text: str) -> None:

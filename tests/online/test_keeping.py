@@ -315,7 +315,7 @@ def test_a_loaded_learner_keeps_snapshots_where_it_is_told(tmp_path: Path) -> No
     assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == [f"snapshot-{n:012}.safetensors" for n in (4, 6)]
     fed(learner.keep_snapshots(None), steps("exact", 4))
     assert OnlineLearner.resume(tmp_path / "kept").steps == 6
-    with pytest.raises(ArgumentError, match="'snapshot_every' was given 0"):
+    with pytest.raises(ArgumentError, match="'snapshot_every' must be a whole number of at least 1, got 0"):
         learner.keep_snapshots(tmp_path, every=0)
 
 

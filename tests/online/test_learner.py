@@ -349,7 +349,7 @@ def test_without_the_alarm_nothing_is_watched() -> None:
     [
         (
             lambda: OnlineLearner(task="ranking"),
-            "The option 'task' was given 'ranking', but must be regression or classification. Give for example "
+            "The option 'task' must be regression or classification, got 'ranking'. Give for example "
             "regression.",
         ),
         (lambda: OnlineLearner(hiden_size=3), "There is no option 'hiden_size'. Did you mean 'hidden_size'?"),
@@ -406,7 +406,7 @@ def test_without_the_alarm_nothing_is_watched() -> None:
         ),
         (
             lambda: OnlineLearner().learn_one(1.0),
-            "x must be a mapping from features to numbers, or a sequence of numbers, got a float",
+            "x must be a mapping from features to numbers, or a sequence of numbers, got float",
         ),
         (
             lambda: OnlineLearner().learn_many([[1.0], [2.0]], [1.0]),
@@ -414,7 +414,7 @@ def test_without_the_alarm_nothing_is_watched() -> None:
         ),
         (
             lambda: OnlineLearner().learn_many(3),
-            "X must be a frame, an array [N, I] or a list of steps, got a int",
+            "X must be a frame, an array [N, I] or a list of steps, got int",
         ),
     ],
 )  # fmt: skip

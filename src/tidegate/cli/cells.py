@@ -1,4 +1,4 @@
-"""`tidegate cells`: what cells there are, those that a word finds, and the equations of one."""
+"""`tidegate cells`: lists cells, searches them, and shows the equations of one."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,13 +22,13 @@ def register(app: typer.Typer) -> None:
 
 def cells(
     name: Annotated[str | None, typer.Argument(help="A cell to show whole.")] = None,
-    search: Annotated[str | None, typer.Option(metavar="WORD", help="List the cells that a word finds.")] = None,
+    search: Annotated[str | None, typer.Option(metavar="WORD", help="List the cells that match a word.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the cells, those that a word finds, or show the equations of one.
+    """List the cells, those that match a word, or show the equations of one.
 
     With a NAME: its formulas as text and LaTeX, its weights with sizes and initial values, options and legends. A WORD
-    may stand in a name, a source, an option or a comment, or in the glossary: English or Chinese, with its synonyms.
+    may be in a name, a source, an option, a comment or the glossary, in English or Chinese, with synonyms.
     """
     from tidegate.cells import CELLS, get
 

@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Say what this machine has and lacks.
+    """Check this machine, and say what is missing.
 
     For whatever is not well there is a line that says what to do. Exits with 0 if Tidegate can be used.
     """
@@ -147,7 +147,7 @@ def openmp() -> Finding:
     except _BROKEN as error:
         return Finding("openmp", f"not looked for: {error}")
     if library is None:
-        return Finding("openmp", "none", "torch came without an OpenMP library, so kernels run on one thread")
+        return Finding("openmp", "none", "torch has no OpenMP library, so kernels run on one thread")
     return Finding("openmp", str(library))
 
 

@@ -44,7 +44,7 @@ def experiments(
     if redraw and page is None:
         raise ArgumentError("--redraw writes a page and runs nothing: say with --page which")
     if page is not None and quick:
-        raise ArgumentError("--page shows whole experiments, and --quick runs small ones: leave one of them out")
+        raise ArgumentError("--page shows whole experiments, and --quick runs small ones: omit one of them")
     old = read(json) if json is not None and page is not None and (redraw or json.exists()) else []
     options = Options(tuple(name or ()), seeds, quick, out, data, processes, only_kept)
     runs = merged(old, [] if redraw else show(options))

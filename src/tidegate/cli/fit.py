@@ -1,4 +1,4 @@
-"""`tidegate fit forecast`: a table goes in; a judged forecaster, a forecast and a report come out."""
+"""`tidegate fit forecast`: fits a forecaster to a table, judges it, and writes forecast and report."""
 
 import importlib.util
 import inspect
@@ -104,8 +104,8 @@ def load_cell(text: str) -> "Cell | str":
 
     found = getattr(_run_file(Path(path)), name, None)
     if not isinstance(found, Cell):
-        what = "nothing" if found is None else f"a {type(found).__name__}"
-        raise ArgumentError(f"{path} has {what} under the name '{name}'. Expected a function decorated with @cell.")
+        what = "nothing" if found is None else type(found).__name__
+        raise ArgumentError(f"{path}: '{name}' must be a function decorated with @cell, got {what}.")
     return found
 
 

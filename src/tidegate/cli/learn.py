@@ -1,4 +1,4 @@
-"""`tidegate learn`: a stream goes in row by row; predictions made before each label come out, and a learner."""
+"""`tidegate learn`: learns a stream row by row, and prints predictions made before each label was used."""
 
 import errno
 import os
@@ -35,7 +35,7 @@ def learn(stream: str, *, as_json: bool, **given: Any) -> None:
 
     Prints, beside each prediction, the error of all predictions so far and that of a naive guess: the last number, or
     the most frequent label. A number is predicted from the row's other columns and the last number known. With a delay
-    the target in a row is that of so many rows before. Ends with the stream, at Ctrl-C or when told to terminate.
+    the target in a row is that of DELAY rows before. Ends with the stream, at Ctrl-C or when told to terminate.
     """
     config = LearnConfig.make(**given)
     from tidegate.data.stream import WITHIN, read_stream
@@ -62,7 +62,7 @@ def learn(stream: str, *, as_json: bool, **given: Any) -> None:
 
 
 class Follower:
-    """Rows into steps."""
+    """Feeds rows to a learner and its judge."""
 
     def __init__(self, config: LearnConfig, learner: "OnlineLearner", judge: "Judge") -> None:
         self.config, self.learner, self.judge = config, learner, judge
@@ -70,7 +70,7 @@ class Follower:
         self.regression = learner.task == "regression"
 
     def follow(self, row: "Row") -> dict[str, Any]:
-        """Predict and learn one row; what is to be printed of it, if anything."""
+        """Predict and learn one row; returns what to print, if anything."""
         config, learner = self.config, self.learner
         key = None if config.id is None else row.key(config.id)
         label = row.float(config.target) if self.regression else row.get(config.target)
@@ -88,7 +88,7 @@ class Follower:
         return {**shown, "prediction": prediction, "target": label, **self._errors(), "drift": learner.drift}
 
     def summary(self) -> dict[str, Any]:
-        """What is to be said at the end."""
+        """The final figures."""
         learner = self.learner
         own = {"task": learner.task, "rows": self.rows, "scored": self.judge.count, **self._errors()}
         return {**own, "drifts": learner.drifts, "refused": learner.refused}
@@ -128,7 +128,7 @@ class Stops:
             raise Asked
 
     def until_asked(self, rows: Iterator["Row"]) -> Iterator["Row"]:
-        """The rows until one of the signals comes."""
+        """The rows, until a signal is received."""
         while not self.asked:
             try:
                 self.waiting = True
@@ -142,7 +142,7 @@ class Stops:
 
 
 class Asked(BaseException):
-    """A signal came while a row was waited for."""
+    """A signal was received while waiting for a row."""
 
 
 @contextmanager
@@ -196,7 +196,7 @@ def _judge(folder: Path, learner: "OnlineLearner") -> "Judge":
 
 
 def _check_writable(folder: Path) -> None:
-    """Raise OSError before anything is learned that could not be saved."""
+    """Raise OSError if the folder cannot be written, before anything is learned."""
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))

@@ -48,5 +48,5 @@ def load_forecaster(run: Path) -> "Forecaster":
         raise ArgumentError(f"There is no folder {run}. Give the folder that `tidegate fit forecast` wrote.")
     found = load(folder)
     if not isinstance(found, Forecaster):
-        raise ArgumentError(f"{folder} holds a {type(found).__name__}. Expected a run of `tidegate fit forecast`.")
+        raise ArgumentError(f"{folder} must be a run of `tidegate fit forecast`, got {type(found).__name__}.")
     return found

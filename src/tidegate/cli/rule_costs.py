@@ -1,4 +1,4 @@
-"""What a gradient rule keeps and computes, as a text, for `tidegate explain`."""
+"""The costs of a gradient rule as text, for `tidegate explain`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def rule_costs(cell: Cell, rule: str, shape: Shape, as_json: bool) -> str:
 
 
 def _layer(cell: Cell, shape: Shape) -> Recurrent:
-    """A layer that takes no memory."""
+    """A layer on the meta device."""
     import torch
 
     from tidegate.nn import Recurrent
@@ -57,7 +57,7 @@ def _layer(cell: Cell, shape: Shape) -> Recurrent:
 
 
 def _kept(found: Costs) -> list[str]:
-    """What is kept of the influence of which weights, those that are alike together."""
+    """What is kept of the influence of each weight, equal ones in one line."""
     from tidegate.gradients.cost import in_units, kept
 
     lines = []

@@ -1,4 +1,4 @@
-"""The regular grid that a column of times lies on, and the way between times and places on it."""
+"""Regular time grids, and the conversion between times and places on a grid."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,7 +14,7 @@ _SEASONS = {60 * _SECOND: 60, 3600 * _SECOND: 24, _DAY: 7, 7 * _DAY: 52}
 
 @dataclass(frozen=True)
 class Grid:
-    """Equally spaced times: place 0, 1, 2 ... stand `step` units apart, beginning at `origin`.
+    """Equally spaced times: places 0, 1, 2 ... are `step` units apart, from `origin` on.
 
     `unit` is "step" (whole numbers), "us" (microseconds), "month" (calendar months, on the day of `origin`, or on the
     last day of each month where `month_end`), or "weekday" (Monday to Friday). `origin` is a whole number: of the unit
@@ -49,7 +49,7 @@ class Grid:
         return self.step * {"us": 1.0, "month": 365.2425 / 12 * _DAY, "weekday": 1.4 * _DAY}.get(self.unit, 1.0)
 
     def places(self, times: np.ndarray) -> np.ndarray:
-        """Places of times as float64: a whole number where the time lies on the grid, a fraction or NaN elsewhere."""
+        """Places of times as float64: a whole number for a time on the grid, a fraction or NaN for others."""
         if self.unit == "step":
             return (times.astype(np.int64) - self.origin) / self.step
         origin = _from_us(self.origin)
@@ -89,7 +89,7 @@ class Grid:
 def infer_grid(runs: list[np.ndarray]) -> Grid:
     """The grid of several series' times, each rising: the spacing that occurs most often, counted over all of them.
 
-    Months are seen where all times stand on the same day of the month (at most the 28th) or all on the last; weekdays
+    The unit is months if all times are on the same day of the month (at most the 28th) or all on the last; weekdays
     where days follow each other and no Saturday or Sunday occurs. A single time gives steps of 1.
     """
     joined = np.concatenate(runs)

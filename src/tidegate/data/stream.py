@@ -1,4 +1,4 @@
-"""A stream of rows, each read when it comes: CSV with a header, or a JSON object a line."""
+"""Streams of rows, read lazily: CSV with a header, or JSON lines."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ WITHIN = 100  # rows of JSON, in which each needed column must occur once
 
 @dataclass(frozen=True)
 class Row:
-    """One row: where it stands, and its values by column; the texts of a CSV, or what JSON says."""
+    """One row: its number, and its values by column (text from CSV, any type from JSON)."""
 
     name: str
     number: int
@@ -25,7 +25,7 @@ class Row:
     decimal_comma: bool = False
 
     def place(self, column: str) -> str:
-        """Where a value stands, for an error message."""
+        """The place of a value, for error messages."""
         return f"{self.name}, row {self.number}, column '{column}'"
 
     def get(self, column: str) -> Any:
@@ -152,8 +152,10 @@ def _json(lines: Iterable[str], name: str) -> Iterator[Row]:
             values = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise DataError(
-                f"{name}, row {number}: no JSON ({error}). Expected one JSON object in each line."
+                f"{name}, row {number} is not JSON: {error}. Expected one JSON object in each line."
             ) from None
         if not isinstance(values, dict):
-            raise DataError(f"{name}, row {number}: a {type(values).__name__}. Expected one JSON object in each line.")
+            raise DataError(
+                f"{name}, row {number}: got {type(values).__name__}. Expected one JSON object in each line."
+            )
         yield Row(name, number, values)

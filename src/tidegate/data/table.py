@@ -43,7 +43,7 @@ class Table:
         raise no_column(self.name, name, self.frame.columns)
 
     def place(self, index: int, column: str) -> str:
-        """Where a value stands, for an error message."""
+        """The place of a value, for error messages."""
         return f"{self.name}, row {index + self.first_row}, column '{column}'"
 
     def texts(self, name: str, missing: Sequence[str] = ("",)) -> pl.Series:
@@ -67,9 +67,9 @@ class Table:
         gaps = missing.to_numpy()
         wrong = np.flatnonzero(~np.isfinite(values) & ~gaps)
         if len(wrong):
-            came = self.column(name)[int(wrong[0])]
+            got = self.column(name)[int(wrong[0])]
             raise DataError(
-                f"{self.place(int(wrong[0]), name)}: {came!r} is not a finite number. "
+                f"{self.place(int(wrong[0]), name)}: {got!r} is not a finite number. "
                 "Expected a number, or an empty field where the value is missing."
             )
         large = np.flatnonzero(np.abs(values) > _LARGEST)
@@ -100,9 +100,7 @@ def read_table(data: Any) -> Table:
         return _read_file(Path(data))
     frame = nw.from_native(data, eager_only=True, pass_through=True)
     if not isinstance(frame, nw.DataFrame):
-        raise DataError(
-            f"A {type(data).__name__} was given as data. Expected the path of a CSV, TSV or Parquet file, or a frame."
-        )
+        raise DataError(f"data must be the path of a CSV, TSV or Parquet file, or a frame, got {type(data).__name__}.")
     return Table(frame.to_polars(), "the frame", 0)
 
 
@@ -113,7 +111,7 @@ def _read_file(path: Path) -> Table:
     if name.lower().endswith(".parquet"):
         return Table(_guarded(name, lambda: pl.read_parquet(path)), name, 0)
     if not name.lower().endswith(_TEXT):
-        raise DataError(f"{name} has an ending that is not known. Expected {', '.join(_TEXT)} or .parquet.")
+        raise DataError(f"{name} has an unknown extension. Expected {', '.join(_TEXT)} or .parquet.")
     text = _decode(path).replace("\r\n", "\n").replace("\r", "\n").rstrip("\n") + "\n"
     separator = max(",;\t", key=text.partition("\n")[0].count)
     _guarded(name, lambda: _check_rows(name, text, separator))

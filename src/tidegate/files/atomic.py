@@ -50,7 +50,7 @@ def append(path: Path, line: bytes) -> None:
 
 
 def remove_unfinished(folder: Path, name: str, older: float = 0.0) -> None:
-    """Remove the temporary files that killed writers left of files with such a name (a pattern), by age in seconds."""
+    """Remove temporary files left by killed writers, where the file's name matches, at least `older` seconds old."""
     unfinished = re.compile(rf"\.({name})\.[0-9a-f]{{8}}")
     with contextlib.suppress(OSError):  # another process may remove them too
         for path in folder.iterdir():
@@ -60,7 +60,7 @@ def remove_unfinished(folder: Path, name: str, older: float = 0.0) -> None:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Give errors of the system in this block the name of a file, where they have none."""
+    """Add the name of a file to any OSError in this block that has none."""
     try:
         yield
     except OSError as error:
@@ -71,7 +71,7 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def open_regular(path: Path) -> Iterator[BinaryIO]:
-    """A regular file, open for reading. Raises OSError for anything else: a pipe would be waited for."""
+    """Open a regular file for reading. Raises OSError for anything else, such as a pipe, which would block."""
     with naming(path), open(path, "rb", opener=_open_at_once) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "Not a regular file")
@@ -88,7 +88,7 @@ def _open_at_once(path: str, flags: int) -> int:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One writer at a time in a folder, which is made if need be; readers need no lock. No lock on Windows."""
+    """One writer at a time in a folder, which is created if absent. Readers need no lock. No lock on Windows."""
     folder.mkdir(parents=True, exist_ok=True)
     if sys.platform == "win32":
         yield

@@ -42,12 +42,12 @@ class ModelFolder:
 
 
 def seal(data: bytes) -> bytes:
-    """The bytes with their own SHA-256 in place of the first `UNSEALED`."""
+    """Replace the first `UNSEALED` in the bytes by their SHA-256."""
     return data.replace(UNSEALED.encode(), hashlib.sha256(data).hexdigest().encode(), 1)
 
 
 def unseal(data: bytes, content: dict[str, Any], *, needed: bool = False) -> None:
-    """Take the hash out of content that was read from these bytes.
+    """Remove the hash from content parsed from these bytes, once it is verified.
 
     Raises ModelFileError where it is not that of the bytes, as `seal` left them, or `needed` and absent.
     """
@@ -58,7 +58,7 @@ def unseal(data: bytes, content: dict[str, Any], *, needed: bool = False) -> Non
 
 
 def check_size(weights: bytes, manifest: bytes = b"") -> None:
-    """Raise ArgumentError for what could be written, but not be read again."""
+    """Raise ArgumentError for a model that could be written but not read again."""
     length = int.from_bytes(weights[:8], "little")
     if length > MAX_HEADER or len(manifest) > MAX_MANIFEST:
         raise ArgumentError(
@@ -110,7 +110,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def read_limited(path: Path) -> bytes | None:
-    """The bytes of a JSON file of bounded size; None where there is no such file. Raises ModelFileError."""
+    """The bytes of a JSON file of bounded size; None if there is no such file. Raises ModelFileError."""
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
@@ -158,7 +158,7 @@ def read_model(folder: Path) -> ModelFolder:
 
 
 def read_tensors(path: Path) -> tuple[bytes, Tensors] | None:
-    """A file of safetensors, read once its size is seen to be that of its header; None where there is no such file."""
+    """Read a safetensors file whose size agrees with its header; None if there is no such file."""
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
@@ -179,7 +179,7 @@ def read_tensors(path: Path) -> tuple[bytes, Tensors] | None:
 
 @contextlib.contextmanager
 def reading(place: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn whatever a damaged model stumbles over into a ModelFileError that names its place."""
+    """Turn any error of a damaged model into a ModelFileError that names its place."""
     try:
         yield
     except safetensors.SafetensorError as error:

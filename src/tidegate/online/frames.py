@@ -1,4 +1,4 @@
-"""Rows of a frame, an array or a list, one by one."""
+"""Rows of a frame, an array or a list."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def rows(X: Any) -> list[Any]:
         return list(X)
     frame = nw.from_native(X, eager_only=True, pass_through=True)
     if not isinstance(frame, nw.DataFrame):
-        raise ArgumentError(f"X must be a frame, an array [N, I] or a list of steps, got a {type(X).__name__}")
+        raise ArgumentError(f"X must be a frame, an array [N, I] or a list of steps, got {type(X).__name__}")
     return list(frame.iter_rows(named=True))
 
 
 def column(values: Any, length: int, name: str) -> Sequence[Any]:
-    """One value for each row; without values None for each."""
+    """One value for each row; None for each if there are no values."""
     if values is None:
         return [None] * length
     found = values.tolist() if isinstance(values, np.ndarray) else list(values)

@@ -31,7 +31,7 @@ class Inputs:
         self._told = False
 
     def admit(self, numbers: Numbers) -> None:
-        """Give slots to features that have none: those of one step in the order of their names."""
+        """Assign slots to new features: those of one step in the order of their names."""
         for name in sorted((name for name in numbers if name not in self.slots), key=str):
             if len(self.slots) < self.size:
                 self.slots[name] = len(self.slots)
@@ -49,7 +49,7 @@ class Inputs:
             )
 
     def scaled(self, numbers: Numbers) -> tuple[list[float], list[Scale]]:
-        """The row that the net reads, and the scales with these numbers in them, which are not kept yet."""
+        """The net's input row, and the scales updated with these numbers, which the caller may store."""
         row, scales = [0.0] * self.size, self.scales.copy()
         for name, number in numbers.items():
             slot = self.slots.get(name)
@@ -60,7 +60,7 @@ class Inputs:
 
 
 def read_numbers(x: Any) -> Numbers:
-    """A mapping's features by name, a sequence's by place; NaN where one is missing, which None says too.
+    """The features of a mapping by name, those of a sequence by position; NaN where one is missing.
 
     Raises ArgumentError for a value that is not a number, is infinite or too large, and for a name of another type.
     """
@@ -84,7 +84,7 @@ def _sequence(x: Any) -> Sequence[Any]:
     if isinstance(x, list | tuple):
         return x
     raise ArgumentError(
-        f"x must be a mapping from features to numbers, or a sequence of numbers, got a {type(x).__name__}"
+        f"x must be a mapping from features to numbers, or a sequence of numbers, got {type(x).__name__}"
     )
 
 

@@ -32,14 +32,14 @@ class _Data:
 
 @dataclass
 class Followed:
-    """One key: its last label, and for steps whose labels are still to come the predictions and the naive guesses."""
+    """One key: its last label, and (prediction, naive guess) for each step whose label is still to come."""
 
     last: Label | None = None
     waiting: deque[tuple[Any, Any]] = field(default_factory=deque)
 
 
 class Judge:
-    """The prequential error (Dawid 1984, doi:10.2307/2981683): each prediction is scored when its label comes.
+    """The prequential error (Dawid 1984, doi:10.2307/2981683): each prediction is scored when its label is known.
 
     For numbers it is the mean absolute error, beside that of the key's last number known when the prediction was made;
     for labels the share of wrong ones, beside that of the most frequent label so far. A step is scored where there is
@@ -58,7 +58,7 @@ class Judge:
         return found.last if found else None
 
     def judge(self, prediction: Any, label: Any, key: Key = None) -> None:
-        """One step: its prediction, and the label given with it, which is that of `delay` steps ago.
+        """One step: its prediction, and the label given with it, that of `delay` steps ago.
 
         A prediction that is not finite counts as none. Raises ArgumentError for a label that is not finite.
         """

@@ -49,7 +49,7 @@ def read(folder: Path, kind: str) -> Core:
 
 
 def add(folder: Path, step: int, data: bytes) -> None:
-    """Write a snapshot, whole or not at all, and remove those before the last two and what killed writers left."""
+    """Write a snapshot, whole or not at all; remove all but the last two, and files left by killed writers."""
     with locked(folder):
         write_atomic(folder / f"snapshot-{step:012}.safetensors", data)
         remove_unfinished(folder, SNAPSHOT.pattern)
@@ -72,5 +72,5 @@ def newest(folder: Path) -> Core:
 
 
 def _snapshots(folder: Path) -> list[Path]:
-    """The oldest first."""
+    """The paths of all snapshots, the oldest first."""
     return sorted(path for path in folder.glob("snapshot-*") if SNAPSHOT.fullmatch(path.name))

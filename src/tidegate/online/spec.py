@@ -67,9 +67,9 @@ class Data:
 
 
 def to_spec(core: Core) -> tuple[Spec, Tensors]:
-    """All of a learner, except for the step that was predicted last: it is computed again.
+    """The whole learner, without the cached step of the last prediction.
 
-    The folder of its snapshots is no part of it: whoever loads a learner chooses where it writes.
+    The folder of its snapshots is not included: whoever loads a learner chooses where it writes.
     """
     spec: Spec = {
         "options": core.options.model_dump() | {"snapshots": None},
@@ -116,7 +116,7 @@ def from_spec(spec: Spec, tensors: Tensors) -> Core:
 
 
 def _check_counts(data: Data, labels: Sequence[Label]) -> None:
-    """Raise ModelFileError where there is more of something than there can be, or the same name twice."""
+    """Raise ModelFileError for counts that exceed their limits, and for names given twice."""
     options, steps = data.options, data.counts.steps
     names: dict[str, tuple[Sequence[Key | Label], int]] = {
         "features": (data.features, data.size),
@@ -137,7 +137,7 @@ def _check_counts(data: Data, labels: Sequence[Label]) -> None:
 
 
 def _part(tensors: Tensors, place: str) -> Tensors:
-    """The tensors whose names begin so, without that; they are taken away."""
+    """Remove the tensors whose names begin with a prefix, and return them without it."""
     names = [name for name in tensors if name.startswith(place)]
     return {name.removeprefix(place): tensors.pop(name) for name in names}
 
@@ -151,7 +151,7 @@ def _net_tensors(net: Net) -> Tensors:
 
 
 def _net(core: Core, data: Data, tensors: Tensors) -> Net:
-    """The net of these tensors, allocated once they are seen to fit what the options ask for."""
+    """The net of these tensors, allocated once they are seen to fit the options."""
     layer = core.layer(data.size, "meta")
     fill(layer, _part(tensors, "layer."))
     net = core.open(layer)

@@ -15,7 +15,7 @@ Guess = list[float]  # as many numbers as there are outputs
 
 
 class Target(Protocol):
-    """A task. A guess is made before its label is known, and belongs to the scale or the labels of its time."""
+    """A task. A guess is made before its label is known, in the scale or the labels of that time."""
 
     outputs: int
 
@@ -23,22 +23,22 @@ class Target(Protocol):
         """A label, checked; None where it is missing."""
 
     def guess(self, out: Sequence[float]) -> Guess:
-        """What these outputs say."""
+        """The guess that these outputs stand for."""
 
     def shown(self, guess: Guess) -> Any:
-        """The prediction of a guess."""
+        """The prediction that users see."""
 
     def error(self, guess: Guess, y: Any) -> float:
-        """How far a guess was from its label."""
+        """The error of a guess."""
 
     def learn(self, y: Any) -> None:
-        """Let the scale, or the labels that are known, have this one too."""
+        """Update the scale, or the known labels, with a label."""
 
-    def slope(self, out: Sequence[float], y: Any) -> list[float]:
+    def gradient(self, out: Sequence[float], y: Any) -> list[float]:
         """The gradient of the loss in each output."""
 
     def to_json(self) -> Any:
-        """What was seen, as plain data."""
+        """The scale or the known labels as plain data."""
 
 
 class Number:
@@ -69,7 +69,7 @@ class Number:
         return [self.scale.unscaled(out[0])]
 
     def shown(self, guess: Guess) -> float:
-        """The number."""
+        """The number itself."""
         return guess[0]
 
     def error(self, guess: Guess, y: float) -> float:
@@ -77,11 +77,11 @@ class Number:
         return abs(y - guess[0])
 
     def learn(self, y: float) -> None:
-        """Move the scale."""
+        """Update the scale."""
         self.scale = self.scale.seen(y, self.window)
 
-    def slope(self, out: Sequence[float], y: float) -> list[float]:
-        """The error, in deviations."""
+    def gradient(self, out: Sequence[float], y: float) -> list[float]:
+        """The error, in standard deviations."""
         return [out[0] - self.scale.scaled(y)]
 
     def to_json(self) -> list[float]:
@@ -111,7 +111,7 @@ class Labels:
         return label
 
     def guess(self, out: Sequence[float]) -> Guess:
-        """The probability of each label, 0 where none is met yet."""
+        """The probability of each label; 0 for outputs without a label."""
         known = out[: len(self.known)]
         top = max(known, default=0.0)
         powers = [math.exp(o - top) for o in known]
@@ -119,7 +119,7 @@ class Labels:
         return [p / total for p in powers] + [0.0] * (self.outputs - len(known))
 
     def shown(self, guess: Guess) -> Label | None:
-        """The likeliest label."""
+        """The most probable label."""
         found = self.probabilities(guess)
         return max(found, key=found.__getitem__) if found else None
 
@@ -128,15 +128,15 @@ class Labels:
         return dict(zip(self.known, guess, strict=False))
 
     def error(self, guess: Guess, y: Label) -> float:
-        """The probability that was not given to the label."""
+        """One minus the probability of the label."""
         return 1.0 - guess[self.known[y]] if y in self.known else 1.0
 
     def learn(self, y: Label) -> None:
-        """Know the label."""
+        """Add the label to the known ones."""
         self.known.setdefault(y, len(self.known))
 
-    def slope(self, out: Sequence[float], y: Label) -> list[float]:
-        """The probabilities, less 1 at the label."""
+    def gradient(self, out: Sequence[float], y: Label) -> list[float]:
+        """The probabilities, minus 1 at the label."""
         found = self.guess(out)
         found[self.known[y]] -= 1.0
         return found

@@ -8,7 +8,7 @@ from tidegate.training.events import Checked, Finished
 
 @dataclass(frozen=True)
 class History:
-    """Every look at the validation part, in order, and how the run ended."""
+    """All validation checks in order, and how the run ended."""
 
     checks: tuple[Checked, ...]
     finished: Finished

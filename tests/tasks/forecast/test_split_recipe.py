@@ -51,7 +51,7 @@ def test_a_part_without_a_known_value(part: str, first: int, stop: int) -> None:
         split_all(panel, 3, 8)
     assert str(caught.value) == (
         f"the frame, column 'y': the {part} part, from {first} to {end}, has no known value. Expected a series with "
-        "shorter gaps; leave out the rows before or after the gap."
+        "shorter gaps; omit the rows before or after the gap."
     )
 
 

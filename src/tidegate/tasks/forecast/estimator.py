@@ -97,7 +97,7 @@ class Forecaster:
         """Quantiles for the next `horizon` steps of each series.
 
         Without `data` the forecast goes on from the end of the data of the fit. With it, the series in it are
-        forecast from their own ends: rows that follow the data of the fit are joined to it, other series stand alone.
+        forecast from their own ends: rows that follow the data of the fit are joined to it, other series are not.
         """
         fitted = self._ready()
         return fitted.forecast(fitted.tail if data is None else fitted.read(data))
@@ -120,7 +120,7 @@ class Forecaster:
     def diagnose(self, data: Any = None, *, rules: Sequence[Rule] | None = None) -> Diagnosis:
         """How gradients go through time in the layer, over the last `context` steps of each series.
 
-        `data` and what comes of it are as in `predict`. The loss is the quantile loss where the truth is known; `rules`
+        `data` is as in `predict`. The loss is the quantile loss where the truth is known; `rules`
         are compared with its exact gradient, see `tidegate.gradients.diagnose`.
         """
         fitted = self._ready()

@@ -19,7 +19,7 @@ Numbers = list[float | None]
 
 @dataclass(frozen=True)
 class Example:
-    """A forecast of the held-out part: `history` up to `place`, quantiles `[K][Q]` and what came after it."""
+    """A forecast of the held-out part: `history` up to `place`, quantiles `[K][Q]`, and the truth."""
 
     title: str
     place: int
@@ -71,7 +71,7 @@ def plain(values: np.ndarray) -> Numbers:
 
 
 def numbers(values: Numbers) -> np.ndarray:
-    """The array that `plain` came from."""
+    """The inverse of `plain`."""
     return np.array([np.nan if value is None else value for value in values])
 
 

@@ -44,7 +44,7 @@ def continue_tail(tail: Panel, new: Panel, recipe: Recipe, timed: bool) -> Panel
     new one counts.
 
     Without a time column (`timed` false) rows of a known series go on where it ended. A series that begins before what
-    is kept or so long after it that nothing kept is looked back at, or that the fit did not see, stands alone; it must
+    is kept or so long after it that nothing kept is looked back at, or that the fit did not see, is not joined; it must
     have the steps that a forecast looks back at.
     """
     known = {series.name: series for series in tail.series}
