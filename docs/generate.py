@@ -18,17 +18,17 @@ from pathlib import Path
 
 from tidegate.cells import CELLS, transforms
 from tidegate.cells.glossary import GLOSSARY, Term, terms_of
-from tidegate.equations import Cell, Graph, State, Value
-from tidegate.equations import diagram_svg as svg
-from tidegate.equations import diagram_text as words
-from tidegate.equations.diagram import net_diagram, step_diagram
-from tidegate.equations.latex import latex, legend
-from tidegate.equations.printing import expression
+from tidegate.equations import Cell, Graph, StateVariable, Value
+from tidegate.equations.formats.diagram import labels as words
+from tidegate.equations.formats.diagram import svg as svg
+from tidegate.equations.formats.diagram.step import net_diagram, step_diagram
+from tidegate.equations.formats.latex import latex, legend
+from tidegate.equations.formats.text import expression
 from tidegate.equations.values import show_size
 from tidegate.gradients import BPTT, KFRTRL, RFLO, RTRL, UORO, EProp, Forward, Rule, SnAp, TruncatedBPTT, costs
-from tidegate.gradients.cost import in_units
-from tidegate.gradients.groups import structure
-from tidegate.native.plan import Loop, Plan, Stage, make_plan
+from tidegate.gradients.influence.cost import in_units
+from tidegate.gradients.influence.parameter_groups import structure
+from tidegate.native.compile.plan import KernelPlan, Stage, StepLoop, make_plan
 from tidegate.nn import Recurrent
 
 DOCS = Path(__file__).parent
@@ -145,7 +145,7 @@ def _header(graph: Graph) -> str:
     return f"Inputs {inputs}; states {states}; output {output}" + (f"; options {options}." if options else ".")
 
 
-def _state(state: State) -> str:
+def _state(state: StateVariable) -> str:
     start = f" from {state.start:g}" if state.start else ""
     kept = ", bookkeeping" if state.bookkeeping else ""
     return f"`{state.name}` [{show_size(state.size)}{start}{kept}]"
@@ -226,7 +226,7 @@ def _costs() -> Iterator[str]:
 # the plan of a kernel
 
 
-def plan_diagram(plan: Plan) -> str:
+def plan_diagram(plan: KernelPlan) -> str:
     """The stages of the step forward and backward: products blue, pointwise mathematics orange, then writes."""
     slopes = {g.d: f"d {str(g.matrix.label).split('.')[0]}" for g in plan.gradients}
     columns = [_column("Forward step", plan.forward, slopes, ""), _column("Backward step", plan.backward, slopes, "d ")]
@@ -248,7 +248,7 @@ def plan_diagram(plan: Plan) -> str:
     )
 
 
-def _column(title: str, loop: Loop, slopes: dict[Value, str], of: str) -> list[tuple[str, list[str]]]:
+def _column(title: str, loop: StepLoop, slopes: dict[Value, str], of: str) -> list[tuple[str, list[str]]]:
     blocks = [("text", [title])]
     for number, stage in enumerate(loop.stages):
         if stage.barrier:

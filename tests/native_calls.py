@@ -7,9 +7,10 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from tidegate.native import _llvm, products, units
-from tidegate.native.builder import Builder
-from tidegate.native.library import symbol
+from tidegate.native import _llvm
+from tidegate.native.compile import gemm, reductions
+from tidegate.native.compile.builder import Builder
+from tidegate.native.compile.library import symbol
 from tidegate.native.target import TARGETS, DType, Target
 
 Array = np.ndarray
@@ -21,8 +22,8 @@ class Calls:
 
     def __init__(self, target: Target, dtype: DType) -> None:
         builder = Builder("library", target, dtype)
-        products.emit(builder)
-        units.emit(builder)
+        gemm.emit(builder)
+        reductions.emit(builder)
         self.target, self.dtype, self.lanes = target, dtype, target.lanes(dtype)
         self.tolerance = 2e-5 if dtype == "float32" else 2e-14
         self.text = str(builder.module)

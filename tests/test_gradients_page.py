@@ -14,7 +14,7 @@ from gradients.forward_cases import difference, found, layer_of, problem
 from layer_cases import CASES
 from tidegate.cells import CELLS
 from tidegate.errors import ArgumentError
-from tidegate.nn import native
+from tidegate.runtime import support
 
 FOLDER = Path(__file__).parents[1] / "docs" / "gradients"
 PAGE = FOLDER.with_suffix(".md")
@@ -81,7 +81,7 @@ def test_the_code_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_table_of_rules_tells_the_truth(case: Any) -> None:
     layer = layer_of(case)
     x, target = problem(case, layer)
-    with native.disabled():
+    with support.disabled():
         exact = found(layer, x, target)
         for rule in TABLES.RULES:
             promise = TABLES.promise(rule, case.cell, {})

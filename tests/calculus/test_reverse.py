@@ -9,9 +9,9 @@ from torch import Tensor
 from calculus_steps import first_step
 from catalogue import ALL
 from oracles.agreement import BATCH, SIZES
-from tidegate.calculus import Adjoint, kept, reverse, reverse_prologue, simplify_graph
+from tidegate.calculus import Adjoint, kept, reverse_prologue, simplify_graph, vjp
 from tidegate.equations import Cell, Graph, Rate, Value, cell, linear, sigmoid, tanh, walk, weight
-from tidegate.equations.printing import print_values
+from tidegate.equations.formats.text import print_values
 from tidegate.reference import Program, bound, evaluate, leaves, step, torch_ops
 
 TOLERANCE = 1e-10
@@ -77,14 +77,14 @@ def test_agrees_with_autograd(definition: Cell) -> None:
     graph = definition.graph
     seeds = seeds_for(graph)
     env = leaves(graph, *first_step(graph))
-    assert_same(run_backward(graph, reverse(graph), seeds, env), expected(graph, seeds))
+    assert_same(run_backward(graph, vjp(graph), seeds, env), expected(graph, seeds))
 
 
 @pytest.mark.parametrize("definition", ALL.values(), ids=ALL.keys())
 def test_what_is_kept_is_enough(definition: Cell) -> None:
     """The backward pass runs from what is at hand and what is stored, with products done only once."""
     graph = definition.graph
-    adjoint, seeds = reverse(graph), seeds_for(graph)
+    adjoint, seeds = vjp(graph), seeds_for(graph)
     storage = kept(graph, adjoint)
     forward = leaves(graph, *first_step(graph))
     at_hand = set(forward) | {v for v in graph.values if v.rate == Rate.WEIGHTS}
@@ -110,12 +110,12 @@ def test_what_is_kept_is_enough(definition: Cell) -> None:
 )
 def test_a_smallest_set_is_kept(name: str, stored: list[str]) -> None:
     graph = ALL[f"shipped {name}"].graph
-    assert [v.label for v in kept(graph, reverse(graph)).stored] == stored
+    assert [v.label for v in kept(graph, vjp(graph)).stored] == stored
 
 
 def test_the_new_cell_state_is_at_hand_and_its_tanh_computed_again() -> None:
     graph = ALL["shipped lstm"].graph
-    assert [v.op for v in kept(graph, reverse(graph)).recomputed] == ["tanh"]
+    assert [v.op for v in kept(graph, vjp(graph)).recomputed] == ["tanh"]
 
 
 def test_equal_weights_do_not_merge_and_equal_computations_do() -> None:
@@ -155,7 +155,7 @@ def test_simplified_values_are_the_same_bits(definition: Cell) -> None:
 def test_printed(golden: Any) -> None:
     """The backward pass of the LSTM as text, to be read by people when it changes."""
     graph = ALL["shipped lstm"].graph
-    adjoint = reverse(graph)
+    adjoint = vjp(graph)
     roots = {f"d {k}[t-1]": v for k, v in adjoint.states.items()} | {f"d {k}": v for k, v in adjoint.inputs.items()}
     roots |= {f"d {w.name}": v for w, group in adjoint.weights.items() for v in group}
     golden("calculus/lstm_backward.txt", print_values(roots))

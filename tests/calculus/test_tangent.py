@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 import torch
+import torch.func
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.func import jvp
 
 from calculus_steps import first_step
 from catalogue import ALL
 from graphs import SIZES as SMALL
 from graphs import cells
 from oracles.agreement import BATCH, SIZES
-from tidegate.calculus import Dense, jacobians, pulled_back, tangent
+from tidegate.calculus import Dense, jacobians, jvp, pulled_back
 from tidegate.equations import Cell, Graph, Rate, Value, cell, clip_gradient, linear, sigmoid, tanh, total
 from tidegate.equations.ops import OPS
 from tidegate.equations.values import pointwise
@@ -38,8 +38,8 @@ def check(graph: Graph, weights: Tensors, inputs: Tensors, states: Tensors, size
         found = step(graph, weights, inputs, moving, torch_ops, sizes)[1]
         return {s.name: found[s.name].expand(len(states[s.name]), *bound(s.size, sizes)) for s in graph.states}
 
-    wanted = jvp(new, (states,), (moves,))[1]
-    made = tangent(graph)
+    wanted = torch.func.jvp(new, (states,), (moves,))[1]
+    made = jvp(graph)
     env: dict[Value, Any] = leaves(graph, weights, inputs, states)
     env |= {seed: moves[name] for name, seed in made.seeds.items()}
     evaluate(made.states.values(), env, torch_ops, sizes)
@@ -83,14 +83,14 @@ def test_every_operation(name: str) -> None:
 
 
 def test_what_is_given_does_not_depend_on_what_moves() -> None:
-    made = tangent(ALL["shipped lstm"].graph)
+    made = jvp(ALL["shipped lstm"].graph)
     assert set(made.seeds) == {"h", "c"} == set(made.states)
     assert len(made.given) == 6  # one for each of four products, the forget gate, and what goes from c to h
     assert all(v.rate > Rate.WEIGHTS and len(v.size) == 1 for v in made.given)
 
 
 def test_states_that_are_left_out_stand_still() -> None:
-    made = tangent(ALL["shipped lstm"].graph, ["c"])
+    made = jvp(ALL["shipped lstm"].graph, ["c"])
     assert set(made.seeds) == {"c"}
     assert set(made.states) == {"h", "c"}
 

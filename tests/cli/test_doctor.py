@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from tidegate.cli import doctor
 from tidegate.cli.doctor import Finding
 from tidegate.errors import NativeError
-from tidegate.native import cache, machine
+from tidegate.native import cpu
 from tidegate.native._llvm import host_features
+from tidegate.native.run import cache
 from tidegate.native.target import TARGETS
 
 
@@ -104,14 +105,14 @@ def test_the_threads_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_processor_has_the_features_of_its_target() -> None:
     found = doctor.cpu()
     assert found.ok
-    assert set(machine.host().needs) <= set(found.value.split())
+    assert set(cpu.host().needs) <= set(found.value.split())
 
 
 def test_the_processor_without_llvm(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent() -> str:
         raise NativeError("no LLVM")
 
-    monkeypatch.setattr(machine, "host_name", absent)
+    monkeypatch.setattr(cpu, "host_name", absent)
     monkeypatch.setattr("platform.processor", lambda: "x")
     assert doctor.cpu() == Finding("cpu", "x")
 
@@ -165,7 +166,7 @@ def test_the_openmp_library_is_torchs() -> None:
 
 
 def test_no_openmp_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidegate.native.threads.library", lambda: None)
+    monkeypatch.setattr("tidegate.native.run.threads.library", lambda: None)
     advice = "torch came without an OpenMP library, so kernels run on one thread"
     assert doctor.openmp() == Finding("openmp", "none", advice)
 

@@ -12,8 +12,8 @@ from tidegate import cli
 from tidegate.cells import CELLS
 from tidegate.cli import explain
 from tidegate.errors import ArgumentError, NativeError
-from tidegate.native import _llvm, machine
-from tidegate.native.plan import make_plan
+from tidegate.native import _llvm, cpu
+from tidegate.native.compile.plan import make_plan
 from tidegate.native.target import TARGETS
 
 FIRST_LINES = {"plan": "plan of elman", "ir": '; ModuleID = "elman"', "asm": "\t.file\t"}
@@ -31,7 +31,7 @@ def invoke(*arguments: str) -> str:
 def on(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if missing := TARGETS[target].missing(_llvm.host_features()):
         pytest.skip(f"this processor lacks {', '.join(missing)}")
-    monkeypatch.setenv(machine.CHOICE, target)
+    monkeypatch.setenv(cpu.CHOICE, target)
 
 
 @pytest.mark.parametrize("flags", [(), ("--plan",)])
@@ -78,7 +78,7 @@ def test_several_levels_stand_in_their_order(levels: tuple[str, ...]) -> None:
 
 
 def test_the_plan_needs_no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(machine.CHOICE, "neon")
+    monkeypatch.setenv(cpu.CHOICE, "neon")
     assert invoke("elman").startswith("plan of elman\n")
     with pytest.raises(NativeError, match=f"^TIDEGATE_TARGET='neon' is no target: this machine has {HERE}.$"):
         invoke("elman", "--ir")
@@ -116,7 +116,7 @@ def told(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
 def test_errors_are_told_in_one_line(
     arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(machine.CHOICE, "sse")
+    monkeypatch.setenv(cpu.CHOICE, "sse")
     assert told(arguments, monkeypatch) == 2
     assert capsys.readouterr() == ("", said)
 

@@ -27,11 +27,11 @@ from tidegate.cells.transforms import (
 from tidegate.conformance import CHECKS, check_cell
 from tidegate.equations import Cell
 from tidegate.errors import ArgumentError, ConformanceError, TidegateError
-from tidegate.nn import native
-from tidegate.nn.loop import Loop
-from tidegate.nn.recipe import Recipe
-from tidegate.nn.sequence import Sequence
 from tidegate.nn.sources import OwnWeights
+from tidegate.reference.unroll import ReferenceUnroll
+from tidegate.runtime import support
+from tidegate.runtime.kernel_inputs import KernelInputs
+from tidegate.runtime.unroll import Unroll
 
 LSTM, GRU, ELMAN = get("lstm"), get("gru"), get("elman")
 TRANSFORMED: dict[str, Cell] = {
@@ -65,7 +65,7 @@ paths = pytest.mark.parametrize("path", [pytest.param("kernels", marks=pytest.ma
 
 
 def on(path: str) -> Any:
-    return native.disabled() if path == "reference" else nullcontext()
+    return support.disabled() if path == "reference" else nullcontext()
 
 
 @pytest.mark.parametrize("name", TELLING)
@@ -98,51 +98,53 @@ def test_two_processes() -> None:
 
 def swapped_gates(patch: pytest.MonkeyPatch) -> None:
     """The input gate reads the forget gate's weights, and the other way round."""
-    fixed, loop = Recipe.fixed, Loop.__call__
+    fixed, loop = KernelInputs.fixed, ReferenceUnroll.__call__
 
     def turned(weights: Any) -> dict[str, Tensor]:
         other = {"i": "f", "f": "i"}
         return {n: weights[other.get(n[0], n[0]) + n[1:]] for n in weights}
 
-    patch.setattr(Recipe, "fixed", lambda self, weights: fixed(self, turned(weights)))
-    patch.setattr(Loop, "__call__", lambda self, weights, *rest, **more: loop(self, turned(weights), *rest, **more))
+    patch.setattr(KernelInputs, "fixed", lambda self, weights: fixed(self, turned(weights)))
+    patch.setattr(
+        ReferenceUnroll, "__call__", lambda self, weights, *rest, **more: loop(self, turned(weights), *rest, **more)
+    )
 
 
 def lost_reset(patch: pytest.MonkeyPatch) -> None:
     """Resets are forgotten."""
-    run = Sequence.__call__
+    run = Unroll.__call__
 
-    def forgetful(self: Sequence, *given: Any, **more: Any) -> Any:
+    def forgetful(self: Unroll, *given: Any, **more: Any) -> Any:
         return run(self, *given[:5], None, **more)
 
-    patch.setattr(Sequence, "__call__", forgetful)
+    patch.setattr(Unroll, "__call__", forgetful)
 
 
 def mask_off_by_one(patch: pytest.MonkeyPatch) -> None:
     """Rows end a step early."""
-    run = Sequence.__call__
+    run = Unroll.__call__
 
-    def early(self: Sequence, *given: Any, **more: Any) -> Any:
+    def early(self: Unroll, *given: Any, **more: Any) -> Any:
         lengths = None if given[4] is None else (given[4] - 1).clamp(min=0)
         return run(self, *given[:4], lengths, *given[5:], **more)
 
-    patch.setattr(Sequence, "__call__", early)
+    patch.setattr(Unroll, "__call__", early)
 
 
 def stale_weight(patch: pytest.MonkeyPatch) -> None:
     """The first weights that are read are kept."""
-    tensors, run = OwnWeights.tensors, Sequence.__call__
+    tensors, run = OwnWeights.tensors, Unroll.__call__
     kept: dict[int, Any] = {}
 
     def old(self: OwnWeights) -> Any:
         return kept.setdefault(id(self), [t.detach().clone() for t in tensors(self) or []])
 
-    def of_old(self: Sequence, weights: Any, *rest: Any, **more: Any) -> Any:
+    def of_old(self: Unroll, weights: Any, *rest: Any, **more: Any) -> Any:
         first = kept.setdefault(id(self), {n: t.detach().clone() for n, t in weights.items()})
         return run(self, weights if torch.is_grad_enabled() else first, *rest, **more)
 
     patch.setattr(OwnWeights, "tensors", old)
-    patch.setattr(Sequence, "__call__", of_old)
+    patch.setattr(Unroll, "__call__", of_old)
 
 
 FAULTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
@@ -172,8 +174,8 @@ def test_planted_faults_are_found(fault: str, path: str, patch: pytest.MonkeyPat
 
 @pytest.mark.kernels
 def test_a_kernel_that_differs_is_found(patch: pytest.MonkeyPatch) -> None:
-    fixed = Recipe.fixed
-    patch.setattr(Recipe, "fixed", lambda self, weights: [1.001 * t for t in fixed(self, weights)])
+    fixed = KernelInputs.fixed
+    patch.setattr(KernelInputs, "fixed", lambda self, weights: [1.001 * t for t in fixed(self, weights)])
     with pytest.raises(ConformanceError) as caught:
         check_cell(LSTM, only=["kernels"])
     assert re.fullmatch(
@@ -189,7 +191,7 @@ def test_an_error_within_a_check_is_part_of_the_verdict(patch: pytest.MonkeyPatc
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("a plain mistake\nin two lines")
 
-    patch.setattr(Sequence, "__call__", broken)
+    patch.setattr(Unroll, "__call__", broken)
     with pytest.raises(ConformanceError) as caught:
         check_cell(LSTM, only=["shapes", "texts", "lengths"])
     assert caught.value.cell == "lstm"

@@ -12,7 +12,8 @@ from tidegate.cells import CELLS, transforms
 from tidegate.equations import cell, linear, matrix, tanh
 from tidegate.errors import ArgumentError
 from tidegate.gradients import KFRTRL, RFLO, RTRL, UORO, EProp, Forward, SnAp
-from tidegate.nn import Recurrent, Stack, native
+from tidegate.nn import Recurrent, Stack
+from tidegate.runtime import support
 
 BY_NAME = {str(case): case for case in CASES}
 I, H = 3, 5  # noqa: E741 - the project's word for the input size
@@ -97,7 +98,7 @@ def test_e_prop_of_an_lstm_by_hand() -> None:
 def test_snap_with_enough_steps_is_exact(case: Any) -> None:
     layer = layer_of(case)
     x, target = problem(case, layer)
-    with native.disabled():
+    with support.disabled():
         assert difference(found(layer, x, target, SnAp(n=12)), found(layer, x, target)) < 1e-11
 
 
@@ -165,7 +166,7 @@ def test_uoro_of_every_cell_is_finite_and_the_same_again() -> None:
     for case in CASES:
         layer = layer_of(case)
         x, target = problem(case, layer)
-        with native.disabled():
+        with support.disabled():
             first, again, cut = (found(layer, x, target, rule) for rule in (UORO(), UORO(), UORO(every=4)))
         assert all(torch.isfinite(g).all() for g in first.values()), case
         assert difference(again, first) == 0.0

@@ -27,9 +27,10 @@ from tidegate.gradients import (
     costs,
     online,
 )
-from tidegate.gradients import cost as module
-from tidegate.gradients.cost import in_units, kept
-from tidegate.nn import Recurrent, native
+from tidegate.gradients.influence import cost as module
+from tidegate.gradients.influence.cost import in_units, kept
+from tidegate.nn import Recurrent
+from tidegate.runtime import support
 
 RULES: list[Forward] = [RTRL(), SnAp(), SnAp(n=2), UORO(), KFRTRL(), RFLO(), EProp()]
 BY_NAME = {str(case): case for case in CASES}
@@ -46,7 +47,7 @@ def real_bytes(layer: Recurrent, rule: Forward) -> int:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_memory_is_what_is_really_kept(case: Any, layers: int) -> None:
     layer = layer_of(case, layers if case.stackable else 1)
-    with native.disabled():
+    with support.disabled():
         for rule in [r for r in RULES if r.supports(layer)]:
             assert costs(layer, rule, batch=BATCH).kept == real_bytes(layer, rule), rule
 
@@ -153,8 +154,8 @@ def test_a_matrix_with_blocks_is_kept_in_part() -> None:
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Says how much memory is free, of which nothing is little."""
-    monkeypatch.setattr("tidegate.gradients.forward.LITTLE", 0)
-    return lambda free: monkeypatch.setattr("tidegate.gradients.forward.free_memory", lambda: free)
+    monkeypatch.setattr("tidegate.gradients.influence.engine.LITTLE", 0)
+    return lambda free: monkeypatch.setattr("tidegate.gradients.influence.engine.free_memory", lambda: free)
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ from torch import Tensor
 from gradients.forward_cases import BATCH, HIDDEN, INPUT, STEPS, difference, found, loss
 from tidegate.cells import CELLS
 from tidegate.gradients import RFLO, RTRL, EProp, Forward, SnAp, gradient
-from tidegate.gradients.known import Known
-from tidegate.gradients.plan import MOST_SHAPES, Plan
-from tidegate.gradients.ready import Ready
-from tidegate.nn import Recurrent, native
+from tidegate.gradients.influence.known import Known
+from tidegate.gradients.influence.plan import MOST_SHAPES, RulePlan
+from tidegate.gradients.influence.ready import Ready
+from tidegate.nn import Recurrent
+from tidegate.runtime import support
 
 pytestmark = pytest.mark.kernels
 
@@ -67,7 +68,7 @@ def generally(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Tensor
 
     def by_it(*given: Any, **more: Any) -> dict[str, Tensor]:
         with monkeypatch.context() as patch:
-            patch.setattr(Plan, "known", lambda *_: None)
+            patch.setattr(RulePlan, "known", lambda *_: None)
             patch.setattr(Ready, "__call__", lambda *_: None)
             return found(*given, **more)
 
@@ -154,7 +155,7 @@ def test_lengths_and_resets_go_the_general_way(pulls: list[Known]) -> None:
     x, target = problem(layer)
     found(layer, x, target, RTRL(), lengths=[STEPS, 3, 0])
     found(layer, x, target, RTRL(), reset=torch.zeros(STEPS, BATCH, dtype=torch.bool))
-    with native.disabled():
+    with support.disabled():
         found(layer, x, target, RTRL())
     assert not pulls
 

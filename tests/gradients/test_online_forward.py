@@ -12,7 +12,8 @@ from tidegate.cells import CELLS
 from tidegate.errors import ArgumentError
 from tidegate.gradients import KFRTRL, RFLO, RTRL, UORO, EProp, Forward, SnAp, online
 from tidegate.gradients.online_forward import OnlineForward
-from tidegate.nn import Recurrent, native
+from tidegate.nn import Recurrent
+from tidegate.runtime import support
 
 BY_NAME = {str(case): case for case in CASES}
 FEW = [BY_NAME[name] for name in ("elman", "lstm_peephole", "min_gru", "indrnn", "gru", "lru")]
@@ -36,7 +37,7 @@ def over_time(layer: Recurrent, rule: Forward, x: dict[str, Tensor], target: Ten
 def test_steps_sum_to_the_exact_gradient(case: Case) -> None:
     layer = layer_of(case)
     x, target = problem(case, layer)
-    with native.disabled():
+    with support.disabled():
         assert difference(over_time(layer, RTRL(), x, target), found(layer, x, target)) < 1e-11
 
 

@@ -10,14 +10,15 @@ from gradients.forward_cases import BATCH, difference, found, layer_of, problem
 from gradients.forward_cases import STEPS as STEPS_OF_CASES
 from layer_cases import CASES, Case, make_layer
 from tidegate.cells import CELLS
-from tidegate.gradients import UORO, online, uoro
-from tidegate.gradients.cost import Cost
-from tidegate.gradients.groups import Structure, add
-from tidegate.gradients.layout import Layout
+from tidegate.gradients import UORO, online
+from tidegate.gradients.influence import rank_one
+from tidegate.gradients.influence.cost import Cost
+from tidegate.gradients.influence.parameter_groups import Structure, add
+from tidegate.gradients.influence.parameter_layout import ParameterLayout
+from tidegate.gradients.influence.rank_one import random_signs
+from tidegate.gradients.influence.step_values import StepValues, split
 from tidegate.gradients.outer_sums import Additions
-from tidegate.gradients.steps import Steps, split
-from tidegate.gradients.uoro import random_signs
-from tidegate.nn import native
+from tidegate.runtime import support
 
 STEPS, I, H = 11, 3, 5  # noqa: E741 - the project's word for the input size
 
@@ -78,7 +79,7 @@ def test_additions(parts: int, B: int) -> None:
 class Plain:
     """The recursion as it is written: whole Jacobians, a whole vector over weights, and a step after the other."""
 
-    def __init__(self, found: Structure, layout: Layout, seed: int) -> None:
+    def __init__(self, found: Structure, layout: ParameterLayout, seed: int) -> None:
         self.groups, self.layout, self.seed = found.groups, layout, seed
         self.states = found.states
         self.places, self.D = layout.places(self.states)
@@ -91,7 +92,7 @@ class Plain:
         outer = {f"outer.{k}": like.new_zeros(rows, *self.layout.shape(g)) for k, g in enumerate(self.groups)}
         return {"s": like.new_zeros(rows, self.D), "count": torch.tensor(0), **outer}
 
-    def advance(self, memory: dict[str, Tensor], steps: Steps, adjoints: Any) -> Any:
+    def advance(self, memory: dict[str, Tensor], steps: StepValues, adjoints: Any) -> Any:
         tiny, count = 1e-7, int(memory["count"])
         A, signs = steps.matrix(self.states), random_signs(self.seed, count, steps.T, (steps.B, self.D), steps.like)
         by_state = {name: signs[..., place] for name, place in self.places.items()}
@@ -123,7 +124,7 @@ def size(parts: list[Tensor]) -> Tensor:
 class PlainUORO(UORO):
     """The rule by that tracker."""
 
-    def _trackers(self, found: Structure, layout: Layout) -> Any:
+    def _trackers(self, found: Structure, layout: ParameterLayout) -> Any:
         return [Plain(found, layout, self.seed)] if found.groups else []
 
 
@@ -167,12 +168,12 @@ def test_layers_above_each_other_and_the_reference_path(case: Case) -> None:
     x, target = problem(case, layer)
     right = found(layer, x, target, PlainUORO(seed=3))
     assert difference(found(layer, x, target, UORO(seed=3)), right) < 1e-9
-    with native.disabled():
+    with support.disabled():
         assert difference(found(layer, x, target, UORO(seed=3)), right) < 1e-9
 
 
 def test_a_long_sequence_is_taken_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uoro, "AT_ONCE", 1)
+    monkeypatch.setattr(rank_one, "AT_ONCE", 1)
     agree(next(case for case in CASES if str(case) == "lstm"))
 
 

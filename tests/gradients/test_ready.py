@@ -17,10 +17,12 @@ from gradients.forward_cases import HIDDEN, INPUT, difference, loss
 from gradients.test_known import CASES, layer_of, problem
 from layer_cases import CASES as CASES_OF_LAYERS
 from layer_cases import Case
-from tidegate.gradients import BPTT, RFLO, RTRL, UORO, EProp, Forward, SnAp, gradient, ready
-from tidegate.gradients.ready import Ready
-from tidegate.nn import Recurrent, Stack, native
-from tidegate.nn.rowwise import rows_at_once
+from tidegate.gradients import BPTT, RFLO, RTRL, UORO, EProp, Forward, SnAp, gradient
+from tidegate.gradients.influence import ready
+from tidegate.gradients.influence.ready import Ready
+from tidegate.nn import Recurrent, Stack
+from tidegate.runtime import support
+from tidegate.runtime.feedforward import rows_at_once
 
 pytestmark = pytest.mark.kernels
 RANDOM = [
@@ -242,7 +244,7 @@ def test_no_answer_for_what_is_out_of_the_ordinary(answers: list[bool]) -> None:
     assert difference(gradient(layer, {"x": x}, target, loss, rule=RTRL()), right) < 1e-12
     assert difference(gradient(layer, x, target, loss, rule=RTRL(every=4)), right) < 1e-12
     assert difference(gradient(layer, x, target, loss, rule=RTRL(), lengths=[len(x)] * x.shape[1]), right) < 1e-12
-    with native.disabled():
+    with support.disabled():
         assert difference(gradient(layer, x, target, loss, rule=RTRL()), right) < 1e-12
     assert answers == [False]
 

@@ -13,7 +13,8 @@ from tidegate.cells import get
 from tidegate.cells.transforms import zoneout
 from tidegate.errors import ArgumentError
 from tidegate.gradients import BPTT, Rule, gradient, sweep
-from tidegate.nn import Recurrent, Stack, State, native
+from tidegate.nn import Recurrent, Stack, State
+from tidegate.runtime import support
 
 I, H = 5, 12  # noqa: E741
 Run = Callable[[int, int, State | None], tuple[Tensor, State]]
@@ -154,7 +155,7 @@ def test_other_modules_agree_up_to_rounding() -> None:
 
 def test_the_reference_path_agrees_up_to_rounding() -> None:
     problem = Problem(recurrent("lstm", learn_initial_state=True), 70, 2, lengths=True, reset=True)
-    with native.disabled():
+    with support.disabled():
         compare(problem.gradients(BPTT()), problem.gradients(BPTT(checkpoint=1)))
 
 

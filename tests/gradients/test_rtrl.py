@@ -12,7 +12,8 @@ from tidegate.cells import CELLS, transforms
 from tidegate.equations import cell, linear, weight
 from tidegate.experiments.cells import scalar_lru
 from tidegate.gradients import BPTT, RTRL, SnAp, gradient
-from tidegate.nn import Recurrent, Stack, native
+from tidegate.nn import Recurrent, Stack
+from tidegate.runtime import support
 
 TOLERANCE = 1e-11
 BY_NAME = {str(case): case for case in CASES}
@@ -22,7 +23,7 @@ BY_NAME = {str(case): case for case in CASES}
 def test_is_bptt_for_every_cell(case: Case) -> None:
     layer = layer_of(case)
     x, target = problem(case, layer)
-    with native.disabled():
+    with support.disabled():
         assert difference(found(layer, x, target, RTRL()), found(layer, x, target)) < TOLERANCE
 
 
@@ -53,7 +54,7 @@ def test_is_bptt_on_kernels(case: Case) -> None:
 def test_is_bptt_two_layers_deep(case: Case) -> None:
     layer = layer_of(case, 2)
     x, target = problem(case, layer)
-    with native.disabled():
+    with support.disabled():
         assert difference(found(layer, x, target, RTRL()), found(layer, x, target)) < TOLERANCE
 
 
@@ -148,7 +149,7 @@ def test_stacks(name: str) -> None:
     x = torch.randn(STEPS, BATCH, 3, dtype=torch.float64)
     target = torch.randn(STEPS, BATCH, layer.output_size, dtype=torch.float64)
     more = {"reset": torch.rand(STEPS, BATCH) < 0.2}
-    with native.disabled():
+    with support.disabled():
         assert difference(found(layer, x, target, RTRL(), **more), found(layer, x, target, **more)) < TOLERANCE
 
 
@@ -195,7 +196,7 @@ def test_masks_are_drawn_once_for_states_and_gradients(where: str) -> None:
             seen.append(loss(outputs, targets))
             return seen[0]
 
-        with native.disabled():
+        with support.disabled():
             return gradient(layer, x, target, watched, rule=rule), seen[0].detach()
 
     ours, _ = drawn()

@@ -22,14 +22,14 @@ from tidegate.cells import CELLS
 from tidegate.equations import Cell, Graph
 from tidegate.equations.values import Rate
 from tidegate.native import _llvm
-from tidegate.native.frame import Pass, Shape, work_sizes
-from tidegate.native.kernel import FLAG_BYTES, Kernel
-from tidegate.native.results import kept_arrays, results
-from tidegate.native.tables import fresh_starts, ragged, whole
+from tidegate.native.compile.arguments import CallShape, Pass, work_sizes
+from tidegate.native.run.gradient_layout import kept_arrays, results
+from tidegate.native.run.kernel import FLAG_BYTES, Kernel
+from tidegate.native.run.row_order import fresh_starts, ragged, whole
 from tidegate.native.target import TARGETS, DType
-from tidegate.nn.loop import Loop
-from tidegate.nn.recipe import Recipe
 from tidegate.reference import bound, weight_shape
+from tidegate.reference.unroll import ReferenceUnroll
+from tidegate.runtime.kernel_inputs import KernelInputs
 
 Array = np.ndarray
 Side = Literal["begin", "end"]
@@ -284,7 +284,7 @@ def reference(p: Problem) -> Found:
         leaf.requires_grad_()
     lengths = p.lengths
     reset = None if p.reset is None else p.reset & ~padding
-    y, ends = Loop(p.graph, p.sizes)(weights, inputs, state, start, lengths, reset, backwards=p.backwards)
+    y, ends = ReferenceUnroll(p.graph, p.sizes)(weights, inputs, state, start, lengths, reset, backwards=p.backwards)
     slope = p.slope.double().masked_fill(padding[..., None], 0.0)
     loss = (y * slope).sum() + sum((ends[n] * p.slopes[n].double()).sum() for n in ends)
     if loss.requires_grad:
@@ -330,8 +330,8 @@ class Run:
         self.kernel, self.p, self.way, self.gap = kernel, p, way, gap
         self.memory = Memory(side)
         self.T, self.B = p.slope.shape[:2]
-        self.shape = Shape(self.T, self.B, way.threads, way.hidden, p.sizes, kernel.lanes, way.chunk)
-        self.recipe = Recipe(p.graph, p.sizes, indices=p.indices)
+        self.shape = CallShape(self.T, self.B, way.threads, way.hidden, p.sizes, kernel.lanes, way.chunk)
+        self.recipe = KernelInputs(p.graph, p.sizes, indices=p.indices)
         self.weights = {n: w.clone().requires_grad_() for n, w in p.weights.items()}
         self.fixed = self.recipe.fixed(self.weights)
         self.given, self.kept = self._given(), self._kept()

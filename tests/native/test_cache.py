@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tidegate.errors import TidegateNotice
-from tidegate.native import _llvm, cache
+from tidegate.native import _llvm
+from tidegate.native.run import cache
 
 CODE = bytes(range(256)) * 40
 
@@ -297,7 +298,7 @@ def test_what_cannot_be_finished_is_taken_away(folder: Path, monkeypatch: pytest
 def test_a_file_that_breaks_off_while_it_is_written(folder: Path) -> None:
     program = """
 import resource, warnings
-from tidegate.native import cache
+from tidegate.native.run import cache
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
@@ -415,7 +416,7 @@ def test_the_limit_holds_without_being_asked(folder: Path, monkeypatch: pytest.M
 def test_many_processes_share_the_folder(limit: int, folder: Path) -> None:
     program = f"""
 import os, random, sys
-from tidegate.native import cache
+from tidegate.native.run import cache
 cache.MOST_FILES = {limit}
 chance = random.Random(int(sys.argv[1]))
 for turn in range(300):

@@ -14,7 +14,7 @@ from llvmlite import binding
 
 from tidegate.errors import NativeError
 from tidegate.native import _llvm, target
-from tidegate.native.machine import host
+from tidegate.native.cpu import host
 from tidegate.native.target import AVX2, AVX512
 
 INCREMENT = (
@@ -85,7 +85,7 @@ def test_threads_begin_at_once() -> None:
     program = f"""
 import ctypes, threading
 from tidegate.native import _llvm
-from tidegate.native.machine import host
+from tidegate.native.cpu import host
 barrier, right = threading.Barrier(6), []
 def begin(by):
     barrier.wait()

@@ -11,8 +11,8 @@ import pytest
 
 from tidegate.equations.ops import OPS
 from tidegate.native import _llvm
-from tidegate.native.builder import I32, POINTER, VOID, Builder
-from tidegate.native.mathematics import Mathematics
+from tidegate.native.compile.builder import I32, POINTER, VOID, Builder
+from tidegate.native.compile.mathematics import Mathematics
 from tidegate.native.target import TARGETS, DType
 from tidegate.reference import numpy_ops
 

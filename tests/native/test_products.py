@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from native_calls import Array, Calls, calls, everywhere, guarded, rows_of
-from tidegate.native.products import GRADIENT_BLOCK, NARROW, scratch_numbers
+from tidegate.native.compile.gemm import GRADIENT_BLOCK, NARROW, scratch_numbers
 
 VECTORS = [1, 2, 3, 4]
 

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.native.frame import Shape
-from tidegate.native.products import GRADIENT_BLOCK
-from tidegate.native.tables import BLOCK_STEPS, Tables, ragged, whole
+from tidegate.native.compile.arguments import CallShape
+from tidegate.native.compile.gemm import GRADIENT_BLOCK
+from tidegate.native.run.row_order import BLOCK_STEPS, Tables, ragged, whole
 
 Place = tuple[int, int]
 
 
 def table(lengths: list[int], steps: int, threads: int = 1) -> Tables:
-    return ragged(np.array(lengths, np.int64), Shape(steps, len(lengths), threads, False, {}, 8), backwards=False)
+    return ragged(np.array(lengths, np.int64), CallShape(steps, len(lengths), threads, False, {}, 8), backwards=False)
 
 
 def blocks(tables: Tables, steps: int) -> list[list[Place]]:

@@ -11,13 +11,14 @@ import pytest
 
 from native_calls import Array, guarded
 from tidegate.errors import ArgumentError
-from tidegate.native import _llvm, trace_kernel
-from tidegate.native.tables import NEVER_ADDRESS
+from tidegate.native import _llvm
+from tidegate.native.eligibility import kernel as trace_kernel
+from tidegate.native.eligibility.arguments import STEPS
+from tidegate.native.eligibility.blocks import FEW
+from tidegate.native.eligibility.form import GRADIENT, TraceForm
+from tidegate.native.eligibility.kernel import TraceKernel
+from tidegate.native.run.row_order import NEVER_ADDRESS
 from tidegate.native.target import TARGETS, DType
-from tidegate.native.trace_blocks import FEW
-from tidegate.native.trace_form import GRADIENT, TraceForm
-from tidegate.native.trace_frame import STEPS
-from tidegate.native.trace_kernel import TraceKernel
 
 FORMS = {
     "one state": TraceForm(1, ((0, 0),), (0,), (0,)),

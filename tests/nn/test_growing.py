@@ -13,10 +13,11 @@ from tidegate.equations import cell, concat, linear, sqrt, tanh, total
 from tidegate.native import _llvm
 from tidegate.native.outer_kernel import OuterKernel
 from tidegate.native.target import TARGETS
-from tidegate.nn import growing, native
+from tidegate.nn import growing
 from tidegate.nn.growing import Course, Growing, grow, shares
-from tidegate.nn.native_call import DTYPES
-from tidegate.nn.sequence import Sequence
+from tidegate.runtime import support
+from tidegate.runtime.kernel_call import DTYPES
+from tidegate.runtime.unroll import Unroll
 
 SIZES = {"I": 3, "H": 5}
 
@@ -48,7 +49,7 @@ def by_hand(
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The reference path, and kernels for each target that can run here."""
     if request.param is None:
-        with native.disabled():
+        with support.disabled():
             yield
         return
     target = TARGETS[request.param]
@@ -63,7 +64,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.usefixtures("path")
 def test_as_a_loop(dtype: torch.dtype, T: int, B: int) -> None:
-    run = Sequence(measured.graph, SIZES)
+    run = Unroll(measured.graph, SIZES)
     weights = {n: 0.5 * torch.randn(w) for n, w in {"h.x": (5, 3), "h.h": (5, 5), "h.bias": (5,)}.items()}
     x, once = torch.randn(T, B, 8)[..., 2:5], 0.5 + torch.rand(B, T).T
     shapes = [(1, 1, 1), (1, 6, 16), (1, 9, 37), (3, 2, 19), (1, 4, 3)]  # parts, rows, columns
@@ -125,7 +126,7 @@ def test_shares(T: int, B: int) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.usefixtures("path")
 def test_squares_of_what_is_added(dtype: torch.dtype, T: int, B: int) -> None:
-    kernel = growing.outer(dtype) if native.enabled() else None
+    kernel = growing.outer(dtype) if support.enabled() else None
     if kernel is None:
         pytest.skip("a call that is made again and again has no reference path")
     shapes = [(1, 1, 1), (1, 6, 16), (1, 9, 37), (3, 2, 19)]  # parts, rows, columns

@@ -15,7 +15,7 @@ from tidegate.cells import CELLS
 from tidegate.equations import cell, linear, sigmoid, tanh, weight
 from tidegate.errors import ArgumentError
 from tidegate.nn.init import Chrono, ForgetBias, Glorot, Identity, Init, Orthogonal, TorchUniform
-from tidegate.nn.layouts import TENSORS, TORCH, cell_weights
+from tidegate.nn.torch_modules.layouts import TENSORS, TORCH, cell_weights
 
 I, H, P = 3, 40, 7  # noqa: E741 - the project's word for the input size
 EYE = torch.eye(H, dtype=torch.float64)

@@ -12,8 +12,9 @@ from tidegate.cells import get
 from tidegate.cells.transforms import hard, layer_norm_gates, peepholes, recurrent_dropout, weight_drop, zoneout
 from tidegate.equations import Cell
 from tidegate.errors import ArgumentError
-from tidegate.nn import Recurrent, masks
-from tidegate.nn.masks import chances, without_masks
+from tidegate.nn import Recurrent
+from tidegate.runtime import masks
+from tidegate.runtime.masks import chances, without_masks
 
 T, B, I, H = 6, 4, 3, 5  # noqa: E741 - the project's word for the input size
 LSTM, ELMAN = get("lstm"), get("elman")

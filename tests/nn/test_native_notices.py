@@ -16,8 +16,10 @@ from torch import Tensor
 
 from native_layers import counted_runs
 from tidegate.errors import NativeError, TidegateNotice
-from tidegate.native import _llvm, cache, kernel
-from tidegate.nn import Recurrent, native
+from tidegate.native import _llvm
+from tidegate.native.run import cache, kernel
+from tidegate.nn import Recurrent
+from tidegate.runtime import support
 
 T, B, I, H = 4, 3, 2, 5  # noqa: E741 - the project's word for the input size
 
@@ -45,7 +47,7 @@ def forgotten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]
 
 
 def forget() -> None:
-    for cached in (native.say_once, native._kernel, kernel.kernel):
+    for cached in (support.say_once, support._kernel, kernel.kernel):
         cached.cache_clear()
 
 
@@ -68,7 +70,7 @@ def refused(reason: str) -> list[str]:
 def assert_on_reference(layer: Recurrent, x: Tensor, reason: str) -> None:
     """A layer says once why it has no kernels, and computes, forward and backward, what it does without."""
     assert said(lambda: layer(x)) == refused(reason)
-    with native.disabled():
+    with support.disabled():
         expected = results(layer, x)
     with counted_runs() as runs:
         assert not said(lambda: Recurrent("gru", I, H)(x))
@@ -123,8 +125,8 @@ def test_each_cell_says_it(layer: Recurrent, x: Tensor, forgotten: None) -> None
 
 def test_what_is_asked_for_or_documented_needs_no_notice(layer: Recurrent, x: Tensor, forgotten: None) -> None:
     def all_of_it() -> None:
-        with native.disabled():
-            assert not native.enabled()
+        with support.disabled():
+            assert not support.enabled()
             layer(x)
         torch.vmap(lambda r: layer(x, reset=r)[0])(torch.rand(2, T, B) < 0.5)
         Recurrent("gru", I, H, device="meta")(x.to("meta"))
@@ -136,14 +138,14 @@ def test_what_is_asked_for_or_documented_needs_no_notice(layer: Recurrent, x: Te
 
 
 def test_disabled_may_be_nested() -> None:
-    with native.disabled():
-        with native.disabled():
+    with support.disabled():
+        with support.disabled():
             pass
-        assert not native.enabled()
-    assert native.enabled()
-    with pytest.raises(KeyError), native.disabled():
+        assert not support.enabled()
+    assert support.enabled()
+    with pytest.raises(KeyError), support.disabled():
         raise KeyError
-    assert native.enabled()
+    assert support.enabled()
 
 
 # no kernels
@@ -165,7 +167,7 @@ def test_no_steppers_kernel(x: Tensor, layer: Recurrent, forgotten: None, monkey
     stepper = layer.stepper(B)
     assert said(lambda: stepper(x[0])) == refused("LLVM could not compile a module: it is too deep.")
     assert not said(lambda: stepper(x[1]))
-    with native.disabled():
+    with support.disabled():
         assert torch.allclose(stepper(x[2]), layer(x[:3])[0][2], rtol=0, atol=1e-6)
 
 
@@ -198,7 +200,7 @@ def test_without_llvmlite() -> None:
         "layer, x = tidegate.Recurrent('gru', 2, 5), torch.randn(4, 3, 2)\n"
         "found = [layer(x)[0], *torch.autograd.grad(layer(x)[0].sum(), list(layer.parameters()))]\n"
         "layer.stepper(3)(x[0])\n"
-        "with tidegate.nn.native.disabled():\n"
+        "with tidegate.runtime.support.disabled():\n"
         "    expected = [layer(x)[0], *torch.autograd.grad(layer(x)[0].sum(), list(layer.parameters()))]\n"
         "assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))\n"
     )
@@ -217,7 +219,7 @@ def test_the_switch_in_the_environment() -> None:
         "from tidegate.native import kernel\n"
         "def fails(*_): raise AssertionError\n"
         "kernel.Kernel.__init__ = fails\n"
-        "assert not tidegate.nn.native.enabled()\n"
+        "assert not tidegate.runtime.support.enabled()\n"
         "tidegate.GRU(2, 5)(torch.randn(4, 3, 2))\n",
         TIDEGATE_NATIVE="0",
     )

@@ -15,8 +15,9 @@ from torch.utils import _pytree as pytree
 
 import tidegate
 from tidegate.errors import ArgumentError
-from tidegate.nn import Recurrent, State, native, quick
-from tidegate.nn.quick import Quick
+from tidegate.nn import Recurrent, State
+from tidegate.runtime import call_cache, support
+from tidegate.runtime.call_cache import Quick
 
 T, B, I, H = 5, 3, 4, 6  # noqa: E741 - the project's word for the input size
 pytestmark = [
@@ -53,7 +54,7 @@ def warm(layer: Recurrent, x: Tensor) -> None:
 def assert_right(layer: Recurrent, x: Tensor, state: State | None = None) -> None:
     """The values of the reference path, and its gradients."""
     found = _values(layer, x, state)
-    with native.disabled():
+    with support.disabled():
         wanted = _values(layer, x, state)
     for a, b in zip(found, wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
@@ -94,7 +95,7 @@ def test_an_input_that_needs_a_gradient(quickly: list[bool]) -> None:
     warm(layer, x)
     x.requires_grad_()
     found = torch.autograd.grad(layer(x)[0].sin().sum(), x)[0]
-    with native.disabled():
+    with support.disabled():
         wanted = torch.autograd.grad(layer(x)[0].sin().sum(), x)[0]
     assert quickly[-1]
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
@@ -167,7 +168,7 @@ def test_weights_given_from_outside() -> None:
     warm(layer, x)
     given = {n: torch.randn_like(p) for n, p in layer.named_parameters()}
     found = functional_call(layer, given, (x,))[0]
-    with native.disabled():
+    with support.disabled():
         wanted = functional_call(layer, given, (x,))[0]
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
 
@@ -281,7 +282,7 @@ def test_another_number_of_threads() -> None:
 def test_the_last_few_shapes(
     made: Callable[[], nn.Module], quickly: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quick, "MOST_KINDS", 3)
+    monkeypatch.setattr(call_cache, "MOST_KINDS", 3)
     layer, each = made(), [torch.randn(t, B, I) for t in (5, 2, 4)]
     wanted = [layer(x)[0] for x in each]
     assert not quickly

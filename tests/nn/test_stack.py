@@ -20,7 +20,8 @@ from layer_cases import assert_same, by_name, gradients, told_once
 from native_layers import counted_runs
 from tidegate.equations import cell, linear, sigmoid, tanh
 from tidegate.errors import ArgumentError
-from tidegate.nn import Recurrent, Stack, StackStepper, State, native
+from tidegate.nn import Recurrent, Stack, StackStepper, State
+from tidegate.runtime import support
 
 T, B, I = 6, 4, 3  # noqa: E741 - the project's word for the input size
 LENGTHS = [4, 0, 6, 1]
@@ -383,7 +384,7 @@ def near(ours: Any, theirs: Tensor, tolerance: float = 1e-12) -> None:
 @pytest.mark.parametrize("kind", ["torch", "numpy", "off kernels"])
 def test_stepper_is_step(options: dict[str, Any], kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if kind == "off kernels":
-        monkeypatch.setattr(native, "enabled", lambda: False)
+        monkeypatch.setattr(support, "enabled", lambda: False)
     stack = forwards(**options)
     state: Any = a_state(stack)
     stepper = stack.stepper(B, state)

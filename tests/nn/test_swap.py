@@ -115,7 +115,7 @@ def test_trains_unchanged(kind: str) -> None:
     assert ours == pytest.approx(theirs, abs=1e-5)
     assert ours[:2] == theirs[:2]
     assert theirs[-1] < 0.97 * theirs[0]
-    assert all(type(twin.get_submodule(n)).__module__ == "tidegate.nn.dropin" for n in names)
+    assert all(type(twin.get_submodule(n)).__module__ == "tidegate.nn.torch_modules.modules" for n in names)
     assert list(twin.state_dict()) == list(model.state_dict())
 
 

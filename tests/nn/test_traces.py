@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from tidegate.errors import ArgumentError, NativeError, TidegateNotice
-from tidegate.native.trace_form import TraceForm
-from tidegate.nn import native, traces
-from tidegate.nn.traces import advance_traces, reference_traces
+from tidegate.native.eligibility.form import TraceForm
+from tidegate.runtime import eligibility, support
+from tidegate.runtime.eligibility import advance_traces, reference_traces
 
 T, B, K, WIDTHS = 6, 3, 5, (4, 7)
 V = sum(WIDTHS) + 1
@@ -47,10 +47,10 @@ def assert_close(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) 
 
 @pytest.fixture
 def unsaid() -> Iterator[None]:
-    native.say_once.cache_clear()
-    traces._kernels.cache_clear()
+    support.say_once.cache_clear()
+    eligibility._kernels.cache_clear()
     yield
-    traces._kernels.cache_clear()
+    eligibility._kernels.cache_clear()
 
 
 @pytest.mark.kernels
@@ -61,9 +61,9 @@ def test_kernels_agree_with_the_reference(dtype: torch.dtype, resetting: bool, m
     if resetting:
         given["reset"] = torch.rand(T, B) < 0.3
     before = given["e"].clone()
-    with native.disabled():
+    with support.disabled():
         expected = run(given)
-    monkeypatch.setattr(traces, "reference_traces", None)
+    monkeypatch.setattr(eligibility, "reference_traces", None)
     assert_close(run(given), expected)
     assert torch.equal(given["e"], before)
 
@@ -103,7 +103,7 @@ def test_a_piece_may_be_one_row() -> None:
 def test_a_bias_alone() -> None:
     given = arguments()
     given |= {"e": given["e"][..., -1:], "g": given["g"][:, -1:].contiguous(), "v": []}
-    with native.disabled():
+    with support.disabled():
         expected = run(given)
     assert_close(run(given), expected)
 
@@ -129,7 +129,7 @@ def test_a_bound_call_reads_what_its_tensors_hold() -> None:
     later = arguments(steps=1)
     first, g = run(given)
     expected = run(later, e=first, g=g)
-    kernel = traces.traces(FORM, torch.float64)
+    kernel = eligibility.traces(FORM, torch.float64)
     assert kernel is not None
     bound = kernel.bind(given["e"], given["e"], **{name: given[name] for name in given if name != "e"})
     bound()
@@ -147,9 +147,9 @@ def test_without_kernels_it_is_said_once(monkeypatch: pytest.MonkeyPatch) -> Non
     def none(*_: Any) -> None:
         raise NativeError("there is no LLVM")
 
-    monkeypatch.setattr(traces, "trace_kernel", none)
+    monkeypatch.setattr(eligibility, "trace_kernel", none)
     given = arguments()
-    with native.disabled():
+    with support.disabled():
         expected = run(given)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from tidegate.gradients.dense import Dense
-from tidegate.gradients.forward import Machine
-from tidegate.gradients.local import Local
-from tidegate.gradients.plan import ForwardRule, Tracker
-from tidegate.gradients.uoro import UnbiasedOuter
+from tidegate.gradients.influence.dense import DenseInfluence
+from tidegate.gradients.influence.diagonal import DiagonalInfluence
+from tidegate.gradients.influence.engine import InfluenceEngine
+from tidegate.gradients.influence.plan import ForwardRule, Tracker
+from tidegate.gradients.influence.rank_one import RankOneInfluence
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Load:
 
 def load(layer: nn.Module, rule: ForwardRule) -> Load:
     """What a rule does for a layer, the layer's own steps and the Jacobians not counted."""
-    machine = Machine(layer, rule)
+    machine = InfluenceEngine(layer, rule)
     like = next(iter(machine.flat.begin(1, None).values()))
     numbers = sum(t.numel() for named in machine.nothing(1, like) for t in named.values())
     return Load(sum(map(_flops, machine.trackers)), numbers)
@@ -31,11 +31,11 @@ def load(layer: nn.Module, rule: ForwardRule) -> Load:
 
 def _flops(tracker: Tracker) -> int:
     """At least: a product with the Jacobian, a drive, and the gradient, two operations a number each."""
-    if isinstance(tracker, Dense):
+    if isinstance(tracker, DenseInfluence):
         return 2 * (tracker.D + 1) * tracker.D * tracker.P
-    if isinstance(tracker, Local):
+    if isinstance(tracker, DiagonalInfluence):
         rows, columns = tracker.shape
         return 2 * rows * columns * (len(tracker.states) + len(tracker.group.jacobians) + 1)
-    if isinstance(tracker, UnbiasedOuter):
+    if isinstance(tracker, RankOneInfluence):
         return 2 * tracker.D**2 + 4 * sum(rows * columns for rows, columns in tracker.shapes)
     raise TypeError(f"no operations are counted of a {type(tracker).__name__}")

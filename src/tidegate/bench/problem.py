@@ -11,7 +11,7 @@ from torch import Tensor
 from tidegate.bench.shapes import Shape
 from tidegate.cells import get
 from tidegate.equations import Cell, Graph
-from tidegate.nn.layouts import TORCH, cell_weights
+from tidegate.nn.torch_modules.layouts import TORCH, cell_weights
 from tidegate.reference import step, torch_ops, weight_shape
 
 Named = Mapping[str, Tensor]

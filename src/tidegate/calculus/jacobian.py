@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 
+from tidegate.calculus.recurrence import delay_lines
 from tidegate.calculus.simplify import simplify
-from tidegate.calculus.structure import delay_lines
 from tidegate.equations.graph import Graph
 from tidegate.equations.ops import OPS, count
 from tidegate.equations.values import Rate, Size, Value, constant, walk

@@ -17,7 +17,7 @@ NAMES = 8  # of weights, in one line
 
 
 @dataclass(frozen=True)
-class Shape:
+class CostShape:
     """The sizes of a layer and of a run."""
 
     input_size: int
@@ -28,7 +28,7 @@ class Shape:
     dtype: str
 
 
-def rule_costs(cell: Cell, rule: str, shape: Shape, as_json: bool) -> str:
+def rule_costs(cell: Cell, rule: str, shape: CostShape, as_json: bool) -> str:
     """The costs of a rule, and of back-propagation beside it. Raises ArgumentError where it does not work."""
     from tidegate.gradients import BPTT, costs, rule_from_text
 
@@ -43,7 +43,7 @@ def rule_costs(cell: Cell, rule: str, shape: Shape, as_json: bool) -> str:
     return "\n".join([f"{cell.name}, {shape.dtype}: {counts}", "", *_kept(found[0]), *_figures(found)])
 
 
-def _layer(cell: Cell, shape: Shape) -> Recurrent:
+def _layer(cell: Cell, shape: CostShape) -> Recurrent:
     """A layer that takes no memory."""
     import torch
 
@@ -58,7 +58,7 @@ def _layer(cell: Cell, shape: Shape) -> Recurrent:
 
 def _kept(found: Costs) -> list[str]:
     """What is kept of the influence of which weights, those that are alike together."""
-    from tidegate.gradients.cost import in_units, kept
+    from tidegate.gradients.influence.cost import in_units, kept
 
     lines = []
     for form, why in dict.fromkeys((t.form, t.why) for t in found.trackers):
@@ -71,7 +71,7 @@ def _kept(found: Costs) -> list[str]:
 
 
 def _figures(found: Sequence[Costs]) -> list[str]:
-    from tidegate.gradients.cost import in_units
+    from tidegate.gradients.influence.cost import in_units
 
     rows = {
         "": [c.rule for c in found],

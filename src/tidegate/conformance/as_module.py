@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils import parametrize
 
-from tidegate.conformance.subject import H, Subject, expect, expect_near
+from tidegate.conformance.subject import CheckedCell, H, expect, expect_near
 from tidegate.equations import Cell
 from tidegate.errors import TidegateNotice
 from tidegate.nn import Recurrent
@@ -24,7 +24,7 @@ NO_SLOPES = frozenset({"stop", "clip_gradient"})  # whose derivative is not that
 KINKED = frozenset({"floor", "mod", "lt", "le", "gt", "ge", "eq", "relu", "abs", "maximum", "minimum", "where"})
 
 
-def shapes(subject: Subject) -> None:
+def shapes(subject: CheckedCell) -> None:
     """Outputs and states have the shapes that the layer tells."""
     layer = subject.layer()
     y, end = layer(subject.inputs(T, B))
@@ -35,7 +35,7 @@ def shapes(subject: Subject) -> None:
         expect(found == expected, f"state {s.name!r} is {list(found)}, and {list(expected)} was expected")
 
 
-def types(subject: Subject) -> None:
+def types(subject: CheckedCell) -> None:
     """Single precision in and out, near to double; half precision runs."""
     layer, x = subject.layer(), subject.inputs(T, B)
     right = layer(x)[0]
@@ -55,7 +55,7 @@ def types(subject: Subject) -> None:
     expect(y.dtype is torch.bfloat16, f"in bfloat16 the output is {y.dtype}")
 
 
-def derivatives(subject: Subject) -> None:
+def derivatives(subject: CheckedCell) -> None:
     """Gradients are those of the values (finite differences), and so are their own gradients."""
     ops = {v.op for v in subject.graph.values}
     if ops & NO_SLOPES:
@@ -86,7 +86,7 @@ def derivatives(subject: Subject) -> None:
             expect(False, f"{what}: {str(error).splitlines()[0]}")
 
 
-def copies(subject: Subject) -> None:
+def copies(subject: CheckedCell) -> None:
     """deepcopy, state_dict, and torch's own pickling of the module give the same layer."""
     layer, x = subject.layer(), subject.inputs(T, B)
     right = layer(x)[0]
@@ -100,7 +100,7 @@ def copies(subject: Subject) -> None:
     expect_near("a layer that torch has pickled", torch.load(buffer, weights_only=False)(x)[0], right, 0.0)
 
 
-def meta_device(subject: Subject) -> None:
+def meta_device(subject: CheckedCell) -> None:
     """On the meta device a layer has shapes and nothing else, and comes to a real one by `to_empty`."""
     layer = Recurrent(subject.cell, subject.input_size, H, **subject.letters, device="meta").eval()
     y, _ = layer({n: v.float().to("meta") for n, v in subject.inputs(T, B).items()})
@@ -110,7 +110,7 @@ def meta_device(subject: Subject) -> None:
     expect(bool(torch.isfinite(real(_single(subject))[0]).all()), "a layer from meta computes no numbers")
 
 
-def _single(subject: Subject) -> dict[str, Tensor]:
+def _single(subject: CheckedCell) -> dict[str, Tensor]:
     return {n: v.float() for n, v in subject.inputs(T, B).items()}
 
 
@@ -119,7 +119,7 @@ class _Twice(nn.Module):
         return 2.0 * weight
 
 
-def parametrisations(subject: Subject) -> None:
+def parametrisations(subject: CheckedCell) -> None:
     """A weight that is computed from others is what the layer uses, and gradients go through it."""
     layer, x = subject.layer(), subject.inputs(T, B)
     name = next(iter(dict(layer.named_parameters())))
@@ -136,7 +136,7 @@ def parametrisations(subject: Subject) -> None:
     expect(original.grad is not None, f"no gradient goes through a parametrisation of {name!r}")
 
 
-def initial_values(subject: Subject) -> None:
+def initial_values(subject: CheckedCell) -> None:
     """A new layer has the values that the cell declares: the same draws for one seed."""
     torch.manual_seed(11)
     layer = Recurrent(subject.cell, subject.input_size, H, **subject.letters, dtype=torch.float64)
@@ -152,7 +152,7 @@ def initial_values(subject: Subject) -> None:
         expect_near(f"initial value of {name!r}", tensors[name], drawn[name], 0.0)
 
 
-def texts(subject: Subject) -> None:
+def texts(subject: CheckedCell) -> None:
     """JSON gives the cell back, formulas and drawing are there."""
     cell = subject.cell
     read = Cell.from_json(cell.to_json())

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tidegate.conformance import as_module, over_time, processes
-from tidegate.conformance.subject import Broken, Inputs, Subject
+from tidegate.conformance.subject import Broken, CheckedCell, Inputs
 from tidegate.equations import Cell
 from tidegate.errors import ArgumentError, ConformanceError
 
-CHECKS: Mapping[str, Callable[[Subject], None]] = {
+CHECKS: Mapping[str, Callable[[CheckedCell], None]] = {
     "texts": as_module.texts,
     "initial values": as_module.initial_values,
     "shapes": as_module.shapes,
@@ -49,14 +49,14 @@ def check_cell(
     unknown = [name for name in chosen if name not in CHECKS]
     if unknown:
         raise ArgumentError(f"there is no check {unknown[0]!r}; there are {', '.join(CHECKS)}")
-    subject = Subject(cell, inputs, sizes)
+    subject = CheckedCell(cell, inputs, sizes)
     broken = [said for name in chosen if (said := _said(name, subject)) is not None]
     if broken:
         raise ConformanceError(cell.name, broken)
     return tuple(chosen)
 
 
-def _said(name: str, subject: Subject) -> str | None:
+def _said(name: str, subject: CheckedCell) -> str | None:
     try:
         CHECKS[name](subject)
     except Broken as found:

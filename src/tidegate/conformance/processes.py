@@ -11,14 +11,14 @@ import torch.distributed
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from tidegate.conformance.subject import H, Subject, expect_near
+from tidegate.conformance.subject import CheckedCell, H, expect_near
 from tidegate.equations import Cell
 from tidegate.nn import Recurrent
 
 T, B, COUNT = 4, 4, 2
 
 
-def distributed(subject: Subject) -> None:
+def distributed(subject: CheckedCell) -> None:
     """DistributedDataParallel with two processes on this machine."""
     layer, x = subject.layer(), subject.inputs(T, B)
     layer(x)[0].square().sum().backward()

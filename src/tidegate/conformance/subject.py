@@ -12,8 +12,8 @@ from torch import Tensor
 
 from tidegate.equations import Cell, Rate
 from tidegate.nn import Recurrent, State
-from tidegate.nn.masks import without_masks
 from tidegate.reference import bound, step, torch_ops
+from tidegate.runtime.masks import without_masks
 
 Tensors = dict[str, Tensor]
 Inputs = Callable[[int, int], Mapping[str, Tensor]]
@@ -27,7 +27,7 @@ class Broken(Exception):  # noqa: N818 - what a check says, and not yet an error
     """A promise is not kept; the message says which, and by how much."""
 
 
-class Subject:
+class CheckedCell:
     """A cell, with sizes, inputs `[T, B, size]` by name, and layers in double precision."""
 
     def __init__(self, cell: Cell, inputs: Inputs | None, sizes: Mapping[str, int]) -> None:

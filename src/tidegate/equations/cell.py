@@ -7,14 +7,14 @@ import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tidegate.equations.diagram import step_diagram
+from tidegate.equations.formats.diagram.step import step_diagram
+from tidegate.equations.formats.from_json import graph_from_json
+from tidegate.equations.formats.latex import latex
+from tidegate.equations.formats.text import option_text, print_graph
+from tidegate.equations.formats.to_json import graph_to_json, with_options
 from tidegate.equations.graph import Graph
-from tidegate.equations.latex import latex
-from tidegate.equations.loading import graph_from_json
 from tidegate.equations.names import check_identifier
-from tidegate.equations.printing import option_text, print_graph
 from tidegate.equations.reading import complain, read
-from tidegate.equations.serial import graph_to_json, with_options
 from tidegate.equations.values import fail, finite, listener, shown
 from tidegate.errors import EquationError
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from tidegate.equations.graph import Graph, Input
 from tidegate.equations.names import check_name, check_weight_name
 from tidegate.equations.rewrite import copied
-from tidegate.equations.values import Call, Rate, Size, Value, constant, products, walk
+from tidegate.equations.values import FunctionCall, Rate, Size, Value, constant, products, walk
 from tidegate.equations.verify import verify, verify_derivatives, verify_reads
 from tidegate.equations.weights import glorot
 from tidegate.errors import EquationError
@@ -93,7 +93,7 @@ class Draft:
 
     def shown_as(self, function: str, latex: str, argument: Value, value: Value) -> Value:
         """A new value that people see as a function of another."""
-        value.call = Call(function, (argument,), None, latex)
+        value.call = FunctionCall(function, (argument,), None, latex)
         return value
 
     def with_legend(self, legend: str, value: Value) -> Value:

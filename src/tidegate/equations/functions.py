@@ -10,7 +10,7 @@ from typing import Any, overload
 from tidegate.equations.names import check_name
 from tidegate.equations.tracer import reading
 from tidegate.equations.values import (
-    Call,
+    FunctionCall,
     Operand,
     Value,
     fail,
@@ -52,7 +52,7 @@ def function(body: Callable[..., Any] | None = None, *, latex: str | None = None
             several = isinstance(result, list | tuple)
             for k, v in enumerate(result if several else [result]):
                 if isinstance(v, Value) and not v.is_leaf and v.call is None and not any(v is a for a in visible):
-                    v.call = Call(inner.__name__, visible, k if several else None, latex)
+                    v.call = FunctionCall(inner.__name__, visible, k if several else None, latex)
             return result
 
         return call

@@ -19,7 +19,7 @@ class Input:
 
 
 @dataclass(frozen=True)
-class State:
+class StateVariable:
     """What a cell carries. A bookkeeping state (stabiliser, counter, remembered input) is carried, and left alone by
     zoneout, noise, learned starts and plots."""
 
@@ -44,7 +44,7 @@ class Graph:
     options: Mapping[str, Any]
     symbols: Mapping[str, str]
     inputs: tuple[Input, ...]
-    states: tuple[State, ...]
+    states: tuple[StateVariable, ...]
     output: Value
     output_name: str
     new: Mapping[str, Value]

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from tidegate.equations.graph import Graph, Input, State
+from tidegate.equations.graph import Graph, Input, StateVariable
 from tidegate.equations.names import HEADER, check_name, parse_size
 from tidegate.equations.tracer import Tracer, call_with_symbols, name_nets, name_results, read_legends, settle_names
 from tidegate.equations.values import SCALAR, Rate, Value, lift, show_size, shown
@@ -44,7 +44,7 @@ class _Reading:
         self.name = check_name(function.__name__, "the name of a cell")
         self.tracer = Tracer(function.__code__)
         self.groups: dict[str, list[str] | str] = {}  # a state's name -> its array's names, or itself
-        self.states: list[State] = []
+        self.states: list[StateVariable] = []
 
     def graph(self) -> Graph:
         self._parse_states()
@@ -102,7 +102,7 @@ class _Reading:
         count = self._array_length(match["array"]) if match["array"] else None
         names = [name] if count is None else [f"{name}{k}" for k in range(count)]
         self.groups[name] = name if count is None else names
-        self.states += [State(check_name(n, "the name of a state"), size, start, bookkeeping) for n in names]
+        self.states += [StateVariable(check_name(n, "the name of a state"), size, start, bookkeeping) for n in names]
 
     def _start(self, token: str, text: str | None) -> float:
         try:
@@ -194,7 +194,7 @@ class _Reading:
             flat += list(item) if isinstance(names, list) else [item]
         return {s.name: self._new_state(s, item) for s, item in zip(self.states, flat, strict=True)}
 
-    def _new_state(self, state: State, item: Any) -> Value:
+    def _new_state(self, state: StateVariable, item: Any) -> Value:
         value = lift(item)
         if value.name != state.name and value.name in self.groups and not value.is_leaf:
             raise EquationError(

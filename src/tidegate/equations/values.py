@@ -46,7 +46,7 @@ class Written(str):
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class FunctionCall:
     """The value is shown to people as `function(args)`; with `index`, as that item of what it returns."""
 
     function: str
@@ -105,7 +105,7 @@ class Value:
         self.file: str | None = None
         self.line: int | None = None
         self.legend: str | None = None
-        self.call: Call | None = None
+        self.call: FunctionCall | None = None
         self.order = next(_order)
         watcher = listener.get()
         if watcher is not None:

@@ -16,7 +16,8 @@ from tidegate.equations import Cell
 from tidegate.experiments.cells import scalar_lru
 from tidegate.experiments.experiment import Configuration, Experiment, Measure, Net, Outcome, Published
 from tidegate.gradients import gradient, rule_from_text
-from tidegate.nn import Recurrent, native
+from tidegate.nn import Recurrent
+from tidegate.runtime import support
 
 I, H, P, N = 3, 5, 4, 4  # noqa: E741 - the project's word for the input size
 WIDTHS = {"slstm": 12}  # units of cells whose blocks do not share out five
@@ -76,7 +77,7 @@ class Problem:
 
 def run(settings: Settings, _: int, __: Path | None) -> Outcome:
     """The largest difference over all cells, one and two layers deep, relative to the gradient; `also` by cell."""
-    with nullcontext() if settings.kernels else native.disabled():
+    with nullcontext() if settings.kernels else support.disabled():
         found = {
             name: max(disagreement(settings.rule, made(cell, layers, settings)) for layers in (1, 2))
             for name, cell in CELLS.items()
@@ -95,7 +96,7 @@ def half_square(y: Tensor, targets: Tensor) -> Tensor:
 def disagreement(rule: str, problem: Problem) -> float:
     """From back-propagation on the reference path."""
     found = problem.gradients(rule)
-    with native.disabled():
+    with support.disabled():
         return difference(found, problem.gradients("bptt"))
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tidegate.equations import Cell
-from tidegate.equations.diagram import step_diagram
-from tidegate.equations.latex import latex
+from tidegate.equations.formats.diagram.step import step_diagram
+from tidegate.equations.formats.latex import latex
 from tidegate.experiments.catalogue import EXPERIMENTS
 from tidegate.experiments.experiment import Experiment
 from tidegate.experiments.further import further

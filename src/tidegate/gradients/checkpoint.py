@@ -44,7 +44,7 @@ def bytes_of(budget: str) -> int:
 
 
 @dataclass(frozen=True)
-class Layout:
+class CheckpointLayout:
     """How memory is used: `blocks` are differentiated one by one, of which the last is made of `last` blocks of the
     usual length, and up to `states` states are stored."""
 
@@ -53,7 +53,7 @@ class Layout:
     states: int
 
 
-def laid_out(checkpoint: int | str, blocks: int, state_bytes: int, block_bytes: int) -> Layout:
+def laid_out(checkpoint: int | str, blocks: int, state_bytes: int, block_bytes: int) -> CheckpointLayout:
     """The layout for a sequence of so many blocks, one of whose states and whose activations take so many bytes.
 
     Of a budget the states at all blocks come first, as each saves the most for its size; what is left keeps activations
@@ -61,7 +61,7 @@ def laid_out(checkpoint: int | str, blocks: int, state_bytes: int, block_bytes: 
     state and the activations of one block.
     """
     if isinstance(checkpoint, int):
-        return Layout(blocks, 1, checkpoint)
+        return CheckpointLayout(blocks, 1, checkpoint)
     budget = bytes_of(checkpoint)
     least = block_bytes + (state_bytes if blocks > 1 else 0)
     if budget < least:
@@ -71,9 +71,9 @@ def laid_out(checkpoint: int | str, blocks: int, state_bytes: int, block_bytes: 
         )
     spare = budget - (blocks - 1) * state_bytes - block_bytes
     if spare < 0:
-        return Layout(blocks, 1, (budget - block_bytes) // state_bytes)
+        return CheckpointLayout(blocks, 1, (budget - block_bytes) // state_bytes)
     more = blocks - 1 if block_bytes <= state_bytes else min(blocks - 1, spare // (block_bytes - state_bytes))
-    return Layout(blocks - more, 1 + more, blocks - 1 - more)
+    return CheckpointLayout(blocks - more, 1 + more, blocks - 1 - more)
 
 
 def schedule(blocks: int, states: int) -> Iterator[Move]:

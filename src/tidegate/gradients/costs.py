@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from torch import nn
 
 from tidegate.errors import ArgumentError
-from tidegate.gradients.cost import Cost, kept
-from tidegate.gradients.forward import Machine
 from tidegate.gradients.forward_rules import Forward
+from tidegate.gradients.influence.cost import Cost, kept
+from tidegate.gradients.influence.engine import InfluenceEngine
 from tidegate.gradients.rules import BPTT, Rule, TruncatedBPTT
-from tidegate.nn.flat import Flat
+from tidegate.nn.flatten import FlattenedLayer
 from tidegate.nn.operations import operations
-from tidegate.nn.recipe import Recipe
+from tidegate.runtime.kernel_inputs import KernelInputs
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def costs(layer: nn.Module, rule: Rule, *, batch: int = 1, steps: int = 100) -> 
 
 
 def _forwards(layer: nn.Module, rule: Forward, rows: int, steps: int) -> Costs:
-    machine = Machine(layer, rule)
+    machine = InfluenceEngine(layer, rule)
     trackers, size = tuple(machine.plan.costs(rows)), _size(layer)
     states = rows * sum(machine.widths)
     recursion = sum(t.flops for t in trackers)
@@ -66,13 +66,13 @@ def _forwards(layer: nn.Module, rule: Forward, rows: int, steps: int) -> Costs:
 
 def _backwards(layer: nn.Module, rule: Rule, rows: int, steps: int, runs: float) -> Costs:
     """Each step is run so many times; a run multiplies forward, for the states and for the weights."""
-    flat = Flat(layer)
+    flat = FlattenedLayer(layer)
     size = _size(layer)
-    activations = size * rows * steps * Recipe(flat.graph, flat.sizes).kept_width
+    activations = size * rows * steps * KernelInputs(flat.graph, flat.sizes).kept_width
     return Costs(str(rule), (), size, activations, activations, round(3 * runs * _step(flat, rows)))
 
 
-def _step(flat: Flat, rows: int) -> int:
+def _step(flat: FlattenedLayer, rows: int) -> int:
     """The operations of a step forward."""
     found = operations(flat.graph, flat.sizes)
     return rows * (found.products + found.others)

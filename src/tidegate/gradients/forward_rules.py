@@ -16,16 +16,16 @@ from tidegate.equations import Cell
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate
 from tidegate.errors import ArgumentError
-from tidegate.gradients.dense import Dense
-from tidegate.gradients.groups import Group, Structure, structure
-from tidegate.gradients.kronecker import Kronecker
-from tidegate.gradients.layout import Layout
-from tidegate.gradients.local import Local
-from tidegate.gradients.patterns import on_diagonal, within
-from tidegate.gradients.plan import Tracker
+from tidegate.gradients.influence.dense import DenseInfluence
+from tidegate.gradients.influence.diagonal import DiagonalInfluence
+from tidegate.gradients.influence.kronecker import KroneckerInfluence
+from tidegate.gradients.influence.parameter_groups import ParameterGroup, Structure, structure
+from tidegate.gradients.influence.parameter_layout import ParameterLayout
+from tidegate.gradients.influence.plan import Tracker
+from tidegate.gradients.influence.rank_one import RankOneInfluence
+from tidegate.gradients.influence.sparsity import on_diagonal, within
 from tidegate.gradients.rules import Segment
-from tidegate.gradients.uoro import UnbiasedOuter
-from tidegate.nn.flat import Flat
+from tidegate.nn.flatten import FlattenedLayer
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,13 @@ class Forward(ABC):
 
     def supports(self, cell: Cell | Graph | nn.Module) -> Support:
         """Whether the rule works for a cell, its graph, or a layer."""
-        graph = Flat(cell).graph if isinstance(cell, nn.Module) else cell.graph if isinstance(cell, Cell) else cell
+        graph = (
+            FlattenedLayer(cell).graph
+            if isinstance(cell, nn.Module)
+            else cell.graph
+            if isinstance(cell, Cell)
+            else cell
+        )
         clipped = next((v for v in graph.values if v.op == "clip_gradient"), None)
         if clipped is not None:
             return Support(
@@ -74,7 +80,7 @@ class Forward(ABC):
     def _supports(self, found: Structure) -> Support:
         return Support()
 
-    def trackers(self, layout: Layout) -> Sequence[Tracker]:
+    def trackers(self, layout: ParameterLayout) -> Sequence[Tracker]:
         """The rule at work. Raises ArgumentError where the rule does not support the equations."""
         graph = layout.structure.graph
         support = self.supports(graph)
@@ -87,7 +93,7 @@ class Forward(ABC):
         return tuple(rule for rule in (SnAp(), UORO()) if rule.supports(graph))
 
     @abstractmethod
-    def _trackers(self, found: Structure, layout: Layout) -> Sequence[Tracker]: ...
+    def _trackers(self, found: Structure, layout: ParameterLayout) -> Sequence[Tracker]: ...
 
     def __str__(self) -> str:
         numbers = [str(n) for n in (*self._numbers(), self.every) if n is not None]
@@ -108,19 +114,19 @@ class RTRL(Forward):
 
     word: ClassVar[str] = "rtrl"
 
-    def _trackers(self, found: Structure, layout: Layout) -> Sequence[Tracker]:
+    def _trackers(self, found: Structure, layout: ParameterLayout) -> Sequence[Tracker]:
         alone = [g for g in found.groups if g.stays_in_its_unit(found.jacobians.states)]
         together = [g for g in found.groups if g not in alone]
-        local = [Local(f"trace.{k}", g, layout) for k, g in enumerate(alone)]
+        local = [DiagonalInfluence(f"trace.{k}", g, layout) for k, g in enumerate(alone)]
         return [*local, *_dense(together, layout)]
 
 
-def _dense(groups: Sequence[Group], layout: Layout) -> list[Tracker]:
+def _dense(groups: Sequence[ParameterGroup], layout: ParameterLayout) -> list[Tracker]:
     """A matrix for each set of states that groups influence alike."""
-    by_reach: dict[frozenset[str], list[Group]] = {}
+    by_reach: dict[frozenset[str], list[ParameterGroup]] = {}
     for group in groups:
         by_reach.setdefault(frozenset(group.reach), []).append(group)
-    return [Dense(f"influence.{k}", some, some[0].reach, layout) for k, some in enumerate(by_reach.values())]
+    return [DenseInfluence(f"influence.{k}", some, some[0].reach, layout) for k, some in enumerate(by_reach.values())]
 
 
 @dataclass(frozen=True)
@@ -139,18 +145,18 @@ class SnAp(Forward):
     def _numbers(self) -> tuple[int, ...]:
         return (self.n,)
 
-    def _trackers(self, found: Structure, layout: Layout) -> Sequence[Tracker]:
+    def _trackers(self, found: Structure, layout: ParameterLayout) -> Sequence[Tracker]:
         trackers: list[Tracker] = []
-        full: list[Group] = []
+        full: list[ParameterGroup] = []
         for k, group in enumerate(found.groups):
             pattern = within(layout, group, self.n)
             if on_diagonal(pattern):
-                trackers.append(Local(f"trace.{k}", group, layout))
+                trackers.append(DiagonalInfluence(f"trace.{k}", group, layout))
             elif all(bool(p.all()) for p in pattern.values()):
                 full.append(group)
             else:
                 allowed = torch.cat([pattern[s] for s in group.reach])
-                trackers.append(Dense(f"masked.{k}", [group], group.reach, layout, allowed))
+                trackers.append(DenseInfluence(f"masked.{k}", [group], group.reach, layout, allowed))
         return [*trackers, *_dense(full, layout)]
 
 
@@ -162,8 +168,8 @@ class UORO(Forward):
     seed: int = 0
     word: ClassVar[str] = "uoro"
 
-    def _trackers(self, found: Structure, layout: Layout) -> Sequence[Tracker]:
-        return [UnbiasedOuter(found.groups, found.states, layout, self.seed)] if found.groups else []
+    def _trackers(self, found: Structure, layout: ParameterLayout) -> Sequence[Tracker]:
+        return [RankOneInfluence(found.groups, found.states, layout, self.seed)] if found.groups else []
 
 
 @dataclass(frozen=True)
@@ -191,8 +197,8 @@ class KFRTRL(Forward):
             return Support("its matrices have blocks, each of which reads other units; use RTRL() or UORO()")
         return Support()
 
-    def _trackers(self, found: Structure, layout: Layout) -> Sequence[Tracker]:
-        return [Kronecker(found.groups, found.states, layout, self.seed)] if found.groups else []
+    def _trackers(self, found: Structure, layout: ParameterLayout) -> Sequence[Tracker]:
+        return [KroneckerInfluence(found.groups, found.states, layout, self.seed)] if found.groups else []
 
 
 @dataclass(frozen=True)
@@ -214,8 +220,8 @@ class EProp(Forward):
             return Support(f"states {mixed[0][1]} and {mixed[0][0]} mix units without a matrix; use RTRL() or SnAp(1)")
         return Support()
 
-    def _trackers(self, found: Structure, layout: Layout) -> Sequence[Tracker]:
-        return [Local(f"trace.{k}", g, layout, direct=True) for k, g in enumerate(found.groups)]
+    def _trackers(self, found: Structure, layout: ParameterLayout) -> Sequence[Tracker]:
+        return [DiagonalInfluence(f"trace.{k}", g, layout, direct=True) for k, g in enumerate(found.groups)]
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from tidegate.equations.values import Rate, Value
 from tidegate.errors import ArgumentError
-from tidegate.gradients.forward import Machine, Past
-from tidegate.gradients.groups import add
-from tidegate.gradients.plan import ForwardRule
-from tidegate.gradients.swift import Swift
-from tidegate.nn import native
+from tidegate.gradients.influence.engine import InfluenceEngine, InfluenceState
+from tidegate.gradients.influence.parameter_groups import add
+from tidegate.gradients.influence.plan import ForwardRule
+from tidegate.gradients.influence.swift import Swift
 from tidegate.nn.arguments import Batch, check_types
 from tidegate.nn.state import State
 from tidegate.reference import Program
 from tidegate.reference import torch_ops as xp
+from tidegate.runtime import support
 
 Tensors = dict[str, Tensor]
 
@@ -29,8 +29,8 @@ class ForwardMemory:
     """The states, the influence of the weights on them, and where an output is no state the step that has led there;
     `begun` says that there was one."""
 
-    machine: Machine
-    past: Past
+    machine: InfluenceEngine
+    past: InfluenceState
     taken: Taken | None = None
     begun: bool = False
 
@@ -67,7 +67,7 @@ class OnlineForward:
     """
 
     def __init__(self, layer: nn.Module, rule: ForwardRule) -> None:
-        self.layer, self.machine = layer, Machine(layer, rule, whole=True)
+        self.layer, self.machine = layer, InfluenceEngine(layer, rule, whole=True)
         graph = self.machine.flat.graph
         self._state = next((name for name, v in graph.new.items() if v is graph.output), None)
         self._output = graph.new[self._state] if self._state else graph.output
@@ -85,7 +85,7 @@ class OnlineForward:
         states = self.machine.flat.begin(batch, None)
         like = next(iter(states.values()))
         self.machine.check_fits(1, batch, like)
-        return ForwardMemory(self.machine, Past(states, self.machine.nothing(batch, like)))
+        return ForwardMemory(self.machine, InfluenceState(states, self.machine.nothing(batch, like)))
 
     def step(self, memory: ForwardMemory, x_t: Any) -> tuple[Tensor, ForwardMemory]:
         """One step with `x_t` `[B, I]`: the output `[B, size]`, detached, and what is carried on."""
@@ -93,10 +93,10 @@ class OnlineForward:
         named = x_t if isinstance(x_t, Mapping) else {flat.graph.inputs[0].name: x_t}
         weights = self._weights if self._plain else _detached(flat.weights())
         swift = self._swift(memory, weights)
-        if swift is None or not native.enabled() or not swift.fits(named):
+        if swift is None or not support.enabled() or not swift.fits(named):
             return self._step(memory, named, _detached(weights))
         new, influence = swift(weights, named, memory.past.states, memory.past.influence)
-        return new[str(self._state)], ForwardMemory(self.machine, Past(new, influence), None, True)
+        return new[str(self._state)], ForwardMemory(self.machine, InfluenceState(new, influence), None, True)
 
     def _swift(self, memory: ForwardMemory, weights: Tensors) -> Swift | None:
         """The quick way for as many rows, if there is one."""
@@ -124,7 +124,7 @@ class OnlineForward:
             new = {s.name: steps.state(s.name).squeeze(0) for s in flat.graph.states}
             y = new[self._state] if self._state else steps[self._output].squeeze(0)
         taken = None if self._state else Taken(memory.past.influence, weights, inputs, old)
-        return y, ForwardMemory(machine, Past(new, influence), taken, True)
+        return y, ForwardMemory(machine, InfluenceState(new, influence), taken, True)
 
     def gradient(self, memory: ForwardMemory, dy: Tensor) -> Tensors:
         """The gradients by parameter, sums over the rows, of a loss with the slope `dy` `[B, size]` in the output."""
@@ -188,7 +188,7 @@ class OnlineForward:
         influence = [
             {name: tensors[f"influence.{k}.{name}"] for name in tracked} for k, tracked in enumerate(own.past.influence)
         ]
-        return ForwardMemory(self.machine, Past(states, tuple(influence)), None, bool(tensors["begun"]))
+        return ForwardMemory(self.machine, InfluenceState(states, tuple(influence)), None, bool(tensors["begun"]))
 
     def _strange(self, tensors: Mapping[str, Tensor]) -> ArgumentError:
         return ArgumentError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tidegate.native.workspace import WORKSPACE
+from tidegate.native.run.workspace import WORKSPACE
 
 
 @dataclass(frozen=True, eq=False)

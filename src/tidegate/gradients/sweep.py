@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from tidegate.gradients.carried import Carried
-from tidegate.gradients.forward import Machine
 from tidegate.gradients.forward_rules import Forward
-from tidegate.gradients.ready import Ready
+from tidegate.gradients.influence.engine import InfluenceEngine
+from tidegate.gradients.influence.ready import Ready
 from tidegate.gradients.recompute import Run, Score, recomputed
+from tidegate.gradients.rule_context import RuleContext
 from tidegate.gradients.rules import BPTT, Rule, Segment
 from tidegate.nn import Recurrent, Stack, State
-from tidegate.nn.quick import possible, quicks_of
+from tidegate.runtime.call_cache import possible, quicks_of
 
 Around = Callable[[], AbstractContextManager[None]]
 
@@ -36,7 +36,7 @@ def sweep(rule: Rule, module: nn.Module, length: int, run: Run, score: Score) ->
         yield recomputed(rule.checkpoint, length, run, score, learned)
         return
     segments = rule.segments(length)
-    around: Around = Carried(module, rule).working if isinstance(rule, Forward) else nullcontext
+    around: Around = RuleContext(module, rule).working if isinstance(rule, Forward) else nullcontext
     kept: dict[int, State | None] = {0: None}
     for index, segment in enumerate(segments):
         starts = {later.start for later in segments[index + 1 :]}
@@ -91,7 +91,7 @@ def gradient(
         if whole is not None:
             return whole
     learned = _learned(layer.named_parameters(), readout)
-    tensors, steps = list(learned.values()), _Steps(layer, x, lengths, reset)
+    tensors, steps = list(learned.values()), _LayerSteps(layer, x, lengths, reset)
     module = layer if readout is None else nn.ModuleDict({"layer": layer, "readout": readout})
 
     def score_part(outputs: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
@@ -114,11 +114,11 @@ def _whole(
     reset: Any,
 ) -> dict[str, Tensor] | None:
     """The gradients where the sequence is one segment."""
-    machines: list[Machine] = []
+    machines: list[InfluenceEngine] = []
 
-    def machine() -> Machine:
+    def machine() -> InfluenceEngine:
         if not machines:
-            machines.append(Machine(layer, rule))
+            machines.append(InfluenceEngine(layer, rule))
         return machines[0]
 
     ready = None
@@ -150,7 +150,7 @@ def _hooked(layer: nn.Module) -> bool:
     return any(own) or _has_any_global_hook()
 
 
-class _Steps:
+class _LayerSteps:
     """A layer's run over some of its steps."""
 
     def __init__(self, layer: nn.Module, x: Any, lengths: Any, reset: Any) -> None:

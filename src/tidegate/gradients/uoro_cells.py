@@ -13,20 +13,20 @@ from functools import lru_cache, reduce
 from itertools import pairwise
 from operator import add
 
-from tidegate.calculus import Tangent, pulled_back, tangent
-from tidegate.equations.graph import Graph, Input, State
+from tidegate.calculus import Tangent, jvp, pulled_back
+from tidegate.equations.graph import Graph, Input, StateVariable
 from tidegate.equations.ops import OPS, spread, total
 from tidegate.equations.rewrite import rewrite, with_args
 from tidegate.equations.values import SCALAR, Rate, Size, Value, constant, pointwise, walk
-from tidegate.gradients.groups import Group
+from tidegate.gradients.influence.parameter_groups import ParameterGroup
 from tidegate.nn.growing import NORM
-from tidegate.nn.rowwise import NOTHING
-from tidegate.nn.sequence import Sequence as Run
 from tidegate.reference import bound
+from tidegate.runtime.feedforward import NOTHING
+from tidegate.runtime.unroll import Unroll as Run
 
 TINY = 1e-7
 FLAGS = ("fresh", "valid")
-Bundles = tuple[tuple[Group, ...], ...]
+Bundles = tuple[tuple[ParameterGroup, ...], ...]
 Sizes = tuple[tuple[str, int], ...]
 
 
@@ -43,7 +43,7 @@ class Cells:
     graph: Graph
     states: tuple[str, ...]
     bundles: Bundles
-    tangent: Tangent
+    jvp: Tangent
 
     def added(self, sizes: Mapping[str, int]) -> Added:
         """The first cell, for a layer of these sizes."""
@@ -76,7 +76,7 @@ class Added:
 @lru_cache(maxsize=256)
 def cells(graph: Graph, states: tuple[str, ...], bundles: Bundles) -> Cells:
     """The cells of a layer, made once."""
-    return Cells(graph, states, bundles, tangent(graph, states))
+    return Cells(graph, states, bundles, jvp(graph, states))
 
 
 def _input(name: str, size: Size) -> Value:
@@ -155,7 +155,7 @@ def _made_by_products(graph: Graph, roots: Sequence[Value], leaves: Collection[V
     return [v for v in order if v in found]
 
 
-def _has_ones(group: Group) -> bool:
+def _has_ones(group: ParameterGroup) -> bool:
     return group.is_vector or group.bias is not None
 
 
@@ -174,9 +174,9 @@ def _recursion(made: Cells, sizes: Sizes, flags: tuple[str, ...]) -> Run:
 
 def _recursion_graph(made: Cells, flags: tuple[str, ...]) -> Graph:
     sizes = {s.name: s.size for s in made.graph.states}
-    states = [State(f"state.{k}", sizes[name]) for k, name in enumerate(made.states)]
+    states = [StateVariable(f"state.{k}", sizes[name]) for k, name in enumerate(made.states)]
     inputs = [Input(f"sign.{k}", s.size) for k, s in enumerate(states)]
-    states.append(State(NORM, SCALAR))
+    states.append(StateVariable(NORM, SCALAR))
     inputs += [Input("drive", SCALAR), *(Input(flag, SCALAR) for flag in flags)]
     inputs += [Input(f"given.{k}", v.size) for k, v in enumerate(made.tangent.given)]
     old = {s.name: Value("old", (), s.size, Rate.STATE, name=s.name) for s in states}

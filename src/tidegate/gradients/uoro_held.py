@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from tidegate.equations.values import Value
-from tidegate.gradients.groups import add
-from tidegate.gradients.steps import split
-from tidegate.gradients.uoro import UnbiasedOuter, random_signs
+from tidegate.gradients.influence.parameter_groups import add
+from tidegate.gradients.influence.rank_one import RankOneInfluence, random_signs
+from tidegate.gradients.influence.step_values import split
 from tidegate.gradients.uoro_steps import drive_of, parts
 from tidegate.native.outer_kernel import OuterKernel
 from tidegate.nn.growing import NORM, Course, Growing, Growth, bind_shares, bind_squares, lines_of, outer
-from tidegate.nn.native_call import NativeCell
-from tidegate.nn.rowwise import Rowwise
+from tidegate.runtime.feedforward import Rowwise
+from tidegate.runtime.kernel_call import CellKernel
 
 if TYPE_CHECKING:
-    from tidegate.gradients.plan import Plan
+    from tidegate.gradients.influence.plan import RulePlan
 
 Tensors = Mapping[str, Tensor]
 
@@ -28,15 +28,15 @@ Tensors = Mapping[str, Tensor]
 class Kernels(NamedTuple):
     """What UORO runs on: a tracker, its two cells, and the vector over weights."""
 
-    tracker: UnbiasedOuter
-    first: NativeCell
-    recursion: NativeCell
+    tracker: RankOneInfluence
+    first: CellKernel
+    recursion: CellKernel
     outer: OuterKernel
 
 
-def kernels(plan: Plan, T: int, B: int, like: Tensor) -> Kernels | None:
+def kernels(plan: RulePlan, T: int, B: int, like: Tensor) -> Kernels | None:
     """UORO's kernels for T steps and B rows, where it is all that a plan's rule does, at once and in one part."""
-    if len(plan.trackers) != 1 or not isinstance(plan.trackers[0], UnbiasedOuter):
+    if len(plan.trackers) != 1 or not isinstance(plan.trackers[0], RankOneInfluence):
         return None
     tracker, of_weights = plan.trackers[0], outer(like.dtype)
     if of_weights is None or not tracker.at_once(B) >= T or any(parts(b) > 1 for b in tracker.bundles):
@@ -54,7 +54,7 @@ class HeldOuter:
     1, B, size]`. Signs are drawn once, for each call begins with the first step."""
 
     def __init__(
-        self, plan: Plan, made: Kernels, weights: Tensors, inputs: Tensors, found: Tensor, states: Sequence[str]
+        self, plan: RulePlan, made: Kernels, weights: Tensors, inputs: Tensors, found: Tensor, states: Sequence[str]
     ) -> None:
         self._tracker, uoro = made.tracker, made.tracker.plan
         (T, B, _), like = found[1:].shape, found
@@ -131,7 +131,7 @@ class _Sum:
         return torch.mm(*self._factors)
 
 
-def _told(plan: Plan, known: Sequence[Value], found: Tensor) -> dict[str, Tensor]:
+def _told(plan: RulePlan, known: Sequence[Value], found: Tensor) -> dict[str, Tensor]:
     """What the first cell is told of a run's steps."""
     D, reader = sum(plan.widths), plan.reader
     read = dict(zip(reader.vectors, found[1:, :, D:].split(reader.widths, -1), strict=True))

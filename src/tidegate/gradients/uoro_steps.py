@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from tidegate.equations.values import Rate, Value
-from tidegate.gradients.layout import Bundle, Layout
+from tidegate.gradients.influence.parameter_layout import Bundle, ParameterLayout
+from tidegate.gradients.influence.step_values import StepValues
 from tidegate.gradients.outer_sums import Additions, room
-from tidegate.gradients.steps import Steps
 from tidegate.gradients.uoro_cells import FLAGS, TINY, Added, Cells
 from tidegate.nn.growing import NORM, Course, Growing, grow, shares
-from tidegate.nn.rowwise import NOTHING
+from tidegate.runtime.feedforward import NOTHING
 
 Tensors = dict[str, Tensor]
 
@@ -25,7 +25,7 @@ Tensors = dict[str, Tensor]
 class Plan:
     """What is followed: the states' `places` among `D` units, bundles of weights, and the cells with bound sizes."""
 
-    layout: Layout
+    layout: ParameterLayout
     places: Mapping[str, slice]
     D: int
     bundles: Sequence[Bundle]
@@ -41,7 +41,7 @@ def parts(bundle: Bundle) -> int:
 class Taken:
     """Some of many steps with their signs `[T, B, D]`."""
 
-    def __init__(self, plan: Plan, steps: Steps, span: slice, signs: Tensor) -> None:
+    def __init__(self, plan: Plan, steps: StepValues, span: slice, signs: Tensor) -> None:
         self.plan, self.steps, self.span, self.signs = plan, steps, span, signs
         self.T, self.B, self.like = span.stop - span.start, steps.B, steps.like
         self.flags = {n: f[span] for n in FLAGS for f in (getattr(steps, n),) if f is not None}
@@ -109,7 +109,7 @@ class Taken:
         return [t + (of_outer @ o.flatten(1)).view(t.shape) for t, o in zip(totals, outer, strict=True)]
 
 
-def _in_parts(bundle: Bundle, rows: Tensor, read: Tensor, n: int, layout: Layout) -> tuple[Tensor, Tensor]:
+def _in_parts(bundle: Bundle, rows: Tensor, read: Tensor, n: int, layout: ParameterLayout) -> tuple[Tensor, Tensor]:
     """Rows and what they read where each reads the block of a vector that is its own."""
     given, begin = [], 0
     for matrix, vector in bundle.groups[0].factors:

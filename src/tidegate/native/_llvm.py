@@ -20,7 +20,7 @@ try:
     from llvmlite import binding as llvm
     from llvmlite import ir  # from here for all, for it may be absent
 except (ImportError, OSError) as error:  # a shared library that is missing or unfit is an OSError
-    from tidegate.native import absent as ir  # noqa: F401
+    from tidegate.native import llvm_missing as ir  # noqa: F401
 
     _absent: str = str(error)
 else:

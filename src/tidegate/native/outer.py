@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from itertools import accumulate, combinations_with_replacement
 from typing import NamedTuple
 
-from tidegate.native import threads
 from tidegate.native._llvm import ir
-from tidegate.native.builder import I64, POINTER, VOID, Builder, Int
+from tidegate.native.compile.builder import I64, POINTER, VOID, Builder, Int
+from tidegate.native.compile.reductions import added
+from tidegate.native.run import threads
 from tidegate.native.target import DType, Target
-from tidegate.native.units import added
 
 STEPS, SQUARES, BACK = "steps", "squares", "back"
 GROUP = 4  # steps

@@ -6,8 +6,9 @@ import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
-from tidegate.native import _llvm, cache, machine, threads
+from tidegate.native import _llvm, cpu
 from tidegate.native.outer import BLOCK, NAMES, outer_text
+from tidegate.native.run import cache, threads
 from tidegate.native.target import DType, Target
 
 
@@ -36,4 +37,4 @@ class OuterKernel:
 @lru_cache(maxsize=4)
 def outer_kernel(dtype: DType) -> OuterKernel:
     """The kernels on this machine. Raises NativeError where there are none."""
-    return OuterKernel(dtype, machine.host())
+    return OuterKernel(dtype, cpu.host())

@@ -2,12 +2,12 @@
 
 from tidegate.nn import init
 from tidegate.nn.clip import clip_norm_, clip_value_
-from tidegate.nn.dropin import GRU, LSTM, RNN, swap
 from tidegate.nn.layer import Recurrent
 from tidegate.nn.stack import Stack
 from tidegate.nn.stack_stepper import StackStepper
 from tidegate.nn.state import State
 from tidegate.nn.stepper import Stepper
+from tidegate.nn.torch_modules.modules import GRU, LSTM, RNN, swap
 from tidegate.nn.trace import Trace
 
 __all__ = [

@@ -12,8 +12,8 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate, walk
 from tidegate.errors import ArgumentError
-from tidegate.nn.loop import valid_steps
 from tidegate.reference import bound
+from tidegate.reference.unroll import valid_steps
 
 
 def bind_sizes(graph: Graph, input_size: int, hidden_size: int, sizes: Mapping[str, int]) -> dict[str, int]:

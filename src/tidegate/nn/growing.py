@@ -17,10 +17,10 @@ from torch import Tensor
 from tidegate.errors import NativeError
 from tidegate.native.outer import BACK, SQUARES, STEPS, WORK
 from tidegate.native.outer_kernel import OuterKernel, outer_kernel
-from tidegate.native.workspace import LINE_BYTES
-from tidegate.nn import native
-from tidegate.nn.native_call import DTYPES, NativeCell
-from tidegate.nn.sequence import Sequence as Run
+from tidegate.native.run.workspace import LINE_BYTES
+from tidegate.runtime import support
+from tidegate.runtime.kernel_call import DTYPES, CellKernel
+from tidegate.runtime.unroll import Unroll as Run
 
 Tensors = Mapping[str, Tensor]
 WORD = 8  # bytes of an argument
@@ -58,7 +58,7 @@ def grow(run: Run, weights: Tensors, course: Course, vector: Sequence[Growing]) 
     """Take the steps, and have the vector grow between them."""
     found, once = course.found, course.once
     every = [*weights.values(), *course.inputs.values(), *course.state.values(), once, *(p.outer for p in vector)]
-    fits = native.enabled() and native.fits(run.graph.name, every)
+    fits = support.enabled() and support.fits(run.graph.name, every)
     cell = run.cell(found.dtype, indices=False) if fits else None
     kernel = None if cell is None else outer(found.dtype)
     if cell is None or kernel is None:
@@ -76,7 +76,7 @@ def shares(keep: Tensor, once: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     All are `[T, B]`: `keep` is what the vector is divided by at a step, `once` what an addition is multiplied with.
     Given are `[T, B]` and `[B]`.
     """
-    kernel = outer(keep.dtype) if native.enabled() and native.unfit([keep, once, share]) is None else None
+    kernel = outer(keep.dtype) if support.enabled() and support.unfit([keep, once, share]) is None else None
     once, share = once.contiguous(), share.contiguous()
     found, carried = torch.empty_like(once), once.new_zeros(once.shape[1])
     if kernel is None:
@@ -111,7 +111,7 @@ def outer(dtype: torch.dtype) -> OuterKernel | None:
     try:
         return outer_kernel(DTYPES[dtype])
     except NativeError as error:
-        native.say_once(f"UORO runs on the reference path: {error}")
+        support.say_once(f"UORO runs on the reference path: {error}")
         return None
 
 
@@ -141,7 +141,7 @@ class Growth:
 
     def __init__(
         self,
-        cell: NativeCell,
+        cell: CellKernel,
         kernel: OuterKernel,
         weights: Tensors,
         course: Course,

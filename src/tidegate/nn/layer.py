@@ -13,8 +13,6 @@ from tidegate.equations import Cell, Graph, Rate
 from tidegate.errors import ArgumentError
 from tidegate.nn.arguments import Batch, bind_sizes, check_dropout, check_types
 from tidegate.nn.init import Init, read_init
-from tidegate.nn.quick import Quick, Quicks, possible, quick
-from tidegate.nn.sequence import Sequence
 from tidegate.nn.sources import OwnWeights
 from tidegate.nn.stacked import Direction, Merge, Stacked
 from tidegate.nn.state import State, check_is_state, check_state
@@ -22,6 +20,8 @@ from tidegate.nn.stepper import Stepper
 from tidegate.nn.trace import Trace, trace
 from tidegate.nn.weights import CellWeights, Starts
 from tidegate.reference import bound
+from tidegate.runtime.call_cache import Quick, Quicks, possible, quick
+from tidegate.runtime.unroll import Unroll
 
 MERGES = ("concat", "sum", "mean")
 
@@ -69,7 +69,7 @@ class Recurrent(nn.Module):
         for k in range(num_layers):
             bound_sizes = bind_sizes(self.graph, width, hidden_size, sizes)
             self._check_stackable(k, bound_sizes)
-            self._sequences.append(Sequence(self.graph, bound_sizes))
+            self._sequences.append(Unroll(self.graph, bound_sizes))
             for suffix in self._suffixes:
                 weights = CellWeights(self.graph, bound_sizes, self.init, device=device, dtype=dtype)
                 self.add_module(f"l{k}{suffix}", weights)

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tidegate.nn.layouts import TENSORS, Layout, Terms, cell_weights
-from tidegate.nn.native_call import Call
-from tidegate.nn.quick import usable
+from tidegate.nn.torch_modules.layouts import TENSORS, Terms, TorchLayout, cell_weights
 from tidegate.nn.weights import CellWeights
+from tidegate.runtime.call_cache import usable
+from tidegate.runtime.kernel_call import KernelCall
 
 
 class OwnWeights:
@@ -44,7 +44,7 @@ class OwnWeights:
                 return None
         return found
 
-    def call(self, call: Call) -> Call:
+    def call(self, call: KernelCall) -> KernelCall:
         """The call itself: it takes these weights."""
         return call
 
@@ -52,7 +52,9 @@ class OwnWeights:
 class TorchWeights:
     """The weights of one layer as a module of torch keeps them: row blocks of few tensors, and sums of two biases."""
 
-    def __init__(self, owner: nn.Module, suffix: str, layout: Layout, names: Sequence[str], dtype: torch.dtype) -> None:
+    def __init__(
+        self, owner: nn.Module, suffix: str, layout: TorchLayout, names: Sequence[str], dtype: torch.dtype
+    ) -> None:
         self._parameters, self._layout, self._names, self._dtype = owner._parameters, layout, names, dtype
         self.keys = {n: n + suffix for n in TENSORS if n + suffix in owner._parameters or hasattr(owner, n + suffix)}
         self._terms = [tuple(t for t in layout.rows[n] if t[0] in self.keys) for n in names]
@@ -79,7 +81,7 @@ class TorchWeights:
         named = self._named()
         return None if named is None else list(named.values())
 
-    def call(self, call: Call) -> Call:
+    def call(self, call: KernelCall) -> KernelCall:
         """A call that takes these, and gives their gradients."""
         return _TorchCall(call, self)
 
@@ -120,12 +122,12 @@ def _in_order(terms: Sequence[Terms], name: str) -> list[int]:
     return [k for _, k in sorted(placed)]
 
 
-class _TorchCall(Call):
+class _TorchCall(KernelCall):
     """A call whose weights are torch's tensors: autograd knows of nothing between these and the kernel."""
 
     __slots__ = ("_source",)
 
-    def __init__(self, call: Call, source: TorchWeights) -> None:
+    def __init__(self, call: KernelCall, source: TorchWeights) -> None:
         super().__init__(call.cell, call.shape, call.tables, call.fresh, call.backwards, call.lengths, call.reset)
         self._source = source
 
@@ -159,6 +161,6 @@ def _one_below_the_other(parts: list[Tensor], name: str) -> Tensor:
     )
 
 
-def _begin_and_block(tensor: Tensor, layout: Layout, name: str) -> tuple[int, int]:
+def _begin_and_block(tensor: Tensor, layout: TorchLayout, name: str) -> tuple[int, int]:
     """An address, and how many bytes further each of the row blocks begins."""
     return tensor.data_ptr(), tensor.nbytes // (1 if name == "weight_hr" else layout.blocks)

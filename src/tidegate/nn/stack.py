@@ -14,12 +14,12 @@ from tidegate.equations import Rate, cell, linear, sigmoid
 from tidegate.errors import ArgumentError
 from tidegate.nn.arguments import check_dropout
 from tidegate.nn.layer import Recurrent
-from tidegate.nn.loop import valid_steps
-from tidegate.nn.quick import Quicks
 from tidegate.nn.stack_stepper import StackStepper, refuse_indices
 from tidegate.nn.state import State, check_is_state
 from tidegate.nn.trace import Trace
 from tidegate.reference import bound
+from tidegate.reference.unroll import valid_steps
+from tidegate.runtime.call_cache import Quicks
 
 Layer = Union[Recurrent, "Stack"]
 Run = Callable[[Any, Any, State | None], tuple[Any, Sequence[Any]]]  # layer, input, state -> output, what else it gives

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tidegate.equations.graph import Graph
 from tidegate.nn.arguments import Batch
-from tidegate.nn.sequence import Sequence
+from tidegate.runtime.unroll import Unroll
 
 Merge = Literal["concat", "sum", "mean"]
 Tensors = dict[str, Tensor]
@@ -22,7 +22,7 @@ Tensors = dict[str, Tensor]
 class Direction:
     """One direction of one layer: the cell over time with its weights, and where its states start, `[1, size]`."""
 
-    sequence: Sequence
+    sequence: Unroll
     weights: Mapping[str, Tensor]
     start: Mapping[str, Tensor]
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate, Value
 from tidegate.errors import ArgumentError
-from tidegate.nn import native
 from tidegate.nn.arguments import check_indices
-from tidegate.nn.native_step import NativeStep
 from tidegate.nn.state import State, check_is_state, check_state
 from tidegate.reference import Program, bound, numpy_ops
+from tidegate.runtime import support
+from tidegate.runtime.bound_step import NativeStep
 
 Array = NDArray[Any]
 NUMPY = (torch.float16, torch.float32, torch.float64)
@@ -129,15 +129,15 @@ class Stepper:
     def _made(self, one_hot: bool) -> list[NativeStep]:
         """The layers' kernels; empty where there are none."""
         found: list[NativeStep] = []
-        if not native.enabled() or not self.batch:
+        if not support.enabled() or not self.batch:
             return found
         for k, sizes in enumerate(self._sizes):
             tensors = [*self._weights[k].values(), *map(torch.from_numpy, self._state[k].values())]
-            if not native.fits(self._graph.name, tensors):
+            if not support.fits(self._graph.name, tensors):
                 return []
             indices = one_hot and not k
-            recipe = native.recipe(self._graph, tuple(sizes.items()), indices)
-            cell = native.native_cell(recipe, self._graph.name, tensors[0].dtype)
+            recipe = support.recipe(self._graph, tuple(sizes.items()), indices)
+            cell = support.native_cell(recipe, self._graph.name, tensors[0].dtype)
             if cell is None:
                 return []
             first = self._outputs[k - 1] if k else self._indices if indices else self._arrays[self._first]

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate, Value
-from tidegate.nn import native
-from tidegate.nn.loop import Tensors, in_form_of, steps_and_rows
-from tidegate.nn.recipe import Recipe
 from tidegate.reference import Program, bound, leaves
 from tidegate.reference import torch_ops as xp
+from tidegate.reference.unroll import Tensors, in_form_of, steps_and_rows
+from tidegate.runtime import support
+from tidegate.runtime.kernel_inputs import KernelInputs
 
 
 class Trace(Mapping[str, Tensor]):
@@ -55,12 +55,12 @@ def _by_kernel(
     given = [inputs[i.name] for i in graph.inputs]
     indices = not given[0].is_floating_point()
     numbers = [*weights.values(), *given[indices:], *state.values()]
-    if not native.enabled() or torch._C._are_functorch_transforms_active() or not native.fits(graph.name, numbers):
+    if not support.enabled() or torch._C._are_functorch_transforms_active() or not support.fits(graph.name, numbers):
         return None
-    recipe = native.recipe(graph, tuple(sizes.items()), indices)
+    recipe = support.recipe(graph, tuple(sizes.items()), indices)
     if isinstance(recipe, str) or not recipe.has_steps(given, None) or not _all_computed(recipe, labels):
         return None
-    cell = native.native_cell(recipe, graph.name, numbers[0].dtype, labels)
+    cell = support.native_cell(recipe, graph.name, numbers[0].dtype, labels)
     if cell is None:
         return None
     tensors = recipe.tensors(weights, inputs, state, {n: s[:1] for n, s in state.items()})  # nothing starts afresh
@@ -76,7 +76,7 @@ def _by_kernel(
     return found, y
 
 
-def _all_computed(recipe: Recipe, labels: tuple[str, ...]) -> bool:
+def _all_computed(recipe: KernelInputs, labels: tuple[str, ...]) -> bool:
     """Whether a kernel has every value as such: some become part of others, and what is joined stays apart."""
     named = recipe.plan.graph.named
     return all(label in named and named[label].op != "concat" for label in labels)

@@ -12,7 +12,7 @@ from tidegate.online.track import Recent
 
 
 @dataclass
-class Followed:
+class JudgedKey:
     """One key: the label that came last, and what was predicted of steps whose labels have not come yet."""
 
     last: Label | None = None
@@ -29,7 +29,7 @@ class Judge:
 
     def __init__(self, task: str, delay: int = 0, max_keys: int = 1024) -> None:
         self.task, self.delay = task, delay
-        self.followed: Recent[Followed] = Recent(max_keys)
+        self.followed: Recent[JudgedKey] = Recent(max_keys)
         self.labels: Counter[Label] = Counter()
         self.count, self.error, self.naive = 0, 0.0, 0.0
 
@@ -40,7 +40,7 @@ class Judge:
 
     def judge(self, prediction: Any, label: Any, key: Key = None) -> None:
         """One step: what was predicted for it, and the label that came with it, that of `delay` steps ago."""
-        own = self.followed.find(key) or Followed()
+        own = self.followed.find(key) or JudgedKey()
         self.followed.keep(key, own)
         own.waiting.append((prediction, self._naive(own)))
         guess, naive = own.waiting.popleft() if len(own.waiting) > self.delay else (None, None)
@@ -52,7 +52,7 @@ class Judge:
         if self.task == "classification":
             self.labels[label] += 1
 
-    def _naive(self, own: Followed) -> Any:
+    def _naive(self, own: JudgedKey) -> Any:
         if self.task == "regression":
             return own.last
         return max(self.labels, key=self.labels.__getitem__) if self.labels else None
@@ -83,5 +83,5 @@ class Judge:
         judge.count, judge.error, judge.naive = data["scores"]
         judge.labels.update(dict(map(tuple, data["labels"])))
         for key, last, waiting in data["followed"]:
-            judge.followed.keep(key, Followed(last, deque(map(tuple, waiting))))
+            judge.followed.keep(key, JudgedKey(last, deque(map(tuple, waiting))))
         return judge

@@ -15,9 +15,9 @@ from tidegate.equations import Cell
 from tidegate.nn import State
 from tidegate.online.core import Core
 from tidegate.online.drift import PageHinkley
-from tidegate.online.inputs import Inputs
-from tidegate.online.net import Net
-from tidegate.online.scale import Scale
+from tidegate.online.inputs import FeatureInputs
+from tidegate.online.net import OnlineNet
+from tidegate.online.scale import RunningScale
 from tidegate.online.targets import Labels, Number
 from tidegate.online.track import Track
 
@@ -53,7 +53,7 @@ def from_spec(spec: Spec, tensors: Tensors) -> Core:
     core, left = Core(options, Cell.from_json(spec["cell"])), dict(tensors)
     regression = options.task == "regression"
     core.target = Number(options.window, spec["target"]) if regression else Labels(options.max_classes, spec["target"])
-    core.test = PageHinkley(Scale(*map(float, spec["test"][0])), float(spec["test"][1]))
+    core.test = PageHinkley(RunningScale(*map(float, spec["test"][0])), float(spec["test"][1]))
     for name in COUNTS:
         setattr(core, name, spec["counts"][name])
     if spec["size"]:
@@ -76,12 +76,12 @@ def _part(tensors: Tensors, place: str) -> Tensors:
 # The net
 
 
-def _net_tensors(net: Net) -> Tensors:
+def _net_tensors(net: OnlineNet) -> Tensors:
     own = {"head.weight": net.head, "head.bias": net.bias, "adam.mean": net.adam.mean, "adam.square": net.adam.square}
     return own | {f"layer.{name}": tensor for name, tensor in net.layer.state_dict().items()}
 
 
-def _net(core: Core, spec: Spec, tensors: Tensors) -> Net:
+def _net(core: Core, spec: Spec, tensors: Tensors) -> OnlineNet:
     """The net of these tensors, allocated once they are seen to fit what the options ask for."""
     if type(spec["size"]) is not int or not 1 <= spec["size"] <= 65536:
         raise ValueError(f"a size of {spec['size']!r}")
@@ -94,8 +94,8 @@ def _net(core: Core, spec: Spec, tensors: Tensors) -> Net:
             _check({name: tensors[name]}, {name: own})
             own.copy_(tensors.pop(name))
     net.adam.steps = int(spec["updates"])
-    scales = [Scale(*map(float, scale)) for scale in spec["scales"]]
-    core.inputs = Inputs(spec["size"], core.options.window, spec["features"], scales)
+    scales = [RunningScale(*map(float, scale)) for scale in spec["scales"]]
+    core.inputs = FeatureInputs(spec["size"], core.options.window, spec["features"], scales)
     if not len(core.inputs.slots) <= core.inputs.size == len(scales):
         raise ValueError(f"{len(spec['features'])} features and {len(scales)} scales in {core.inputs.size} slots")
     return net
@@ -123,7 +123,7 @@ def _track_tensors(track: Track) -> Tensors:
     return found
 
 
-def _track(core: Core, net: Net, tensors: Tensors) -> Track:
+def _track(core: Core, net: OnlineNet, tensors: Tensors) -> Track:
     memory = net.online.restored(_part(tensors, "memory."))
     rows = tensors.pop("rows", torch.zeros(0, core.inputs.size))
     guesses = tensors.pop("guesses", torch.zeros(0, core.target.outputs, dtype=torch.float64))
@@ -136,7 +136,7 @@ def _track(core: Core, net: Net, tensors: Tensors) -> Track:
     return Track(memory, _ahead(net, tensors) if core.options.delay else None, deque(waiting))
 
 
-def _ahead(net: Net, tensors: Tensors) -> State:
+def _ahead(net: OnlineNet, tensors: Tensors) -> State:
     leaves, form = pytree.tree_flatten(net.layer.initial_state())
     like = {f"ahead.{k}": leaf for k, leaf in enumerate(leaves)}
     _check(tensors, like)

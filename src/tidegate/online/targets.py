@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from tidegate.errors import ArgumentError
-from tidegate.online.scale import LARGEST, Scale
+from tidegate.online.scale import LARGEST, RunningScale
 
 Guess = list[float]  # as many numbers as there are outputs
 Label = str | int | float | bool
 
 
-class Target(Protocol):
+class LearnerTarget(Protocol):
     """A task. A guess is made before its label is known, and belongs to the scale or the labels of its time."""
 
     outputs: int
@@ -46,7 +46,7 @@ class Number:
     outputs = 1
 
     def __init__(self, window: int, seen: Sequence[float] = ()) -> None:
-        self.window, self.scale = window, Scale(*seen)
+        self.window, self.scale = window, RunningScale(*seen)
 
     def read(self, y: Any) -> float | None:
         """The number; NaN is none."""

@@ -18,7 +18,7 @@ from tidegate.errors import ArgumentError
 from tidegate.gradients import TruncatedBPTT, gradient
 from tidegate.gradients.diagnosis import Activation, Units, diagnose
 from tidegate.gradients.diagnosis.spectrum import StepJacobian
-from tidegate.nn.follow import follow
+from tidegate.nn.unroll_autograd import follow
 
 T, B, F, H = 9, 5, 2, 3
 Trail = dict[str, list[Tensor]]

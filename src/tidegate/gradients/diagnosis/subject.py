@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from tidegate.errors import ArgumentError
 from tidegate.nn import Recurrent, Stack
-from tidegate.nn.follow import Followed, follow
-from tidegate.nn.from_torch import KNOWN, as_recurrent
-from tidegate.nn.loop import valid_steps
+from tidegate.nn.torch_modules.convert import KNOWN, as_recurrent
+from tidegate.nn.unroll_autograd import AutogradUnroll, follow
+from tidegate.reference.unroll import valid_steps
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Score = Callable[[Tensor, Tensor], Tensor]  # outputs [K, B, size] and the numbers of their steps [K] to one number
@@ -22,7 +22,7 @@ PROBE = "a random projection of the outputs (no loss was given)"
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class DiagnosedLayer:
     """A layer in evaluation, its time-major input with 0 where rows are padded, and the loss of some of its steps.
 
     `valid` `[T, B]` says which steps are no padding, `lengths` `[B]` where each row ends.
@@ -39,7 +39,7 @@ class Subject:
         """The numbers of the steps, `[T]`."""
         return torch.arange(len(self.x), device=self.x.device)
 
-    def run(self) -> tuple[Tensor, list[Followed]]:
+    def run(self) -> tuple[Tensor, list[AutogradUnroll]]:
         """The output and the run of each layer. Raises ArgumentError where a state is not finite."""
         y, runs = follow(self.layer, self.x)
         for layer, run in enumerate(runs):
@@ -68,7 +68,7 @@ class Subject:
 
 def make_subject(
     layer: nn.Module, x: Any, target: Tensor | None, loss: Loss | None, readout: Any, lengths: Any, seed: int
-) -> Subject:
+) -> DiagnosedLayer:
     """Everything checked. Raises ArgumentError."""
     copied = _copied(layer)
     _check_input(x)
@@ -83,7 +83,7 @@ def make_subject(
     valid = valid_steps(len(x), ends)
     padded = torch.where(valid if x.dim() == 2 else valid.unsqueeze(-1), x, torch.zeros_like(x))
     score = _probe(copied, seed) if loss is None or target is None else _scored(loss, target, readout)
-    return Subject(copied, padded, ends, valid, score)
+    return DiagnosedLayer(copied, padded, ends, valid, score)
 
 
 def _copied(layer: nn.Module) -> Recurrent | Stack:
@@ -154,7 +154,7 @@ def _scored(loss: Loss, target: Tensor, readout: Any) -> Score:
     return score
 
 
-def origin_steps(subject: Subject, origins: Sequence[int] | None) -> list[Tensor]:
+def origin_steps(subject: DiagnosedLayer, origins: Sequence[int] | None) -> list[Tensor]:
     """For each origin the step `[B]` whose loss is looked back from, -1 in rows that end before it."""
     if origins is None:
         return [subject.lengths - 1]

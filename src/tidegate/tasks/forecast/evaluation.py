@@ -24,7 +24,7 @@ from tidegate.metrics import (
     weighted_quantile_loss,
     with_drift,
 )
-from tidegate.tasks.forecast.inputs import Inputs
+from tidegate.tasks.forecast.inputs import ForecastInputs
 from tidegate.tasks.forecast.net import ForecastNet
 from tidegate.tasks.forecast.split import Split
 from tidegate.tasks.forecast.task import forecasts_at
@@ -33,7 +33,7 @@ NET, START = "net", "untrained start"
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldOut:
     """One series' held-out forecasts: truth `[N, K]`, each method's quantiles `[N, K, Q]`, the scale of its MASE."""
 
     truth: np.ndarray
@@ -115,7 +115,7 @@ class Evaluation:
 
 
 def evaluate(
-    nets: dict[str, ForecastNet], inputs: Inputs, panel: Panel, splits: tuple[Split, ...], levels: np.ndarray
+    nets: dict[str, ForecastNet], inputs: ForecastInputs, panel: Panel, splits: tuple[Split, ...], levels: np.ndarray
 ) -> Evaluation:
     """Judge by rolling origins: one at every step of the held-out part that has a whole horizon after it.
 
@@ -144,8 +144,8 @@ def evaluate(
 
 
 def _held_out(
-    nets: dict[str, ForecastNet], inputs: Inputs, panel: Panel, splits: tuple[Split, ...], levels: np.ndarray
-) -> Iterator[Held]:
+    nets: dict[str, ForecastNet], inputs: ForecastInputs, panel: Panel, splits: tuple[Split, ...], levels: np.ndarray
+) -> Iterator[HeldOut]:
     """The held-out forecasts of each series, the nets' and the baselines'."""
     recipe = inputs.recipe
     for index, (series, cut) in enumerate(zip(panel.series, splits, strict=True)):
@@ -158,7 +158,7 @@ def _held_out(
             missed = residual_quantiles(baseline, series.values, recipe.past, cut.held_out, recipe.horizon, levels)
             methods[name] = baseline(series.values, origins, recipe.horizon)[..., None] + missed
         truth = series.values[origins[:, None] + np.arange(1, recipe.horizon + 1)]
-        yield Held(truth, methods, _mase_scale(series.values[: cut.held_out], recipe.season, scale.unit))
+        yield HeldOut(truth, methods, _mase_scale(series.values[: cut.held_out], recipe.season, scale.unit))
 
 
 def _baselines(before: np.ndarray, season: int) -> dict[str, Baseline]:
@@ -173,7 +173,7 @@ def _mase_scale(before: np.ndarray, season: int, fallback: float) -> float:
     return scale if scale > 0 else fallback
 
 
-def _scores(held: list[Held], method: str, levels: np.ndarray) -> dict[str, float]:
+def _scores(held: list[HeldOut], method: str, levels: np.ndarray) -> dict[str, float]:
     truth = np.concatenate([one.truth for one in held])
     quantiles = np.concatenate([one.methods[method] for one in held])
     median = quantiles[..., list(levels).index(0.5)]
@@ -187,7 +187,7 @@ def _scores(held: list[Held], method: str, levels: np.ndarray) -> dict[str, floa
     }
 
 
-def _by_horizon(held: list[Held], method: str, levels: np.ndarray) -> dict[str, list[float]]:
+def _by_horizon(held: list[HeldOut], method: str, levels: np.ndarray) -> dict[str, list[float]]:
     truth = np.concatenate([one.truth for one in held])
     quantiles = np.concatenate([one.methods[method] for one in held])
     losses = quantile_score(truth, quantiles, levels)
@@ -195,7 +195,7 @@ def _by_horizon(held: list[Held], method: str, levels: np.ndarray) -> dict[str, 
     return {"quantile_loss": _column_means(losses), "mae": _column_means(errors)}
 
 
-def _below(held: list[Held], method: str) -> list[float]:
+def _below(held: list[HeldOut], method: str) -> list[float]:
     truth = np.concatenate([one.truth for one in held])[..., None]
     quantiles = np.concatenate([one.methods[method] for one in held])
     return [float(share) for share in (truth <= quantiles)[~np.isnan(truth[..., 0])].mean(0)]
@@ -227,7 +227,7 @@ def _none_to_nan(data: Any) -> Any:
     return float("nan") if data is None else data
 
 
-def _loss_by_origin(held: list[Held], method: str, levels: np.ndarray, chosen: list[int]) -> np.ndarray:
+def _loss_by_origin(held: list[HeldOut], method: str, levels: np.ndarray, chosen: list[int]) -> np.ndarray:
     """The loss at each origin over the chosen levels, in units of the series' scale.
 
     It is averaged over the series, counted back from their ends.

@@ -11,7 +11,7 @@ from tidegate.config import ForecastOptions
 from tidegate.data import Panel, read_panel
 from tidegate.equations import Cell
 from tidegate.tasks.forecast.evaluation import Evaluation
-from tidegate.tasks.forecast.inputs import Inputs, make_inputs
+from tidegate.tasks.forecast.inputs import ForecastInputs, make_inputs
 from tidegate.tasks.forecast.net import ForecastNet
 from tidegate.tasks.forecast.recipe import Recipe
 from tidegate.tasks.forecast.result import Forecast
@@ -69,7 +69,7 @@ class Fitted:
             names, times, self.options.quantiles, quantiles, columns.target, columns.time or "step", columns.id
         )
 
-    def _after(self, inputs: Inputs, index: int, panel: Panel) -> np.ndarray:
+    def _after(self, inputs: ForecastInputs, index: int, panel: Panel) -> np.ndarray:
         series = panel.series[index]
         return forecasts_at(self.net, inputs, index, series, np.array([len(series) - 1]))[0]
 

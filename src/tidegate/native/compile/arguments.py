@@ -1,0 +1,230 @@
+"""The arguments of a kernel, by name, and the memory that it works in.
+
+A kernel is called with one pointer to an array of 64-bit integers: numbers and addresses, in the order of a `Frame`.
+`step.begin.h` is 1 where `begin.h` has a row for each row of the batch, and 0 where all begin with the same row; so it
+is with the slopes at the ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from tidegate.equations.values import Rate, Size, Value
+from tidegate.native.compile.plan import WIDEST, KernelPlan, MatrixCall, Stage, StepLoop
+from tidegate.native.run.threads import LINE
+
+Pass = Literal["forward", "backward"]
+NUMBERS = (
+    "threads",
+    "hidden",
+    "T",
+    "B",
+    "fresh.step",
+    "packed",
+    "keeping",
+    "count",
+    "block.count",
+    "chunk",
+    "ld.products",
+    "ld.scratch",
+)
+TABLES = ("flags", "rows", "lens", "place", "fresh", "valid", "blocks")
+PAST_CACHES = 2  # as `keeping`: every number is stored at once, where it is aligned to a vector, past the caches
+PAD = 16  # numbers by which rows of working memory are set apart, so that they do not fall into one set of a cache
+
+
+@dataclass(frozen=True)
+class Span:
+    """Neighbouring columns of the left factors that are multiplied by one right factor."""
+
+    vector: Value
+    columns: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class CallShape:
+    """The sizes of a call in numbers.
+
+    `chunk` steps are taken together where that can be done: inputs are multiplied for all of them before the recurrence
+    goes through them, and their own gradients computed after it; with 0, step by step.
+    """
+
+    T: int
+    B: int
+    threads: int
+    hidden: bool
+    sizes: Mapping[str, int]
+    lanes: int
+    chunk: int = 0
+
+    def number(self, size: Size) -> int:
+        """A size in numbers."""
+        return sum(p if isinstance(p, int) else self.letter(p) for p in size)
+
+    def letter(self, letters: str) -> int:
+        """A letter, or several added, as a number."""
+        return sum(1 if part == "1" else self.sizes[part] for part in letters.split("+"))
+
+
+class Frame:
+    """The names of a kernel's arguments, in their order.
+
+    Those of working memory stand at the end: each is given as its distance in bytes from `flags`, with which that
+    memory begins.
+    """
+
+    def __init__(self, names: Iterable[str], working: Iterable[str]) -> None:
+        self.working = tuple(dict.fromkeys(working))
+        self.names = (*dict.fromkeys(names), *self.working)
+        self.index = {name: k for k, name in enumerate(self.names)}
+
+
+def spans(plan: KernelPlan) -> list[Span]:
+    """The products that make the matrices' gradients: for each right factor its runs of neighbouring left ones."""
+    place = {d: k for k, d in enumerate(plan.columns)}
+    found: list[Span] = []
+    for vector in dict.fromkeys(g.vector for g in plan.gradients):
+        columns = sorted({place[g.d] for g in plan.gradients if g.vector is vector})
+        breaks = [0, *(k + 1 for k, (a, b) in enumerate(pairwise(columns)) if b != a + 1), len(columns)]
+        found += [Span(vector, tuple(columns[a:b])) for a, b in pairwise(breaks)]
+    return found
+
+
+def frame_of(plan: KernelPlan, direction: Pass) -> Frame:
+    """The arguments of one of a cell's kernels."""
+    graph, loop = plan.graph, loop_of(plan, direction)
+    inputs = [i.name for i in graph.inputs]
+    moving = [i.name for i in graph.inputs if i.rate != Rate.SEQUENCE]
+    states = [s.name for s in graph.states]
+    names = [*NUMBERS, *TABLES, *(f"size.{x}" for x in graph.letters)]
+    names += [f"weights.{k}" for k in range(len(plan.fixed))]
+    names += [f"input.{n}" for n in inputs] + [f"ld.input.{n}" for n in moving] + ["output", "ld.output"]
+    names += [f"{kind}.{n}" for kind in ("begin", "step.begin", "start", "end", "step.end", "history") for n in states]
+    names += [f"keep.{k}" for k in range(len(plan.stored))]
+    if direction == "backward":
+        names += [f"{kind}_gradient.{n}" for kind in ("begin", "start") for n in states]
+        names += [f"gradient.{n}" for n in inputs] + [f"ld.gradient.{n}" for n in moving]
+        names += (
+            ["dz"] + [f"vector.{k}" for k in range(len(plan.vectors))] + [f"sum.{k}" for k in range(len(plan.sums))]
+        )
+        names += [f"{kind}.{k}" for k in range(len(spans(plan))) for kind in ("matrix", "bias")]
+    return Frame(names, work_names(plan, loop, direction))
+
+
+def loop_of(plan: KernelPlan, direction: Pass) -> StepLoop:
+    """The step that is repeated."""
+    return plan.forward if direction == "forward" else plan.backward
+
+
+def work_names(plan: KernelPlan, loop: StepLoop, direction: Pass) -> list[str]:
+    """The working memory of a kernel."""
+    names = [f"carry.{s.name}" for s in plan.graph.states]
+    names += [f"{h.where}.{h.name}" for h in loop.homes.values() if h.where in ("row", "private")]
+    names += [f"gather.{k}" for k in range(len(loop.gathered))]
+    names += [f"packed.{s}.{c}" for s, stage in enumerate(loop.stages) for c in range(len(stage.calls))]
+    names += [f"early.{s}" for s, stage in enumerate(loop.stages) if early_calls(stage, loop)]
+    names += ["products", "pointers"]
+    if direction == "backward":
+        names += ["columns", *(f"factors.{k}" for k in range(len(right_factors(plan)))), "scratch"]
+    return names
+
+
+def right_factors(plan: KernelPlan) -> list[Value]:
+    """The vectors of the matrices' gradients, each once."""
+    return list(dict.fromkeys(g.vector for g in plan.gradients))
+
+
+def padded(numbers: int) -> int:
+    """The leading dimension of rows of working memory."""
+    return -(-numbers // PAD) * PAD + PAD
+
+
+def column_offsets(plan: KernelPlan, shape: CallShape) -> list[int]:
+    """Where each left factor begins in a row of `dz`; the last item is the row's leading dimension."""
+    offsets = [0]
+    for d in plan.columns:
+        offsets.append(offsets[-1] + -(-shape.number(d.size) // PAD) * PAD)
+    return [*offsets[:-1], offsets[-1] + PAD]
+
+
+def most_panels(slots: int) -> int:
+    """How many panels of a stage with so many products are computed side by side, at most."""
+    return {1: WIDEST, 2: WIDEST // 2}.get(slots, 1)
+
+
+def work_sizes(plan: KernelPlan, direction: Pass, shape: CallShape, scratch: int) -> dict[str, int]:
+    """How many numbers each piece of working memory holds; `scratch` is for one thread's gradients of matrices."""
+    loop = loop_of(plan, direction)
+    B, threads = max(shape.B, 1), shape.threads
+    found = {f"carry.{s.name}": 2 * threads * B * padded(shape.number(s.size)) for s in plan.graph.states}
+    for home in loop.homes.values():
+        if home.where in ("row", "private"):
+            copies = threads if home.where == "private" else 1
+            found[f"{home.where}.{home.name}"] = copies * B * padded(shape.number(home.size))
+    together = max(shape.chunk, 1) * B
+    for k, value in enumerate(loop.gathered):
+        found[f"gather.{k}"] = threads * together * padded(shape.number(value.size))
+    for s, stage in enumerate(loop.stages):
+        for c, call in enumerate(stage.calls):
+            found[f"packed.{s}.{c}"] = _packed(stage, len(call.matrices), shape, shape.number(call.vector.size))
+    widest = max((len(s.linears) * most_panels(len(s.linears)) for s in loop.stages if s.linears), default=1)
+    late = together if direction == "backward" else B
+    found["products"] = threads * max(late, 2 * WIDEST) * widest * shape.lanes
+    for s, stage in enumerate(loop.stages):
+        found[f"early.{s}"] = _early(stage, shape)
+    found["pointers"] = _as_numbers(threads * together, shape)
+    if direction == "backward":
+        found["columns"] = _as_numbers(shape.T * shape.B, shape)
+        found |= {f"factors.{k}": _as_numbers(shape.T * shape.B, shape) for k in range(len(right_factors(plan)))}
+        found["scratch"] = threads * scratch
+    return found
+
+
+def early_calls(stage: Stage, loop: StepLoop) -> list[MatrixCall]:
+    """The products that can be computed before the recurrence: they come first, and multiply inputs."""
+    if stage.only_for is not None:
+        return []
+    gathered = set(loop.gathered)
+    return [c for c in stage.calls if c.fresh and c.vector in gathered and loop.homes[c.vector].where == "input"]
+
+
+def _early(stage: Stage, shape: CallShape) -> int:
+    """How many numbers all threads need for a stage's products of a chunk of inputs."""
+    if not stage.linears:
+        return 0
+    panels = -(-shape.number(stage.size) // shape.lanes)
+    side = _most_side_by_side(panels, shape.threads if shape.hidden else 1, len(stage.linears))
+    side *= 1 if shape.hidden else shape.threads
+    return side * len(stage.linears) * shape.lanes * shape.chunk * max(shape.B, 1)
+
+
+def _most_side_by_side(panels: int, parts: int, slots: int) -> int:
+    """The panels of all blocks of all parts, at most, for a team may turn out smaller than it was wanted."""
+    cuts = [(part, *blocking(panels, part, slots)) for part in range(1, parts + 1)]
+    return max(part * side * blocks for part, side, blocks in cuts)
+
+
+def _as_numbers(integers: int, shape: CallShape) -> int:
+    """Room for 64-bit integers where numbers may be half as wide."""
+    return 2 * max(integers, 1)
+
+
+def _packed(stage: Stage, matrices: int, shape: CallShape, depth: int) -> int:
+    panels = -(-shape.number(stage.size) // shape.lanes)
+    parts = shape.threads if shape.hidden else 1
+    return _most_side_by_side(panels, parts, len(stage.linears)) * depth * matrices * shape.lanes
+
+
+def blocking(panels: int, parts: int, slots: int) -> tuple[int, int]:
+    """How many panels stand side by side, and how many blocks of them each part of the panels has at most."""
+    mine = -(-panels // parts)
+    blocks = -(-mine // most_panels(slots))
+    return -(-mine // max(blocks, 1)), blocks
+
+
+def flag_count(threads: int) -> int:
+    """How many 64-bit integers the barriers of a team need."""
+    return LINE * threads

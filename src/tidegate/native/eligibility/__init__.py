@@ -1,0 +1,1 @@
+"""Kernels of eligibility traces: their form, their code, and how they are called."""

@@ -1,0 +1,1 @@
+"""Compiled kernels at work: cache, arguments, row order, threads and working memory."""

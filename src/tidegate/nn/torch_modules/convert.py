@@ -1,0 +1,47 @@
+"""torch's recurrent modules, and our drop-ins, as `Recurrent` layers of the same weights."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from tidegate.nn.layer import Recurrent
+from tidegate.nn.torch_modules.modules import REPLACES, _DropIn, swap
+from tidegate.nn.weights import CellWeights
+
+KNOWN = (*REPLACES, *REPLACES.values())
+
+
+def as_recurrent(module: nn.RNNBase) -> Recurrent:
+    """A `Recurrent` that computes what a `torch.nn.LSTM`, `GRU` or `RNN`, or the drop-in for one, computes.
+
+    Its weights are copies under the names of the cell's equations; where torch adds two biases, its bias is their sum.
+    """
+    copied = copy.deepcopy(module)
+    swap(copied)
+    assert isinstance(copied, _DropIn)
+    graph, like = copied._graph(), copied._like
+    sizes: dict[str, Any] = {"P": copied.proj_size} if copied.proj_size else {}
+    layer = Recurrent(
+        graph.name,
+        copied.input_size,
+        copied.hidden_size,
+        num_layers=copied.num_layers,
+        bidirectional=copied.bidirectional,
+        dropout=copied.dropout,
+        batch_first=copied.batch_first,
+        device=like.device,
+        dtype=like.dtype,
+        **sizes,
+    )
+    with torch.no_grad():
+        for k, directions in enumerate(copied._directions(graph)):
+            for suffix, direction in zip(("", "_reverse"), directions, strict=False):
+                weights = layer.get_submodule(f"l{k}{suffix}")
+                assert isinstance(weights, CellWeights)
+                for name, tensor in weights.tensors().items():
+                    tensor.copy_(direction.weights[name])
+    return layer

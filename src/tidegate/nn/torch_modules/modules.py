@@ -1,0 +1,243 @@
+"""Drop-ins for torch's recurrent modules: the same arguments, results, state_dict and initial values."""
+
+from __future__ import annotations
+
+import warnings
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from tidegate.cells import get
+from tidegate.equations.graph import Graph
+from tidegate.errors import ArgumentError, TidegateNotice
+from tidegate.nn.arguments import Batch, check_types
+from tidegate.nn.sources import TorchWeights
+from tidegate.nn.stacked import Direction, Stacked
+from tidegate.nn.torch_modules.layouts import TENSORS, TORCH, TorchLayout, cell_weights
+from tidegate.runtime.call_cache import Quick, Quicks, possible, quick
+from tidegate.runtime.unroll import Unroll
+
+MOST_SEQUENCES = 256
+_sequences: dict[tuple[str, int, int, int], Unroll] = {}  # not lru_cache, into which torch.compile looks
+
+
+class _DropIn(nn.RNNBase):
+    """What the three drop-ins share: a torch module whose CPU path runs the cell's equations."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._prepare()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """What torch.compile finds, and could not make, is made before."""
+        self._quicks = Quicks()
+        for k in range(self.num_layers):
+            self._sequence(k)
+
+    def _sequence(self, layer: int) -> Unroll:
+        width = (self.proj_size or self.hidden_size) * (1 + self.bidirectional) if layer else self.input_size
+        return _sequence(self._layout().cell, width, self.hidden_size, self.proj_size)
+
+    def _layout(self) -> TorchLayout:
+        return TORCH["LSTM with projection" if self.proj_size else self.mode]
+
+    def _graph(self) -> Graph:
+        return get(self._layout().cell).graph
+
+    def _run(self, x: Any, hx: Any, lengths: Any, reset: Any) -> tuple[Any, Any]:
+        graph = self._graph()
+        batch = Batch(graph, x, lengths, reset, self.batch_first, {"I": self.input_size, "H": self.hidden_size})
+        check_types(batch, self._like)
+        states, count = self._states(graph, hx, batch), 1 + self.bidirectional
+        layers = [range(k * count, (k + 1) * count) for k in range(self.num_layers)]
+        begin = [[{n: s[place] for n, s in states.items()} for place in places] for places in layers]
+        dropout = self.dropout if self.training else 0.0
+        y, ends = Stacked(graph, self._directions(graph), dropout=dropout)(batch, begin)
+        final = {n: torch.stack([end[n] for layer in ends for end in layer]) for n in states}
+        if batch.unbatched:
+            final = {n: s.squeeze(1) for n, s in final.items()}
+        return batch.restore(y), final["h"] if len(final) == 1 else (final["h"], final["c"])
+
+    def _directions(self, graph: Graph) -> list[list[Direction]]:
+        suffixes = ("", "_reverse")[: 1 + self.bidirectional]
+        return [[self._direction(graph, k, f"_l{k}{suffix}") for suffix in suffixes] for k in range(self.num_layers)]
+
+    def _direction(self, graph: Graph, layer: int, suffix: str) -> Direction:
+        tensors = {n: getattr(self, n + suffix) for n in TENSORS if hasattr(self, n + suffix)}
+        sizes = {"h": self.proj_size or self.hidden_size, "c": self.hidden_size}
+        start = {s.name: self._like.new_zeros(1, sizes[s.name]) for s in graph.states}
+        return Direction(self._sequence(layer), cell_weights(self._layout(), tensors), start)
+
+    def _states(self, graph: Graph, hx: Any, batch: Batch) -> dict[str, Tensor]:
+        """The initial states `[L * D, B, size]` by name: zeros, or what was given."""
+        count = self.num_layers * (1 + self.bidirectional)
+        sizes = {"h": self.proj_size or self.hidden_size, "c": self.hidden_size}
+        given = {} if hx is None else self._given(graph, hx)
+        states = {}
+        for s in graph.states:
+            shape = (count, batch.rows, sizes[s.name])
+            if s.name not in given:
+                states[s.name] = self._like.new_zeros(shape)
+                continue
+            tensor = given[s.name].unsqueeze(1) if batch.unbatched else given[s.name]
+            if tuple(tensor.shape) != shape:
+                wanted = [count, sizes[s.name]] if batch.unbatched else list(shape)
+                raise ArgumentError(f"{s.name}_0 must be {wanted}, and {list(given[s.name].shape)} came")
+            states[s.name] = tensor
+        return states
+
+    def _given(self, graph: Graph, hx: Any) -> dict[str, Tensor]:
+        names = [s.name for s in graph.states]
+        tensors = (hx,) if len(names) == 1 else hx
+        if not isinstance(tensors, tuple | list) or [isinstance(t, Tensor) for t in tensors] != [True] * len(names):
+            wanted = "the tensor h_0" if len(names) == 1 else "the pair of tensors (h_0, c_0)"
+            raise ArgumentError(f"hx is {wanted} for {type(self).__name__}, and a {type(hx).__name__} came")
+        return dict(zip(names, tensors, strict=True))
+
+    @property
+    def _like(self) -> Tensor:
+        weight = self.weight_ih_l0
+        assert isinstance(weight, Tensor)
+        return weight
+
+    def _elsewhere(self, x: Any, hx: Any, lengths: Any, reset: Any) -> tuple[Any, Any]:
+        """Off the CPU: torch's own op, with lengths by packing; what it does not know takes the equations."""
+        if isinstance(x, PackedSequence) and lengths is not None:
+            return self._run(x, hx, lengths, reset)
+        ends = None if lengths is None else torch.as_tensor(lengths).cpu()
+        beyond = _beyond_torch(x, ends, reset)
+        if beyond:
+            _say_once(f"{beyond} has no torch op off the CPU: the cell's equations run step by step there")
+            return self._run(x, hx, lengths, reset)
+        if ends is None:
+            y, state = super().forward(x, hx)
+            return y, state
+        packed = pack_padded_sequence(x, ends, self.batch_first, enforce_sorted=False)
+        y, state = super().forward(packed, hx)
+        steps = x.shape[1 if self.batch_first else 0]
+        return pad_packed_sequence(y, self.batch_first, total_length=steps)[0], state
+
+    def forward(self, input: Any, hx: Any = None, *, lengths: Any = None, reset: Any = None) -> tuple[Any, Any]:
+        """As torch's module, with two more: `lengths` `[B]` and `reset` `[T, B]`, as `tidegate.Recurrent` has them.
+
+        On any device but the CPU torch's own op runs.
+        """
+        x = input.data if isinstance(input, PackedSequence) else input
+        if isinstance(x, Tensor) and x.device.type != "cpu":
+            return self._elsewhere(input, hx, lengths, reset)
+        if lengths is None and reset is None and type(input) is Tensor and input.dim() == 3 and possible():
+            found = self._quickly(input, hx)
+            if found is not None:
+                return found
+        return self._run(input, hx, lengths, reset)
+
+    def _quickly(self, x: Tensor, hx: Any) -> tuple[Any, Any] | None:
+        """The same where nothing is out of the ordinary and the call is like one before."""
+        if self.bidirectional or self.batch_first or (self.dropout and self.training):
+            return None
+        graph = self._graph()
+        made = self._quicks.of((x.shape, x.dtype), lambda: self._quick(x))
+        begins = None if made is None else self._begins(graph, hx)
+        found = None if made is None or begins is None else made(x, begins)
+        if found is None:
+            return None
+        y, ends = found
+        final = [torch.stack([end[s.name] for end in ends]) for s in graph.states]
+        return y, final[0] if len(final) == 1 else tuple(final)
+
+    def _quick(self, x: Tensor) -> Quick | None:
+        layout, sequences = self._layout(), [self._sequence(k) for k in range(self.num_layers)]
+        sources = [TorchWeights(self, f"_l{k}", layout, s.weights, x.dtype) for k, s in enumerate(sequences)]
+        return quick(sources, sequences, x.dtype, *x.shape[:2])
+
+    def _begins(self, graph: Graph, hx: Any) -> list[Any] | None:
+        """Each layer's states at the beginning, if these are given as they should be."""
+        count = self.num_layers
+        if hx is None:
+            return [None] * count
+        given = (hx,) if len(graph.states) == 1 else hx
+        if type(given) is not tuple or len(given) != len(graph.states):
+            return None
+        if not all(type(t) is Tensor and t.dim() == 3 and t.shape[0] == count for t in given):
+            return None
+        return [{s.name: t[k] for s, t in zip(graph.states, given, strict=True)} for k in range(count)]
+
+
+class LSTM(_DropIn, nn.LSTM):
+    """A drop-in for `torch.nn.LSTM`: same arguments, results, state_dict and initial values (same seed, same bits).
+
+    `forget_bias`, where given, is the forget gate's initial bias; torch's own is drawn around 0.
+    """
+
+    def __init__(self, *args: Any, forget_bias: float | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if forget_bias is not None:
+            self._set_forget_bias(forget_bias)
+
+    def _set_forget_bias(self, value: float) -> None:
+        if not self.bias:
+            raise ArgumentError(f"forget_bias={value} has no effect with bias=False: leave one of them away")
+        gate = slice(self.hidden_size, 2 * self.hidden_size)
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if name.startswith("bias_"):
+                    parameter[gate] = value if name.startswith("bias_ih") else 0.0
+
+
+class GRU(_DropIn, nn.GRU):
+    """A drop-in for `torch.nn.GRU`: same arguments, results, state_dict and initial values (same seed, same bits)."""
+
+
+class RNN(_DropIn, nn.RNN):
+    """A drop-in for `torch.nn.RNN`: same arguments, results, state_dict and initial values (same seed, same bits)."""
+
+
+REPLACES: dict[type[nn.Module], type[nn.Module]] = {nn.LSTM: LSTM, nn.GRU: GRU, nn.RNN: RNN}
+
+
+def swap(model: nn.Module) -> list[str]:
+    """Make every `torch.nn.LSTM`, `GRU` and `RNN` within a model Tidegate's, in place; returns the names of these.
+
+    The modules stay the same objects with the same parameters, hooks and state_dict: an optimiser that holds them goes
+    on. Subclasses are left alone, since they may rely on torch's own forward. The model itself is named ''.
+    """
+    found = [name for name, module in model.named_modules() if type(module) in REPLACES]
+    for name in found:
+        module = model.get_submodule(name)
+        module.__class__ = REPLACES[type(module)]
+        assert isinstance(module, _DropIn)
+        module._prepare()
+    return found
+
+
+def _beyond_torch(x: Any, ends: Tensor | None, reset: Any) -> str | None:
+    """What torch's op cannot do of what was asked."""
+    if reset is not None:
+        return "reset"
+    if isinstance(x, Tensor) and not x.is_floating_point():
+        return "an index of a one-hot"
+    if ends is not None and x.dim() == 2:
+        return "the length of a sequence alone"
+    return "a length of 0" if ends is not None and bool((ends == 0).any()) else None
+
+
+def _sequence(cell: str, input_size: int, hidden_size: int, proj_size: int) -> Unroll:
+    key = cell, input_size, hidden_size, proj_size
+    if key not in _sequences:
+        if len(_sequences) >= MOST_SEQUENCES:
+            _sequences.clear()
+        sizes = {"I": input_size, "H": hidden_size} | ({"P": proj_size} if proj_size else {})
+        _sequences[key] = Unroll(get(cell).graph, sizes)
+    return _sequences[key]
+
+
+@lru_cache(maxsize=64)
+def _say_once(message: str) -> None:
+    warnings.warn(message, TidegateNotice, stacklevel=4)

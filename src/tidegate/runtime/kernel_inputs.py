@@ -1,0 +1,162 @@
+"""What goes before a kernel on torch's side, and what comes back: values of weights, and sizes. Nothing runs here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tidegate.equations.formats.from_json import graph_from_json
+from tidegate.equations.graph import Graph
+from tidegate.equations.rewrite import rewrite, with_args
+from tidegate.equations.values import Rate, Value
+from tidegate.native.compile.plan import KernelPlan, make_plan
+from tidegate.native.run.gradient_layout import inputs_with_gradient
+from tidegate.native.run.kernel import graph_text
+from tidegate.nn.arguments import check_indices
+from tidegate.reference import Program, bound
+from tidegate.reference import torch_ops as xp
+from tidegate.reference.unroll import ReferenceUnroll, valid_steps
+
+Tensors = dict[str, Tensor]
+
+
+class KernelInputs:
+    """A cell's plan with bound sizes.
+
+    A call's tensors stand in one list: what is `fixed` during the call (values of weights, matrices written out), the
+    inputs, the states at the beginning, and where states start afresh. With `indices` the first input comes as whole
+    numbers. `as_given` are the names of the weights, where a kernel is given nothing but them.
+    """
+
+    def __init__(self, graph: Graph, sizes: Mapping[str, int], *, indices: bool = False) -> None:
+        self.plan: KernelPlan = make_plan(graph, (), indices=False)
+        self.graph, self.sizes, self.indices = graph, dict(sizes), indices
+        self.text = graph_text(graph)
+        self.numbers = [self.sizes[letter] for letter in graph.letters]
+        self.states = [s.name for s in graph.states]
+        self.inputs = [i.name for i in graph.inputs]
+        self.moving = [i.name for i in graph.inputs if i.rate == Rate.INPUT]
+        self.width = bound(graph.output_size, sizes)[0]
+        self.state_widths = [bound(s.size, sizes)[0] for s in graph.states]
+        self.kept_width = _kept_width(self.plan, self.sizes)
+        plain = [v.attrs["name"] for v in self.plan.fixed if _is_plain(v)]
+        self.as_given: list[str] | None = plain if len(plain) == len(self.plan.fixed) else None
+        self._prologue = Program(self.plan.prologue)
+        self._rest = Program(self.plan.fixed, given=self.plan.prologue)
+        self._flows = _flows(self.plan, self.inputs[indices:])
+        if indices:
+            self._flows.insert(len(self.plan.fixed), False)
+        fixed, first = len(self.plan.fixed), self.inputs.index(self.moving[0])
+        self.clock = fixed + first
+        self.parts = fixed, fixed + len(self.inputs), fixed + len(self.inputs) + len(self.states)
+
+    def fixed(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
+        """What a kernel is given of weights; gradients flow back to these."""
+        if self.as_given is not None:
+            return [weights[name] for name in self.as_given]
+        named = self.plan.graph.weights
+        env: dict[Value, Any] = {named[n]: w for n, w in weights.items() if n in named}
+        self._prologue(xp, self.sizes, env)
+        if len(self.plan.fixed) > len(self.plan.prologue):
+            with torch.no_grad():
+                self._rest(xp, self.sizes, env)
+        like = next(iter(weights.values()))
+        return [_written_out(env[v], bound(v.size, self.sizes), like) for v in self.plan.fixed]
+
+    def tensors(
+        self,
+        weights: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        state: Mapping[str, Tensor],
+        start: Mapping[str, Tensor],
+    ) -> list[Tensor]:
+        """A call's tensors in their order."""
+        given = [inputs[n] for n in self.inputs]
+        return [*self.fixed(weights), *given, *(state[n] for n in self.states), *(start[n] for n in self.states)]
+
+    def wanted(self, needs: Sequence[bool], reset: bool) -> list[bool]:
+        """The tensors that need a gradient and get one; states that never start afresh have none in their start."""
+        flows = [*self._flows, *[True] * len(self.states), *[reset] * len(self.states)]
+        return [a and b for a, b in zip(needs, flows, strict=True)]
+
+    def steps_and_rows(self, tensors: Any) -> tuple[Any, Any]:
+        """T and B of a call."""
+        shape = tensors[self.clock].shape
+        return shape[0], shape[1]
+
+    def has_steps(self, inputs: Sequence[Tensor], lengths: Tensor | None) -> bool:
+        """Whether there is anything to compute."""
+        clock = inputs[self.clock - self.parts[0]]
+        return clock.numel() > 0 and (lengths is None or bool(lengths.any()))
+
+    def check_indices(self, tensors: Sequence[Tensor], lengths: Tensor | None) -> None:
+        """Raise ArgumentError for an index that is none; Batch sees to it where nothing is compiled."""
+        if self.indices:
+            x = tensors[self.parts[0]]
+            check_indices(self.graph, x if lengths is None else x[valid_steps(x.shape[0], lengths)], self.sizes)
+
+    def reference(
+        self, tensors: Any, lengths: Tensor | None, reset: Tensor | None, backwards: bool
+    ) -> tuple[Tensor, ...]:
+        """The output and the states at the ends, by torch's own operations: what kernels compute, and whose derivatives
+        of any order are theirs."""
+        a, b, c = self.parts
+        weights = {f"p{k}": t for k, t in enumerate(tensors[: len(self.plan.prologue)])}
+        inputs = dict(zip(self.inputs, tensors[a:b], strict=True))
+        state, start = (dict(zip(self.states, part, strict=True)) for part in (tensors[b:c], tensors[c:]))
+        y, end = _loop(self.plan, tuple(self.sizes.items()))(
+            weights, inputs, state, start, lengths, reset, backwards=backwards
+        )
+        return (y, *(end[n] for n in self.states))
+
+
+@lru_cache(maxsize=256)
+def read_recipe(text: str, numbers: tuple[int, ...], indices: bool) -> KernelInputs:
+    """The recipe that an operator's arguments name."""
+    graph = _read_graph(text)
+    return KernelInputs(graph, dict(zip(graph.letters, numbers, strict=True)), indices=indices)
+
+
+@lru_cache(maxsize=256)
+def _read_graph(text: str) -> Graph:
+    return graph_from_json(json.loads(text))
+
+
+@lru_cache(maxsize=256)
+def _loop(plan: KernelPlan, sizes: tuple[tuple[str, int], ...]) -> ReferenceUnroll:
+    """The loop over a graph whose weights are the values of the plan's prologue."""
+    leaves = {v: Value("weight", (), v.size, Rate.WEIGHTS, name=f"p{k}") for k, v in enumerate(plan.prologue)}
+    graph = plan.graph
+    new = rewrite(graph.roots, lambda v, args: leaves[v] if v in leaves else with_args(v, args))
+    states = {name: new[v] for name, v in graph.new.items()}
+    weights = {f"p{k}": leaf for k, leaf in enumerate(leaves.values())}
+    return ReferenceUnroll(replace(graph, output=new[graph.output], new=states, weights=weights, inits={}), dict(sizes))
+
+
+def _flows(plan: KernelPlan, inputs: Sequence[str]) -> list[bool]:
+    """Whether a gradient flows to what is fixed and to the inputs."""
+    reached = {g.matrix for g in plan.gradients} | {v for v, _ in (*plan.biases, *plan.sums)}
+    moved = inputs_with_gradient(plan)
+    return [*(v in reached for v in plan.fixed), *(n in moved for n in inputs)]
+
+
+def _is_plain(value: Value) -> bool:
+    return value.op == "weight" and value.attrs.get("blocks") is None
+
+
+def _written_out(found: Any, size: tuple[int, ...], like: Tensor) -> Tensor:
+    if not isinstance(found, Tensor):
+        return like.new_full(size, float(found))
+    return xp.dense(found).reshape(size) if found.dim() == 3 else found.expand(size)
+
+
+def _kept_width(plan: KernelPlan, sizes: Mapping[str, int]) -> int:
+    of_state = {s.name: s.size for s in plan.graph.states}
+    kept: Iterable[Any] = [*(of_state[n] for n in plan.history), *(v.size for v in plan.stored)]
+    return sum(bound(size, sizes)[0] for size in kept)
