@@ -26,7 +26,7 @@ from tidegate.equations.formats.latex import latex, legend
 from tidegate.equations.formats.text import expression
 from tidegate.equations.values import show_size
 from tidegate.gradients import BPTT, KFRTRL, RFLO, RTRL, UORO, EProp, Forward, Rule, SnAp, TruncatedBPTT, costs
-from tidegate.gradients.influence.cost import in_units
+from tidegate.gradients.cost import in_units
 from tidegate.gradients.influence.parameter_groups import structure
 from tidegate.native.compile.plan import KernelPlan, Stage, StepLoop, make_plan
 from tidegate.nn import Recurrent

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,8 +28,8 @@ from tidegate.cells.transforms import (
 from tidegate.conformance import CHECKS, check_cell
 from tidegate.equations import Cell
 from tidegate.errors import ArgumentError, ConformanceError, TidegateError
-from tidegate.nn.sources import OwnWeights
-from tidegate.reference.unroll import ReferenceUnroll
+from tidegate.nn.weights import CellWeightSource
+from tidegate.reference.unroll import ReferenceUnroll, UnrollArguments
 from tidegate.runtime import support
 from tidegate.runtime.kernel_inputs import KernelInputs
 from tidegate.runtime.unroll import Unroll
@@ -106,7 +107,7 @@ def swapped_gates(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(KernelInputs, "fixed", lambda self, weights: fixed(self, turned(weights)))
     patch.setattr(
-        ReferenceUnroll, "__call__", lambda self, weights, *rest, **more: loop(self, turned(weights), *rest, **more)
+        ReferenceUnroll, "__call__", lambda self, given: loop(self, replace(given, weights=turned(given.weights)))
     )
 
 
@@ -114,36 +115,33 @@ def lost_reset(patch: pytest.MonkeyPatch) -> None:
     """Resets are forgotten."""
     run = Unroll.__call__
 
-    def forgetful(self: Unroll, *given: Any, **more: Any) -> Any:
-        return run(self, *given[:5], None, **more)
-
-    patch.setattr(Unroll, "__call__", forgetful)
+    patch.setattr(Unroll, "__call__", lambda self, given: run(self, replace(given, reset=None)))
 
 
 def mask_off_by_one(patch: pytest.MonkeyPatch) -> None:
     """Rows end a step early."""
     run = Unroll.__call__
 
-    def early(self: Unroll, *given: Any, **more: Any) -> Any:
-        lengths = None if given[4] is None else (given[4] - 1).clamp(min=0)
-        return run(self, *given[:4], lengths, *given[5:], **more)
+    def early(self: Unroll, given: UnrollArguments) -> Any:
+        lengths = None if given.lengths is None else (given.lengths - 1).clamp(min=0)
+        return run(self, replace(given, lengths=lengths))
 
     patch.setattr(Unroll, "__call__", early)
 
 
 def stale_weight(patch: pytest.MonkeyPatch) -> None:
     """The first weights that are read are kept."""
-    tensors, run = OwnWeights.tensors, Unroll.__call__
+    tensors, run = CellWeightSource.tensors, Unroll.__call__
     kept: dict[int, Any] = {}
 
-    def old(self: OwnWeights) -> Any:
+    def old(self: CellWeightSource) -> Any:
         return kept.setdefault(id(self), [t.detach().clone() for t in tensors(self) or []])
 
-    def of_old(self: Unroll, weights: Any, *rest: Any, **more: Any) -> Any:
-        first = kept.setdefault(id(self), {n: t.detach().clone() for n, t in weights.items()})
-        return run(self, weights if torch.is_grad_enabled() else first, *rest, **more)
+    def of_old(self: Unroll, given: UnrollArguments) -> Any:
+        first = kept.setdefault(id(self), {n: t.detach().clone() for n, t in given.weights.items()})
+        return run(self, given if torch.is_grad_enabled() else replace(given, weights=first))
 
-    patch.setattr(OwnWeights, "tensors", old)
+    patch.setattr(CellWeightSource, "tensors", old)
     patch.setattr(Unroll, "__call__", of_old)
 
 

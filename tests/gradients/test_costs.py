@@ -27,8 +27,8 @@ from tidegate.gradients import (
     costs,
     online,
 )
+from tidegate.gradients.cost import in_units, kept
 from tidegate.gradients.influence import cost as module
-from tidegate.gradients.influence.cost import in_units, kept
 from tidegate.nn import Recurrent
 from tidegate.runtime import support
 

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+from tidegate.gradients.influence.known import Known
+from tidegate.gradients.influence.ready import Ready
 from torch import Tensor
 
 from gradients.forward_cases import BATCH, HIDDEN, INPUT, STEPS, difference, found, loss
 from tidegate.cells import CELLS
 from tidegate.gradients import RFLO, RTRL, EProp, Forward, SnAp, gradient
-from tidegate.gradients.influence.known import Known
 from tidegate.gradients.influence.plan import MOST_SHAPES, RulePlan
-from tidegate.gradients.influence.ready import Ready
 from tidegate.nn import Recurrent
 from tidegate.runtime import support
 

@@ -11,8 +11,8 @@ from gradients.forward_cases import STEPS as STEPS_OF_CASES
 from layer_cases import CASES, Case, make_layer
 from tidegate.cells import CELLS
 from tidegate.gradients import UORO, online
+from tidegate.gradients.cost import Cost
 from tidegate.gradients.influence import rank_one
-from tidegate.gradients.influence.cost import Cost
 from tidegate.gradients.influence.parameter_groups import Structure, add
 from tidegate.gradients.influence.parameter_layout import ParameterLayout
 from tidegate.gradients.influence.rank_one import random_signs

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tidegate.gradients.influence.ready import Ready
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -19,7 +20,6 @@ from layer_cases import CASES as CASES_OF_LAYERS
 from layer_cases import Case
 from tidegate.gradients import BPTT, RFLO, RTRL, UORO, EProp, Forward, SnAp, gradient
 from tidegate.gradients.influence import ready
-from tidegate.gradients.influence.ready import Ready
 from tidegate.nn import Recurrent, Stack
 from tidegate.runtime import support
 from tidegate.runtime.feedforward import rows_at_once

@@ -23,12 +23,12 @@ from tidegate.equations import Cell, Graph
 from tidegate.equations.values import Rate
 from tidegate.native import _llvm
 from tidegate.native.compile.arguments import CallShape, Pass, work_sizes
-from tidegate.native.run.gradient_layout import kept_arrays, results
+from tidegate.native.run.gradient_layout import gradient_layout, saved_arrays
 from tidegate.native.run.kernel import FLAG_BYTES, Kernel
 from tidegate.native.run.row_order import fresh_starts, ragged, whole
 from tidegate.native.target import TARGETS, DType
 from tidegate.reference import bound, weight_shape
-from tidegate.reference.unroll import ReferenceUnroll
+from tidegate.reference.unroll import ReferenceUnroll, UnrollArguments
 from tidegate.runtime.kernel_inputs import KernelInputs
 
 Array = np.ndarray
@@ -284,7 +284,8 @@ def reference(p: Problem) -> Found:
         leaf.requires_grad_()
     lengths = p.lengths
     reset = None if p.reset is None else p.reset & ~padding
-    y, ends = ReferenceUnroll(p.graph, p.sizes)(weights, inputs, state, start, lengths, reset, backwards=p.backwards)
+    given = UnrollArguments(weights, inputs, state, start, lengths, reset, p.backwards)
+    y, ends = ReferenceUnroll(p.graph, p.sizes)(given)
     slope = p.slope.double().masked_fill(padding[..., None], 0.0)
     loss = (y * slope).sum() + sum((ends[n] * p.slopes[n].double()).sum() for n in ends)
     if loss.requires_grad:
@@ -382,7 +383,7 @@ class Run:
         found[f"ld.{name}"] = ld
 
     def _kept(self) -> dict[str, Array]:
-        arrays, _ = kept_arrays(self.kernel.plan, self.shape)
+        arrays, _ = saved_arrays(self.kernel.plan, self.shape)
         widths = {f"history.{s.name}": s.size for s in self.p.graph.states}
         widths |= {f"keep.{k}": v.size for k, v in enumerate(self.kernel.plan.stored)}
         return {n: self._room(n, self.T, self.B, self.shape.number(widths[n])) for n, _ in arrays}
@@ -446,7 +447,7 @@ class Run:
             self._input_gradient(given, n)
         begins = {f"begin_gradient.{n}": self._room(f"begin_gradient.{n}", *x.shape) for n, x in p.state.items()}
         rows = [(f"start_gradient.{n}", x.shape[1]) for n, x in p.state.items() if p.reset is not None]
-        laid = results(plan, shape)
+        laid = gradient_layout(plan, shape)
         sums = {n: self._room(n, self.B, size) for n, size in [*rows, *laid.sums]}
         stops = [begin for _, begin in laid.arrays[1:]] + [laid.total]
         flat = {n: self._room(n, stop - begin) for (n, begin), stop in zip(laid.arrays, stops, strict=True)}
@@ -480,7 +481,7 @@ class Run:
 
     def _of_weights(self, flat: Array, summed: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weights' gradients, from those of what the kernel is given of weights."""
-        pieces, array = results(self.kernel.plan, self.shape).pieces, torch.from_numpy(flat)
+        pieces, array = gradient_layout(self.kernel.plan, self.shape).pieces, torch.from_numpy(flat)
         ends, slopes = [], []
         for value, own in zip(self.fixed, pieces, strict=False):
             for piece in own if value.requires_grad else ():

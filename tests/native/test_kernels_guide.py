@@ -16,7 +16,7 @@ GUIDE = (Path(__file__).parents[2] / "docs" / "kernels.md").read_text(encoding="
 
 @pytest.mark.kernels
 def test_its_code_runs() -> None:
-    support.say_once.cache_clear()
+    support.warn_once.cache_clear()
     blocks = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
     assert len(blocks) == 1
     for block in blocks:

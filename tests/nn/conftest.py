@@ -14,6 +14,6 @@ def reference_path_notice() -> Iterator[None]:
     if not support.enabled():
         yield
         return
-    support.say_once.cache_clear()
+    support.warn_once.cache_clear()
     with pytest.warns(TidegateNotice, match="^cell '.*' computes on the reference path: "):
         yield

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 import tidegate as tg
 from tidegate.errors import ArgumentError, TidegateNotice
-from tidegate.nn.torch_modules import modules
+from tidegate.runtime import support
 
 PAIRS: dict[str, tuple[Any, Any]] = {"LSTM": (tg.LSTM, nn.LSTM), "GRU": (tg.GRU, nn.GRU), "RNN": (tg.RNN, nn.RNN)}
 COUNT, TOLERANCE = 200, 2e-6
@@ -360,7 +360,7 @@ def test_forget_bias_is_the_sum_of_the_two_biases(proj_size: int) -> None:
 
 @pytest.fixture(autouse=True)
 def _said_nothing_yet() -> None:
-    modules._say_once.cache_clear()
+    support.warn_once.cache_clear()
 
 
 @every_kind

@@ -236,9 +236,9 @@ def test_names_of_the_inputs() -> None:
 
 def test_indices() -> None:
     layer, index = lstm(), torch.tensor([[0, 2], [1, 3]])
-    refused("an index of a one-hot of size 3 lies between 0 and 2, and 0 to 3 came", layer, index)
-    refused("an index of a one-hot of size 3 lies between 0 and 2, and -1 to 2 came", layer, index - 1)
-    refused("an index of a one-hot of size 3 lies between 0 and 2, and 2 to 3 came", layer, index, lengths=[0, 2])
+    refused("indices of a one-hot of size 3 must be between 0 and 2, got 0 to 3", layer, index)
+    refused("indices of a one-hot of size 3 must be between 0 and 2, got -1 to 2", layer, index - 1)
+    refused("indices of a one-hot of size 3 must be between 0 and 2, got 2 to 3", layer, index, lengths=[0, 2])
     refused(
         "input 'x' must be [T, B] of whole numbers (indices of one-hots; numbers need .float()) = [6, 4], and "
         "[6, 4, 3] came",

@@ -13,6 +13,7 @@ from tidegate.cells.transforms import hard, layer_norm_gates, peepholes, recurre
 from tidegate.equations import Cell
 from tidegate.errors import ArgumentError
 from tidegate.nn import Recurrent
+from tidegate.reference.unroll import UnrollArguments
 from tidegate.runtime import masks
 from tidegate.runtime.masks import chances, without_masks
 
@@ -70,7 +71,7 @@ def test_evaluation_is_the_average_cell(what: str, x: Tensor) -> None:
     weights = layer.get_submodule("l0").tensors()  # type: ignore[operator]
     weights |= {n: torch.full((H, H), chances(graph)[n], dtype=torch.float64) for n in graph.masks if "." in n}
     zeros = {s.name: torch.zeros(B, H).double() for s in graph.states}
-    expected, _ = layer._sequences[0].loop(weights, {"x": x.double(), **given}, dict(zeros), zeros)
+    expected, _ = layer.unrolls[0].reference(UnrollArguments(weights, {"x": x.double(), **given}, zeros, zeros))
     assert torch.allclose(layer(x.double())[0], expected, rtol=0, atol=1e-12)
 
 

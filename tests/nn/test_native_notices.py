@@ -47,7 +47,7 @@ def forgotten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]
 
 
 def forget() -> None:
-    for cached in (support.say_once, support._kernel, kernel.kernel):
+    for cached in (support.warn_once, support.compiled, kernel.kernel):
         cached.cache_clear()
 
 

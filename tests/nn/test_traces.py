@@ -47,7 +47,7 @@ def assert_close(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) 
 
 @pytest.fixture
 def unsaid() -> Iterator[None]:
-    support.say_once.cache_clear()
+    support.warn_once.cache_clear()
     eligibility._kernels.cache_clear()
     yield
     eligibility._kernels.cache_clear()

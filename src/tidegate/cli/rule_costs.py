@@ -58,7 +58,7 @@ def _layer(cell: Cell, shape: CostShape) -> Recurrent:
 
 def _kept(found: Costs) -> list[str]:
     """What is kept of the influence of which weights, those that are alike together."""
-    from tidegate.gradients.influence.cost import in_units, kept
+    from tidegate.gradients.cost import in_units, kept
 
     lines = []
     for form, why in dict.fromkeys((t.form, t.why) for t in found.trackers):
@@ -71,7 +71,7 @@ def _kept(found: Costs) -> list[str]:
 
 
 def _figures(found: Sequence[Costs]) -> list[str]:
-    from tidegate.gradients.influence.cost import in_units
+    from tidegate.gradients.cost import in_units
 
     rows = {
         "": [c.rule for c in found],

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from tidegate.errors import ArgumentError
+from tidegate.gradients.cost import Cost, kept
 from tidegate.gradients.forward_rules import Forward
-from tidegate.gradients.influence.cost import Cost, kept
 from tidegate.gradients.influence.engine import InfluenceEngine
 from tidegate.gradients.rules import BPTT, Rule, TruncatedBPTT
 from tidegate.nn.flatten import FlattenedLayer

@@ -11,8 +11,8 @@ from torch.utils import _pytree as pytree
 
 from tidegate.errors import ArgumentError
 from tidegate.gradients.checkpoint import Move, laid_out, schedule
-from tidegate.native.run.row_order import BLOCK_STEPS
 from tidegate.nn import State
+from tidegate.runtime import BLOCK_STEPS
 from tidegate.runtime.gradient_accumulator import GradientAccumulator
 
 Run = Callable[[int, int, State | None], tuple[Tensor, State]]

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from tidegate.gradients.forward_rules import Forward
+from tidegate.gradients.influence.captured_gradient import CapturedGradient
 from tidegate.gradients.influence.engine import InfluenceEngine
-from tidegate.gradients.influence.ready import Ready
 from tidegate.gradients.recompute import Run, Score, recomputed
 from tidegate.gradients.rule_context import RuleContext
 from tidegate.gradients.rules import BPTT, Rule, Segment
 from tidegate.nn import Recurrent, Stack, State
-from tidegate.runtime.call_cache import possible, quicks_of
+from tidegate.runtime.support import eager
 
 Around = Callable[[], AbstractContextManager[None]]
 
@@ -114,24 +114,17 @@ def _whole(
     reset: Any,
 ) -> dict[str, Tensor] | None:
     """The gradients where the sequence is one segment."""
-    machines: list[InfluenceEngine] = []
-
-    def machine() -> InfluenceEngine:
-        if not machines:
-            machines.append(InfluenceEngine(layer, rule))
-        return machines[0]
-
-    ready = None
-    if lengths is None and reset is None and type(x) is Tensor and possible():
-        ready = quicks_of(layer).of((rule, x.shape, x.dtype), lambda: Ready.made(machine(), x))
-    learned = _learned(layer.named_parameters() if ready is None else ready.parameters.items(), readout)
+    cached = None
+    if lengths is None and reset is None and type(x) is Tensor and eager():
+        cached = layer.calls.get(rule, x, lambda: CapturedGradient.compile(InfluenceEngine(layer, rule), x))
+    learned = _learned(layer.named_parameters() if cached is None else cached.parameters.items(), readout)
     tensors = list(learned.values())
-    totals = None if ready is None else ready(x, score, tensors)
+    totals = None if cached is None else cached(x, score, tensors)
     if totals is None:
         first = next(iter(x.values())) if isinstance(x, dict) else x
         if len(rule.segments(first.shape[0])) != 1:
             return None
-        segment, weights = machine().run(x, None, None, lengths, reset)
+        segment, weights = InfluenceEngine(layer, rule).run(x, None, None, lengths, reset)
         totals = segment.scored(weights, score, tensors)
     return dict(zip(learned, totals, strict=True))
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 
 from tidegate.errors import NativeError
+from tidegate.native.locks import ForkSafeLock
 from tidegate.native.target import TARGETS, Target
 
 try:
@@ -30,7 +32,9 @@ _REPAIR = "Layers compute by the reference path; to repair it: pip install --for
 _PIPELINE = "code 2, small, pic"  # part of the key of what is cached: change it with `_machine` and `_module`
 _published: dict[str, int] = {}
 _numbers = itertools.count()
-_one_at_a_time = threading.RLock()
+_one_at_a_time = ForkSafeLock()
+_inside: dict[int, int] = {}  # how deep each thread is inside LLVM
+_broken: list[str] = []  # why LLVM cannot be used in this process
 
 
 @lru_cache(maxsize=1)
@@ -42,8 +46,24 @@ def _start() -> None:
         llvm.initialize_native_asmprinter()
 
 
+def _after_fork() -> None:
+    """LLVM's own locks stay held in a child for ever if another thread was inside LLVM."""
+    if any(thread != threading.get_ident() for thread in _inside):
+        _broken.append("another thread was compiling when this process was forked")
+        for thread in [t for t in _inside if t != threading.get_ident()]:
+            del _inside[thread]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 @contextmanager
 def _told(what: str) -> Iterator[None]:
+    if _broken:
+        raise NativeError(f"LLVM cannot {what}: {_broken[0]}. Layers compute by the reference path.")
+    thread = threading.get_ident()
+    _inside[thread] = _inside.get(thread, 0) + 1
     try:
         yield
     except NativeError:
@@ -51,6 +71,10 @@ def _told(what: str) -> Iterator[None]:
     except (RuntimeError, OSError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise NativeError(f"LLVM could not {what}: {reason}. Layers compute by the reference path.") from error
+    finally:
+        _inside[thread] -= 1
+        if not _inside[thread]:
+            del _inside[thread]
 
 
 def version() -> str:

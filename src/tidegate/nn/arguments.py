@@ -14,6 +14,7 @@ from tidegate.equations.values import Rate, walk
 from tidegate.errors import ArgumentError
 from tidegate.reference import bound
 from tidegate.reference.unroll import valid_steps
+from tidegate.runtime.indices import check_indices, check_multiplied_only, has_values
 
 
 def bind_sizes(graph: Graph, input_size: int, hidden_size: int, sizes: Mapping[str, int]) -> dict[str, int]:
@@ -136,7 +137,7 @@ class Batch:
             raise ArgumentError(
                 f"lengths are {self.rows} whole numbers, one a row, and {list(found.shape)} of {found.dtype} came"
             )
-        if self.rows and may_look(found) and (int(found.min()) < 0 or int(found.max()) > self.steps):
+        if self.rows and has_values(found) and (int(found.min()) < 0 or int(found.max()) > self.steps):
             raise ArgumentError(
                 f"lengths lie between 0 and the {self.steps} steps of the input, and "
                 f"{int(found.min())} to {int(found.max())} came"
@@ -169,7 +170,7 @@ class Batch:
     def _check_indices(self, graph: Graph, sizes: Mapping[str, int]) -> None:
         x = self.inputs[self._first]
         check_multiplied_only(graph)
-        if may_look(x):
+        if has_values(x):
             check_indices(graph, x if self.lengths is None else x[valid_steps(self.steps, self.lengths)], sizes)
 
     def restore(self, y: Tensor) -> Any:
@@ -195,35 +196,6 @@ def _check_names(graph: Graph, named: Mapping[str, Any]) -> None:
         raise ArgumentError(
             f"cell {graph.name!r} takes the inputs {', '.join(wanted)}, and {', '.join(map(str, named)) or 'none'} "
             f"came: give them as {{{', '.join(f'{n!r}: tensor' for n in wanted)}}}"
-        )
-
-
-def may_look(tensor: Tensor) -> bool:
-    """Whether there are numbers to look at; while a program is compiled there are none, and its operators look."""
-    return not tensor.is_meta and not torch.compiler.is_compiling()
-
-
-def check_multiplied_only(graph: Graph) -> None:
-    """Raise ArgumentError where the cell's first input cannot be an index of a one-hot."""
-    first = graph.inputs[0]
-    value = graph.input_values[first.name]
-    users = [v.op for v in graph.values if any(a is value for a in v.args)]
-    if any(r is value for r in graph.roots) or any(op not in ("linear", "product") for op in users):
-        raise ArgumentError(
-            f"cell {graph.name!r} does more with {first.name!r} than multiply it, so it cannot be an index of a "
-            "one-hot: give it as numbers, as in torch.nn.functional.one_hot(x, size).float()"
-        )
-
-
-def check_indices(graph: Graph, indices: Any, sizes: Mapping[str, int]) -> None:
-    """Raise ArgumentError unless these, of torch or numpy, can be the first input as indices of one-hots."""
-    check_multiplied_only(graph)
-    if 0 in indices.shape:
-        return
-    (size,), low, high = bound(graph.inputs[0].size, sizes), int(indices.min()), int(indices.max())
-    if low < 0 or high >= size:
-        raise ArgumentError(
-            f"an index of a one-hot of size {size} lies between 0 and {size - 1}, and {low} to {high} came"
         )
 
 

@@ -75,7 +75,7 @@ class FlattenedLayer:
         self._bare = _without_fresh(self.graph)
         self._made_of = _made_of(layer)
 
-    def still(self) -> bool:
+    def unchanged(self) -> bool:
         """Whether the layer consists of the modules and tensors, with the options, that it had."""
         return _made_of(self.layer) == self._made_of
 
@@ -136,7 +136,7 @@ def _described(layer: Layer, place: str, training: bool) -> One | Several:
     if isinstance(layer, Recurrent):
         graph = layer.graph if training else without_masks(layer.graph)
         learned = any(name.startswith("start_l") for name, _ in layer.named_children())
-        parts = [One(graph, tuple(s.sizes.items()), f"{place}l{k}", learned) for k, s in enumerate(layer._sequences)]
+        parts = [One(graph, tuple(s.sizes.items()), f"{place}l{k}", learned) for k, s in enumerate(layer.unrolls)]
         return Several(tuple(parts), layer.dropout if training else 0.0)
     below = tuple(_described(part, f"{place}layers.{k}.", training) for k, part in enumerate(layer.layers))  # type: ignore[arg-type]
     gates = tuple(f"{place}gates.{k}.l0" for k in range(len(layer.gates)))

@@ -13,14 +13,14 @@ from tidegate.equations import Cell, Graph, Rate
 from tidegate.errors import ArgumentError
 from tidegate.nn.arguments import Batch, bind_sizes, check_dropout, check_types
 from tidegate.nn.init import Init, read_init
-from tidegate.nn.sources import OwnWeights
 from tidegate.nn.stacked import Direction, Merge, Stacked
 from tidegate.nn.state import State, check_is_state, check_state
 from tidegate.nn.stepper import Stepper
 from tidegate.nn.trace import Trace, trace
-from tidegate.nn.weights import CellWeights, Starts
+from tidegate.nn.weights import CellWeights, CellWeightSource, Starts
 from tidegate.reference import bound
-from tidegate.runtime.call_cache import Quick, Quicks, possible, quick
+from tidegate.runtime.call_cache import CallCache, LayerCall
+from tidegate.runtime.support import eager
 from tidegate.runtime.unroll import Unroll
 
 MERGES = ("concat", "sum", "mean")
@@ -64,12 +64,12 @@ class Recurrent(nn.Module):
         self.dropout, self.batch_first = dropout, batch_first
         self._check_options(learn_initial_state)
         self.init = read_init(init, self.graph)
-        self._quicks = Quicks()
-        width, self._sequences = input_size, []
+        self.calls = CallCache()
+        width, self._unrolls = input_size, []
         for k in range(num_layers):
             bound_sizes = bind_sizes(self.graph, width, hidden_size, sizes)
             self._check_stackable(k, bound_sizes)
-            self._sequences.append(Unroll(self.graph, bound_sizes))
+            self._unrolls.append(Unroll(self.graph, bound_sizes))
             for suffix in self._suffixes:
                 weights = CellWeights(self.graph, bound_sizes, self.init, device=device, dtype=dtype)
                 self.add_module(f"l{k}{suffix}", weights)
@@ -78,7 +78,7 @@ class Recurrent(nn.Module):
             self.output_size = bound(self.graph.output_size, bound_sizes)[0] * self._widening
             width = self.output_size
         alone = not (bidirectional or batch_first or learn_initial_state)
-        self._plain = alone and all(s.average.plain for s in self._sequences)
+        self._plain = alone and all(s.average.plain for s in self._unrolls)
 
     @property
     def graph(self) -> Graph:
@@ -86,9 +86,14 @@ class Recurrent(nn.Module):
         return self.cell.graph
 
     @property
+    def unrolls(self) -> list[Unroll]:
+        """Each layer's cell over time, the first layer's first."""
+        return self._unrolls
+
+    @property
     def sizes(self) -> dict[str, int]:
         """The sizes of the first layer, by letter."""
-        return self._sequences[0].sizes
+        return self._unrolls[0].sizes
 
     @property
     def _suffixes(self) -> tuple[str, ...]:
@@ -141,21 +146,21 @@ class Recurrent(nn.Module):
 
         Returns the output, in the form of `x` with size `output_size`, and the State at each row's end.
         """
-        if lengths is None and reset is None and type(x) is Tensor and x.dim() == 3 and possible():
-            found = self._quickly(x, state)
+        if lengths is None and reset is None and type(x) is Tensor and x.dim() == 3 and eager():
+            found = self._cached(x, state)
             if found is not None:
                 return found
         return self._run(Batch(self.graph, x, lengths, reset, self.batch_first, self.sizes), state)
 
     def _run(self, batch: Batch, state: State | None) -> tuple[Any, State]:
-        layers = self._directions()
+        layers = self.directions()
         check_types(batch, _first(layers))
         dropout = self.dropout if self.training else 0.0
         begin = self._begin(_own_start(layers, batch.rows), state)
         y, ends = Stacked(self.graph, layers, self.merge, dropout, self.training)(batch, begin.layers)
         return batch.restore(y), State(ends)
 
-    def _directions(self) -> list[list[Direction]]:
+    def directions(self) -> list[list[Direction]]:
         """The layers as they are now; each weight is asked for once, for parametrisations compute it then."""
         return [[self._direction(k, suffix) for suffix in self._suffixes] for k in range(self.num_layers)]
 
@@ -164,11 +169,11 @@ class Recurrent(nn.Module):
         assert isinstance(module, CellWeights)
         weights = module.tensors()
         start = self._start(k, suffix, like=next(iter(weights.values())))
-        return Direction(self._sequences[k], weights, start)
+        return Direction(self._unrolls[k], weights, start)
 
     def _start(self, k: int, suffix: str, like: Tensor) -> dict[str, Tensor]:
         """Where the layer starts, `[1, size]` by state: zeros, what the cell declares, or what was learned."""
-        learned, sizes = self._modules.get(f"start_l{k}{suffix}"), self._sequences[k].state_sizes
+        learned, sizes = self._modules.get(f"start_l{k}{suffix}"), self._unrolls[k].state_sizes
         starts = {}
         for s in self.graph.states:
             own = None if learned is None or s.bookkeeping else getattr(learned, s.name).unsqueeze(0)
@@ -177,7 +182,7 @@ class Recurrent(nn.Module):
 
     def initial_state(self, batch: int = 1) -> State:
         """The layer's own start, for `batch` rows."""
-        return _own_start(self._directions(), batch)
+        return _own_start(self.directions(), batch)
 
     def _begin(self, own: State, state: State | None) -> State:
         if state is None:
@@ -197,28 +202,28 @@ class Recurrent(nn.Module):
         A bidirectional layer refuses: its backward direction needs the steps to come.
         """
         self._refuse_both_directions("step")
-        if type(x_t) is Tensor and x_t.dim() == 2 and possible():
-            found = self._quickly(x_t.unsqueeze(0), state)
+        if type(x_t) is Tensor and x_t.dim() == 2 and eager():
+            found = self._cached(x_t.unsqueeze(0), state)
             if found is not None:
                 return found[0].squeeze(0), found[1]
         return self._step(x_t, state)
 
-    def _quickly(self, x: Tensor, state: State | None) -> tuple[Tensor, State] | None:
-        """The same where nothing is out of the ordinary and the call is like one before."""
+    def _cached(self, x: Tensor, state: State | None) -> tuple[Tensor, State] | None:
+        """The call of a known signature, where nothing is drawn, learned or read besides x and weights."""
         drawing = self.training and (self.dropout or self.graph.masks)
         if not self._plain or drawing or not (state is None or type(state) is State):
             return None
-        made = self._quicks.of((x.shape, x.dtype), lambda: self._quick(x))
-        if made is None:
+        call = self.calls.get("forward", x, lambda: self._compiled(x))
+        if call is None:
             return None
-        begins: Any = [None] * self.num_layers if state is None else [d[0] for d in state.layers if len(d) == 1]
-        found = made(x, begins)
+        initial: Any = [None] * self.num_layers if state is None else [d[0] for d in state.layers if len(d) == 1]
+        found = call(x, initial)
         return None if found is None else (found[0], State([[end] for end in found[1]]))
 
-    def _quick(self, x: Tensor) -> Quick | None:
-        sequences = [s.average for s in self._sequences]
-        sources = [OwnWeights(self, f"l{k}", s.weights, x.dtype) for k, s in enumerate(sequences)]
-        return quick(sources, sequences, x.dtype, *x.shape[:2])
+    def _compiled(self, x: Tensor) -> LayerCall | None:
+        unrolls = [u.average for u in self._unrolls]
+        sources = [CellWeightSource(self, f"l{k}", u.weights, x.dtype) for k, u in enumerate(unrolls)]
+        return LayerCall.compile(sources, unrolls, x)
 
     def _step(self, x_t: Any, state: State | None) -> tuple[Tensor, State]:
         moving = {i.name for i in self.graph.inputs if i.rate == Rate.INPUT}
@@ -235,11 +240,11 @@ class Recurrent(nn.Module):
     def stepper(self, batch: int = 1, state: State | None = None) -> Stepper:
         """A fast stepper for streaming, with a snapshot of the weights as they are now; see `Stepper`."""
         self._refuse_both_directions("stepper")
-        layers = self._directions()
+        layers = self.directions()
         begin = self._begin(_own_start(layers, batch), state)
         weights = [forward.weights for (forward,) in layers]
-        graph = self._sequences[0].average.graph
-        return Stepper(graph, [s.sizes for s in self._sequences], weights, begin, _own_start(layers, 1))
+        graph = self._unrolls[0].average.graph
+        return Stepper(graph, [s.sizes for s in self._unrolls], weights, begin, _own_start(layers, 1))
 
     def trace(self, x: Any, state: State | None = None) -> Trace:
         """Every named value of the equations (gates, pre-activations, states) at each step, `[T, B, size]`, no grad."""
@@ -251,13 +256,13 @@ class Recurrent(nn.Module):
         batch = Batch(self.graph, x, None, None, self.batch_first, self.sizes)
         if batch.packed is not None:
             raise ArgumentError("trace takes sequences of one length, and a PackedSequence came: give them one by one")
-        layers = self._directions()
+        layers = self.directions()
         check_types(batch, _first(layers))
         states, inputs, traced = self._begin(_own_start(layers, batch.rows), state), dict(batch.inputs), []
         with torch.no_grad():
             for (forward,), (begin,) in zip(layers, states.layers, strict=True):
-                sizes, weights = forward.sequence.sizes, forward.weights
-                values, y = trace(forward.sequence.average.graph, sizes, weights, inputs, dict(begin))
+                sizes, weights = forward.unroll.sizes, forward.weights
+                values, y = trace(forward.unroll.average.graph, sizes, weights, inputs, dict(begin))
                 traced.append(values)
                 inputs[self.graph.inputs[0].name] = y
         return batch.restore(inputs[self.graph.inputs[0].name]), traced

@@ -19,7 +19,7 @@ from tidegate.nn.state import State, check_is_state
 from tidegate.nn.trace import Trace
 from tidegate.reference import bound
 from tidegate.reference.unroll import valid_steps
-from tidegate.runtime.call_cache import Quicks
+from tidegate.runtime.call_cache import CallCache
 
 Layer = Union[Recurrent, "Stack"]
 Run = Callable[[Any, Any, State | None], tuple[Any, Sequence[Any]]]  # layer, input, state -> output, what else it gives
@@ -62,7 +62,7 @@ class Stack(nn.Module):
         _check_options(layers, residual, highway, dropout)
         self.layers = nn.ModuleList(layers)
         self.residual, self.highway, self.dropout = residual, highway, dropout
-        self._quicks = Quicks()
+        self.calls = CallCache()
         self.input_size: int = layers[0].input_size
         self.output_size: int = layers[-1].output_size
         self.batch_first: bool = layers[0].batch_first
@@ -90,7 +90,7 @@ class Stack(nn.Module):
             y, end = layer(given, begin, lengths=lengths, reset=reset)
             return y, end.layers
 
-        y, ends = self._through(x, state, run, self._dropout, lengths)
+        y, ends = self.through(x, state, run, self._dropout, lengths)
         return y, State(ends)
 
     def step(self, x_t: Any, state: State | None = None) -> tuple[Tensor, State]:
@@ -104,7 +104,7 @@ class Stack(nn.Module):
             y, end = layer.step(given, begin)
             return y, end.layers
 
-        y, ends = self._through(x_t, state, run, self._dropout)
+        y, ends = self.through(x_t, state, run, self._dropout)
         return y, State(ends)
 
     def stepper(self, batch: int = 1, state: State | None = None) -> StackStepper:
@@ -122,13 +122,13 @@ class Stack(nn.Module):
             return Trace(self._traced(x, state)[1])
 
     def _traced(self, x: Any, state: State | None) -> tuple[Any, list[dict[str, Tensor]]]:
-        return self._through(x, state, lambda layer, given, begin: layer._traced(given, begin))
+        return self.through(x, state, lambda layer, given, begin: layer._traced(given, begin))
 
     def initial_state(self, batch: int = 1) -> State:
         """The layers' own starts, for `batch` rows."""
         return State([own for layer in self._each() for own in layer.initial_state(batch).layers])
 
-    def _through(
+    def through(
         self, x: Any, state: State | None, run: Run, dropout: float = 0.0, lengths: Any = None
     ) -> tuple[Any, list[Any]]:
         """Up through all layers: the output, and what else the layers gave, one after another."""

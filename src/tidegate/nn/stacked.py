@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Sequence as Several
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from tidegate.equations.graph import Graph
 from tidegate.nn.arguments import Batch
+from tidegate.reference.unroll import UnrollArguments
 from tidegate.runtime.unroll import Unroll
 
 Merge = Literal["concat", "sum", "mean"]
@@ -22,7 +22,7 @@ Tensors = dict[str, Tensor]
 class Direction:
     """One direction of one layer: the cell over time with its weights, and where its states start, `[1, size]`."""
 
-    sequence: Unroll
+    unroll: Unroll
     weights: Mapping[str, Tensor]
     start: Mapping[str, Tensor]
 
@@ -32,13 +32,13 @@ class Stacked:
     """A stack ready to run: a list of directions, the forward one first, for each layer."""
 
     graph: Graph
-    layers: Several[Several[Direction]]
+    layers: Sequence[Sequence[Direction]]
     merge: Merge = "concat"
     dropout: float = 0.0
     training: bool = False
 
     def __call__(
-        self, batch: Batch, states: Several[Several[Mapping[str, Tensor]]]
+        self, batch: Batch, states: Sequence[Sequence[Mapping[str, Tensor]]]
     ) -> tuple[Tensor, list[list[Tensors]]]:
         """The top layer's output `[T, B, size]`, and the states at the rows' ends by layer and direction.
 
@@ -61,14 +61,14 @@ class Stacked:
         self, d: Direction, inputs: Mapping[str, Tensor], state: Tensors, batch: Batch, *, backwards: bool
     ) -> tuple[Tensor, Tensors]:
         """One direction of one layer, with masks of its own."""
-        sequence, masks, weights = d.sequence, d.sequence.masks, d.weights
+        unroll, masks, weights = d.unroll, d.unroll.masks, d.weights
         if masks.any and (self.training or any(name in inputs for name in masks.names)):
             like = next(iter(weights.values()))
             inputs = masks.inputs(batch.steps, batch.rows, inputs, like)
             weights = masks.weights(weights, like)
         else:
-            sequence = sequence.average
-        return sequence(weights, inputs, state, d.start, batch.lengths, batch.reset, backwards=backwards)
+            unroll = unroll.average
+        return unroll(UnrollArguments(weights, inputs, state, d.start, batch.lengths, batch.reset, backwards))
 
     def _merged(self, outputs: list[Tensor]) -> Tensor:
         if len(outputs) == 1:

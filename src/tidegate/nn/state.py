@@ -129,7 +129,7 @@ def check_is_state(state: object) -> None:
 
 
 def check_state(state: State, own: State) -> None:
-    """Raise ArgumentError unless the state has the layers, names and shapes of the other."""
+    """Raise ArgumentError unless the state has the layers, names, shapes and types of the other."""
 
     def shapes(s: State) -> list[Any]:
         return [[{n: list(t.shape) for n, t in d.items()} for d in directions] for directions in s.layers]
@@ -138,6 +138,18 @@ def check_state(state: State, own: State) -> None:
         raise ArgumentError(
             f"the state does not fit this layer and batch: its shapes by layer and direction are {shapes(state)}, "
             f"and {shapes(own)} were expected"
+        )
+    for k, (directions, wanted) in enumerate(zip(state.layers, own.layers, strict=True)):
+        for named, like in zip(directions, wanted, strict=True):
+            for name, tensor in named.items():
+                check_state_type(f"state {name!r} of layer {k}", tensor, like[name])
+
+
+def check_state_type(name: str, tensor: Tensor, like: Tensor) -> None:
+    """Raise ArgumentError unless a state has the type of the weights."""
+    if tensor.dtype != like.dtype:
+        raise ArgumentError(
+            f"{name} must be {like.dtype} as the weights are, got {tensor.dtype}: give it as .to({like.dtype})"
         )
 
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate, Value
 from tidegate.errors import ArgumentError
-from tidegate.nn.arguments import check_indices
 from tidegate.nn.state import State, check_is_state, check_state
 from tidegate.reference import Program, bound, numpy_ops
 from tidegate.runtime import support
-from tidegate.runtime.bound_step import NativeStep
+from tidegate.runtime.bound_step import BoundStep
+from tidegate.runtime.indices import check_indices
 
 Array = NDArray[Any]
 NUMPY = (torch.float16, torch.float32, torch.float64)
@@ -57,14 +57,14 @@ class Stepper:
 
     def _forget_kernels(self) -> None:
         """Kernels are made when they are first needed: they stay in one process."""
-        self._steps: list[NativeStep] = []
-        self._index_steps: list[NativeStep] | None = None
+        self._steps: list[BoundStep] = []
+        self._index_steps: list[BoundStep] | None = None
         self._indices = np.zeros(len(self._output), np.int64)
-        self._slow: _Slow | None = None
+        self._numpy: _NumpyStep | None = None
         self._ready = False
 
     def __getstate__(self) -> dict[str, Any]:
-        made = ("_steps", "_index_steps", "_slow", "_as_torch")
+        made = ("_steps", "_index_steps", "_numpy", "_as_torch")
         return {name: value for name, value in self.__dict__.items() if name not in made}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -94,55 +94,52 @@ class Stepper:
         as_torch = any(isinstance(v, Tensor) for v in named.values())
         inputs = self._inputs(named)
         moves = self._active(active)
-        steps = self._native_steps(one_hot=inputs[self._first].ndim == 1)
+        steps = self._kernel_steps(one_hot=inputs[self._first].ndim == 1)
         if steps:
             self._move(steps, inputs, moves)
         else:
-            self._slowly(inputs, moves)
+            self._by_numpy(inputs, moves)
         if moves is not None:
             self._output[~moves] = 0.0
         return self._as_torch if as_torch else self._output
 
-    def _move(self, steps: list[NativeStep], inputs: dict[str, Array], moves: Array | None) -> None:
+    def _move(self, steps: list[BoundStep], inputs: dict[str, Array], moves: Array | None) -> None:
         for name, array in inputs.items():
             (self._indices if array.ndim == 1 else self._arrays[name])[...] = array
         for step in steps:
             if moves is None:
                 step()
             else:
-                step.some(moves)
+                step.move(moves)
 
-    def _slowly(self, inputs: dict[str, Array], moves: Array | None) -> None:
-        if self._slow is None:
-            self._slow = _Slow(self._graph, self._sizes, self._weights)
-        self._output[...] = self._slow(inputs, self._state, self._outputs, moves)
+    def _by_numpy(self, inputs: dict[str, Array], moves: Array | None) -> None:
+        if self._numpy is None:
+            self._numpy = _NumpyStep(self._graph, self._sizes, self._weights)
+        self._output[...] = self._numpy(inputs, self._state, self._outputs, moves)
 
-    def _native_steps(self, one_hot: bool) -> list[NativeStep]:
+    def _kernel_steps(self, one_hot: bool) -> list[BoundStep]:
         if not self._ready:
-            self._steps, self._ready = self._made(one_hot=False), True
+            self._steps, self._ready = self._compiled(one_hot=False), True
         if not one_hot or not self._steps:
             return self._steps
         if self._index_steps is None:
-            self._index_steps = self._made(one_hot=True)
+            self._index_steps = self._compiled(one_hot=True)
         return self._index_steps
 
-    def _made(self, one_hot: bool) -> list[NativeStep]:
+    def _compiled(self, one_hot: bool) -> list[BoundStep]:
         """The layers' kernels; empty where there are none."""
-        found: list[NativeStep] = []
-        if not support.enabled() or not self.batch:
+        found: list[BoundStep] = []
+        if not self.batch:
             return found
         for k, sizes in enumerate(self._sizes):
             tensors = [*self._weights[k].values(), *map(torch.from_numpy, self._state[k].values())]
-            if not support.fits(self._graph.name, tensors):
-                return []
             indices = one_hot and not k
-            recipe = support.recipe(self._graph, tuple(sizes.items()), indices)
-            cell = support.native_cell(recipe, self._graph.name, tensors[0].dtype)
+            cell = support.cell_kernel(self._graph, sizes, tensors, indices=indices)
             if cell is None:
                 return []
             first = self._outputs[k - 1] if k else self._indices if indices else self._arrays[self._first]
             inputs = [first if i.name == self._first else self._arrays[i.name] for i in self._graph.inputs]
-            found.append(NativeStep(cell, self._weights[k], inputs, self._state[k], self._start[k], self._outputs[k]))
+            found.append(BoundStep(cell, self._weights[k], inputs, self._state[k], self._start[k], self._outputs[k]))
         return found
 
     def _inputs(self, named: Mapping[str, Any]) -> dict[str, Array]:
@@ -197,7 +194,7 @@ class Stepper:
                 mine[name][...] = array
 
 
-class _Slow:
+class _NumpyStep:
     """The step on numpy, value by value."""
 
     def __init__(self, graph: Graph, sizes: list[dict[str, int]], weights: list[dict[str, Tensor]]) -> None:

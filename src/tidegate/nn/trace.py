@@ -13,7 +13,7 @@ from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate, Value
 from tidegate.reference import Program, bound, leaves
 from tidegate.reference import torch_ops as xp
-from tidegate.reference.unroll import Tensors, in_form_of, steps_and_rows
+from tidegate.reference.unroll import Tensors, UnrollArguments, in_form_of, steps_and_rows
 from tidegate.runtime import support
 from tidegate.runtime.kernel_inputs import KernelInputs
 
@@ -51,34 +51,37 @@ def _by_kernel(
     state: Tensors,
     labels: tuple[str, ...],
 ) -> tuple[dict[str, Tensor], Tensor] | None:
-    """The same by a kernel that keeps what has a name, if there is one for such a call."""
-    given = [inputs[i.name] for i in graph.inputs]
-    indices = not given[0].is_floating_point()
-    numbers = [*weights.values(), *given[indices:], *state.values()]
-    if not support.enabled() or torch._C._are_functorch_transforms_active() or not support.fits(graph.name, numbers):
+    """The trace by a kernel that saves every named value; None where it cannot run."""
+    if torch._C._are_functorch_transforms_active():
         return None
-    recipe = support.recipe(graph, tuple(sizes.items()), indices)
-    if isinstance(recipe, str) or not recipe.has_steps(given, None) or not _all_computed(recipe, labels):
+    x = [inputs[i.name] for i in graph.inputs]
+    indices = not x[0].is_floating_point()
+    numbers = [*weights.values(), *x[indices:], *state.values()]
+    if not support.supports(graph.name, support.unsupported(graph, numbers, indices=indices)):
         return None
-    cell = support.native_cell(recipe, graph.name, numbers[0].dtype, labels)
+    known = support.kernel_inputs(graph, tuple(sizes.items()), indices)
+    if not known.has_steps(x, None) or not _all_computed(known, labels):
+        return None
+    cell = support.cell_kernel(graph, sizes, numbers, indices=indices, traced=labels)
     if cell is None:
         return None
-    tensors = recipe.tensors(weights, inputs, state, {n: s[:1] for n, s in state.items()})  # nothing starts afresh
-    T, B = recipe.steps_and_rows(tensors)
-    y, *_, kept = cell.call(T, B, False, None, None).forward(tensors, keeping=True)
-    plan, begins = cell.kernel.plan, dict(cell.kept)
-    place = {v: begins[f"keep.{k}"] * T * B for k, v in enumerate(plan.stored)}
+    starts = {n: s[:1] for n, s in state.items()}  # not read: nothing is reset
+    tensors = known.tensors(UnrollArguments(weights, inputs, state, starts))
+    T, B = known.steps_and_rows(tensors)
+    y, *_, saved = cell.call(T, B).forward(tensors, saving=True)
+    plan, begins = cell.kernel.plan, dict(cell.saved)
+    offset = {v: begins[f"keep.{k}"] * T * B for k, v in enumerate(plan.stored)}
     found = {}
     for label in labels:
         value = plan.graph.named[label]
         shape = T, B, *bound(value.size, sizes)
-        found[label] = kept[place[value] :][: math.prod(shape)].view(shape).clone()  # what is kept is memory on loan
+        found[label] = saved[offset[value] :][: math.prod(shape)].view(shape).clone()  # saved values are on loan
     return found, y
 
 
-def _all_computed(recipe: KernelInputs, labels: tuple[str, ...]) -> bool:
-    """Whether a kernel has every value as such: some become part of others, and what is joined stays apart."""
-    named = recipe.plan.graph.named
+def _all_computed(known: KernelInputs, labels: tuple[str, ...]) -> bool:
+    """Whether a kernel computes every value by itself: some become part of others, and parts are not joined."""
+    named = known.plan.graph.named
     return all(label in named and named[label].op != "concat" for label in labels)
 
 

@@ -48,15 +48,15 @@ def follow(layer: Recurrent | Stack, x: Any, state: State | None = None) -> tupl
     It runs on the reference path, masks at their average, and without dropout. The layer must have one direction.
     """
     if isinstance(layer, Stack):
-        y, runs = layer._through(x, state, follow)
+        y, runs = layer.through(x, state, follow)
         return y, runs
     batch = Batch(layer.graph, x, None, None, False, layer.sizes)
-    layers, first = layer._directions(), layer.graph.inputs[0].name
+    layers, first = layer.directions(), layer.graph.inputs[0].name
     check_types(batch, next(iter(layers[0][0].weights.values())))
     begins = layer.initial_state(batch.rows) if state is None else state
     inputs, found = dict(batch.inputs), []
     for (direction,), (begin,) in zip(layers, begins.layers, strict=True):
-        sequence = direction.sequence.average
+        sequence = direction.unroll.average
         run, y = _follow_one(sequence.graph, sequence.sizes, direction.weights, dict(inputs), dict(begin))
         found.append(run)
         inputs[first] = y

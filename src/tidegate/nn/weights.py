@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from tidegate.equations.graph import Graph
 from tidegate.errors import ArgumentError
 from tidegate.nn.init import Init, initial
 from tidegate.reference import bound, weight_shape
+from tidegate.runtime.kernel_call import KernelCall
+from tidegate.runtime.support import readable
 
 
 class CellWeights(nn.Module):
@@ -22,8 +24,9 @@ class CellWeights(nn.Module):
         self._graph, self._sizes, self._init = graph, dict(sizes), init
         kept = {name: w for name, w in graph.weights.items() if name not in graph.masks}  # masks are drawn at each call
         self._places = [(name, *name.rpartition(".")[::2]) for name in kept]
+        self._shapes = {name: torch.Size(weight_shape(value, sizes)) for name, value in kept.items()}
         for name, value in kept.items():
-            tensor = torch.empty(weight_shape(value, sizes), **factory)
+            tensor = torch.empty(self._shapes[name], **factory)
             holder, leaf = self._holder(name)
             _refuse_taken(graph, holder, name, leaf)
             if value.attrs["learn"]:
@@ -57,13 +60,21 @@ class CellWeights(nn.Module):
         for module in (self, *holders.values()):
             if module._forward_pre_hooks:  # type: ignore[union-attr]
                 _compute_weights(module)  # type: ignore[arg-type]
-        return {name: _weight(holders[group] if group else self, leaf) for name, group, leaf in self._places}
+        found = {name: _weight(holders[group] if group else self, leaf) for name, group, leaf in self._places}
+        for name, tensor in found.items():
+            if tensor.shape != self._shapes[name]:
+                raise ArgumentError(
+                    f"weight {name!r} of cell {self._graph.name!r} must be {list(self._shapes[name])}, got "
+                    f"{list(tensor.shape)}: give it its own shape back, or make a layer of other sizes"
+                )
+        return found
 
-    def place(self, name: str) -> tuple[dict[str, Any], str]:
-        """Where a weight is kept: parameters or buffers by name, and its name among them."""
+    def place(self, name: str) -> tuple[dict[str, Any], str, torch.Size]:
+        """Where a weight is kept: the parameters or buffers by name that hold it, its name among them, its shape."""
         group, _, leaf = name.rpartition(".")
         holder: Any = self._modules[group] if group else self
-        return holder._parameters if self._graph.weights[name].attrs["learn"] else holder._buffers, leaf
+        held = holder._parameters if self._graph.weights[name].attrs["learn"] else holder._buffers
+        return held, leaf, self._shapes[name]
 
     def extra_repr(self) -> str:
         """The cell and its sizes."""
@@ -105,3 +116,38 @@ class Starts(nn.Module):
         with torch.no_grad():
             for name, start in self._declared.items():
                 nn.init.constant_(getattr(self, name), start)
+
+
+class CellWeightSource:
+    """The weights of one layer of a `Recurrent`, read by cached calls where nothing computes one of them."""
+
+    def __init__(self, owner: nn.Module, name: str, names: Sequence[str], dtype: torch.dtype) -> None:
+        weights = owner._modules[name]
+        assert isinstance(weights, CellWeights)
+        self._owner, self._name, self._weights = owner, name, weights
+        self._modules, self._children = [weights, *weights.children()], list(weights._modules.values())
+        self._places = [weights.place(n) for n in names]
+        self._dtype = dtype
+
+    def unchanged(self) -> bool:
+        """Whether the layer still has these modules."""
+        mine = self._owner._modules[self._name] is self._weights
+        return mine and list(self._weights._modules.values()) == self._children
+
+    def tensors(self) -> list[Tensor] | None:
+        """The weights; None where one of them is computed, or a kernel cannot read it as it is."""
+        found: list[Tensor] = []
+        dtype = self._dtype
+        for parameters, name, shape in self._places:
+            tensor = parameters.get(name)
+            if tensor is None or not readable(tensor, shape, dtype):
+                return None
+            found.append(tensor)
+        for module in self._modules:
+            if module._forward_pre_hooks:
+                return None
+        return found
+
+    def call(self, call: KernelCall) -> KernelCall:
+        """The call itself: it takes these weights."""
+        return call

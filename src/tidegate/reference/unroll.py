@@ -7,6 +7,7 @@ Time-major: inputs `[T, B, size]`, states `[B, size]`, `lengths` `[B]`, `reset` 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +22,23 @@ from tidegate.reference import torch_ops as xp
 from tidegate.reference.step_program import StepProgram
 
 Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class UnrollArguments:
+    """What a cell over time is given, time-major; every name is one of the cell's.
+
+    `inputs` are `[T, B, size]` (`[B, size]` where they do not change over time), `state` is `[B, size]`, `start` `[1,
+    size]`, `lengths` `[B]`, `reset` `[T, B]`. With `backwards` each row is read from its own end.
+    """
+
+    weights: Mapping[str, Tensor]
+    inputs: Mapping[str, Tensor]
+    state: Mapping[str, Tensor]
+    start: Mapping[str, Tensor]
+    lengths: Tensor | None = None
+    reset: Tensor | None = None
+    backwards: bool = False
 
 
 class ReferenceUnroll:
@@ -39,61 +57,38 @@ class ReferenceUnroll:
         self.carried = [self.step.place[v] for v in cut.carried]
         self.width = bound(graph.output_size, sizes)
 
-    def __call__(
-        self,
-        weights: Mapping[str, Tensor],
-        inputs: Mapping[str, Tensor],
-        state: Tensors,
-        start: Mapping[str, Tensor],
-        lengths: Tensor | None = None,
-        reset: Tensor | None = None,
-        *,
-        backwards: bool = False,
-    ) -> tuple[Tensor, Tensors]:
-        """The output `[T, B, size]`, zero where padded, and each row's state at its own end.
-
-        `backwards`, each row is read from its own end.
-        """
-        if not backwards:
-            return self._forwards(weights, inputs, state, start, lengths, reset)
-        once = {i.name for i in self.graph.inputs if i.rate == Rate.SEQUENCE}
-        turned = {n: x if n in once else reversed_rows(x, lengths) for n, x in inputs.items()}
+    def __call__(self, given: UnrollArguments) -> tuple[Tensor, Tensors]:
+        """The output `[T, B, size]`, zero where padded, and each row's state at its own end."""
+        if not given.backwards:
+            return self._forwards(given)
+        lengths, reset = given.lengths, given.reset
+        fixed = {i.name for i in self.graph.inputs if i.rate == Rate.SEQUENCE}
+        turned = {n: x if n in fixed else reversed_rows(x, lengths) for n, x in given.inputs.items()}
         back = None if reset is None else reversed_reset(reset, lengths)
-        y, end = self._forwards(weights, turned, state, start, lengths, back)
+        y, end = self._forwards(replace(given, inputs=turned, reset=back))
         return reversed_rows(y, lengths), end
 
-    def _forwards(
-        self,
-        weights: Mapping[str, Tensor],
-        inputs: Mapping[str, Tensor],
-        state: Tensors,
-        start: Mapping[str, Tensor],
-        lengths: Tensor | None,
-        reset: Tensor | None,
-    ) -> tuple[Tensor, Tensors]:
+    def _forwards(self, given: UnrollArguments) -> tuple[Tensor, Tensors]:
+        lengths, reset = given.lengths, given.reset
         if lengths is None:
-            return self._run(weights, inputs, state, start, None, reset)
-        T = steps_and_rows(self.graph, inputs)[0]
+            return self._run(given, None)
+        T = steps_and_rows(self.graph, given.inputs)[0]
         longest = T if lengths.is_meta else min(T, int(lengths.max())) if lengths.numel() else 0
-        kept, flags = self._padded(inputs, lengths, longest), None if reset is None else reset[:longest]
-        y, end = self._run(weights, kept, state, start, valid_steps(longest, lengths), flags)
-        return nn.functional.pad(y, (0, 0, 0, 0, 0, T - longest)), end
+        runs = (lengths > 0).unsqueeze(-1)
+        state = {n: torch.where(runs, s, 0.0) for n, s in given.state.items()}  # a row without steps may hold NaN
+        inputs, flags = self._padded(given.inputs, lengths, longest), None if reset is None else reset[:longest]
+        y, end = self._run(replace(given, inputs=inputs, state=state, reset=flags), valid_steps(longest, lengths))
+        y = nn.functional.pad(y, (0, 0, 0, 0, 0, T - longest))
+        return y, {n: torch.where(runs, e, given.state[n]) for n, e in end.items()}
 
-    def _run(
-        self,
-        weights: Mapping[str, Tensor],
-        inputs: Mapping[str, Tensor],
-        state: Tensors,
-        start: Mapping[str, Tensor],
-        valid: Tensor | None,
-        reset: Tensor | None,
-    ) -> tuple[Tensor, Tensors]:
-        T, B = steps_and_rows(self.graph, inputs)
-        fixed, moving = self._hoisted(weights, inputs)
-        begin = None if reset is None else {k: _rows(v, B) for k, v in start.items()}
+    def _run(self, given: UnrollArguments, valid: Tensor | None) -> tuple[Tensor, Tensors]:
+        T, B = steps_and_rows(self.graph, given.inputs)
+        state, reset = dict(given.state), given.reset
+        fixed, moving = self._hoisted(given.weights, given.inputs)
+        begin = {} if reset is None else {k: _rows(v, B) for k, v in given.start.items()}
         taken: list[list[Any]] = []
         for t, places in enumerate(self._each_step(fixed, moving, T)):
-            if reset is not None and begin is not None:
+            if reset is not None:
                 state = _select(reset[t], begin, state)
             for value, name in self.old:
                 places[value] = state[name]

@@ -1,80 +1,67 @@
-"""A call's kernels between tensors that stay where they are, but for the values of weights and a few others."""
+"""Kernels bound to buffers: a later call only sets pointers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
 
 from torch import Tensor
 
-from tidegate.native.run.workspace import Block
-from tidegate.runtime.kernel_call import KernelBackward, KernelCall
+from tidegate.native.run.kernel import Bound
 
 
-class Held:
-    """The forward pass of a call from these tensors to `y` `[T, B, size]` and, where that is given, `kept`.
+class Pointer(NamedTuple):
+    """An argument that is re-pointed at each call: its slot, the number of a dynamic tensor, a byte offset."""
 
-    The values of weights are told anew at each run, and so are the inputs whose numbers are `given`, contiguous.
+    slot: int
+    tensor: int
+    offset: int
+
+
+class BoundCall:
+    """A kernel bound to buffers. Dynamic tensors are re-pointed on each call; everything else is fixed.
+
+    `bind` makes the kernel on example tensors; every argument that is an address inside one of the `dynamic` examples
+    is found and re-pointed. A call takes their addresses in the same order, of tensors with the same shapes and
+    strides. Several threads may call at once.
     """
 
-    def __init__(
-        self, call: KernelCall, tensors: Sequence[Tensor], given: Sequence[int], y: Tensor, kept: Tensor | None = None
-    ) -> None:
-        cell, places = call.cell, call.cell.places["forward"]
-        self._call, self._bound = call, call.bind("forward")
-        arguments, ends = self._bound.arguments, [room() for room in call.ends]
-        self._alive = [call.tell(arguments, places, tensors), ends, y, kept]
-        self._weights, self._inputs = places.weights, [places.inputs[k][0] for k in given]
-        self.nbytes = y.nbytes + (0 if kept is None else kept.nbytes)
-        arguments[places.output], arguments[places.ld_output] = y.data_ptr(), cell.recipe.width
-        for (place, _), end in zip(places.ends, ends, strict=True):
-            arguments[place] = end.data_ptr()
-        arguments[places.keeping] = 0 if kept is None else cell.keeping(kept)
-        if kept is not None:
-            call.tell_kept(arguments, places, kept)
+    def __init__(self, bind: Callable[[], Bound], dynamic: Sequence[Tensor]) -> None:
+        self._bind, first = bind, bind()
+        self._free, self.pointers = [first], tuple(_pointers(first.arguments, dynamic))
 
-    def __call__(self, weights: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
-        """Run."""
-        addresses, alive = self._call.weights(weights)
-        _tell(self._bound.arguments, self._weights, addresses, self._inputs, inputs)
-        self._bound()
-        del alive
+    def __call__(self, addresses: Sequence[int], numbers: Mapping[int, int] = MappingProxyType({})) -> None:
+        """Run the kernel on the tensors at these addresses, with these other arguments by slot."""
+        try:
+            bound = self._free.pop()
+        except IndexError:
+            bound = self._bind()
+        arguments = bound.arguments
+        for slot, tensor, offset in self.pointers:
+            arguments[slot] = addresses[tensor] + offset
+        for slot, number in numbers.items():
+            arguments[slot] = number
+        bound()
+        self._free.append(bound)
 
 
-class HeldBackward:
-    """The backward pass of such a call. The gradients of inputs, `of_inputs`, always come to the same places."""
-
-    def __init__(
-        self, call: KernelCall, tensors: Sequence[Tensor], given: Sequence[int], kept: Tensor, needs: Sequence[bool]
-    ) -> None:
-        self._call, self._pass, self._bound = call, KernelBackward(call, needs), call.bind("backward")
-        places, arguments = self._pass.places, self._bound.arguments
-        self._alive = [call.tell(arguments, places, tensors), kept]
-        self._weights, self._inputs = places.weights, [places.inputs[k][0] for k in given]
-        call.tell_kept(arguments, places, kept)
-        self._block = Block(self._pass.size)
-        self.of_inputs, _ = self._pass.tell(call, arguments, tensors, self._block)
-        self.nbytes = self._block.size + sum(g.nbytes for g in self.of_inputs if g is not None)
-
-    def __call__(self, weights: Sequence[Tensor], inputs: Sequence[Tensor], slope: Tensor) -> list[Tensor | None]:
-        """The gradients of the values of weights, from the slope in the output."""
-        call = self._call
-        addresses, alive = call.weights(weights)
-        _tell(self._bound.arguments, self._weights, addresses, self._inputs, inputs)
-        slopes = [slope, *[None] * len(call.ends)]
-        total = self._pass.go(call, self._bound, slopes, self._block, self._pass.nothing(call, slope))
-        del alive
-        return self._pass.finished(call, total)[: call.count]
+def within(tensor: Tensor, buffers: Sequence[Tensor]) -> bool:
+    """Whether a tensor is a view into one of these buffers."""
+    return any(b.data_ptr() <= tensor.data_ptr() < b.data_ptr() + span_bytes(b) for b in buffers)
 
 
-def _tell(
-    arguments: Any,
-    weight_places: Sequence[int],
-    addresses: Sequence[int],
-    input_places: Sequence[int],
-    inputs: Sequence[Tensor],
-) -> None:
-    for place, address in zip(weight_places, addresses, strict=True):
-        arguments[place] = address
-    for place, tensor in zip(input_places, inputs, strict=True):
-        arguments[place] = tensor.data_ptr()
+def _pointers(arguments: Sequence[int], dynamic: Sequence[Tensor]) -> list[Pointer]:
+    spans = [(k, t.data_ptr(), t.data_ptr() + span_bytes(t)) for k, t in enumerate(dynamic) if t.numel()]
+    return [
+        Pointer(slot, k, value - begin)
+        for slot, value in enumerate(arguments)
+        for k, begin, end in spans
+        if begin <= value < end
+    ]
+
+
+def span_bytes(tensor: Tensor) -> int:
+    """The bytes from a tensor's first element to its last one."""
+    last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+    return (last + 1) * tensor.element_size()

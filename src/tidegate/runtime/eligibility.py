@@ -1,27 +1,27 @@
-"""Eligibility traces of one linear: on kernels where there are some, else by torch's own operations.
+"""Eligibility traces of one linear: on kernels where they can run, else by torch's own operations.
 
 Traces are what real-time recurrent learning of element-wise cells (Williams and Zipser 1989,
 doi:10.1162/neco.1989.1.2.270), SnAp-1 (Menick et al. 2021, arXiv:2006.07232), RFLO (Murray 2019,
 doi:10.7554/eLife.43299) and e-prop (Bellec et al. 2020, doi:10.1038/s41467-020-17236-y) carry forward in time.
-`TraceForm` says how they move.
+`TraceForm` says how they change in a step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tidegate.errors import ArgumentError, NativeError
+from tidegate.native.eligibility.arguments import argument_names
 from tidegate.native.eligibility.form import TraceForm
 from tidegate.native.eligibility.kernel import TraceKernel, trace_kernel
 from tidegate.native.run.kernel import Bound
 from tidegate.native.run.row_order import NEVER_ADDRESS
 from tidegate.runtime import support
-from tidegate.runtime.kernel_call import DTYPES, evenly
+from tidegate.runtime.tensors import with_row_stride
 
 Tensors = Sequence[Tensor]
 
@@ -46,124 +46,79 @@ def advance_traces(
 
     Kernels go over long sequences in blocks of 64 steps, which begin with the call and with a reset. The same steps in
     several calls give traces of the same bits where calls are cut between blocks, and where none of them has 12 steps;
-    else the last bits differ. No derivatives are recorded. Raises ArgumentError where a tensor's shape is another.
+    else the last bits differ. No derivatives are recorded. Raises ArgumentError where a tensor has another shape.
     """
     _check(form, e, d, u, v, delta, g, bias, reset)
-    kernel = _fitting(form, [e, g, *d, *u, *v, *delta])
+    kernel = _kernel(form, [e, g, *d, *u, *v, *delta])
     if kernel is None:
         return reference_traces(form, e, d, u, v, delta, g, bias, reset)
-    return kernel(e, d, u, v, delta, g, bias, reset)
+    if not len((*d, *u, *delta)[0]) or not e.numel():
+        return e.clone()
+    end = torch.empty(e.shape, dtype=e.dtype)
+    bound, alive = _bind(kernel, e, end, d, u, v, delta, g, bias, reset)
+    bound()
+    del alive
+    return end
 
 
-def _fitting(form: TraceForm, tensors: Tensors) -> NativeTraces | None:
-    """The kernels, where there are some for such tensors; else that is said once."""
-    reason = support.unfit(tensors) if support.enabled() else ""
-    if reason:
-        _refuse(reason)
-    return traces(form, tensors[0].dtype) if reason is None else None
+def bind_traces(
+    form: TraceForm, e: Tensor, end: Tensor, d: Tensors, u: Tensors, v: Tensors, delta: Tensors, g: Tensor, bias: bool
+) -> Callable[[], Bound] | None:
+    """Binds a kernel to the arguments of `advance_traces` and to `end`, where traces go; None where it cannot run.
 
-
-def traces(form: TraceForm, dtype: torch.dtype) -> NativeTraces | None:
-    """The kernels of a form; where there are none, that is said once, with the reason."""
-    try:
-        return _kernels(form, dtype)
-    except NativeError as error:
-        _refuse(str(error))
+    None, too, where a tensor's rows have no one stride, so that it would be copied. With its argument `forget` set the
+    kernel does not write all of `end`.
+    """
+    kernel = _kernel(form, [e, g, *d, *u, *v, *delta])
+    if kernel is None or any(with_row_stride(t)[0] is not t for t in (*d, *u, *v, *delta)):
         return None
+    return lambda: _bind(kernel, e, end, d, u, v, delta, g, bias, None)[0]
 
 
-@lru_cache(maxsize=256)
-def _kernels(form: TraceForm, dtype: torch.dtype) -> NativeTraces:
-    return NativeTraces(trace_kernel(form, DTYPES[dtype]))
+def forget_slot(form: TraceForm, pieces: int) -> int:
+    """The slot of the argument `forget`: 1 where traces after the last step are not wanted."""
+    return argument_names(form, pieces).index("forget")
 
 
-def _refuse(reason: str) -> None:
-    support.say_once(f"a cell's eligibility traces are computed on the reference path: {reason}")
+def _kernel(form: TraceForm, tensors: Tensors) -> TraceKernel | None:
+    """The kernel of a form for such tensors; None where it cannot run, which warns once unless it is by design."""
+    reason = support.unsupported(None, tensors)
+    if reason is None:
+        try:
+            return trace_kernel(form, support.DTYPES[tensors[0].dtype])
+        except NativeError as error:
+            reason = support.Unsupported(str(error))
+    if not reason.by_design:
+        support.warn_once(f"a cell's eligibility traces are computed on the reference path: {reason}")
+    return None
 
 
-class NativeTraces:
-    """The kernels of a form, called with tensors as `advance_traces` is, but that nothing is looked at: tensors are on
-    the CPU, of the kernels' type and of the right shapes."""
-
-    def __init__(self, kernel: TraceKernel) -> None:
-        self.kernel = kernel
-        self._coefficients = kernel.form.coefficients
-
-    def __call__(
-        self,
-        e: Tensor,
-        d: Tensors,
-        u: Tensors,
-        v: Tensors,
-        delta: Tensors,
-        g: Tensor,
-        bias: bool,
-        reset: Tensor | None = None,
-    ) -> Tensor:
-        """The traces after T steps."""
-        if not len((*d, *u, *delta)[0]) or not e.numel():
-            return e.clone()
-        end = torch.empty(e.shape, dtype=e.dtype)
-        self.bind(e, end, d, u, v, delta, g, bias, reset)()
-        return end
-
-    def bind(
-        self,
-        e: Tensor,
-        end: Tensor,
-        d: Tensors,
-        u: Tensors,
-        v: Tensors,
-        delta: Tensors,
-        g: Tensor,
-        bias: bool,
-        reset: Tensor | None = None,
-    ) -> BoundTraces:
-        """A call to be made again and again, on what these tensors then hold; none of them is empty.
-
-        The traces go to `end`, contiguous, which may be `e`. What does not lie evenly in memory is copied now.
-        """
-        T, B, K = (*d, *u, *delta)[0].shape
-        start, flags = e.contiguous(), None if reset is None else reset.contiguous()
-        given = {"start": start.data_ptr(), "end": end.data_ptr(), "g": g.data_ptr(), "bias": int(bias)}
-        given["reset"] = NEVER_ADDRESS if flags is None else flags.data_ptr()
-        given["reset.step"] = int(flags is not None)
-        alive = [start, end, g, flags]
-        for name, tensor in zip(self._coefficients, (*d, *u, *delta), strict=True):
-            found, given[f"ld.{name}"] = evenly(tensor)
-            given[name] = found.data_ptr()
-            alive.append(found)
-        for i, piece in enumerate(v):
-            found, given[f"ld.v.{i}"] = evenly(piece)
-            given[f"v.{i}"], given[f"width.{i}"] = found.data_ptr(), found.shape[2]
-            alive.append(found)
-        bound = self.kernel.bind(T, B, K, e.shape[3], len(v), torch.get_num_threads(), given)
-        return BoundTraces(bound, alive, self.kernel.index(len(v)))
-
-
-class BoundTraces:
-    """A call whose tensors stay where they are."""
-
-    __slots__ = ("_alive", "_bound", "_end", "_start")
-
-    def __init__(self, bound: Bound, alive: Sequence[Tensor | None], index: Mapping[str, int]) -> None:
-        self._bound, self._alive = bound, alive
-        self._start, self._end = index["start"], index["end"]
-
-    @property
-    def arguments(self) -> Any:
-        """Where the tensors lie, by the kernel's index: to be changed by who keeps others alive there."""
-        return self._bound.arguments
-
-    def move(self, e: Tensor, end: Tensor) -> None:
-        """Move other traces, contiguous and of the same shape, to another place."""
-        arguments = self.arguments
-        arguments[self._start], arguments[self._end] = e.data_ptr(), end.data_ptr()
-        self._bound()
-
-    def __call__(self) -> None:
-        """Move the traces, and add to the gradient."""
-        self._bound()
+def _bind(
+    kernel: TraceKernel,
+    e: Tensor,
+    end: Tensor,
+    d: Tensors,
+    u: Tensors,
+    v: Tensors,
+    delta: Tensors,
+    g: Tensor,
+    bias: bool,
+    reset: Tensor | None,
+) -> tuple[Bound, list[Any]]:
+    """The kernel on these tensors, and the copies that must stay alive until it is done."""
+    T, B, K = (*d, *u, *delta)[0].shape
+    start, flags = e.contiguous(), None if reset is None else reset.contiguous()
+    given = {"start": start.data_ptr(), "end": end.data_ptr(), "g": g.data_ptr(), "bias": int(bias)}
+    given["reset"] = NEVER_ADDRESS if flags is None else flags.data_ptr()
+    given["reset.step"] = int(flags is not None)
+    alive: list[Any] = [start, flags]
+    names = [*kernel.form.coefficients, *(f"v.{i}" for i in range(len(v)))]
+    for name, tensor in zip(names, (*d, *u, *delta, *v), strict=True):
+        found, given[f"ld.{name}"] = with_row_stride(tensor)
+        given[name] = found.data_ptr()
+        alive.append(found)
+    given |= {f"width.{i}": piece.shape[2] for i, piece in enumerate(v)}
+    return kernel.bind(T, B, K, e.shape[3], len(v), torch.get_num_threads(), given), alive
 
 
 @torch.no_grad()
@@ -205,10 +160,10 @@ def _check(
     bias: bool,
     reset: Tensor | None,
 ) -> None:
-    wanted, came = (len(form.pairs), len(form.driven), len(form.scored)), (len(d), len(u), len(delta))
-    if came != wanted:
+    wanted, got = (len(form.pairs), len(form.driven), len(form.scored)), (len(d), len(u), len(delta))
+    if got != wanted:
         numbers = "{}, {} and {}".format
-        raise ArgumentError(f"{form} takes {numbers(*wanted)} tensors in d, u and delta, and {numbers(*came)} came.")
+        raise ArgumentError(f"{form} takes {numbers(*wanted)} tensors in d, u and delta, got {numbers(*got)}.")
     coefficients = [*d, *u, *delta]
     T, B, K = coefficients[0].shape
     V = sum(piece.shape[2] for piece in v) + int(bias)
@@ -221,13 +176,13 @@ def _check(
     if reset is not None:
         _expect("reset", reset, (T, B))
         if reset.dtype is not torch.bool:
-            raise ArgumentError(f"reset is a tensor of bools, and one of {reset.dtype} came: pass reset.bool().")
+            raise ArgumentError(f"reset must be a tensor of bools, got {reset.dtype}: pass reset.bool().")
     if not g.is_contiguous():
-        raise ArgumentError("g is contiguous, for what is added to a copy would be lost: pass a tensor of its own.")
+        raise ArgumentError("g must be contiguous, or the gradient would be added to a copy: pass a tensor of its own.")
 
 
 def _expect(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
     if tensor.shape != shape:
         raise ArgumentError(
-            f"Traces take {name} of shape {list(shape)}, as their other tensors say, and {list(tensor.shape)} came."
+            f"Traces take {name} of shape {list(shape)}, as their other tensors have it, got {list(tensor.shape)}."
         )

@@ -1,8 +1,8 @@
-"""Sums over the steps of a sequence that is differentiated in parts, from its end, each part by a call of its own.
+"""Gradients of a sequence that is differentiated in parts, from its end, each part by a call of its own.
 
-A sum of rounded numbers depends on how it is grouped. So a call does not sum its own steps and hand that on to be
-added: it goes on with the sums that the calls for the later steps have left. As kernels add blocks of steps from the
-last to the first, all parts together then give the bits of one call for all steps.
+A sum of rounded numbers depends on how it is grouped. So a call does not sum its own steps to be added later: it
+continues the sums of the calls for later steps. As kernels add blocks of steps from the last to the first, all parts
+together give the bits of one call for all steps.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 from torch import Tensor
 
 Array = np.ndarray[Any, Any]
-Finish = Callable[["Sums"], Sequence[Tensor | None]]
+Finish = Callable[["PartialSums"], Sequence[Tensor | None]]
 
 
 @dataclass
-class Sums:
-    """What a call adds to: gradients of weights in one array; for the rest a row for each row of the batch, or 0."""
+class PartialSums:
+    """What a call adds to: gradients of weights in one array; for other sums a row for each row of the batch, or 0."""
 
     flat: Tensor
     rows: list[Array]
@@ -30,13 +30,13 @@ class Sums:
 
 @dataclass(frozen=True)
 class _Entry:
-    sums: Sums
+    sums: PartialSums
     finish: Finish
     targets: tuple[Tensor | None, ...]
 
 
 class GradientAccumulator:
-    """The sums of all calls that are made while this is active, for gradients of these parameters."""
+    """The gradients of these parameters, summed over all calls that are made while this is active."""
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
         self._parameters = {id(p): p for p in parameters}
@@ -44,15 +44,15 @@ class GradientAccumulator:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Calls in this thread carry their sums here, if what they differentiate by is a parameter."""
-        before, _Now.carried = active(), self
+        """Calls in this thread sum their gradients here, if what they differentiate by is a parameter."""
+        before, _CURRENT.accumulator = active(), self
         try:
             yield
         finally:
-            _Now.carried = before
+            _CURRENT.accumulator = before
 
     def targets(self, tensors: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-        """The parameters that these tensors are, or show in another shape; None for other tensors."""
+        """The parameters that these tensors are, or are views of in another shape; None for other tensors."""
         return tuple(self._target(t) for t in tensors)
 
     def _target(self, tensor: Tensor) -> Tensor | None:
@@ -63,8 +63,10 @@ class GradientAccumulator:
         alike = base is not None and base.numel() == tensor.numel() and base.is_contiguous() and tensor.is_contiguous()
         return base if alike else None
 
-    def sums(self, key: Any, targets: tuple[Tensor | None, ...], start: Callable[[], Sums], finish: Finish) -> Sums:
-        """The sums that later calls of this kind have left; of the first one, those that it starts with."""
+    def sums(
+        self, key: Any, targets: tuple[Tensor | None, ...], start: Callable[[], PartialSums], finish: Finish
+    ) -> PartialSums:
+        """The sums of the calls for later steps; the first call of a kind begins with `start()`."""
         whole = key, tuple(map(id, targets))
         if whole not in self._entries:
             self._entries[whole] = _Entry(start(), finish, targets)
@@ -81,13 +83,21 @@ class GradientAccumulator:
         return found
 
 
-class _Thread(threading.local):
-    carried: GradientAccumulator | None = None
+@dataclass(frozen=True)
+class AccumulatedCall:
+    """A call whose gradients are summed in an accumulator: `targets` are the parameters its weights and starts are."""
+
+    accumulator: GradientAccumulator
+    targets: tuple[Tensor | None, ...]
 
 
-_Now = _Thread()
+class _ThreadLocal(threading.local):
+    accumulator: GradientAccumulator | None = None
+
+
+_CURRENT = _ThreadLocal()
 
 
 def active() -> GradientAccumulator | None:
-    """Where calls carry their sums now."""
-    return _Now.carried
+    """The accumulator of this thread's calls now."""
+    return _CURRENT.accumulator

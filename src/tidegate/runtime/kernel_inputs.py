@@ -1,4 +1,4 @@
-"""What goes before a kernel on torch's side, and what comes back: values of weights, and sizes. Nothing runs here."""
+"""What a kernel is given: values computed from weights, sizes, and the order of a call's tensors."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from tidegate.equations.values import Rate, Value
 from tidegate.native.compile.plan import KernelPlan, make_plan
 from tidegate.native.run.gradient_layout import inputs_with_gradient
 from tidegate.native.run.kernel import graph_text
-from tidegate.nn.arguments import check_indices
 from tidegate.reference import Program, bound
 from tidegate.reference import torch_ops as xp
-from tidegate.reference.unroll import ReferenceUnroll, valid_steps
+from tidegate.reference.unroll import ReferenceUnroll, UnrollArguments, valid_steps
+from tidegate.runtime.indices import check_indices
 
 Tensors = dict[str, Tensor]
 
 
 class KernelInputs:
-    """A cell's plan with bound sizes.
+    """What the kernels of a cell with bound sizes are given.
 
-    A call's tensors stand in one list: what is `fixed` during the call (values of weights, matrices written out), the
-    inputs, the states at the beginning, and where states start afresh. With `indices` the first input comes as whole
-    numbers. `as_given` are the names of the weights, where a kernel is given nothing but them.
+    A call's tensors are one list: what is `fixed` during the call (values of weights, block matrices written out),
+    inputs, initial states, and starts. With `indices` the first input is whole numbers. `as_given` are the names of the
+    weights, where a kernel is given nothing computed from them.
     """
 
     def __init__(self, graph: Graph, sizes: Mapping[str, int], *, indices: bool = False) -> None:
@@ -44,7 +44,7 @@ class KernelInputs:
         self.moving = [i.name for i in graph.inputs if i.rate == Rate.INPUT]
         self.width = bound(graph.output_size, sizes)[0]
         self.state_widths = [bound(s.size, sizes)[0] for s in graph.states]
-        self.kept_width = _kept_width(self.plan, self.sizes)
+        self.saved_width = _saved_width(self.plan, self.sizes)
         plain = [v.attrs["name"] for v in self.plan.fixed if _is_plain(v)]
         self.as_given: list[str] | None = plain if len(plain) == len(self.plan.fixed) else None
         self._prologue = Program(self.plan.prologue)
@@ -69,18 +69,12 @@ class KernelInputs:
         like = next(iter(weights.values()))
         return [_written_out(env[v], bound(v.size, self.sizes), like) for v in self.plan.fixed]
 
-    def tensors(
-        self,
-        weights: Mapping[str, Tensor],
-        inputs: Mapping[str, Tensor],
-        state: Mapping[str, Tensor],
-        start: Mapping[str, Tensor],
-    ) -> list[Tensor]:
+    def tensors(self, given: UnrollArguments) -> list[Tensor]:
         """A call's tensors in their order."""
-        given = [inputs[n] for n in self.inputs]
-        return [*self.fixed(weights), *given, *(state[n] for n in self.states), *(start[n] for n in self.states)]
+        states = [*(given.state[n] for n in self.states), *(given.start[n] for n in self.states)]
+        return [*self.fixed(given.weights), *(given.inputs[n] for n in self.inputs), *states]
 
-    def wanted(self, needs: Sequence[bool], reset: bool) -> list[bool]:
+    def needs_grad(self, needs: Sequence[bool], reset: bool) -> list[bool]:
         """The tensors that need a gradient and get one; states that never start afresh have none in their start."""
         flows = [*self._flows, *[True] * len(self.states), *[reset] * len(self.states)]
         return [a and b for a, b in zip(needs, flows, strict=True)]
@@ -91,12 +85,12 @@ class KernelInputs:
         return shape[0], shape[1]
 
     def has_steps(self, inputs: Sequence[Tensor], lengths: Tensor | None) -> bool:
-        """Whether there is anything to compute."""
+        """Whether there is a step to compute."""
         clock = inputs[self.clock - self.parts[0]]
         return clock.numel() > 0 and (lengths is None or bool(lengths.any()))
 
     def check_indices(self, tensors: Sequence[Tensor], lengths: Tensor | None) -> None:
-        """Raise ArgumentError for an index that is none; Batch sees to it where nothing is compiled."""
+        """Raise ArgumentError for an index out of range in a compiled program; elsewhere layers check it."""
         if self.indices:
             x = tensors[self.parts[0]]
             check_indices(self.graph, x if lengths is None else x[valid_steps(x.shape[0], lengths)], self.sizes)
@@ -104,21 +98,24 @@ class KernelInputs:
     def reference(
         self, tensors: Any, lengths: Tensor | None, reset: Tensor | None, backwards: bool
     ) -> tuple[Tensor, ...]:
-        """The output and the states at the ends, by torch's own operations: what kernels compute, and whose derivatives
-        of any order are theirs."""
+        """The output and the final states by torch's own operations; all derivatives of kernels are its own."""
         a, b, c = self.parts
-        weights = {f"p{k}": t for k, t in enumerate(tensors[: len(self.plan.prologue)])}
-        inputs = dict(zip(self.inputs, tensors[a:b], strict=True))
-        state, start = (dict(zip(self.states, part, strict=True)) for part in (tensors[b:c], tensors[c:]))
-        y, end = _loop(self.plan, tuple(self.sizes.items()))(
-            weights, inputs, state, start, lengths, reset, backwards=backwards
+        given = UnrollArguments(
+            {f"p{k}": t for k, t in enumerate(tensors[: len(self.plan.prologue)])},
+            dict(zip(self.inputs, tensors[a:b], strict=True)),
+            dict(zip(self.states, tensors[b:c], strict=True)),
+            dict(zip(self.states, tensors[c:], strict=True)),
+            lengths,
+            reset,
+            backwards,
         )
+        y, end = _after_prologue(self.plan, tuple(self.sizes.items()))(given)
         return (y, *(end[n] for n in self.states))
 
 
 @lru_cache(maxsize=256)
-def read_recipe(text: str, numbers: tuple[int, ...], indices: bool) -> KernelInputs:
-    """The recipe that an operator's arguments name."""
+def read_kernel_inputs(text: str, numbers: tuple[int, ...], indices: bool) -> KernelInputs:
+    """The inputs of the cell that an operator's arguments describe."""
     graph = _read_graph(text)
     return KernelInputs(graph, dict(zip(graph.letters, numbers, strict=True)), indices=indices)
 
@@ -129,8 +126,8 @@ def _read_graph(text: str) -> Graph:
 
 
 @lru_cache(maxsize=256)
-def _loop(plan: KernelPlan, sizes: tuple[tuple[str, int], ...]) -> ReferenceUnroll:
-    """The loop over a graph whose weights are the values of the plan's prologue."""
+def _after_prologue(plan: KernelPlan, sizes: tuple[tuple[str, int], ...]) -> ReferenceUnroll:
+    """The reference path of a graph whose weights are the values of the plan's prologue."""
     leaves = {v: Value("weight", (), v.size, Rate.WEIGHTS, name=f"p{k}") for k, v in enumerate(plan.prologue)}
     graph = plan.graph
     new = rewrite(graph.roots, lambda v, args: leaves[v] if v in leaves else with_args(v, args))
@@ -156,7 +153,7 @@ def _written_out(found: Any, size: tuple[int, ...], like: Tensor) -> Tensor:
     return xp.dense(found).reshape(size) if found.dim() == 3 else found.expand(size)
 
 
-def _kept_width(plan: KernelPlan, sizes: Mapping[str, int]) -> int:
+def _saved_width(plan: KernelPlan, sizes: Mapping[str, int]) -> int:
     of_state = {s.name: s.size for s in plan.graph.states}
-    kept: Iterable[Any] = [*(of_state[n] for n in plan.history), *(v.size for v in plan.stored)]
-    return sum(bound(size, sizes)[0] for size in kept)
+    saved: Iterable[Any] = [*(of_state[n] for n in plan.history), *(v.size for v in plan.stored)]
+    return sum(bound(size, sizes)[0] for size in saved)

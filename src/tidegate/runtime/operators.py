@@ -1,8 +1,8 @@
 """Kernels as operators of torch's library, for torch.compile and torch.export: `tidegate::forward` and `::backward`.
 
-Elsewhere nothing goes through them, for an operator costs more than a small call. An operator is told its cell as text,
-so that an exported program runs in a process that has never seen the cell. Where there are no kernels, it computes by
-the reference path.
+Only compiled and exported programs use them: an operator costs more than a small call. An operator's cell is an
+argument, as text, so that an exported program runs in a process that has never seen the cell. Where kernels cannot run,
+it computes on the reference path.
 """
 
 from __future__ import annotations
@@ -13,20 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tidegate.runtime import support
 from tidegate.runtime.autograd import gradients
 from tidegate.runtime.kernel_call import KernelCall
-from tidegate.runtime.kernel_inputs import KernelInputs, read_recipe
+from tidegate.runtime.kernel_inputs import KernelInputs, read_kernel_inputs
+from tidegate.runtime.support import cell_kernel
 
 
 def operators(
-    recipe: KernelInputs, tensors: list[Tensor], lengths: Tensor | None, reset: Tensor | None, backwards: bool
+    given: KernelInputs, tensors: list[Tensor], lengths: Tensor | None, reset: Tensor | None, backwards: bool
 ) -> list[Tensor]:
-    """The output and the states at the ends, by an operator in what is being compiled or exported."""
-    keeping = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    found: list[Tensor] = _forward(
-        recipe.text, recipe.numbers, recipe.indices, backwards, keeping, tensors, lengths, reset
-    )
+    """The output and the final states, by an operator in the program being compiled or exported."""
+    saving = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    found: list[Tensor] = _forward(given.text, given.numbers, given.indices, backwards, saving, tensors, lengths, reset)
     return found[:-1]
 
 
@@ -36,19 +34,19 @@ def _forward(
     sizes: Sequence[int],
     indices: bool,
     backwards: bool,
-    keeping: bool,
+    saving: bool,
     tensors: Sequence[Tensor],
     lengths: Tensor | None,
     reset: Tensor | None,
 ) -> list[Tensor]:
-    recipe = read_recipe(cell, tuple(sizes), indices)
-    recipe.check_indices(tensors, lengths)
-    call = _call(recipe, tensors, lengths, reset, backwards)
+    given = read_kernel_inputs(cell, tuple(sizes), indices)
+    given.check_indices(tensors, lengths)
+    call = _call(given, tensors, lengths, reset, backwards)
     nothing = tensors[0].new_empty(0)
     if call is not None:
-        found = call.forward(tensors, keeping)
-        return list(found) if keeping else [*found[:-1], nothing]
-    return [*(t.clone() for t in recipe.reference(tensors, lengths, reset, backwards)), nothing]
+        found = call.forward(tensors, saving)
+        return list(found) if saving else [*found[:-1], nothing]
+    return [*(t.clone() for t in given.reference(tensors, lengths, reset, backwards)), nothing]
 
 
 @_forward.register_fake
@@ -57,15 +55,15 @@ def _(
     sizes: Sequence[int],
     indices: bool,
     backwards: bool,
-    keeping: bool,
+    saving: bool,
     tensors: Sequence[Tensor],
     lengths: Tensor | None,
     reset: Tensor | None,
 ) -> list[Tensor]:
-    recipe, like = read_recipe(cell, tuple(sizes), indices), tensors[0]
-    T, B = recipe.steps_and_rows(tensors)
-    ends = [like.new_empty((B, width)) for width in recipe.state_widths]
-    return [like.new_empty((T, B, recipe.width)), *ends, like.new_empty(T * B * recipe.kept_width if keeping else 0)]
+    given, like = read_kernel_inputs(cell, tuple(sizes), indices), tensors[0]
+    T, B = given.steps_and_rows(tensors)
+    ends = [like.new_empty((B, width)) for width in given.state_widths]
+    return [like.new_empty((T, B, given.width)), *ends, like.new_empty(T * B * given.saved_width if saving else 0)]
 
 
 @torch.library.custom_op("tidegate::backward", mutates_args=())
@@ -75,23 +73,23 @@ def _backward(
     indices: bool,
     backwards: bool,
     wanted: Sequence[bool],
-    slopes: Sequence[Tensor],
+    grads: Sequence[Tensor],
     tensors: Sequence[Tensor],
-    kept: Tensor,
+    saved: Tensor,
     lengths: Tensor | None,
     reset: Tensor | None,
 ) -> list[Tensor]:
-    recipe = read_recipe(cell, tuple(sizes), indices)
-    wanted = recipe.wanted(wanted, reset is not None)
-    call = _call(recipe, tensors, lengths, reset, backwards) if kept.numel() else None
+    given = read_kernel_inputs(cell, tuple(sizes), indices)
+    wanted = given.needs_grad(wanted, reset is not None)
+    call = _call(given, tensors, lengths, reset, backwards) if saved.numel() else None
     if call is not None:
-        found = call.backward(wanted, slopes, tensors, kept)
+        found = call.backward(wanted, grads, tensors, saved)
         return [g.clone(memory_format=torch.contiguous_format) for g in found if g is not None]
 
-    def reference(*given: Tensor) -> tuple[Tensor, ...]:
-        return recipe.reference(given, lengths, reset, backwards)
+    def reference(*some: Tensor) -> tuple[Tensor, ...]:
+        return given.reference(some, lengths, reset, backwards)
 
-    return [g.clone() for g in gradients(reference, wanted, slopes, tensors)]
+    return [g.clone() for g in gradients(reference, wanted, grads, tensors)]
 
 
 @_backward.register_fake
@@ -101,27 +99,24 @@ def _(
     indices: bool,
     backwards: bool,
     wanted: Sequence[bool],
-    slopes: Sequence[Tensor],
+    grads: Sequence[Tensor],
     tensors: Sequence[Tensor],
-    kept: Tensor,
+    saved: Tensor,
     lengths: Tensor | None,
     reset: Tensor | None,
 ) -> list[Tensor]:
-    flowing = read_recipe(cell, tuple(sizes), indices).wanted(wanted, reset is not None)
+    flowing = read_kernel_inputs(cell, tuple(sizes), indices).needs_grad(wanted, reset is not None)
     return [tensors[0].new_empty(t.shape) for t, want in zip(tensors, flowing, strict=True) if want]
 
 
 def _call(
-    recipe: KernelInputs, tensors: Sequence[Tensor], lengths: Tensor | None, reset: Tensor | None, backwards: bool
+    given: KernelInputs, tensors: Sequence[Tensor], lengths: Tensor | None, reset: Tensor | None, backwards: bool
 ) -> KernelCall | None:
-    inputs = tensors[recipe.parts[0] : recipe.parts[1]]
+    if not given.has_steps(tensors[given.parts[0] : given.parts[1]], lengths):
+        return None
     numbers = [t for t in tensors if t.is_floating_point()]
-    if not support.enabled() or not tensors[0].is_cpu or not recipe.has_steps(inputs, lengths):
-        return None
-    if not support.fits(recipe.graph.name, numbers):
-        return None
-    cell = support.native_cell(recipe, recipe.graph.name, tensors[0].dtype)
-    return None if cell is None else cell.call(*recipe.steps_and_rows(tensors), backwards, lengths, reset)
+    cell = cell_kernel(given.graph, given.sizes, numbers, indices=given.indices)
+    return None if cell is None else cell.call(*given.steps_and_rows(tensors), backwards, lengths, reset)
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
@@ -131,16 +126,16 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     ctx.save_for_backward(*tensors, output[-1])
 
 
-def _differentiate(ctx: Any, slopes: list[Tensor | None]) -> tuple[Any, ...]:
-    *tensors, kept = ctx.saved_tensors
+def _differentiate(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
+    *tensors, saved = ctx.saved_tensors
     cell, sizes, indices, backwards = ctx.named
-    recipe = read_recipe(cell, tuple(sizes), indices)
-    wanted = recipe.wanted(ctx.needs_input_grad[5], ctx.reset is not None)
+    given = read_kernel_inputs(cell, tuple(sizes), indices)
+    wanted = given.needs_grad(ctx.needs_input_grad[5], ctx.reset is not None)
     whole = [
-        tensors[0].new_zeros(shape) if d is None else d for d, (shape, _) in zip(slopes[:-1], ctx.shapes, strict=True)
+        tensors[0].new_zeros(shape) if d is None else d for d, (shape, _) in zip(grads[:-1], ctx.shapes, strict=True)
     ]
     found = iter(
-        _backward(cell, sizes, indices, backwards, wanted, whole, tensors, kept, ctx.lengths, ctx.reset)
+        _backward(cell, sizes, indices, backwards, wanted, whole, tensors, saved, ctx.lengths, ctx.reset)
         if any(wanted)
         else []
     )

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from tidegate.calculus import Diagonal
 from tidegate.equations.values import Value
-from tidegate.gradients.influence.cost import Cost
+from tidegate.gradients.cost import Cost
+from tidegate.gradients.influence.capture import Tracker
 from tidegate.gradients.influence.parameter_groups import ParameterGroup, add
 from tidegate.gradients.influence.parameter_layout import Bundle, ParameterLayout
 from tidegate.gradients.influence.step_values import StepValues, split
@@ -22,7 +23,7 @@ Tensors = dict[str, Tensor]
 Drive = tuple[slice, Tensor]  # units of a state, and the Jacobian of the state in what a bundle's groups give
 
 
-class DenseInfluence:
+class DenseInfluence(Tracker):
     """Groups of weights that influence the same states: one matrix `[B, units of the states, weights]`.
 
     `allowed` says which rows of weights are kept for which units, `[units of the states, rows]`, where there is one
@@ -72,11 +73,11 @@ class DenseInfluence:
         return {self.name: like.new_zeros(rows, self.D, self.P)}
 
     def advance(
-        self, memory: Tensors, steps: StepValues, adjoints: Mapping[str, Tensor] | None
+        self, memory: Tensors, steps: StepValues, gradients: Mapping[str, Tensor] | None
     ) -> tuple[Tensors, dict[Value, Tensor]]:
-        """The influence after some steps, and the gradient of what has these adjoints `[T, B, n]` at each of them."""
+        """The influence after some steps, and the gradient of what has these gradients `[T, B, n]` at each of them."""
         J, A = memory[self.name], steps.matrix(self.states)
-        delta = None if adjoints is None else row(self.places, adjoints)
+        delta = None if gradients is None else row(self.places, gradients)
         if delta is not None and self.allowed is None:
             A = torch.cat([A, delta.unsqueeze(-2) @ A], -2)  # one row more gives the gradient with the same product
         total = J.new_zeros(self.P)
@@ -96,17 +97,17 @@ class DenseInfluence:
                 J.unflatten(-1, (*self.allowed.shape[1:], -1)).mul_(self.allowed.to(J).unsqueeze(-1))
                 if delta is not None:
                     total += torch.einsum("bd,bdp->p", delta[t], J)
-        if adjoints is None:
+        if gradients is None:
             return {self.name: J}, {}
         found = self._parted(total)
         if self.allowed is None:
-            self._add_immediate(found, steps, adjoints)
+            self._add_immediate(found, steps, gradients)
         return {self.name: J}, found
 
-    def gradient(self, memory: Tensors, adjoints: Mapping[str, Tensor]) -> dict[Value, Tensor]:
-        """The gradient of what has these adjoints `[B, n]` in the states now."""
+    def gradient(self, memory: Tensors, gradients: Mapping[str, Tensor]) -> dict[Value, Tensor]:
+        """The gradient of what has these gradients `[B, n]` in the states now."""
         J = memory[self.name]
-        delta = row(self.places, adjoints)
+        delta = row(self.places, gradients)
         return self._parted(torch.bmm(delta.unsqueeze(1), J).sum((0, 1)))
 
     def _drives(self, steps: StepValues, bundle: Bundle) -> list[Drive]:
@@ -123,12 +124,12 @@ class DenseInfluence:
                 found.append((place, torch.stack([torch.zeros_like(known) if j is None else j for j in each], 2)))
         return found
 
-    def _add_immediate(self, found: dict[Value, Tensor], steps: StepValues, adjoints: Mapping[str, Tensor]) -> None:
+    def _add_immediate(self, found: dict[Value, Tensor], steps: StepValues, gradients: Mapping[str, Tensor]) -> None:
         """What the step's own weights do to its states, for all steps together."""
         for bundle, _ in self.bundles:
             read = steps.read(bundle.groups[0])
             for group in bundle.groups:
-                add(found, split(group, summed(steps.pulled(group, adjoints), read), self.layout))
+                add(found, split(group, summed(steps.pulled(group, gradients), read), self.layout))
 
     def _parted(self, flat: Tensor) -> dict[Value, Tensor]:
         found: dict[Value, Tensor] = {}
@@ -160,8 +161,8 @@ def summed(rows: Tensor, read: Tensor) -> Tensor:
     return torch.einsum("tbr,tbrv->rv", rows, read)
 
 
-def row(places: Mapping[str, slice], adjoints: Mapping[str, Tensor]) -> Tensor:
-    """Adjoints of states side by side, zeros where there is none."""
-    given = next(iter(adjoints.values()))
+def row(places: Mapping[str, slice], gradients: Mapping[str, Tensor]) -> Tensor:
+    """Gradients of states side by side, zeros where there is none."""
+    given = next(iter(gradients.values()))
     widths = {name: p.stop - p.start for name, p in places.items()}
-    return torch.cat([adjoints.get(n, given.new_zeros(*given.shape[:-1], w)) for n, w in widths.items()], -1)
+    return torch.cat([gradients.get(n, given.new_zeros(*given.shape[:-1], w)) for n, w in widths.items()], -1)

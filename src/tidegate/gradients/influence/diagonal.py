@@ -15,17 +15,17 @@ from torch import Tensor
 
 from tidegate.calculus import Diagonal
 from tidegate.equations.values import Value
-from tidegate.gradients.influence.cost import Cost
+from tidegate.gradients.cost import Cost
+from tidegate.gradients.influence.capture import Capture, CapturedTracker, Tracker
 from tidegate.gradients.influence.parameter_groups import ParameterGroup
 from tidegate.gradients.influence.parameter_layout import ParameterLayout
 from tidegate.gradients.influence.step_values import StepValues, split
-from tidegate.native.eligibility.form import TraceForm
-from tidegate.runtime.eligibility import advance_traces
+from tidegate.runtime.eligibility import TraceForm, advance_traces
 
 Tensors = dict[str, Tensor]
 
 
-class DiagonalInfluence:
+class DiagonalInfluence(Tracker):
     """The traces of one group, `[B, states, rows, V]`. Between states, what is `direct` goes through no matrix; else
     the diagonal of the whole Jacobian is kept."""
 
@@ -64,11 +64,11 @@ class DiagonalInfluence:
         return {self.name: like.new_zeros(rows, len(self.states), *self.shape)}
 
     def advance(
-        self, memory: Tensors, steps: StepValues, adjoints: Mapping[str, Tensor] | None
+        self, memory: Tensors, steps: StepValues, gradients: Mapping[str, Tensor] | None
     ) -> tuple[Tensors, dict[Value, Tensor]]:
-        """The traces after some steps, and the gradient of what has these adjoints `[T, B, n]` at each of them."""
+        """The traces after some steps, and the gradient of what has these gradients `[T, B, n]` at each of them."""
         traces = memory[self.name]
-        delta = {k: adjoints[s] for k, s in enumerate(self.states) if s in adjoints} if adjoints else {}
+        delta = {k: gradients[s] for k, s in enumerate(self.states) if s in gradients} if gradients else {}
         total = traces.new_zeros(self.shape)
         ends = []
         for k, rows in enumerate(self._rows()):
@@ -77,6 +77,22 @@ class DiagonalInfluence:
             ends.append(advance_traces(form, traces[:, :, rows], d, u, pieces, scored, total[rows], self.bias))
         end = ends[0] if self.blocks == 1 else torch.cat(ends, 2)
         return {self.name: end}, split(self.group, total, self.layout) if delta else {}
+
+    def capture(self, run: Capture) -> CapturedTracker | None:
+        """The traces on kernels, but for weights in blocks."""
+        if self.blocks != 1:
+            return None
+        scored = {k: run.scored[s] for k, s in enumerate(self.states) if s in run.scored}
+        form, d, u, pieces = self.moved(run.steps, 0, tuple(scored))
+        traces = run.traces(form, self.shape, d, u, pieces, list(scored.values()), self.bias)
+        if traces is None:
+            return None
+
+        def advance(addresses: list[int], memory: Tensors | None, keep: bool) -> tuple[Tensors, dict[Value, Tensor]]:
+            end, g = traces(addresses, None if memory is None else memory[self.name], keep)
+            return {self.name: end}, split(self.group, g, self.layout) if scored else {}
+
+        return advance
 
     def moved(
         self, steps: StepValues, block: int = 0, scored: tuple[int, ...] = ()
@@ -115,10 +131,10 @@ class DiagonalInfluence:
         ]
         return [(k, j, found) for k, j, found in parts if found is not None]
 
-    def gradient(self, memory: Tensors, adjoints: Mapping[str, Tensor]) -> dict[Value, Tensor]:
-        """The gradient of what has these adjoints `[B, n]` in the states now."""
-        traces, scored = memory[self.name], [(k, s) for k, s in enumerate(self.states) if s in adjoints]
-        parts = [adjoints[s].unsqueeze(-1) * traces[:, k] for k, s in scored]
+    def gradient(self, memory: Tensors, gradients: Mapping[str, Tensor]) -> dict[Value, Tensor]:
+        """The gradient of what has these gradients `[B, n]` in the states now."""
+        traces, scored = memory[self.name], [(k, s) for k, s in enumerate(self.states) if s in gradients]
+        parts = [gradients[s].unsqueeze(-1) * traces[:, k] for k, s in scored]
         if not parts:
             return {}
         whole = sum(parts[1:], parts[0])

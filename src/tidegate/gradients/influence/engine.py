@@ -1,6 +1,6 @@
 """Gradients carried forward in time: a layer whose backward pass is a rule's recursion from the first step to the last.
 
-The states of a run are known before any loss. When the adjoints of its outputs come back, the influence of the weights
+The states of a run are known before any loss. When the gradients of its outputs come back, the influence of the weights
 on the states is computed from the first step on, and the gradient summed on the way. Of each step inputs and states are
 stored, and where runs are short what the rule reads of it. What comes before and after the layer (readouts, losses) is
 torch's own business.
@@ -18,8 +18,8 @@ from torch.autograd.function import Function
 
 from tidegate.equations.values import Value
 from tidegate.errors import ArgumentError
-from tidegate.gradients.influence.cost import COPIES, free_memory, kept, too_large
-from tidegate.gradients.influence.known import Known
+from tidegate.gradients.cost import COPIES, FREE_BYTES, free_memory, kept, too_large
+from tidegate.gradients.influence.captured_run import CapturedRun, captured_run
 from tidegate.gradients.influence.parameter_groups import add
 from tidegate.gradients.influence.plan import ForwardRule, plan
 from tidegate.gradients.influence.step_values import StepValues
@@ -28,12 +28,11 @@ from tidegate.nn.flatten import FRESH, FlattenedLayer, flat_inputs
 from tidegate.nn.state import State
 from tidegate.reference import bound
 from tidegate.reference import torch_ops as xp
-from tidegate.reference.unroll import refilled, valid_steps
+from tidegate.reference.unroll import UnrollArguments, refilled, valid_steps
 
 Tensors = dict[str, Tensor]
 Optional = Tensor | None
 Influence = tuple[Tensors, ...]  # by tracker
-LITTLE = 1 << 26  # bytes for which there is always room
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +45,11 @@ class InfluenceState:
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """States and what trackers read of the steps to them, `[T, B, size]` or, by a run that is `known`, `[T + 1, B,
-    size]` with those before the first step."""
+    """States and what trackers read of the steps to them, `[T, B, size]`; by a captured `run` `[T + 1, B, size]`, with
+    the states before the first step."""
 
     found: Tensor
-    known: Known | None
+    run: CapturedRun | None
 
 
 class InfluenceEngine:
@@ -67,7 +66,7 @@ class InfluenceEngine:
         """Raise ArgumentError where the influence of so many rows needs more than the memory that is free."""
         size, graph = like.element_size(), self.flat.graph
         wanted = size * self.plan.most(steps, rows)
-        if like.device.type == "cpu" and wanted > LITTLE and wanted > (free := free_memory()):
+        if like.device.type == "cpu" and wanted > FREE_BYTES and wanted > (free := free_memory()):
             others = {r: [t.cost(rows) for t in r.trackers(self.layout)] for r in self.rule.cheaper(graph)}
             small = {
                 f"{type(r).__name__}()": size * kept(c) for r, c in others.items() if size * COPIES * kept(c) <= free
@@ -101,22 +100,22 @@ class InfluenceEngine:
         return tuple(tracker.begin(rows, like) for tracker in self.trackers)
 
     def advance(
-        self, influence: Influence, steps: StepValues, adjoints: Mapping[str, Tensor] | None
+        self, influence: Influence, steps: StepValues, gradients: Mapping[str, Tensor] | None
     ) -> tuple[Influence, dict[Value, Tensor]]:
-        """The influence after some steps, and the gradient of what has these adjoints `[T, B, n]` at each of them."""
+        """The influence after some steps, and the gradient of what has these gradients `[T, B, n]` at each of them."""
         found: dict[Value, Tensor] = {}
         moved = []
         for tracker, memory in zip(self.trackers, influence, strict=True):
-            new, gradient = tracker.advance(memory, steps, adjoints)
+            new, gradient = tracker.advance(memory, steps, gradients)
             moved.append(new)
             add(found, gradient)
         return tuple(moved), found
 
-    def gradient(self, influence: Influence, adjoints: Mapping[str, Tensor]) -> dict[Value, Tensor]:
-        """The gradient of what has these adjoints `[B, n]` in the states now."""
+    def gradient(self, influence: Influence, gradients: Mapping[str, Tensor]) -> dict[Value, Tensor]:
+        """The gradient of what has these gradients `[B, n]` in the states now."""
         found: dict[Value, Tensor] = {}
         for tracker, memory in zip(self.trackers, influence, strict=True):
-            add(found, tracker.gradient(memory, adjoints))
+            add(found, tracker.gradient(memory, gradients))
         return found
 
     def steps(
@@ -159,39 +158,33 @@ class InfluenceEngine:
         if not batch.steps:
             return first.unsqueeze(0), None
         both = self.plan.both if reading and batch.steps <= self.plan.at_once(batch.rows) else None
-        known = self._known(weights, inputs, begin, batch) if both else None
+        captured = self._captured(weights, inputs, begin, batch) if both else None
         with torch.no_grad():
-            if known is not None:
-                found = known.follow(weights, inputs, begin, first)
-                return found[..., : sum(self.widths)], Read(found, known)
+            if captured is not None:
+                found = captured.forward(weights, inputs, begin)
+                return found[..., : sum(self.widths)], Read(found, captured)
             starts = begin if batch.reset is None else self.flat.starts()
             run = both or self.plan.following
-            found = run(weights, inputs, dict(begin), starts, batch.lengths, batch.reset)[0]
+            found = run(UnrollArguments(weights, inputs, begin, starts, batch.lengths, batch.reset))[0]
             states = torch.cat([first.unsqueeze(0), found[..., : sum(self.widths)]])
         return states, Read(found, None) if both else None
 
-    def _known(self, weights: Tensors, inputs: Tensors, begin: Tensors, batch: Batch) -> Known | None:
-        """The quick way of a call that is like others, if it is such a call."""
+    def _captured(self, weights: Tensors, inputs: Tensors, begin: Tensors, batch: Batch) -> CapturedRun | None:
+        """The captured run of a call, where it has one."""
         if batch.lengths is not None or batch.reset is not None:
             return None
-        found = self.plan.known(batch.steps, batch.rows, next(iter(weights.values())))
-        return found if found is not None and found.serves(weights, inputs, begin) else None
+        found = captured_run(self.plan, batch.steps, batch.rows, next(iter(weights.values())))
+        return found if found is not None and found.fits(weights, inputs, begin) else None
 
     def vectors(self, read: Read) -> dict[Value, Tensor]:
         """What trackers read, by value."""
-        steps = read.found if read.known is None else read.found[1:]
+        steps = read.found if read.run is None else read.found[1:]
         parts = steps[..., sum(self.widths) :].split(self.reader.widths, -1)
         return dict(zip(self.reader.vectors, parts, strict=True))
 
-    def apart(self, states: Tensor) -> Tensors:
-        """Units side by side as states by name."""
-        if len(self.names) == 1:
-            return {self.names[0]: states}  # to split would cost a copy on the way back
-        return dict(zip(self.names, states.split(self.widths, -1), strict=True))
-
     def before(self, old: Tensor, reset: Tensor | None) -> Tensors:
         """The states that each step starts from, `[T, B, size]` by name, where those `old` ones are before it."""
-        found = self.apart(old)
+        found = self.plan.apart(old)
         if reset is None:
             return found
         starts, chosen = self.flat.starts(), reset.unsqueeze(-1)
@@ -199,7 +192,7 @@ class InfluenceEngine:
 
     def output(self, weights: Tensors, inputs: Tensors, new: Tensor, old: Sequence[Tensor], batch: Batch) -> Tensor:
         """The layer's output `[T, B, size]` from its states after each step, and those before it if they are wanted."""
-        after = self.apart(new)
+        after = self.plan.apart(new)
         if self.plan.state_of_output is not None:
             y = after[self.plan.state_of_output]
         else:
@@ -239,7 +232,7 @@ class InfluenceEngine:
         batch = segment.batch
         new, *old = _EngineFunction.apply(segment, *self.parameters(weights))
         y = self.output(weights, segment.inputs, new, old, batch)
-        return batch.restore(y), self.flat.state(self.apart(_ends(new, old, batch))), segment
+        return batch.restore(y), self.flat.state(self.plan.apart(_ends(new, old, batch))), segment
 
 
 def totals(
@@ -281,7 +274,7 @@ class EngineRun:
 
     def __init__(
         self,
-        machine: InfluenceEngine,
+        engine: InfluenceEngine,
         past: InfluenceState | None,
         weights: Tensors,
         inputs: Tensors,
@@ -289,7 +282,7 @@ class EngineRun:
         read: Read | None,
         batch: Batch,
     ) -> None:
-        self.machine, self.past, self.weights, self.inputs = machine, past, weights, inputs
+        self.engine, self.past, self.weights, self.inputs = engine, past, weights, inputs
         self.states, self.read, self.batch = states, read, batch
         self._end: InfluenceState | None = None
 
@@ -305,71 +298,75 @@ class EngineRun:
         """The states after each step, and where the output wants them those before each, of no step at all those at the
         beginning. They are apart from each other, for torch takes a slice back by adding it to zeros."""
         T, batch = self.batch.steps, self.batch
-        wanted = self.machine.plan.reads_old or batch.lengths is not None or not T
+        wanted = self.engine.plan.reads_old or batch.lengths is not None or not T
         return (self.states[1:], self.states[: max(T, 1)]) if wanted else (self.states[1:],)
 
     def gradients(self, after: Tensor | None, before: Tensor | None = None) -> list[Tensor | None]:
-        """The gradients of what has these adjoints in its parts, by parameter."""
+        """The gradients of what has these gradients in its parts, by parameter."""
         first = None
         if before is not None:
             first, later = before[0], before[1:]
             after = torch.zeros_like(before) if after is None else after.clone()
             after[:-1] += later
         found = self.pull(after, first)
-        return [found.get(v) for v in self.machine.structure.parameters]
+        return [found.get(v) for v in self.engine.structure.parameters]
 
     def scored(self, weights: Tensors, score: Callable[[Any], Tensor], learned: Sequence[Tensor]) -> list[Tensor]:
         """The gradient of the score of the layer's output, for these tensors: what autograd finds by way of a call.
 
         Here the layer is no part of autograd's graph, on which a small net spends most of its time.
         """
-        machine = self.machine
+        engine = self.engine
         leaves = [part.detach().requires_grad_() for part in self.parts()]
         new, *old = [leaf.clone() for leaf in leaves]  # which the score may change in place
-        value = score(self.batch.restore(machine.output(weights, self.inputs, new, old, self.batch)))
-        values = machine.parameters(weights)
+        value = score(self.batch.restore(engine.output(weights, self.inputs, new, old, self.batch)))
+        values = engine.parameters(weights)
         again = not all(v.is_leaf for v in values)
-        slopes = torch.autograd.grad(value, [*leaves, *learned], allow_unused=True, retain_graph=again)
-        found = self.gradients(*slopes[: len(leaves)])
-        return totals(learned, slopes[len(leaves) :], zip(values, found, strict=True))
+        gradients = torch.autograd.grad(value, [*leaves, *learned], allow_unused=True, retain_graph=again)
+        found = self.gradients(*gradients[: len(leaves)])
+        return totals(learned, gradients[len(leaves) :], zip(values, found, strict=True))
 
-    def pull(self, adjoints: Tensor | None, first: Tensor | None = None) -> dict[Value, Tensor]:
-        """The gradients of what has these adjoints `[T, B, units]` in the states after the steps, and `[B, units]` in
+    def pull(self, gradients: Tensor | None, first: Tensor | None = None) -> dict[Value, Tensor]:
+        """The gradients of what has these gradients `[T, B, units]` in the states after the steps, and `[B, units]` in
         those before the `first`, by value of weights."""
-        machine, T = self.machine, self.batch.steps
-        known = None if self.read is None else self.read.known
-        if self.read is not None and known is not None and adjoints is not None and self.past is None and known.traced:
-            kept = machine.rule.every is not None  # then another segment may go on from here
-            influence, found = known.pull(self.weights, self.inputs, self.read.found, adjoints, kept=kept)
-            if kept:
-                self._end = InfluenceState(machine.apart(self.states[-1]), influence)
-            return found
+        engine, T = self.engine, self.batch.steps
+        if gradients is not None and self.past is None and self.read and self.read.run and self.read.run.captures(None):
+            return self._pull_captured(self.read.run, self.read.found, gradients)
         influence, found = self._begin(), {}
         if first is not None and self.past is not None:
-            add(found, machine.gradient(influence, machine.apart(first)))
-        named = None if adjoints is None else machine.apart(adjoints)
-        width = machine.plan.at_once(self.batch.rows)
+            add(found, engine.gradient(influence, engine.plan.apart(first)))
+        named = None if gradients is None else engine.plan.apart(gradients)
+        width = engine.plan.at_once(self.batch.rows)
         for start in range(0, T, width):
             steps = self._steps(start, min(start + width, T))
             part = None if named is None else {n: a[start : start + steps.T] for n, a in named.items()}
-            influence, more = machine.advance(influence, steps, part)
+            influence, more = engine.advance(influence, steps, part)
             add(found, more)
-        self._end = InfluenceState(machine.apart(self.states[-1]), influence)
+        self._end = InfluenceState(engine.plan.apart(self.states[-1]), influence)
         return found
 
+    def _pull_captured(self, run: CapturedRun, found: Tensor, gradients: Tensor) -> dict[Value, Tensor]:
+        keep = self.engine.rule.every is not None  # then another segment may go on from here
+        influence, total = run.advance(
+            self.weights, self.inputs, found, None, [gradients.contiguous()], None, keep=keep
+        )
+        if keep:
+            self._end = InfluenceState(self.engine.plan.apart(self.states[-1]), influence)
+        return total
+
     def _begin(self) -> Influence:
-        return self.machine.nothing(self.batch.rows, self.states) if self.past is None else self.past.influence
+        return self.engine.nothing(self.batch.rows, self.states) if self.past is None else self.past.influence
 
     def _steps(self, start: int, stop: int) -> StepValues:
-        machine, batch = self.machine, self.batch
+        engine, batch = self.engine, self.batch
         reset = None if batch.reset is None else batch.reset[start:stop]
         lengths = None if batch.lengths is None else (batch.lengths - start).clamp(0, stop - start)
-        inputs = machine.between(self.inputs, start, stop)
-        begin = machine.apart(self.states[start])
-        old = machine.before(self.states[start:stop], reset)
-        read = None if self.read is None else machine.vectors(self.read)
-        new = machine.apart(self.states[start + 1 : stop + 1])
-        return machine.steps(self.weights, inputs, begin, old, lengths, reset, read, new)
+        inputs = engine.between(self.inputs, start, stop)
+        begin = engine.plan.apart(self.states[start])
+        old = engine.before(self.states[start:stop], reset)
+        read = None if self.read is None else engine.vectors(self.read)
+        new = engine.plan.apart(self.states[start + 1 : stop + 1])
+        return engine.steps(self.weights, inputs, begin, old, lengths, reset, read, new)
 
 
 class _EngineFunction(Function):

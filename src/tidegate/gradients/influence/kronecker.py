@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from tidegate.equations.values import Value
-from tidegate.gradients.influence.cost import Cost
+from tidegate.gradients.cost import Cost
+from tidegate.gradients.influence.capture import Tracker
 from tidegate.gradients.influence.dense import row
 from tidegate.gradients.influence.parameter_groups import ParameterGroup, add
 from tidegate.gradients.influence.parameter_layout import ParameterLayout
@@ -23,7 +24,7 @@ Tensors = dict[str, Tensor]
 TINY = 1e-12
 
 
-class KroneckerInfluence:
+class KroneckerInfluence(Tracker):
     """`[B, V]` for what is multiplied, times `[B, units of states, rows of all weights]`."""
 
     def __init__(
@@ -49,14 +50,14 @@ class KroneckerInfluence:
         return {"read": like.new_zeros(rows, self.V), "matrix": matrix, "count": torch.zeros((), dtype=torch.int64)}
 
     def advance(
-        self, memory: Tensors, steps: StepValues, adjoints: Mapping[str, Tensor] | None
+        self, memory: Tensors, steps: StepValues, gradients: Mapping[str, Tensor] | None
     ) -> tuple[Tensors, dict[Value, Tensor]]:
-        """The influence after some steps, and the gradient of what has these adjoints `[T, B, n]` at each of them."""
+        """The influence after some steps, and the gradient of what has these gradients `[T, B, n]` at each of them."""
         A, count = steps.matrix(self.states), int(memory["count"])
         signs = random_signs(self.seed, count, steps.T, (steps.B, 2), A)
         driven, read = self._driven(steps, A), steps.read(self.groups[0]).squeeze(2)
         u, M = memory["read"], memory["matrix"]
-        delta = None if adjoints is None else row(self.places, adjoints)
+        delta = None if gradients is None else row(self.places, gradients)
         total = A.new_zeros(sum(self.rows), self.V)
         for t in range(steps.T):
             moved = A[t] @ M
@@ -69,9 +70,9 @@ class KroneckerInfluence:
         found = {"read": u, "matrix": M, "count": torch.tensor(count + steps.T)}
         return found, self._parted(total) if delta is not None else {}
 
-    def gradient(self, memory: Tensors, adjoints: Mapping[str, Tensor]) -> dict[Value, Tensor]:
-        """The gradient of what has these adjoints `[B, n]` in the states now."""
-        delta = row(self.places, adjoints)
+    def gradient(self, memory: Tensors, gradients: Mapping[str, Tensor]) -> dict[Value, Tensor]:
+        """The gradient of what has these gradients `[B, n]` in the states now."""
+        delta = row(self.places, gradients)
         return self._parted(torch.einsum("bd,bdr,bv->rv", delta, memory["matrix"], memory["read"]))
 
     def _driven(self, steps: StepValues, like: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a rule does on equations whose sizes are bound, whichever layer has them: made once, and used by every call."""
+"""What a rule does on equations with bound sizes, whichever layer has them: made once, used by every call."""
 
 from __future__ import annotations
 
@@ -6,47 +6,23 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from tidegate.equations.graph import Graph
 from tidegate.equations.ops import spread
 from tidegate.equations.values import Rate, Value
-from tidegate.gradients.influence.cost import COPIES, Cost, kept
-from tidegate.gradients.influence.known import Known
+from tidegate.gradients.cost import COPIES, Cost, kept
+from tidegate.gradients.influence.capture import Tracker
 from tidegate.gradients.influence.parameter_groups import structure
 from tidegate.gradients.influence.parameter_layout import ParameterLayout
 from tidegate.gradients.influence.step_evaluator import giving, reader
-from tidegate.gradients.influence.step_values import StepValues
 from tidegate.reference import Program, bound
-from tidegate.runtime import support
 from tidegate.runtime.masks import Masks
 from tidegate.runtime.unroll import Unroll as Run
 
 Tensors = dict[str, Tensor]
-AT_ONCE = 1 << 22  # numbers that are read of steps together
-MOST_SHAPES = 8
+ELEMENTS_AT_ONCE = 1 << 22  # of what trackers read, in the steps that are read together
 Sizes = tuple[tuple[str, int], ...]
-
-
-class Tracker(Protocol):
-    """One rule at work on some of a layer's weights; `values` are what it reads of each step."""
-
-    values: list[Value]
-
-    def cost(self, rows: int) -> Cost:
-        """What it keeps and computes for so many rows."""
-
-    def begin(self, rows: int, like: Tensor) -> Tensors:
-        """What is remembered where nothing has happened."""
-
-    def advance(
-        self, memory: Tensors, steps: StepValues, adjoints: Mapping[str, Tensor] | None
-    ) -> tuple[Tensors, dict[Value, Tensor]]:
-        """What is remembered after some steps, and the gradient of what has these adjoints at each of them."""
-
-    def gradient(self, memory: Tensors, adjoints: Mapping[str, Tensor]) -> dict[Value, Tensor]:
-        """The gradient of what has these adjoints in the states now."""
 
 
 class ForwardRule(Hashable, Protocol):
@@ -92,7 +68,6 @@ class RulePlan:
         self.trackers = list(rule.trackers(self.layout))
         wanted = [v for t in self.trackers for v in t.values]
         self._costs: dict[int, list[Cost]] = {}
-        self._known: dict[tuple[int, int, torch.dtype, int], Known | None] = {}
         self.reader = reader(graph, sizes, (*wanted, *(graph.roots if whole else ())))
 
     def costs(self, rows: int) -> list[Cost]:
@@ -104,7 +79,7 @@ class RulePlan:
 
     def at_once(self, rows: int) -> int:
         """The steps that are read together."""
-        return max(1, AT_ONCE // max(1, rows * self.reader.numbers))
+        return max(1, ELEMENTS_AT_ONCE // max(1, rows * self.reader.numbers))
 
     def most(self, steps: int, rows: int) -> int:
         """The numbers that are there at once while steps are taken: the influence, and what is read of steps."""
@@ -125,16 +100,11 @@ class RulePlan:
         given = [*graph.weights.values(), *graph.input_values.values(), *graph.old.values()]
         return Program([graph.output], given=[*given, *(v for v in graph.new.values() if not v.is_leaf)])
 
-    def known(self, steps: int, rows: int, like: Tensor) -> Known | None:
-        """The run of this shape on kernels that know all about it, if there is one."""
-        if not support.enabled():
-            return None
-        key = steps, rows, like.dtype, torch.get_num_threads()
-        if key not in self._known:
-            if len(self._known) >= MOST_SHAPES:
-                self._known.clear()
-            self._known[key] = Known.made(self, steps, rows, like)
-        return self._known[key]
+    def apart(self, states: Tensor) -> Tensors:
+        """Units side by side as states by name."""
+        if len(self.names) == 1:
+            return {self.names[0]: states}  # to split would cost a copy on the way back
+        return dict(zip(self.names, states.split(self.widths, -1), strict=True))
 
     @cached_property
     def both(self) -> Run | None:

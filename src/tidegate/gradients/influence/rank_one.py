@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tidegate.equations.values import Value
-from tidegate.gradients.influence.cost import Cost
+from tidegate.gradients.cost import Cost
 from tidegate.gradients.influence.dense import row
 from tidegate.gradients.influence.parameter_groups import ParameterGroup, add
 from tidegate.gradients.influence.parameter_layout import ParameterLayout

@@ -16,6 +16,7 @@ from tidegate.equations.values import Rate, Value, walk
 from tidegate.reference import Program, bound
 from tidegate.reference import torch_ops as xp
 from tidegate.reference.step_program import StepProgram
+from tidegate.reference.unroll import UnrollArguments
 from tidegate.runtime.unroll import Unroll as Run
 
 Tensors = Mapping[str, Tensor]
@@ -48,25 +49,11 @@ class StepEvaluator:
         """Whether nothing is wanted but what kernels give and what weights alone make."""
         return not self._rest
 
-    def fixed_buffers(self, weights: Tensors, rows: int) -> dict[Value, Tensor]:
-        """What weights alone make, `[1, rows, n]` each, to be filled by `refill`."""
-        like = next(iter(weights.values()))
-        found = {v: like.new_zeros(1, rows, *bound(v.size, self.sizes)) for v in self.given}
-        self.refill(found, weights)
-        return found
-
     def fixed(self, weights: Tensors) -> dict[Value, Tensor]:
         """What weights alone make, `[n]` each."""
         like, made = next(iter(weights.values())), self._made(weights)
         shapes = {v: bound(v.size, self.sizes) for v in self.given}
         return {v: torch.as_tensor(made[v], dtype=like.dtype).expand(n).contiguous() for v, n in shapes.items()}
-
-    def refill(self, buffers: dict[Value, Tensor], weights: Tensors) -> None:
-        """Compute what weights alone make where it lies."""
-        made = self._made(weights)
-        with torch.no_grad():
-            for value, buffer in buffers.items():
-                buffer.copy_(torch.as_tensor(made[value]))
 
     def _made(self, weights: Tensors) -> dict[Value, Any]:
         """What weights alone make, as the equations give it."""
@@ -100,7 +87,7 @@ class StepEvaluator:
         if read is not None:
             env |= read
         elif self.run is not None:
-            y = self.run(weights, inputs, dict(begin), starts, lengths, reset)[0]
+            y = self.run(UnrollArguments(weights, inputs, begin, starts, lengths, reset))[0]
             env |= dict(zip(self.vectors, y.split(self.widths, -1), strict=True))
         places = self._code.places(env)
         self._code(places)

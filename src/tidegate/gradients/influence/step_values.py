@@ -133,14 +133,14 @@ class StepValues:
             return None
         return self.masked(self[jacobian.value])
 
-    def pulled(self, group: ParameterGroup, adjoints: Tensors) -> Tensor:
-        """Adjoints of new states `[T, B, n]` pulled back to the group's result, `[T, B, rows]`."""
+    def pulled(self, group: ParameterGroup, gradients: Tensors) -> Tensor:
+        """Gradients of new states `[T, B, n]` pulled back to the group's result, `[T, B, rows]`."""
         total = None
-        for state, adjoint in adjoints.items():
+        for state, gradient in gradients.items():
             jacobian = self.into(group, state)
             if jacobian is None:
                 continue
-            part = jacobian * adjoint if jacobian.dim() == 3 else (adjoint.unsqueeze(-2) @ jacobian).squeeze(-2)
+            part = jacobian * gradient if jacobian.dim() == 3 else (gradient.unsqueeze(-2) @ jacobian).squeeze(-2)
             total = part if total is None else total + part
         if total is None:
             return self.like.new_zeros(self.T, self.B, self.layout.rows(group))

@@ -11,7 +11,7 @@ _POINTERS = ("reset", "start", "end", "g", "work")
 _NUMBERS = ("threads", "T", "B", "K", "V", "bias", "forget", "reset.step", "ld.work", *_POINTERS, "pieces")
 
 
-def frame_names(form: TraceForm, pieces: int) -> tuple[str, ...]:
+def argument_names(form: TraceForm, pieces: int) -> tuple[str, ...]:
     """The arguments of kernels in their order; those of the pieces of v come last, so that their number may vary."""
     coefficients = (f"{kind}{name}" for name in form.coefficients for kind in ("", "ld."))
     columns = (f"{kind}.{i}" for i in range(pieces) for kind in ("v", "ld.v", "width"))
@@ -23,7 +23,7 @@ def read(k: Builder, form: TraceForm, arguments: ir.Value) -> dict[str, ir.Value
     pointers = {*_POINTERS, *form.coefficients}
     return {
         name: (k.load_pointer if name in pointers else k.load_int)(arguments, i)
-        for i, name in enumerate(frame_names(form, 0))
+        for i, name in enumerate(argument_names(form, 0))
     }
 
 

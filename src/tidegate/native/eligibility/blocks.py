@@ -65,7 +65,7 @@ _Held = dict[tuple[int, int], ir.Value]  # by output and state
 
 
 def block(k: Builder, form: TraceForm, ends: tuple[int, ...], tiles: Sequence[ir.Function]) -> ir.Function:
-    """block{ends}(TracePanel): adds to the gradient and computes the traces of the states `ends`; others are not touched."""
+    """block{ends}(panel): adds to the gradient and computes the traces of the states `ends`; others are not touched."""
     with k.function("block" + "".join(f".{s}" for s in ends), _TYPES) as f:
         if wanted := form.outputs(ends):
             _Block(k, form, wanted, TracePanel(*f.args)).emit(tiles)

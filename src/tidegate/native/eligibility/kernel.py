@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from tidegate.native import _llvm, cpu
 from tidegate.native.compile.arguments import Frame
-from tidegate.native.eligibility.arguments import frame_names, work_numbers
+from tidegate.native.eligibility.arguments import argument_names, work_numbers
 from tidegate.native.eligibility.emit import MATRIX, VECTOR, traces_text
 from tidegate.native.eligibility.form import TraceForm
 from tidegate.native.run import cache, threads
@@ -45,10 +45,6 @@ class TraceKernel:
             arguments[index[name]] = number
         return Bound(self._functions[MATRIX if pieces else VECTOR], arguments, layout, index["work"], self, own=False)
 
-    def index(self, pieces: int) -> Mapping[str, int]:
-        """Where each argument stands."""
-        return Frame(frame_names(self.form, pieces), ()).index
-
     def _layout(self, *sizes: int) -> tuple[ArgumentLayout, dict[str, int]]:
         found = self._layouts.get(sizes)
         if found is None:
@@ -60,7 +56,7 @@ class TraceKernel:
     def _laid_out(
         self, T: int, B: int, K: int, V: int, pieces: int, wanted: int
     ) -> tuple[ArgumentLayout, dict[str, int]]:
-        frame = Frame(frame_names(self.form, pieces), ())
+        frame = Frame(argument_names(self.form, pieces), ())
         count = min(wanted, K) if T * B * K * V * self.form.states >= WORTH else 1
         per_thread = -(-work_numbers(self.form, T, V, self.lanes) * self.item // LINE_BYTES) * LINE_BYTES
         numbers = {"threads": count, "T": T, "B": B, "K": K, "V": V, "pieces": pieces}

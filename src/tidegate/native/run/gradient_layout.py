@@ -24,7 +24,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Results:
+class GradientLayout:
     """The arrays of the backward pass for sizes in numbers.
 
     `arrays` lie one after another in one flat array of `total` numbers, which is zero before: a name of the frame and
@@ -38,7 +38,7 @@ class Results:
     row: int
 
 
-def results(plan: KernelPlan, shape: CallShape) -> Results:
+def gradient_layout(plan: KernelPlan, shape: CallShape) -> GradientLayout:
     """Where the gradients of the prologue's values lie; only the letters of the shape count."""
     offsets, number = column_offsets(plan, shape), shape.number
     place = {v: k for k, v in enumerate(plan.columns)}
@@ -69,20 +69,20 @@ def results(plan: KernelPlan, shape: CallShape) -> Results:
     for k, (vector, _) in enumerate(plan.sums):
         found[vector].append(Piece("sum", k, (number(vector.size),)))
     sums = tuple((f"sum.{k}", number(v.size)) for k, (v, _) in enumerate(plan.sums))
-    return Results(tuple(arrays), total, sums, tuple(tuple(found[v]) for v in plan.prologue), offsets[-1])
+    return GradientLayout(tuple(arrays), total, sums, tuple(tuple(found[v]) for v in plan.prologue), offsets[-1])
 
 
-def kept_arrays(plan: KernelPlan, shape: CallShape) -> tuple[list[tuple[str, int]], int]:
+def saved_arrays(plan: KernelPlan, shape: CallShape) -> tuple[list[tuple[str, int]], int]:
     """What the forward kernel keeps: names of the frame, where each begins, and how many numbers there are."""
-    return _one_after_another(_kept(plan), shape)
+    return _one_after_another(_saved(plan), shape)
 
 
-def kept_widths(plan: KernelPlan, shape: CallShape) -> list[int]:
+def saved_widths(plan: KernelPlan, shape: CallShape) -> list[int]:
     """How many numbers are in a row of each of these."""
-    return [shape.number(size) for _, size in _kept(plan)]
+    return [shape.number(size) for _, size in _saved(plan)]
 
 
-def _kept(plan: KernelPlan) -> list[tuple[str, Size]]:
+def _saved(plan: KernelPlan) -> list[tuple[str, Size]]:
     sizes = {s.name: s.size for s in plan.graph.states}
     named = [(f"history.{n}", sizes[n]) for n in plan.history]
     return named + [(f"keep.{k}", v.size) for k, v in enumerate(plan.stored)]

@@ -181,7 +181,7 @@ class Bound:
         return ctypes.cast(self._function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
 
     def _borrow(self) -> Block:
-        block = WORKSPACE.take(self._layout.size)
+        block = WORKSPACE.acquire(self._layout.size)
         self.arguments[self._flags] = block.address
         block.bytes[: self._layout.flag_bytes] = 0
         return block
@@ -192,7 +192,7 @@ class Bound:
         if block is None:
             block = self._borrow()
             self._function(self._address)
-            WORKSPACE.give(block)
+            WORKSPACE.release(block)
             return
         if self._several:
             block.bytes[: self._layout.flag_bytes] = 0
@@ -200,7 +200,7 @@ class Bound:
 
     def __del__(self) -> None:
         if self._block is not None:
-            WORKSPACE.give(self._block)
+            WORKSPACE.release(self._block)
 
 
 @lru_cache(maxsize=256)

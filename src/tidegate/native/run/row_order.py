@@ -27,7 +27,7 @@ BLOCK_STEPS = 32  # no block of a sum over steps goes past a multiple of it: the
 
 
 @dataclass(frozen=True, eq=False)
-class Tables:
+class RowOrder:
     """`rows[slot]` and `lens[slot]`: the row in a slot and its steps; `place[step, slot]`; `valid`: what is computed,
     as `step * B + slot`, in an order that does not depend on who computes it; `blocks[number]`: the first of these in a
     block that is summed for itself, and how many it has, the last steps' first. `slots`: where each row is, if not in
@@ -47,24 +47,24 @@ class Tables:
         object.__setattr__(self, "addresses", found | counts)
 
 
-def whole(T: int, B: int, backwards: bool) -> Tables:
+def whole(T: int, B: int, backwards: bool) -> RowOrder:
     """The order where every row has T steps."""
     return _kept_whole(T, B, backwards) if T * B <= MOST_CACHED else _whole(T, B, backwards)
 
 
 @lru_cache(maxsize=64)
-def _kept_whole(T: int, B: int, backwards: bool) -> Tables:
+def _kept_whole(T: int, B: int, backwards: bool) -> RowOrder:
     return _whole(T, B, backwards)
 
 
-def _whole(T: int, B: int, backwards: bool) -> Tables:
+def _whole(T: int, B: int, backwards: bool) -> RowOrder:
     every = np.arange(T * B, dtype=np.int64)
     place = np.ascontiguousarray(every.reshape(T, B)[::-1]) if backwards else every
     blocks = _blocks(range(0, T * B + 1, B) if B else [0] * (T + 1))
-    return Tables(np.arange(B, dtype=np.int64), np.full(B, T, np.int64), place, every, blocks, None)
+    return RowOrder(np.arange(B, dtype=np.int64), np.full(B, T, np.int64), place, every, blocks, None)
 
 
-def ragged(lengths: Integers, shape: CallShape, backwards: bool) -> Tables:
+def ragged(lengths: Integers, shape: CallShape, backwards: bool) -> RowOrder:
     """The order where rows end on their own; `lengths` `[B]`."""
     B = shape.B
     ranked = np.argsort(-lengths, kind="stable")
@@ -76,7 +76,7 @@ def ragged(lengths: Integers, shape: CallShape, backwards: bool) -> Tables:
     t = np.where(step < lens, lens - 1 - step, step) if backwards else step
     runs = step < lengths
     blocks = _blocks([0, *np.cumsum(runs.sum(1)).tolist()])
-    return Tables(rows, lens, np.ascontiguousarray(t * B + rows), (step * B + slots)[runs], blocks, slots)
+    return RowOrder(rows, lens, np.ascontiguousarray(t * B + rows), (step * B + slots)[runs], blocks, slots)
 
 
 def _blocks(begins: Sequence[int]) -> Integers:
@@ -99,7 +99,7 @@ def _dealt(order: Integers, threads: int) -> Integers:
     return np.concatenate([order[who == j] for j in range(threads)]) if B else order
 
 
-def fresh_starts(reset: NDArray[np.bool_], tables: Tables, backwards: bool) -> Flags:
+def fresh_starts(reset: NDArray[np.bool_], order: RowOrder, backwards: bool) -> Flags:
     """Which step and slot starts afresh, with a step more that none does; `reset` `[T, B]` as a user gives it.
 
     Backwards, that is the last step before a reset, which comes right after the reset's own. After a row's end nothing
@@ -107,9 +107,9 @@ def fresh_starts(reset: NDArray[np.bool_], tables: Tables, backwards: bool) -> F
     """
     T, B = reset.shape
     found = np.zeros((T + 1, B), np.uint8)
-    place = tables.place.reshape(T, B)
+    place = order.place.reshape(T, B)
     first = int(backwards)
     step = np.arange(first, T, dtype=np.int64)[:, None]
     flags = np.ascontiguousarray(reset).reshape(-1)[place[: T - first]]
-    found[first:T] = flags & (step < tables.lens)
+    found[first:T] = flags & (step < order.lens)
     return found

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tidegate.native.locks import ForkSafeLock
 
 Bytes = NDArray[np.uint8]
 LINE_BYTES = 64
@@ -33,9 +34,9 @@ class Workspace:
     def __init__(self) -> None:
         self._free: dict[int, list[Block]] = {}
         self._held = 0
-        self._lock = threading.RLock()  # a loan may end, in the same thread, while a block is taken
+        self._lock = ForkSafeLock()  # reentrant: a loan may end, in the same thread, while a block is taken
 
-    def take(self, size: int) -> Block:
+    def acquire(self, size: int) -> Block:
         """A block of at least so many bytes; nothing is known of what it holds."""
         rounded = _rounded(size)
         with self._lock:
@@ -45,7 +46,7 @@ class Workspace:
                 return blocks.pop()
         return Block(rounded)
 
-    def give(self, block: Block) -> None:
+    def release(self, block: Block) -> None:
         """Put a block back, which nobody may use any more."""
         with self._lock:
             if self._held + block.size <= KEPT_BYTES:
@@ -54,7 +55,7 @@ class Workspace:
 
     def lend(self, size: int) -> Bytes:
         """So many bytes that come back by themselves once neither the array nor a view of it is alive."""
-        return np.empty(size, np.uint8) if size < OWN_BYTES else np.asarray(_Loan(self, self.take(size), size))
+        return np.empty(size, np.uint8) if size < OWN_BYTES else np.asarray(_Loan(self, self.acquire(size), size))
 
     @property
     def held(self) -> int:
@@ -79,7 +80,7 @@ class _Loan:
         return {"shape": (self._size,), "typestr": "|u1", "data": (self._block.address, False), "version": 3}
 
     def __del__(self) -> None:
-        self._owner.give(self._block)
+        self._owner.release(self._block)
 
 
 def _rounded(size: int) -> int:

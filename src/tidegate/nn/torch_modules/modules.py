@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -12,16 +10,18 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from tidegate.cells import get
 from tidegate.equations.graph import Graph
-from tidegate.errors import ArgumentError, TidegateNotice
+from tidegate.errors import ArgumentError
 from tidegate.nn.arguments import Batch, check_types
-from tidegate.nn.sources import TorchWeights
 from tidegate.nn.stacked import Direction, Stacked
+from tidegate.nn.state import check_state_type
 from tidegate.nn.torch_modules.layouts import TENSORS, TORCH, TorchLayout, cell_weights
-from tidegate.runtime.call_cache import Quick, Quicks, possible, quick
+from tidegate.nn.torch_modules.weights import TorchWeights
+from tidegate.runtime.call_cache import CallCache, LayerCall
+from tidegate.runtime.support import eager, warn_once
 from tidegate.runtime.unroll import Unroll
 
-MOST_SEQUENCES = 256
-_sequences: dict[tuple[str, int, int, int], Unroll] = {}  # not lru_cache, into which torch.compile looks
+MOST_UNROLLS = 256
+_unrolls: dict[tuple[str, int, int, int], Unroll] = {}  # not lru_cache, into which torch.compile looks
 
 
 class _DropIn(nn.RNNBase):
@@ -37,13 +37,13 @@ class _DropIn(nn.RNNBase):
 
     def _prepare(self) -> None:
         """What torch.compile finds, and could not make, is made before."""
-        self._quicks = Quicks()
+        self.calls = CallCache()
         for k in range(self.num_layers):
-            self._sequence(k)
+            self._unroll(k)
 
-    def _sequence(self, layer: int) -> Unroll:
+    def _unroll(self, layer: int) -> Unroll:
         width = (self.proj_size or self.hidden_size) * (1 + self.bidirectional) if layer else self.input_size
-        return _sequence(self._layout().cell, width, self.hidden_size, self.proj_size)
+        return _unroll(self._layout().cell, width, self.hidden_size, self.proj_size)
 
     def _layout(self) -> TorchLayout:
         return TORCH["LSTM with projection" if self.proj_size else self.mode]
@@ -69,11 +69,23 @@ class _DropIn(nn.RNNBase):
         suffixes = ("", "_reverse")[: 1 + self.bidirectional]
         return [[self._direction(graph, k, f"_l{k}{suffix}") for suffix in suffixes] for k in range(self.num_layers)]
 
+    def _shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
+        """The shapes of a layer's tensors."""
+        state = self.proj_size or self.hidden_size
+        width = state * (1 + self.bidirectional) if layer else self.input_size
+        rows = self._layout().blocks * self.hidden_size
+        found: dict[str, tuple[int, ...]] = {"weight_ih": (rows, width), "weight_hh": (rows, state)}
+        return {**found, "bias_ih": (rows,), "bias_hh": (rows,), "weight_hr": (state, self.hidden_size)}
+
     def _direction(self, graph: Graph, layer: int, suffix: str) -> Direction:
         tensors = {n: getattr(self, n + suffix) for n in TENSORS if hasattr(self, n + suffix)}
+        shapes = self._shapes(layer)
+        for name, tensor in tensors.items():
+            if tuple(tensor.shape) != shapes[name]:
+                raise ArgumentError(f"{name + suffix} must be {list(shapes[name])}, got {list(tensor.shape)}")
         sizes = {"h": self.proj_size or self.hidden_size, "c": self.hidden_size}
         start = {s.name: self._like.new_zeros(1, sizes[s.name]) for s in graph.states}
-        return Direction(self._sequence(layer), cell_weights(self._layout(), tensors), start)
+        return Direction(self._unroll(layer), cell_weights(self._layout(), tensors), start)
 
     def _states(self, graph: Graph, hx: Any, batch: Batch) -> dict[str, Tensor]:
         """The initial states `[L * D, B, size]` by name: zeros, or what was given."""
@@ -89,7 +101,8 @@ class _DropIn(nn.RNNBase):
             tensor = given[s.name].unsqueeze(1) if batch.unbatched else given[s.name]
             if tuple(tensor.shape) != shape:
                 wanted = [count, sizes[s.name]] if batch.unbatched else list(shape)
-                raise ArgumentError(f"{s.name}_0 must be {wanted}, and {list(given[s.name].shape)} came")
+                raise ArgumentError(f"{s.name}_0 must be {wanted}, got {list(given[s.name].shape)}")
+            check_state_type(f"{s.name}_0", tensor, self._like)
             states[s.name] = tensor
         return states
 
@@ -114,7 +127,7 @@ class _DropIn(nn.RNNBase):
         ends = None if lengths is None else torch.as_tensor(lengths).cpu()
         beyond = _beyond_torch(x, ends, reset)
         if beyond:
-            _say_once(f"{beyond} has no torch op off the CPU: the cell's equations run step by step there")
+            warn_once(f"{beyond} has no torch op off the CPU: the cell's equations run step by step there")
             return self._run(x, hx, lengths, reset)
         if ends is None:
             y, state = super().forward(x, hx)
@@ -130,35 +143,37 @@ class _DropIn(nn.RNNBase):
         On any device but the CPU torch's own op runs.
         """
         x = input.data if isinstance(input, PackedSequence) else input
-        if isinstance(x, Tensor) and x.device.type != "cpu":
+        if isinstance(x, Tensor) and x.device.type not in ("cpu", "meta"):
             return self._elsewhere(input, hx, lengths, reset)
-        if lengths is None and reset is None and type(input) is Tensor and input.dim() == 3 and possible():
-            found = self._quickly(input, hx)
+        if lengths is None and reset is None and type(input) is Tensor and input.dim() == 3 and eager():
+            found = self._cached(input, hx)
             if found is not None:
                 return found
         return self._run(input, hx, lengths, reset)
 
-    def _quickly(self, x: Tensor, hx: Any) -> tuple[Any, Any] | None:
-        """The same where nothing is out of the ordinary and the call is like one before."""
+    def _cached(self, x: Tensor, hx: Any) -> tuple[Any, Any] | None:
+        """The call of a known signature, where nothing is drawn or read besides x and weights."""
         if self.bidirectional or self.batch_first or (self.dropout and self.training):
             return None
         graph = self._graph()
-        made = self._quicks.of((x.shape, x.dtype), lambda: self._quick(x))
-        begins = None if made is None else self._begins(graph, hx)
-        found = None if made is None or begins is None else made(x, begins)
+        call = self.calls.get("forward", x, lambda: self._compiled(x))
+        initial = None if call is None else self._initial(graph, hx)
+        found = None if call is None or initial is None else call(x, initial)
         if found is None:
             return None
         y, ends = found
         final = [torch.stack([end[s.name] for end in ends]) for s in graph.states]
         return y, final[0] if len(final) == 1 else tuple(final)
 
-    def _quick(self, x: Tensor) -> Quick | None:
-        layout, sequences = self._layout(), [self._sequence(k) for k in range(self.num_layers)]
-        sources = [TorchWeights(self, f"_l{k}", layout, s.weights, x.dtype) for k, s in enumerate(sequences)]
-        return quick(sources, sequences, x.dtype, *x.shape[:2])
+    def _compiled(self, x: Tensor) -> LayerCall | None:
+        layout, unrolls = self._layout(), [self._unroll(k) for k in range(self.num_layers)]
+        sources = [
+            TorchWeights(self, f"_l{k}", layout, u.weights, x.dtype, self._shapes(k)) for k, u in enumerate(unrolls)
+        ]
+        return LayerCall.compile(sources, unrolls, x)
 
-    def _begins(self, graph: Graph, hx: Any) -> list[Any] | None:
-        """Each layer's states at the beginning, if these are given as they should be."""
+    def _initial(self, graph: Graph, hx: Any) -> list[Any] | None:
+        """Each layer's initial states, if these are given as they should be."""
         count = self.num_layers
         if hx is None:
             return [None] * count
@@ -228,16 +243,11 @@ def _beyond_torch(x: Any, ends: Tensor | None, reset: Any) -> str | None:
     return "a length of 0" if ends is not None and bool((ends == 0).any()) else None
 
 
-def _sequence(cell: str, input_size: int, hidden_size: int, proj_size: int) -> Unroll:
+def _unroll(cell: str, input_size: int, hidden_size: int, proj_size: int) -> Unroll:
     key = cell, input_size, hidden_size, proj_size
-    if key not in _sequences:
-        if len(_sequences) >= MOST_SEQUENCES:
-            _sequences.clear()
+    if key not in _unrolls:
+        if len(_unrolls) >= MOST_UNROLLS:
+            _unrolls.clear()
         sizes = {"I": input_size, "H": hidden_size} | ({"P": proj_size} if proj_size else {})
-        _sequences[key] = Unroll(get(cell).graph, sizes)
-    return _sequences[key]
-
-
-@lru_cache(maxsize=64)
-def _say_once(message: str) -> None:
-    warnings.warn(message, TidegateNotice, stacklevel=4)
+        _unrolls[key] = Unroll(get(cell).graph, sizes)
+    return _unrolls[key]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MEMINFO = Path("/proc/meminfo")
+FREE_BYTES = 1 << 26  # a rule that needs less is not checked against the memory that is free
 COPIES = 3  # of the influence while steps are taken: that before all of them, before one, and after it
 
 

@@ -1,4 +1,4 @@
-"""Where a quick call finds the weights of a layer, as they are at each call."""
+"""The weights of torch's recurrent modules, read by cached calls as torch keeps them."""
 
 from __future__ import annotations
 
@@ -9,61 +9,32 @@ import torch
 from torch import Tensor, nn
 
 from tidegate.nn.torch_modules.layouts import TENSORS, Terms, TorchLayout, cell_weights
-from tidegate.nn.weights import CellWeights
-from tidegate.runtime.call_cache import usable
 from tidegate.runtime.kernel_call import KernelCall
-
-
-class OwnWeights:
-    """The weights of one layer of a `Recurrent`, if they are of this type and nothing computes one of them."""
-
-    def __init__(self, owner: nn.Module, name: str, names: Sequence[str], dtype: torch.dtype) -> None:
-        weights = owner._modules[name]
-        assert isinstance(weights, CellWeights)
-        self._owner, self._name, self._weights = owner, name, weights
-        self._modules, self._children = [weights, *weights.children()], list(weights._modules.values())
-        self._places = [weights.place(n) for n in names]
-        self._dtype = dtype
-
-    def still(self) -> bool:
-        """Whether these are the layer's modules."""
-        mine = self._owner._modules[self._name] is self._weights
-        return mine and list(self._weights._modules.values()) == self._children
-
-    def tensors(self) -> list[Tensor] | None:
-        """The weights; None where one of them is computed, or cannot be given to a kernel as it is."""
-        found: list[Tensor] = []
-        dtype = self._dtype
-        for parameters, name in self._places:
-            tensor = parameters.get(name)
-            if tensor is None or not usable(tensor, dtype):
-                return None
-            found.append(tensor)
-        for module in self._modules:
-            if module._forward_pre_hooks:
-                return None
-        return found
-
-    def call(self, call: KernelCall) -> KernelCall:
-        """The call itself: it takes these weights."""
-        return call
+from tidegate.runtime.support import readable
 
 
 class TorchWeights:
-    """The weights of one layer as a module of torch keeps them: row blocks of few tensors, and sums of two biases."""
+    """The weights of one layer of a torch module: row blocks of a few tensors, and sums of two biases."""
 
     def __init__(
-        self, owner: nn.Module, suffix: str, layout: TorchLayout, names: Sequence[str], dtype: torch.dtype
+        self,
+        owner: nn.Module,
+        suffix: str,
+        layout: TorchLayout,
+        names: Sequence[str],
+        dtype: torch.dtype,
+        shapes: Mapping[str, tuple[int, ...]],
     ) -> None:
         self._parameters, self._layout, self._names, self._dtype = owner._parameters, layout, names, dtype
+        self._shapes = {name: torch.Size(shape) for name, shape in shapes.items()}
         self.keys = {n: n + suffix for n in TENSORS if n + suffix in owner._parameters or hasattr(owner, n + suffix)}
         self._terms = [tuple(t for t in layout.rows[n] if t[0] in self.keys) for n in names]
         self._blocks = {key: _in_order(self._terms, key) for key in self.keys}
         self._zeros = torch.zeros(max(p.shape[0] for p in owner.parameters()), dtype=dtype)
         self._biases = "bias_ih" in self.keys
 
-    def still(self) -> bool:
-        """They are asked for by name at each call."""
+    def unchanged(self) -> bool:
+        """Always: they are read by name at each call."""
         return True
 
     def _named(self) -> dict[str, Tensor] | None:
@@ -71,7 +42,7 @@ class TorchWeights:
         dtype, parameters = self._dtype, self._parameters
         for name, key in self.keys.items():
             tensor = parameters.get(key)
-            if tensor is None or not usable(tensor, dtype):
+            if tensor is None or not readable(tensor, self._shapes[name], dtype):
                 return None
             found[name] = tensor
         return found
@@ -82,7 +53,7 @@ class TorchWeights:
         return None if named is None else list(named.values())
 
     def call(self, call: KernelCall) -> KernelCall:
-        """A call that takes these, and gives their gradients."""
+        """A call that takes these tensors, and gives their gradients."""
         return _TorchCall(call, self)
 
     def of_cell(self, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -91,14 +62,14 @@ class TorchWeights:
         return [found[name] for name in self._names]
 
     def gradients(self, needs: Sequence[bool], of_weight: Callable[[int], Tensor]) -> list[Tensor | None]:
-        """The gradients of torch's tensors: their row blocks are gradients of the cell's weights."""
+        """The gradients of torch's tensors, whose row blocks are gradients of the cell's weights."""
         found: list[Tensor | None] = []
         for name, need in zip(self.keys, needs, strict=True):
-            found.append(_one_below_the_other([of_weight(k) for k in self._blocks[name]], name) if need else None)
+            found.append(_stacked_rows([of_weight(k) for k in self._blocks[name]], name) if need else None)
         return found
 
-    def places(self, named: Mapping[str, Tensor]) -> tuple[list[int], Any]:
-        """Where they stand, and what must live as long as they are used."""
+    def addresses(self, named: Mapping[str, Tensor]) -> tuple[list[int], Any]:
+        """Their addresses, and what must stay alive while they are used."""
         begins: dict[tuple[str, ...], tuple[int, int]] = {
             (name,): _begin_and_block(t, self._layout, name) for name, t in named.items()
         }
@@ -117,40 +88,41 @@ class TorchWeights:
 
 
 def _in_order(terms: Sequence[Terms], name: str) -> list[int]:
-    """Which of a cell's weights are made of a tensor's row blocks, from its first to its last."""
+    """The numbers of a cell's weights that are row blocks of a tensor, from its first to its last."""
     placed = [(dict(some)[name], k) for k, some in enumerate(terms) if name in dict(some)]
     return [k for _, k in sorted(placed)]
 
 
 class _TorchCall(KernelCall):
-    """A call whose weights are torch's tensors: autograd knows of nothing between these and the kernel."""
+    """A call whose weights are torch's tensors: autograd sees nothing between them and the kernel."""
 
     __slots__ = ("_source",)
 
     def __init__(self, call: KernelCall, source: TorchWeights) -> None:
-        super().__init__(call.cell, call.shape, call.tables, call.fresh, call.backwards, call.lengths, call.reset)
+        super().__init__(call.cell, call.shape, call.order, call.fresh, call.backwards, call.lengths, call.reset)
         self._source = source
 
     @property
     def count(self) -> int:
         return len(self._source.keys)
 
-    def wanted(self, needs: Sequence[bool]) -> list[bool]:
-        inner = self.cell.recipe.wanted([True] * self.cell.recipe.parts[0] + list(needs[self.count :]), False)
-        return [*needs[: self.count], *inner[self.cell.recipe.parts[0] :]]
+    def needs_grad(self, needs: Sequence[bool]) -> list[bool]:
+        weights = self.cell.inputs.parts[0]
+        inner = self.cell.inputs.needs_grad([True] * weights + list(needs[self.count :]), False)
+        return [*needs[: self.count], *inner[weights:]]
 
     def reference(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         return super().reference(*self._source.of_cell(tensors[: self.count]), *tensors[self.count :])
 
     def weights(self, tensors: Sequence[Tensor]) -> tuple[list[int], Any]:
-        return self._source.places(dict(zip(self._source.keys, tensors, strict=False)))
+        return self._source.addresses(dict(zip(self._source.keys, tensors, strict=False)))
 
-    def gradients(self, needs: Sequence[bool], of_value: Callable[[int], Tensor]) -> list[Tensor | None]:
+    def weight_gradients(self, needs: Sequence[bool], of_value: Callable[[int], Tensor]) -> list[Tensor | None]:
         return self._source.gradients(needs, of_value)
 
 
-def _one_below_the_other(parts: list[Tensor], name: str) -> Tensor:
-    """Row blocks as one tensor: nothing is copied where they lie so, except for biases, of which there are two."""
+def _stacked_rows(parts: list[Tensor], name: str) -> Tensor:
+    """Row blocks as one tensor, without a copy where they follow each other; two biases must not share memory."""
     first, size = parts[0], parts[0].numel()
     if len(parts) == 1:
         return first.clone() if name == "bias_hh" else first
@@ -162,5 +134,5 @@ def _one_below_the_other(parts: list[Tensor], name: str) -> Tensor:
 
 
 def _begin_and_block(tensor: Tensor, layout: TorchLayout, name: str) -> tuple[int, int]:
-    """An address, and how many bytes further each of the row blocks begins."""
+    """An address, and the bytes of a row block."""
     return tensor.data_ptr(), tensor.nbytes // (1 if name == "weight_hr" else layout.blocks)

@@ -1,4 +1,4 @@
-"""Calls like the last one take a short way: what has changed in between is seen, and results are those of the first."""
+"""Cached calls: what has changed in between is seen, and results are those of the first call."""
 
 import copy
 import io
@@ -17,7 +17,7 @@ import tidegate
 from tidegate.errors import ArgumentError
 from tidegate.nn import Recurrent, State
 from tidegate.runtime import call_cache, support
-from tidegate.runtime.call_cache import Quick
+from tidegate.runtime.call_cache import LayerCall
 
 T, B, I, H = 5, 3, 4, 6  # noqa: E741 - the project's word for the input size
 pytestmark = [
@@ -27,17 +27,17 @@ pytestmark = [
 
 
 @pytest.fixture
-def quickly(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
-    """For each call, whether the short way was taken."""
+def cached(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
+    """For each call, whether the cached call took it."""
     taken: list[bool] = []
-    call = Quick.__call__
+    call = LayerCall.__call__
 
-    def seen(self: Quick, x: Tensor, begins: Any) -> Any:
+    def seen(self: LayerCall, x: Tensor, begins: Any) -> Any:
         found = call(self, x, begins)
         taken.append(found is not None)
         return found
 
-    monkeypatch.setattr(Quick, "__call__", seen)
+    monkeypatch.setattr(LayerCall, "__call__", seen)
     return taken
 
 
@@ -71,37 +71,37 @@ def _values(layer: Recurrent, x: Tensor, state: State | None) -> list[Tensor]:
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "lstm_peephole", "elman_relu"])
 @pytest.mark.parametrize("layers", [1, 2])
-def test_as_the_first_call(name: str, layers: int, quickly: list[bool]) -> None:
+def test_as_the_first_call(name: str, layers: int, cached: list[bool]) -> None:
     layer, x = layer_of(name, num_layers=layers), torch.randn(T, B, I)
     first, end = layer(x)
     again, last = layer(x)
     assert torch.equal(layer(x)[0], first)
-    assert quickly == [True, True]
+    assert cached == [True, True]
     with torch.no_grad():
         assert torch.equal(layer(x)[0], first)
         carried, _ = layer(x, end)
         assert torch.equal(carried, layer(x, end)[0])
     with torch.inference_mode():
         assert torch.equal(layer(x, last)[0], carried)
-    assert all(quickly)
+    assert all(cached)
     assert_right(layer, x)
     assert_right(layer, x, end.map(lambda t: t.detach().clone()))
     assert again.requires_grad
     assert not carried.requires_grad
 
 
-def test_an_input_that_needs_a_gradient(quickly: list[bool]) -> None:
+def test_an_input_that_needs_a_gradient(cached: list[bool]) -> None:
     layer, x = layer_of(), torch.randn(T, B, I)
     warm(layer, x)
     x.requires_grad_()
     found = torch.autograd.grad(layer(x)[0].sin().sum(), x)[0]
     with support.disabled():
         wanted = torch.autograd.grad(layer(x)[0].sin().sum(), x)[0]
-    assert quickly[-1]
+    assert cached[-1]
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_steps_are_the_sequence(quickly: list[bool]) -> None:
+def test_steps_are_the_sequence(cached: list[bool]) -> None:
     layer, x = layer_of(num_layers=2), torch.randn(T, B, I)
     whole, last = layer(x)
     for recording in (torch.enable_grad, torch.no_grad):
@@ -111,10 +111,10 @@ def test_steps_are_the_sequence(quickly: list[bool]) -> None:
                 y, state = layer.step(x[t], state)
                 assert torch.equal(y, whole[t])
         assert torch.equal(state["h"], last["h"])
-    assert sum(quickly) >= 2 * T - 3
+    assert sum(cached) >= 2 * T - 3
 
 
-def test_weights_are_read_at_each_call(quickly: list[bool]) -> None:
+def test_weights_are_read_at_each_call(cached: list[bool]) -> None:
     layer, x = layer_of(), torch.randn(T, B, I)
     warm(layer, x)
     before = layer(x)[0]
@@ -125,15 +125,15 @@ def test_weights_are_read_at_each_call(quickly: list[bool]) -> None:
     assert_right(layer, x)
     layer.l0.f.h.data = layer.l0.f.h.data.t()
     assert_right(layer, x)
-    assert not quickly[-1]
+    assert not cached[-1]
     layer.l0.f.h.data = layer.l0.f.h.data.contiguous()
     layer.l0.i.h = nn.Parameter(torch.randn(H, H))
     assert_right(layer, x)
     assert not torch.equal(layer(x)[0], before)
-    assert quickly[-1]
+    assert cached[-1]
 
 
-def test_what_computes_a_weight_is_asked_each_time(quickly: list[bool]) -> None:
+def test_what_computes_a_weight_is_asked_each_time(cached: list[bool]) -> None:
     layer, x = layer_of(), torch.randn(T, B, I)
     warm(layer, x)
 
@@ -143,14 +143,14 @@ def test_what_computes_a_weight_is_asked_each_time(quickly: list[bool]) -> None:
 
     parametrize.register_parametrization(layer.l0.i, "h", Doubled())
     assert_right(layer, x)
-    assert not quickly[-1]
+    assert not cached[-1]
     parametrize.remove_parametrizations(layer.l0.i, "h")
     prune.random_unstructured(layer.l0.o, "x", amount=0.5)
     assert_right(layer, x)
-    assert not quickly[-1]
+    assert not cached[-1]
 
 
-def test_modules_that_were_replaced(quickly: list[bool]) -> None:
+def test_modules_that_were_replaced(cached: list[bool]) -> None:
     layer, other, x = layer_of(), layer_of(), torch.randn(T, B, I)
     for p in other.parameters():
         nn.init.normal_(p)
@@ -173,7 +173,7 @@ def test_weights_given_from_outside() -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_other_shapes_types_and_forms(quickly: list[bool]) -> None:
+def test_other_shapes_types_and_forms(cached: list[bool]) -> None:
     layer = layer_of()
     for shape in [
         (T, B, I),
@@ -198,8 +198,8 @@ def test_other_shapes_types_and_forms(quickly: list[bool]) -> None:
     x = torch.randn(T, B, I, dtype=torch.float64)
     for _ in range(3):
         assert_right(layer, x)
-    assert any(quickly)
-    assert not all(quickly)
+    assert any(cached)
+    assert not all(cached)
 
 
 def test_errors_are_those_of_the_first_call() -> None:
@@ -280,22 +280,22 @@ def test_another_number_of_threads() -> None:
 
 @pytest.mark.parametrize("made", [lambda: layer_of("gru"), lambda: tidegate.GRU(I, H)])
 def test_the_last_few_shapes(
-    made: Callable[[], nn.Module], quickly: list[bool], monkeypatch: pytest.MonkeyPatch
+    made: Callable[[], nn.Module], cached: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(call_cache, "MOST_KINDS", 3)
+    monkeypatch.setattr(call_cache, "MOST_CALLS", 3)
     layer, each = made(), [torch.randn(t, B, I) for t in (5, 2, 4)]
     wanted = [layer(x)[0] for x in each]
-    assert not quickly
+    assert not cached
     for x, y in zip(each * 2, wanted * 2, strict=True):
         assert torch.equal(layer(x)[0], y)
-    assert quickly == [True] * 6
+    assert cached == [True] * 6
     one_more = torch.randn(3, B, I)
     layer(one_more)
     layer(each[0])
-    assert len(quickly) == 6
+    assert len(cached) == 6
     layer(each[0])
     layer(one_more)
-    assert len(quickly) == 8
+    assert len(cached) == 8
 
 
 DROP_INS: dict[str, tuple[type[nn.RNNBase], type[nn.RNNBase], dict[str, Any]]] = {
@@ -309,7 +309,7 @@ DROP_INS: dict[str, tuple[type[nn.RNNBase], type[nn.RNNBase], dict[str, Any]]] =
 
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("kind", DROP_INS)
-def test_drop_ins(kind: str, layers: int, quickly: list[bool]) -> None:
+def test_drop_ins(kind: str, layers: int, cached: list[bool]) -> None:
     ours, theirs, options = DROP_INS[kind]
     mine, other = ours(I, H, num_layers=layers, **options), theirs(I, H, num_layers=layers, **options)
     other.load_state_dict(mine.state_dict())
@@ -327,21 +327,21 @@ def test_drop_ins(kind: str, layers: int, quickly: list[bool]) -> None:
         with torch.no_grad():
             for a, b in zip(mine.parameters(), other.parameters(), strict=True):
                 b.copy_(a.mul_(1.5))
-    assert sum(quickly) >= len(quickly) - 2 > 10
+    assert sum(cached) >= len(cached) - 2 > 10
     prune.random_unstructured(mine, "weight_hh_l0", amount=0.5)
     other.weight_hh_l0.data.copy_(mine.weight_hh_l0)
     for _ in range(3):
         torch.testing.assert_close(mine(x)[0], other(x)[0], rtol=1e-5, atol=2e-6)
-    assert not quickly[-1]
+    assert not cached[-1]
 
 
-def test_drop_ins_after_a_change_of_class_or_type(quickly: list[bool]) -> None:
+def test_drop_ins_after_a_change_of_class_or_type(cached: list[bool]) -> None:
     model = nn.Sequential(nn.LSTM(I, H))
     x = torch.randn(T, B, I)
     wanted = model(x)[0]
     tidegate.swap(model)
     warm_up = [model(x)[0] for _ in range(3)]
-    assert quickly == [True, True]
+    assert cached == [True, True]
     for found in warm_up:
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=2e-6)
     model.double()
@@ -352,12 +352,12 @@ def test_drop_ins_after_a_change_of_class_or_type(quickly: list[bool]) -> None:
 
 
 @pytest.mark.parametrize("kind", [k for k in DROP_INS if k != "RNN"])
-def test_second_derivatives_of_drop_ins(kind: str, quickly: list[bool]) -> None:
+def test_second_derivatives_of_drop_ins(kind: str, cached: list[bool]) -> None:
     ours, _, options = DROP_INS[kind]
     module = ours(2, 3, **options).double()
     x = torch.randn(2, 2, 2, dtype=torch.float64, requires_grad=True)
     module(x)
     assert torch.autograd.gradgradcheck(lambda x, *_: module(x)[0], (x, *module.parameters()))
     assert torch.autograd.gradcheck(lambda x, *_: module(x)[0], (x, *module.parameters()))
-    assert quickly
-    assert all(quickly)
+    assert cached
+    assert all(cached)

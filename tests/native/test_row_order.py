@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 
 from tidegate.native.compile.arguments import CallShape
 from tidegate.native.compile.gemm import GRADIENT_BLOCK
-from tidegate.native.run.row_order import BLOCK_STEPS, Tables, ragged, whole
+from tidegate.native.run.row_order import BLOCK_STEPS, RowOrder, ragged, whole
 
 Place = tuple[int, int]
 
 
-def table(lengths: list[int], steps: int, threads: int = 1) -> Tables:
+def table(lengths: list[int], steps: int, threads: int = 1) -> RowOrder:
     return ragged(np.array(lengths, np.int64), CallShape(steps, len(lengths), threads, False, {}, 8), backwards=False)
 
 
-def blocks(tables: Tables, steps: int) -> list[list[Place]]:
+def blocks(tables: RowOrder, steps: int) -> list[list[Place]]:
     """The step and row of each number in each block."""
     places = tables.place.reshape(steps, -1)
     every = [places[divmod(int(k), places.shape[1])] for k in tables.valid]

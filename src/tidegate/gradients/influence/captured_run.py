@@ -1,0 +1,155 @@
+"""Runs of one shape on kernels: the states, what trackers read of them, and the trackers along them.
+
+The first call of a shape binds every kernel; later ones set pointers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tidegate.equations.values import Rate, Value
+from tidegate.gradients.influence.capture import Capture, CapturedTracker
+from tidegate.gradients.influence.parameter_groups import add
+from tidegate.gradients.influence.plan import RulePlan
+from tidegate.gradients.influence.step_values import StepValues
+from tidegate.reference.unroll import UnrollArguments
+from tidegate.runtime.cell_kernel import CellKernel
+from tidegate.runtime.support import PLAIN, cell_kernel, eager, enabled, readable
+
+Tensors = dict[str, Tensor]
+Influence = tuple[Tensors, ...]
+
+
+class CapturedRun:
+    """A plan's run of T steps and B rows.
+
+    What it finds is one tensor `[T + 1, B, D + R]`: the states before the first step and after each, side by side, and
+    behind them what trackers read of each step (undefined in the first row).
+    """
+
+    def __init__(self, plan: RulePlan, T: int, B: int, cell: CellKernel, like: Tensor) -> None:
+        self._plan, self._like, self._shape, self._dtype = plan, like.new_empty(0), (T, B), like.dtype
+        self._inputs, self._call, self._D = cell.inputs, cell.call(T, B), sum(plan.widths)
+        graph, layout = plan.graph, plan.layout
+        widths = {i.name: layout.shape_of(graph.input_values[i.name])[0] for i in graph.inputs}
+        self._shapes = {n: torch.Size((T, B, w)) for n, w in widths.items()}
+        self._allocate = cell.allocator((1 + T, B, self._D + sum(plan.reader.widths)))
+        self._trackers: dict[tuple[str, ...] | None, list[CapturedTracker | None] | None] = {}
+
+    def fits(self, weights: Tensors, inputs: Tensors, begin: Tensors) -> bool:
+        """Whether these tensors can be given to the kernels as they are."""
+        return (
+            eager()
+            and inputs.keys() == self._shapes.keys()
+            and all(readable(x, self._shapes[n], self._dtype) for n, x in inputs.items())
+            and all(type(w) in PLAIN and w.dtype is self._dtype and w.is_cpu for w in weights.values())
+            and all(b.dtype is self._dtype and b.is_cpu for b in begin.values())
+        )
+
+    def forward(self, weights: Tensors, inputs: Tensors, begin: Tensors) -> Tensor:
+        """What the run finds from these states on."""
+        found = self._allocate()
+        column = 0
+        for name, width in zip(self._plan.names, self._plan.widths, strict=True):
+            found[0, :, column : column + width] = begin[name]
+            column += width
+        tensors = self._inputs.tensors(UnrollArguments(weights, inputs, begin, begin))
+        self._call.forward(tensors, saving=False, y=found[1:])
+        return found
+
+    def captures(self, scored: tuple[str, ...] | None) -> bool:
+        """Whether all trackers take part, with gradients in these states (None: in all, side by side in one tensor)."""
+        if scored not in self._trackers:
+            self._trackers[scored] = self._captured(scored)
+        return self._trackers[scored] is not None
+
+    def _captured(self, scored: tuple[str, ...] | None) -> list[CapturedTracker | None] | None:
+        """The trackers on example tensors; None stands for one that no scored state reaches."""
+        plan, reader, graph, (T, B) = self._plan, self._plan.reader, self._plan.graph, self._shape
+        found = self._allocate().zero_()
+        inputs = {n: self._like.new_zeros(shape) for n, shape in self._shapes.items()}
+        fixed = {v: self._like.new_zeros(plan.layout.shape_of(v)) for v in reader.given}
+        env: dict[Value, Any] = dict(zip(reader.vectors, found[1:, :, self._D :].split(reader.widths, -1), strict=True))
+        env |= {v: inputs[n] for n, v in graph.input_values.items()}
+        old = plan.apart(found[:-1, :, : self._D])
+        env |= {v: old[n] for n, v in graph.old.items()}
+        env |= {v: t.expand(T, B, *t.shape) for v, t in fixed.items()}
+        gradients, named = self._examples(scored)
+        run = Capture(
+            StepValues(plan.layout, env, (T, B), self._like),
+            named,
+            [found, *inputs.values(), *fixed.values(), *gradients],
+        )
+        trackers: list[CapturedTracker | None] = []
+        for tracker in plan.trackers:
+            if named and named.keys().isdisjoint(tracker.states):
+                trackers.append(None)
+                continue
+            captured = tracker.capture(run)
+            if captured is None:
+                return None
+            trackers.append(captured)
+        return trackers
+
+    def _examples(self, scored: tuple[str, ...] | None) -> tuple[list[Tensor], Tensors]:
+        """Example gradients of states as they are given, and by name."""
+        plan, (T, B) = self._plan, self._shape
+        if scored is None:
+            joined = self._like.new_zeros(T, B, self._D)
+            return [joined], plan.apart(joined)
+        widths = dict(zip(plan.names, plan.widths, strict=True))
+        named = {n: self._like.new_zeros(T, B, widths[n]) for n in scored}
+        return list(named.values()), named
+
+    def advance(
+        self,
+        weights: Tensors,
+        inputs: Tensors,
+        found: Tensor,
+        scored: tuple[str, ...] | None,
+        gradients: Sequence[Tensor],
+        influence: Influence | None,
+        *,
+        keep: bool,
+    ) -> tuple[Influence, dict[Value, Tensor]]:
+        """The influence after the run, if it is to `keep`, from that before it (None: none), and the gradient of what
+        has these contiguous `gradients` in its `scored` states."""
+        trackers = self._trackers[scored]
+        assert trackers is not None
+        reader = self._plan.reader
+        fixed = reader.fixed(weights).values() if reader.given else ()
+        alive = [found, *(inputs[n] for n in self._shapes), *fixed, *gradients]
+        addresses = [t.data_ptr() for t in alive]
+        total: dict[Value, Tensor] = {}
+        ends = []
+        for k, tracker in enumerate(trackers):
+            end, gradient = (
+                ({}, {}) if tracker is None else tracker(addresses, None if influence is None else influence[k], keep)
+            )
+            ends.append(end)
+            add(total, gradient)
+        return tuple(ends), total
+
+
+def captured_run(plan: RulePlan, T: int, B: int, like: Tensor) -> CapturedRun | None:
+    """The run of this shape; None where kernels cannot run, or a step is made of more than vectors and inputs."""
+    return _captured_run(plan, T, B, like.dtype, torch.get_num_threads()) if enabled() and like.is_cpu else None
+
+
+@lru_cache(maxsize=64)
+def _captured_run(plan: RulePlan, T: int, B: int, dtype: torch.dtype, threads: int) -> CapturedRun | None:
+    graph, run, like = plan.graph, plan.both or plan.following, torch.empty(0, dtype=dtype)
+    if not plan.reader.only_vectors or graph.masks or not T * B or any(i.rate != Rate.INPUT for i in graph.inputs):
+        return None
+    cell = cell_kernel(run.graph, run.sizes, [like])
+    return None if cell is None else CapturedRun(plan, T, B, cell, like)
+
+
+def ordered(named: Mapping[str, Tensor], names: Sequence[str]) -> list[Tensor]:
+    """Tensors by name in this order, contiguous."""
+    return [named[n].contiguous() for n in names]

@@ -1,0 +1,37 @@
+"""Locks that a forked child finds free: the threads that held them do not exist there."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+
+
+class ForkSafeLock:
+    """A reentrant lock, free in a child process whichever thread held it in the parent."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        _ALL.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def renew(self) -> None:
+        """Forget who holds the lock."""
+        self._lock = threading.RLock()
+
+
+_ALL: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for lock in list(_ALL):
+        lock.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

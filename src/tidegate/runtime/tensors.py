@@ -1,0 +1,39 @@
+"""Tensors as kernels read them: an address and one stride."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def with_row_stride(tensor: Tensor) -> tuple[Tensor, int]:
+    """A tensor `[T, B, size]`, or whole numbers `[T, B]`, and the elements from row t * B + b to the next.
+
+    The tensor is copied where its rows have no such stride.
+    """
+    if tensor.is_neg():
+        tensor = tensor.resolve_neg()
+    if tensor.dim() == 2:
+        return tensor.contiguous(), 1
+    T, B, size = tensor.shape
+    if tensor.is_contiguous():
+        return tensor, size
+    over_t, over_b, unit = tensor.stride()
+    if unit == 1 or size == 1:
+        if T == 1:
+            return tensor, over_b
+        if B == 1:
+            return tensor, over_t
+        if over_t == B * over_b:
+            return tensor, over_b
+    return tensor.contiguous(), size
+
+
+def rows_of(tensor: Tensor) -> tuple[Tensor, int]:
+    """A tensor `[B, size]`, copied if need be, and the rows from one to the next: 1, or 0 where all are the same."""
+    if tensor.is_neg():
+        tensor = tensor.resolve_neg()
+    if tensor.is_contiguous():
+        return tensor, 1
+    if tensor.stride(0) == 0 and tensor.stride(1) == 1:
+        return tensor, 0
+    return tensor.contiguous(), 1
