@@ -84,12 +84,12 @@ _NAMES_BY_HOME = {
     "tidegate.tasks.forecast": "Forecaster",
 }
 _HOMES = {name: home for home, names in _NAMES_BY_HOME.items() for name in names.split()}
-_ROOMS = ("calculus", "cells", "conformance", "data", "equations", "errors", "gradients", "metrics", "nn")
+_PACKAGES = ("calculus", "cells", "conformance", "data", "equations", "errors", "gradients", "metrics", "nn")
 
 if not TYPE_CHECKING:  # a type checker that saw this would take every misspelt name for a lazy one
 
     def __getattr__(name: str) -> object:
-        if name in _ROOMS:
+        if name in _PACKAGES:
             return import_module(f"tidegate.{name}")
         if name == "__version__":
             value = import_module("importlib.metadata").version("tidegate")

@@ -75,9 +75,17 @@ def test_another_llvm_or_other_sources_make_other_code(
     assert cache.cached("lstm", lambda: b"new") == b"new"
 
 
-def test_the_sources_are_those_of_the_room() -> None:
+def test_the_sources_are_those_of_all_sub_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert re.fullmatch("[0-9a-f]{64}", cache.sources())
     assert cache.sources() == cache.sources.__wrapped__()
+    file = tmp_path / "compile" / "deep" / "lower.py"
+    file.parent.mkdir(parents=True)
+    monkeypatch.setattr(cache.resources, "files", lambda _: tmp_path)
+    found = set()
+    for text in ("a = 1\n", "a = 2\n"):
+        file.write_text(text, encoding="utf-8")
+        found.add(cache.sources.__wrapped__())
+    assert len(found) == 2
 
 
 def test_an_error_of_the_build_passes(folder: Path) -> None:

@@ -444,13 +444,13 @@ def test_errors_of_the_initial_state() -> None:
     x = torch.randn(6, 4, 3)
     lstm, gru = tg.LSTM(3, 5, 2, proj_size=2), tg.GRU(3, 5)
     h, c = torch.zeros(2, 4, 2), torch.zeros(2, 4, 5)
-    refused("hx is the pair of tensors (h_0, c_0) for LSTM, and a Tensor came", lstm, x, h)
-    refused("hx is the pair of tensors (h_0, c_0) for LSTM, and a tuple came", lstm, x, (h,))
-    refused("hx is the pair of tensors (h_0, c_0) for LSTM, and a tuple came", lstm, x, (h, None))
-    refused("hx is the tensor h_0 for GRU, and a tuple came", gru, x, (torch.zeros(1, 4, 5), c))
-    refused("h_0 must be [2, 4, 2], and [2, 4, 5] came", lstm, x, (c, c))
-    refused("c_0 must be [2, 4, 5], and [2, 4, 2] came", lstm, x, (h, h))
-    refused("h_0 must be [1, 5], and [1, 1, 5] came", gru, x[:, 0], torch.zeros(1, 1, 5))
+    refused("hx must be the pair of tensors (h_0, c_0) for LSTM, got a Tensor", lstm, x, h)
+    refused("hx must be the pair of tensors (h_0, c_0) for LSTM, got a tuple", lstm, x, (h,))
+    refused("hx must be the pair of tensors (h_0, c_0) for LSTM, got a tuple", lstm, x, (h, None))
+    refused("hx must be the tensor h_0 for GRU, got a tuple", gru, x, (torch.zeros(1, 4, 5), c))
+    refused("h_0 must be [2, 4, 2], got [2, 4, 5]", lstm, x, (c, c))
+    refused("c_0 must be [2, 4, 5], got [2, 4, 2]", lstm, x, (h, h))
+    refused("h_0 must be [1, 5], got [1, 1, 5]", gru, x[:, 0], torch.zeros(1, 1, 5))
 
 
 def test_errors_of_the_input() -> None:
@@ -472,7 +472,7 @@ def test_errors_of_the_input() -> None:
 def test_forget_bias_without_biases() -> None:
     with pytest.raises(ArgumentError) as caught:
         tg.LSTM(3, 5, bias=False, forget_bias=1.0)
-    assert str(caught.value) == "forget_bias=1.0 has no effect with bias=False: leave one of them away"
+    assert str(caught.value) == "forget_bias=1.0 has no effect with bias=False: omit one of them"
 
 
 @every_kind

@@ -48,6 +48,7 @@ def threads_after() -> Iterator[None]:
 def divide(monkeypatch: pytest.MonkeyPatch, hidden: bool) -> None:
     """Divide small calls too: their units, or their rows."""
     monkeypatch.setattr(kernels, "split", lambda widest, T, B, wanted: (wanted, hidden and wanted > 1))
+    monkeypatch.setattr(support, "_cell_kernel", support._cell_kernel.__wrapped__)  # which remembers other divisions
 
 
 @pytest.fixture

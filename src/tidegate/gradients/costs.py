@@ -68,7 +68,7 @@ def _backwards(layer: nn.Module, rule: Rule, rows: int, steps: int, runs: float)
     """Each step is run so many times; a run multiplies forward, for the states and for the weights."""
     flat = FlattenedLayer(layer)
     size = _size(layer)
-    activations = size * rows * steps * KernelInputs(flat.graph, flat.sizes).kept_width
+    activations = size * rows * steps * KernelInputs(flat.graph, flat.sizes).saved_width
     return Costs(str(rule), (), size, activations, activations, round(3 * runs * _step(flat, rows)))
 
 

@@ -142,7 +142,7 @@ class Batch:
                 f"lengths lie between 0 and the {self.steps} steps of the input, and "
                 f"{int(found.min())} to {int(found.max())} came"
             )
-        return found.long()
+        return found.long().clone()  # read again for derivatives, whatever the caller does to it
 
     def _reset(self, reset: Any) -> Tensor | None:
         if reset is None:
@@ -161,7 +161,7 @@ class Batch:
                 f"reset must be {'[B, T]' if self.batch_first else '[T, B]'} = {wanted}, one flag a step and row, "
                 f"and {list(torch.as_tensor(reset).shape)} came"
             )
-        return found.bool()
+        return found.bool().clone()  # as lengths
 
     def _valid_only(self, reset: Tensor | None) -> Tensor | None:
         """No reset where a row has ended: there is nothing left to start afresh."""

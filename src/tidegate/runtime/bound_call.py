@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -51,7 +51,7 @@ def within(tensor: Tensor, buffers: Sequence[Tensor]) -> bool:
     return any(b.data_ptr() <= tensor.data_ptr() < b.data_ptr() + span_bytes(b) for b in buffers)
 
 
-def _pointers(arguments: Sequence[int], dynamic: Sequence[Tensor]) -> list[Pointer]:
+def _pointers(arguments: Iterable[int], dynamic: Sequence[Tensor]) -> list[Pointer]:
     spans = [(k, t.data_ptr(), t.data_ptr() + span_bytes(t)) for k, t in enumerate(dynamic) if t.numel()]
     return [
         Pointer(slot, k, value - begin)

@@ -33,7 +33,7 @@ PLAIN = (Tensor, torch.nn.Parameter)  # only torch's own operations know what ot
 class Unsupported(str):
     """Why kernels cannot run; `by_design` where there is nothing to warn about."""
 
-    __slots__ = ("by_design",)
+    by_design: bool
 
     def __new__(cls, reason: str, *, by_design: bool = False) -> Unsupported:
         """The reason as text."""

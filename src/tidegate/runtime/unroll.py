@@ -11,7 +11,7 @@ from torch import Tensor
 from tidegate.equations.graph import Graph
 from tidegate.errors import NativeError
 from tidegate.reference import bound
-from tidegate.reference.unroll import ReferenceUnroll, Tensors, UnrollArguments
+from tidegate.reference.unroll import ReferenceUnroll, Tensors, UnrollArguments, steps_and_rows
 from tidegate.runtime import autograd, operators, support
 from tidegate.runtime.kernel_inputs import KernelInputs
 from tidegate.runtime.masks import Masks, without_masks
@@ -44,13 +44,21 @@ class Unroll:
     def __call__(self, given: UnrollArguments) -> tuple[Tensor, Tensors]:
         """The output `[T, B, size]`, zero where padded, and each row's state at its own end."""
         y, end = self._native(given) or self.reference(given)
-        if y.requires_grad or not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling() or self._has_steps(given):
             return y, end
-        learned = [w for w in given.weights.values() if w.requires_grad]
-        if not learned:
-            return y, end
-        zero = torch.stack([w.flatten()[:0].sum() for w in learned]).sum()  # no step ran: every gradient is zero
+        groups = given.weights, given.inputs, given.state, given.start
+        needing = [t for group in groups for t in group.values() if t.requires_grad]
+        zero = sum((t.flatten()[:0].sum() for t in needing), y.new_zeros(()))  # no step ran: every gradient is zero
         return y + zero, {n: e + zero for n, e in end.items()}
+
+    def _has_steps(self, given: UnrollArguments) -> bool:
+        """Whether there is a step to compute."""
+        T, B = steps_and_rows(self.graph, given.inputs)
+        try:
+            lengths = support.unwrapped(given.lengths)
+        except support.Batched:
+            return True
+        return T * B > 0 and (lengths is None or lengths.is_meta or bool(lengths.any()))
 
     def _native(self, given: UnrollArguments) -> tuple[Tensor, Tensors] | None:
         """The call on kernels; None where it cannot run there."""

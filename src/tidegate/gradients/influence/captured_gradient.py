@@ -37,8 +37,9 @@ class CapturedGradient:
             return None
         if plan.most(x.shape[0], x.shape[1]) * x.element_size() > FREE_BYTES:  # then free memory is looked at
             return None
-        run = captured_run(plan, *x.shape[:2], x)
-        output = None if run is None or plan.state_of_output else OutputCell.compile(plan, *x.shape[:2], x)
+        T, B = x.shape[:2]
+        run = captured_run(plan, T, B, x)
+        output = None if run is None or plan.state_of_output else OutputCell.compile(plan, T, B, x)
         scored = (plan.state_of_output,) if plan.state_of_output else output.states if output else ()
         if run is None or not scored or not run.captures(scored):
             return None

@@ -332,7 +332,7 @@ class EngineRun:
         engine, T = self.engine, self.batch.steps
         if gradients is not None and self.past is None and self.read and self.read.run and self.read.run.captures(None):
             return self._pull_captured(self.read.run, self.read.found, gradients)
-        influence, found = self._begin(), {}
+        influence, found = self._begin(), dict[Value, Tensor]()
         if first is not None and self.past is not None:
             add(found, engine.gradient(influence, engine.plan.apart(first)))
         named = None if gradients is None else engine.plan.apart(gradients)
@@ -375,9 +375,11 @@ class _EngineFunction(Function):
     @staticmethod
     def forward(ctx: Any, segment: EngineRun, *parameters: Tensor) -> tuple[Tensor, ...]:
         ctx.segment = segment
+        ctx.save_for_backward(*parameters, *segment.weights.values(), *segment.inputs.values())
         ctx.set_materialize_grads(False)
         return tuple(part.clone() for part in segment.parts())  # which the caller may change in place
 
     @staticmethod
     def backward(ctx: Any, after: Tensor | None, before: Tensor | None = None) -> tuple[Tensor | None, ...]:
+        _ = ctx.saved_tensors  # torch refuses here if one was changed
         return None, *ctx.segment.gradients(after, before)

@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from tidegate.errors import TidegateNotice
 from tidegate.native import _llvm
 
 MOST_BYTES, MOST_FILES = 256 << 20, 2_000
-ROOMS = ("equations", "calculus", "native")  # whose sources say what code a cell becomes
+PACKAGES = ("equations", "calculus", "native")  # whose sources decide what code a cell becomes
 VARIABLE = "TIDEGATE_CACHE"
 
 _MAGIC = b"tidegate object code 1\n"
@@ -38,7 +39,7 @@ def cached(key_text: str, build: Callable[[], bytes]) -> bytes:
     """What `build` makes, from disk if it was made before for the same text.
 
     The text names the target and all else that the code depends on, but for the versions of LLVM and of the sources in
-    this room: these belong to every key.
+    these packages: they are part of every key.
     """
     key = hashlib.sha256("\0".join((_llvm.version(), sources(), key_text)).encode()).hexdigest()
     folder = where()
@@ -96,11 +97,18 @@ def held() -> tuple[int, int]:
 def sources() -> str:
     """A hash of the sources from equations to code: other sources may make other code of the same cell."""
     whole = hashlib.sha256()
-    for room in ROOMS:
-        for file in sorted(resources.files(f"tidegate.{room}").iterdir(), key=lambda f: f.name):
-            if file.is_file() and file.name.endswith(".py"):
-                whole.update(hashlib.sha256(file.read_bytes()).digest())
+    for package in PACKAGES:
+        for file in _python_files(resources.files(f"tidegate.{package}")):
+            whole.update(hashlib.sha256(file.read_bytes()).digest())
     return whole.hexdigest()
+
+
+def _python_files(folder: Traversable) -> Iterator[Traversable]:
+    for entry in sorted(folder.iterdir(), key=lambda e: e.name):
+        if entry.is_dir():
+            yield from _python_files(entry)
+        elif entry.name.endswith(".py"):
+            yield entry
 
 
 def _folder() -> Path:

@@ -14,6 +14,7 @@ from tidegate.errors import ArgumentError
 from tidegate.nn.arguments import Batch, check_types
 from tidegate.nn.stacked import Direction, Stacked
 from tidegate.nn.state import check_state_type
+from tidegate.nn.torch_modules.dynamo import allow_tracing
 from tidegate.nn.torch_modules.layouts import TENSORS, TORCH, TorchLayout, cell_weights
 from tidegate.nn.torch_modules.weights import TorchWeights
 from tidegate.runtime.call_cache import CallCache, LayerCall
@@ -36,7 +37,8 @@ class _DropIn(nn.RNNBase):
         self._prepare()
 
     def _prepare(self) -> None:
-        """What torch.compile finds, and could not make, is made before."""
+        """Make what torch.compile reads and cannot make itself."""
+        allow_tracing()
         self.calls = CallCache()
         for k in range(self.num_layers):
             self._unroll(k)
@@ -111,7 +113,7 @@ class _DropIn(nn.RNNBase):
         tensors = (hx,) if len(names) == 1 else hx
         if not isinstance(tensors, tuple | list) or [isinstance(t, Tensor) for t in tensors] != [True] * len(names):
             wanted = "the tensor h_0" if len(names) == 1 else "the pair of tensors (h_0, c_0)"
-            raise ArgumentError(f"hx is {wanted} for {type(self).__name__}, and a {type(hx).__name__} came")
+            raise ArgumentError(f"hx must be {wanted} for {type(self).__name__}, got a {type(hx).__name__}")
         return dict(zip(names, tensors, strict=True))
 
     @property
@@ -122,7 +124,8 @@ class _DropIn(nn.RNNBase):
 
     def _elsewhere(self, x: Any, hx: Any, lengths: Any, reset: Any) -> tuple[Any, Any]:
         """Off the CPU: torch's own op, with lengths by packing; what it does not know takes the equations."""
-        if isinstance(x, PackedSequence) and lengths is not None:
+        packed_twice = isinstance(x, PackedSequence) and lengths is not None  # which is refused there
+        if packed_twice or (isinstance(x, Tensor) and x.is_meta and lengths is not None):  # torch cannot pack it
             return self._run(x, hx, lengths, reset)
         ends = None if lengths is None else torch.as_tensor(lengths).cpu()
         beyond = _beyond_torch(x, ends, reset)
@@ -143,7 +146,7 @@ class _DropIn(nn.RNNBase):
         On any device but the CPU torch's own op runs.
         """
         x = input.data if isinstance(input, PackedSequence) else input
-        if isinstance(x, Tensor) and x.device.type not in ("cpu", "meta"):
+        if isinstance(x, Tensor) and x.device.type != "cpu":
             return self._elsewhere(input, hx, lengths, reset)
         if lengths is None and reset is None and type(input) is Tensor and input.dim() == 3 and eager():
             found = self._cached(input, hx)
@@ -198,7 +201,7 @@ class LSTM(_DropIn, nn.LSTM):
 
     def _set_forget_bias(self, value: float) -> None:
         if not self.bias:
-            raise ArgumentError(f"forget_bias={value} has no effect with bias=False: leave one of them away")
+            raise ArgumentError(f"forget_bias={value} has no effect with bias=False: omit one of them")
         gate = slice(self.hidden_size, 2 * self.hidden_size)
         with torch.no_grad():
             for name, parameter in self.named_parameters():

@@ -1,4 +1,4 @@
-"""Gradients of whole sequences where all is as it was before, against back-propagation and the general way."""
+"""Captured gradients of whole sequences, against back-propagation and the general way."""
 
 import copy
 import gc
@@ -9,25 +9,21 @@ from typing import Any
 
 import pytest
 import torch
-from tidegate.gradients.influence.ready import Ready
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from gradients import forward_cases
 from gradients.forward_cases import HIDDEN, INPUT, difference, loss
-from gradients.test_known import CASES, layer_of, problem
+from gradients.test_captured_run import CASES, layer_of, problem
 from layer_cases import CASES as CASES_OF_LAYERS
 from layer_cases import Case
 from tidegate.gradients import BPTT, RFLO, RTRL, UORO, EProp, Forward, SnAp, gradient
-from tidegate.gradients.influence import ready
+from tidegate.gradients.influence.captured_gradient import CapturedGradient
 from tidegate.nn import Recurrent, Stack
 from tidegate.runtime import support
 from tidegate.runtime.feedforward import rows_at_once
 
 pytestmark = pytest.mark.kernels
-RANDOM = [
-    (name, UORO(seed=3)) for name in ("elman", "lstm", "lstm_peephole", "gru_reset_after", "min_gru", "sru", "lru")
-]
 Tensors = dict[str, Tensor]
 
 
@@ -35,14 +31,14 @@ Tensors = dict[str, Tensor]
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether each call found all as it was."""
     found: list[bool] = []
-    usual = Ready.__call__
+    usual = CapturedGradient.__call__
 
-    def call(self: Ready, *given: Any) -> Any:
+    def call(self: CapturedGradient, *given: Any) -> Any:
         answer = usual(self, *given)
         found.append(answer is not None)
         return answer
 
-    monkeypatch.setattr(Ready, "__call__", call)
+    monkeypatch.setattr(CapturedGradient, "__call__", call)
     return found
 
 
@@ -52,7 +48,7 @@ def generally(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tensors]:
 
     def by_it(*given: Any, **more: Any) -> Tensors:
         with monkeypatch.context() as patch:
-            patch.setattr(Ready, "__call__", lambda *_: None)
+            patch.setattr(CapturedGradient, "__call__", lambda *_: None)
             return gradient(*given, **more)
 
     return by_it
@@ -64,7 +60,7 @@ def warm(layer: nn.Module, x: Tensor, target: Tensor, rule: Forward) -> None:
         gradient(layer, x, target, loss, rule=rule)
 
 
-@pytest.mark.parametrize(("name", "rule"), [*CASES, *RANDOM], ids=str)
+@pytest.mark.parametrize(("name", "rule"), CASES, ids=str)
 @pytest.mark.parametrize(("steps", "rows"), [(12, 3), (41, 1), (1, 2)])
 def test_is_the_general_way(
     name: str, rule: Forward, steps: int, rows: int, answers: list[bool], generally: Any
@@ -294,20 +290,6 @@ def test_several_threads_at_once() -> None:
     for thread in threads:
         thread.join()
     assert max(worst) < 1e-12
-
-
-def test_room_that_was_not_used_for_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    layer = layer_of("sru")
-    x, target = problem(layer, 40)
-    warm(layer, x, target, RTRL())
-    right = gradient(layer, x, target, loss, rule=RTRL())
-    kept = ready._KEPT
-    assert kept._owners
-    monkeypatch.setattr(ready, "KEPT", 0)
-    for _ in range(2):
-        assert difference(gradient(layer, x, target, loss, rule=RTRL()), right) == 0.0
-        assert not kept._owners
-        assert kept._total == 0
 
 
 def test_nothing_outlives_its_layer() -> None:

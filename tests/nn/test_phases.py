@@ -14,7 +14,7 @@ from tidegate.calculus.phases import phases
 from tidegate.equations import Cell, Graph, Rate, cell, linear, matrix, sigmoid, tanh, walk, weight
 from tidegate.nn.initialise import draw
 from tidegate.reference import bound, step, torch_ops
-from tidegate.reference.unroll import ReferenceUnroll
+from tidegate.reference.unroll import ReferenceUnroll, UnrollArguments
 
 SIZES = {"I": 3, "H": 12, "P": 5, "S": 4, "R": 2, "N": 8, "G": 6}
 T, B = 4, 5
@@ -84,7 +84,7 @@ def test_phases_compute_what_the_step_does(name: str) -> None:
     parts = setting(graph)
     leaves = {f"{k} {n}": v.requires_grad_() for k, part in enumerate(parts) for n, v in part.items()}
     start = {n: v[:1] for n, v in parts[2].items()}
-    y, ends = ReferenceUnroll(graph, SIZES)(*parts, start)
+    y, ends = ReferenceUnroll(graph, SIZES)(UnrollArguments(*parts, start))
     ours, theirs = {"y": y, **ends}, plain(graph, *parts)
     assert_same(ours, theirs, 1e-12)
     assert_same(gradients(ours, leaves), gradients(theirs, leaves), 1e-12)
@@ -136,7 +136,9 @@ def test_series_and_stacked_products_are_taken_apart_once() -> None:
     parts = setting(CELLS["shipped lstm"].graph)
     for v in (*parts[0].values(), *parts[1].values()):
         v.requires_grad_()
-    y, _ = ReferenceUnroll(CELLS["shipped lstm"].graph, SIZES)(*parts, {n: v[:1] for n, v in parts[2].items()})
+    y, _ = ReferenceUnroll(CELLS["shipped lstm"].graph, SIZES)(
+        UnrollArguments(*parts, {n: v[:1] for n, v in parts[2].items()})
+    )
     names = nodes_behind(y)
     assert {"UnbindBackward0", "SplitWithSizesBackward0"} <= names
     assert not {"SelectBackward0", "SliceBackward0", "IndexBackward0"} & names
@@ -185,7 +187,9 @@ def test_random_cells(data: st.DataObject) -> None:
 
     parts = setting(random_cell.graph)
     leaves = {f"{k} {n}": v.requires_grad_() for k, part in enumerate(parts) for n, v in part.items()}
-    y, ends = ReferenceUnroll(random_cell.graph, SIZES)(*parts, {n: v[:1] for n, v in parts[2].items()})
+    y, ends = ReferenceUnroll(random_cell.graph, SIZES)(
+        UnrollArguments(*parts, {n: v[:1] for n, v in parts[2].items()})
+    )
     ours, theirs = {"y": y, **ends}, plain(random_cell.graph, *parts)
     assert_same(ours, theirs, 1e-12)
     assert_same(gradients(ours, leaves), gradients(theirs, leaves), 1e-11)

@@ -1,18 +1,18 @@
-"""The quick way of runs that are like others, against the general way."""
+"""Captured runs against the general engine."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from tidegate.gradients.influence.known import Known
-from tidegate.gradients.influence.ready import Ready
 from torch import Tensor
 
 from gradients.forward_cases import BATCH, HIDDEN, INPUT, STEPS, difference, found, loss
 from tidegate.cells import CELLS
 from tidegate.gradients import RFLO, RTRL, EProp, Forward, SnAp, gradient
-from tidegate.gradients.influence.plan import MOST_SHAPES, RulePlan
+from tidegate.gradients.influence import captured_run
+from tidegate.gradients.influence.captured_gradient import CapturedGradient
+from tidegate.gradients.influence.captured_run import CapturedRun
 from tidegate.nn import Recurrent
 from tidegate.runtime import support
 
@@ -48,28 +48,28 @@ def problem(layer: Recurrent, steps: int = STEPS, rows: int = BATCH) -> tuple[Te
 
 
 @pytest.fixture
-def pulls(monkeypatch: pytest.MonkeyPatch) -> list[Known]:
-    """The known runs whose gradients are asked for, one after another."""
-    asked: list[Known] = []
-    usual = Known.pull
+def pulls(monkeypatch: pytest.MonkeyPatch) -> list[CapturedRun]:
+    """The captured runs whose gradients are asked for, one after another."""
+    asked: list[CapturedRun] = []
+    usual = CapturedRun.advance
 
-    def pull(self: Known, *given: Any, **more: Any) -> Any:
+    def advance(self: CapturedRun, *given: Any, **more: Any) -> Any:
         asked.append(self)
         return usual(self, *given, **more)
 
-    monkeypatch.setattr(Known, "pull", pull)
-    monkeypatch.setattr(Ready, "__call__", lambda *_: None)  # which would be quicker still
+    monkeypatch.setattr(CapturedRun, "advance", advance)
+    monkeypatch.setattr(CapturedGradient, "__call__", lambda *_: None)  # which would take the call
     return asked
 
 
 @pytest.fixture
 def generally(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Tensor]]:
-    """Gradients by the general way."""
+    """Gradients by the general engine."""
 
     def by_it(*given: Any, **more: Any) -> dict[str, Tensor]:
         with monkeypatch.context() as patch:
-            patch.setattr(RulePlan, "known", lambda *_: None)
-            patch.setattr(Ready, "__call__", lambda *_: None)
+            patch.setattr(captured_run, "_captured_run", lambda *_: None)
+            patch.setattr(CapturedGradient, "__call__", lambda *_: None)
             return found(*given, **more)
 
     return by_it
@@ -80,7 +80,7 @@ DEEP = [pytest.param(*case, 2, marks=pytest.mark.slow) for case in CASES]
 
 
 @pytest.mark.parametrize(("name", "rule", "layers"), [*QUICK, *DEEP], ids=str)
-def test_is_the_general_way(name: str, rule: Forward, layers: int, pulls: list[Known], generally: Any) -> None:
+def test_is_the_general_way(name: str, rule: Forward, layers: int, pulls: list[CapturedRun], generally: Any) -> None:
     layer = layer_of(name, layers)
     if not rule.supports(layer):
         pytest.skip("the rule does not work two layers deep")
@@ -92,13 +92,13 @@ def test_is_the_general_way(name: str, rule: Forward, layers: int, pulls: list[K
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru"])
-def test_a_rule_that_keeps_matrices_has_none(name: str, pulls: list[Known]) -> None:
+def test_a_rule_that_keeps_matrices_has_none(name: str, pulls: list[CapturedRun]) -> None:
     layer = layer_of(name)
     found(layer, *problem(layer), RTRL())
     assert not pulls
 
 
-def test_two_runs_stand_side_by_side(pulls: list[Known], generally: Any) -> None:
+def test_two_runs_stand_side_by_side(pulls: list[CapturedRun], generally: Any) -> None:
     layer, other = layer_of("min_gru"), layer_of("min_gru")
     (x, target), (x2, target2) = problem(layer), problem(other)
 
@@ -112,7 +112,7 @@ def test_two_runs_stand_side_by_side(pulls: list[Known], generally: Any) -> None
     assert len(set(map(id, pulls))) == 1
 
 
-def test_weights_that_were_changed_are_read_anew(pulls: list[Known], generally: Any) -> None:
+def test_weights_that_were_changed_are_read_anew(pulls: list[CapturedRun], generally: Any) -> None:
     layer = layer_of("elman")
     x, target = problem(layer)
     before = found(layer, x, target, SnAp())
@@ -125,7 +125,7 @@ def test_weights_that_were_changed_are_read_anew(pulls: list[Known], generally: 
     assert len(pulls) == 2
 
 
-def test_a_segment_that_goes_on_has_the_influence_of_the_first(pulls: list[Known], generally: Any) -> None:
+def test_a_segment_that_goes_on_has_the_influence_of_the_first(pulls: list[CapturedRun], generally: Any) -> None:
     layer = layer_of("lru")
     x, target = problem(layer)
     whole = generally(layer, x, target, RTRL())
@@ -150,7 +150,7 @@ def test_inputs_of_every_layout(dtype: torch.dtype, generally: Any) -> None:
         assert difference(found(layer, given, target, RTRL()), generally(layer, given, target, RTRL())) < 1e-6
 
 
-def test_lengths_and_resets_go_the_general_way(pulls: list[Known]) -> None:
+def test_lengths_and_resets_go_the_general_way(pulls: list[CapturedRun]) -> None:
     layer = layer_of("min_gru")
     x, target = problem(layer)
     found(layer, x, target, RTRL(), lengths=[STEPS, 3, 0])
@@ -158,11 +158,3 @@ def test_lengths_and_resets_go_the_general_way(pulls: list[Known]) -> None:
     with support.disabled():
         found(layer, x, target, RTRL())
     assert not pulls
-
-
-def test_no_more_than_some_shapes_are_kept(pulls: list[Known], generally: Any) -> None:
-    layer = layer_of("min_gru")
-    for steps in range(1, MOST_SHAPES + 3):
-        x, target = problem(layer, steps)
-        assert difference(found(layer, x, target, RTRL()), generally(layer, x, target, RTRL())) < 1e-13
-    assert len(pulls) == MOST_SHAPES + 2
