@@ -109,9 +109,8 @@ class OnlineForward:
             inputs = {n: x.detach().unsqueeze(0).contiguous() for n, x in named.items()}
             if not run.fits(weights, inputs, old):
                 return None
-            found = run.forward(weights, inputs, old)
+            found, new = run.forward(weights, inputs, old)
             influence, _ = run.advance(weights, inputs, found, (), [], memory.past.influence, keep=True)
-            new = {n: t.clone() for n, t in plan.apart(found[1, :, : sum(plan.widths)]).items()}
         return new[str(self._state)], ForwardMemory(self.engine, InfluenceState(new, influence), None, True)
 
     def _step(self, memory: ForwardMemory, named: Mapping[str, Any], raw: Tensors) -> tuple[Tensor, ForwardMemory]:

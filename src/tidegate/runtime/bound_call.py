@@ -10,6 +10,8 @@ from torch import Tensor
 
 from tidegate.native.run.kernel import Bound
 
+__all__ = ["Bound", "BoundCall", "within"]
+
 
 class Pointer(NamedTuple):
     """An argument that is re-pointed at each call: its slot, the number of a dynamic tensor, a byte offset."""

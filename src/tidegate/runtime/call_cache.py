@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from tidegate.native.locks import ForkSafeLock
 from tidegate.reference import bound
 from tidegate.runtime import autograd
 from tidegate.runtime.cell_kernel import CellKernel
@@ -41,12 +40,20 @@ class Compiled(Protocol):
 Found = TypeVar("Found", bound=Compiled)
 
 
+class _Entry:
+    __slots__ = ("call", "used")
+
+    def __init__(self, used: int) -> None:
+        self.call: Compiled | None = None
+        self.used = used
+
+
 class CallCache:
     """A layer's compiled calls by signature: compiled on the second call, the least recently used dropped first."""
 
     def __init__(self) -> None:
-        self._calls: OrderedDict[Signature, Compiled | None] = OrderedDict()
-        self._lock = ForkSafeLock()
+        self._entries: dict[Signature, _Entry] = {}
+        self._clock = itertools.count()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return CallCache, ()  # a copy of a layer compiles its own
@@ -54,18 +61,20 @@ class CallCache:
     def get(self, kind: Hashable, x: Tensor, compile_call: Callable[[], Found | None]) -> Found | None:
         """The call compiled for inputs like `x`; None on the first call of a signature, and where there is none."""
         signature = Signature(kind, x.shape, x.dtype, torch.get_num_threads())
-        with self._lock:
-            new = signature not in self._calls
-            found = self._calls.setdefault(signature, None)
-            self._calls.move_to_end(signature)
-            if len(self._calls) > MOST_CALLS:
-                self._calls.popitem(last=False)
-        if new or (found is not None and found.serves()):
-            return cast("Found | None", found)
-        made = compile_call()
-        with self._lock:
-            self._calls[signature] = made
-        return made
+        entry = self._entries.get(signature)
+        if entry is None:
+            self._add(signature)
+            return None
+        entry.used = next(self._clock)
+        if entry.call is None or not entry.call.serves():
+            entry.call = compile_call()
+        return cast("Found | None", entry.call)
+
+    def _add(self, signature: Signature) -> None:
+        self._entries[signature] = _Entry(next(self._clock))
+        if len(self._entries) > MOST_CALLS:
+            entries = list(self._entries.items())  # at once: other threads may add some
+            self._entries.pop(min(entries, key=lambda e: e[1].used)[0], None)
 
 
 class WeightSource(Protocol):

@@ -24,6 +24,7 @@ from tidegate.runtime import support
 from tidegate.runtime.tensors import with_row_stride
 
 Tensors = Sequence[Tensor]
+__all__ = ["TraceForm", "advance_traces", "bind_traces", "forget_slot", "reference_traces"]
 
 
 def advance_traces(

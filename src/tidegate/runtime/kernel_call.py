@@ -133,6 +133,16 @@ class KernelCall:
         self.release("forward", bound)
         return found
 
+    def bind_forward(self, tensors: Sequence[Tensor], y: Tensor, final_states: Sequence[Tensor]) -> Bound:
+        """The forward kernel on these contiguous tensors, `y` and final states; nothing is saved."""
+        bound, slots = self.acquire("forward"), self.cell.slots["forward"]
+        self.set_pointers(bound.arguments, slots, tensors)
+        bound.arguments[slots.output], bound.arguments[slots.ld_output] = y.data_ptr(), self.cell.inputs.width
+        for (slot, _), end in zip(slots.final_states, final_states, strict=True):
+            bound.arguments[slot] = end.data_ptr()
+        bound.arguments[slots.saving] = 0
+        return bound
+
     def set_pointers(self, arguments: Any, slots: ArgumentSlots, tensors: Sequence[Tensor]) -> list[Any]:
         """Set the addresses of the call's tensors; returns the copies that must stay alive until the kernel is done."""
         inputs = self.cell.inputs

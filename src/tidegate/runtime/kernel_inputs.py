@@ -47,6 +47,7 @@ class KernelInputs:
         self.saved_width = _saved_width(self.plan, self.sizes)
         plain = [v.attrs["name"] for v in self.plan.fixed if _is_plain(v)]
         self.as_given: list[str] | None = plain if len(plain) == len(self.plan.fixed) else None
+        self.fixed_shapes = [bound(v.size, sizes) for v in self.plan.fixed]
         self._prologue = Program(self.plan.prologue)
         self._rest = Program(self.plan.fixed, given=self.plan.prologue)
         self._flows = _flows(self.plan, self.inputs[indices:])
@@ -67,7 +68,7 @@ class KernelInputs:
             with torch.no_grad():
                 self._rest(xp, self.sizes, env)
         like = next(iter(weights.values()))
-        return [_written_out(env[v], bound(v.size, self.sizes), like) for v in self.plan.fixed]
+        return [_written_out(env[v], n, like) for v, n in zip(self.plan.fixed, self.fixed_shapes, strict=True)]
 
     def tensors(self, given: UnrollArguments) -> list[Tensor]:
         """A call's tensors in their order."""

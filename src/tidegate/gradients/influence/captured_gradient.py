@@ -68,7 +68,7 @@ class CapturedGradient:
         if not run.fits(weights, inputs, self._begin):
             return None
         with torch.no_grad():
-            found = run.forward(weights, inputs, self._begin)
+            found, _ = run.forward(weights, inputs, self._begin)
             y, forward = self._outputs(weights, inputs, found)
         leaf = y.detach().requires_grad_()
         value = score(leaf.clone())  # which may be changed in place

@@ -17,7 +17,7 @@ from tidegate.gradients.influence.capture import Capture, CapturedTracker
 from tidegate.gradients.influence.parameter_groups import add
 from tidegate.gradients.influence.plan import RulePlan
 from tidegate.gradients.influence.step_values import StepValues
-from tidegate.reference.unroll import UnrollArguments
+from tidegate.runtime.bound_call import Bound, BoundCall
 from tidegate.runtime.cell_kernel import CellKernel
 from tidegate.runtime.support import PLAIN, cell_kernel, eager, enabled, readable
 
@@ -39,28 +39,49 @@ class CapturedRun:
         widths = {i.name: layout.shape_of(graph.input_values[i.name])[0] for i in graph.inputs}
         self._shapes = {n: torch.Size((T, B, w)) for n, w in widths.items()}
         self._allocate = cell.allocator((1 + T, B, self._D + sum(plan.reader.widths)))
+        self._forward = self._bound_forward(like)
         self._trackers: dict[tuple[str, ...] | None, list[CapturedTracker | None] | None] = {}
 
     def fits(self, weights: Tensors, inputs: Tensors, begin: Tensors) -> bool:
         """Whether these tensors can be given to the kernels as they are."""
-        return (
-            eager()
-            and inputs.keys() == self._shapes.keys()
-            and all(readable(x, self._shapes[n], self._dtype) for n, x in inputs.items())
-            and all(type(w) in PLAIN and w.dtype is self._dtype and w.is_cpu for w in weights.values())
-            and all(b.dtype is self._dtype and b.is_cpu for b in begin.values())
-        )
+        if not eager() or inputs.keys() != self._shapes.keys():
+            return False
+        dtype = self._dtype
+        for name, x in inputs.items():
+            if not readable(x, self._shapes[name], dtype):
+                return False
+        for tensors in (weights, begin):
+            for t in tensors.values():
+                if t.dtype is not dtype or not t.is_cpu or type(t) not in PLAIN:
+                    return False
+        return True
 
-    def forward(self, weights: Tensors, inputs: Tensors, begin: Tensors) -> Tensor:
-        """What the run finds from these states on."""
-        found = self._allocate()
-        column = 0
-        for name, width in zip(self._plan.names, self._plan.widths, strict=True):
-            found[0, :, column : column + width] = begin[name]
-            column += width
-        tensors = self._inputs.tensors(UnrollArguments(weights, inputs, begin, begin))
-        self._call.forward(tensors, saving=False, y=found[1:])
-        return found
+    def forward(self, weights: Tensors, inputs: Tensors, begin: Tensors) -> tuple[Tensor, Tensors]:
+        """What the run finds from these states on, and the final states by name."""
+        found, states = self._allocate(), [begin[n].contiguous() for n in self._plan.names]
+        found[0, :, : self._D] = states[0] if len(states) == 1 else torch.cat(states, 1)
+        fixed = [t if t.is_contiguous() else t.contiguous() for t in self._inputs.fixed(weights)]
+        ends = [torch.empty_like(s) for s in states]
+        alive = [*fixed, *(inputs[n] for n in self._inputs.inputs), *states, *ends, found]
+        self._forward([t.data_ptr() for t in alive])
+        return found, dict(zip(self._plan.names, ends, strict=True))
+
+    def _bound_forward(self, like: Tensor) -> BoundCall:
+        """The forward kernel, re-pointed to values of weights, inputs, states and what it finds."""
+        names, widths = self._plan.names, self._plan.widths
+        states, ends = (
+            {n: like.new_zeros(self._shape[1], w) for n, w in zip(names, widths, strict=True)} for _ in range(2)
+        )
+        fixed = [like.new_zeros(shape) for shape in self._inputs.fixed_shapes]
+        inputs = [like.new_zeros(self._shapes[n]) for n in self._inputs.inputs]
+        found, order = self._allocate(), self._inputs.states
+        initial, final = [states[n] for n in order], [ends[n] for n in order]
+        tensors = [*fixed, *inputs, *initial, *initial]
+
+        def bind() -> Bound:
+            return self._call.bind_forward(tensors, found[1:], final)
+
+        return BoundCall(bind, [*fixed, *inputs, *states.values(), *ends.values(), found])
 
     def captures(self, scored: tuple[str, ...] | None) -> bool:
         """Whether all trackers take part, with gradients in these states (None: in all, side by side in one tensor)."""

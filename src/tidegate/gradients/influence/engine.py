@@ -161,7 +161,7 @@ class InfluenceEngine:
         captured = self._captured(weights, inputs, begin, batch) if both else None
         with torch.no_grad():
             if captured is not None:
-                found = captured.forward(weights, inputs, begin)
+                found, _ = captured.forward(weights, inputs, begin)
                 return found[..., : sum(self.widths)], Read(found, captured)
             starts = begin if batch.reset is None else self.flat.starts()
             run = both or self.plan.following
