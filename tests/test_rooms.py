@@ -24,7 +24,7 @@ report
 training
 tasks | online
 models
-conformance | experiments | recipes | bench
+conformance | recipes
 cli
 """
 RANK = {room: rank for rank, line in enumerate(LINES.strip().splitlines()) for room in line.split(" | ")}
