@@ -32,11 +32,11 @@ same number of threads. onnxruntime has a process of its own, because its thread
 process; the others share one. On a shared machine times mean little; the ratio of two of them, theirs by ours, does:
 above 1 Tidegate is faster. A ratio with `~` is noisy: a median was more than {noise:g} times the least, so something
 else was running. Load averages are those over 1, 5 and 15 minutes when a case begins. The difference is our largest
-one, in any output, state or gradient, from the slow definition in float64, relative to the largest number of that tensor.
-GF/s count multiplications with weights, two operations a number, three times as many in training as forward. The limit
-is the share of what the machine can do: the products at the highest speed that was seen in the case, as a rule that of
-a 2048-cube `torch.mm`, which is taken again for each row; or for one row the recurrent weights read anew at each step,
-whichever takes longer. Shapes are steps, batch, input size, hidden size.
+one, in any output, state or gradient, from the slow definition in float64, relative to the largest number of that
+tensor. GF/s count multiplications with weights, two operations a number, three times as many in training as forward.
+The limit is the share of what the machine can do: the products at the highest speed that was seen in the case, as a
+rule that of a 2048-cube `torch.mm`, which is taken again for each row; or for one row the recurrent weights read anew
+at each step, whichever takes longer. Shapes are steps, batch, input size, hidden size.
 
 A line is met if the geometric mean over its shapes is, for each cell, and if each shape reaches 80 % of the line or of
 the limit, whichever is lower. torch gives large blocks of memory back to the system and is charged for each page when

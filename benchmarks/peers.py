@@ -99,5 +99,5 @@ def check_names(what: str, names: Iterable[str], known: Iterable[str]) -> None:
     for name in names:
         if name not in every:
             near = get_close_matches(name.lower(), every, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise ArgumentError(f"there is no {what} {name!r}: {hint}The {what}s are {', '.join(every)}")
+            hint = f", did you mean {near[0]!r}?" if near else "."
+            raise ArgumentError(f"there is no {what} {name!r}{hint} The {what}s are {', '.join(every)}")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmark_rows import result, row
-from benchmarks import checkpoints, contests, gradients, ourselves, run, start, steps
+from benchmarks import busy, checkpoints, contests, gradients, ourselves, run, start, steps
 from benchmarks.cases import CASES
 from benchmarks.limits import Limits
 from benchmarks.peers import PEERS
@@ -21,6 +21,7 @@ from benchmarks.timing import Effort
 from tidegate.errors import ArgumentError, TidegateError
 
 FEW = (Shape(3, 2, 2, 4), Shape(4, 3, 2, 5))
+LOAD = (0.5, 0.25, 0.0)
 
 
 @pytest.fixture
@@ -30,7 +31,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "measured", lambda: Limits(1e9))
     monkeypatch.setattr("benchmarks.limits.bandwidth", lambda size: 1e9)
     monkeypatch.setattr("benchmarks.limits.compute", lambda: 1e9)
-    for room in (contests, ourselves, start):
+    monkeypatch.setattr(run, "load_average", lambda: LOAD)
+    for room in (busy, contests, ourselves, start):
         monkeypatch.setattr(room, "FEW", FEW)
     monkeypatch.setattr(contests, "OVER_H", tuple(Shape(3, 2, 2, H) for H in range(1, 8)))
     monkeypatch.setattr(contests, "OVER_B", tuple(Shape(3, B, 2, 4) for B in range(1, 10)))
@@ -64,15 +66,15 @@ OF_KERNELS = {"checkpoint"}  # whose rows are wrong where bits differ, as they d
 @pytest.mark.usefixtures("tiny", "in_this_process")
 def test_every_case_quickly(case: str) -> None:
     begun, *events, last = run.run(Options((case,), quick=True))
-    assert begun == Begun(case, 1e9)
+    assert begun == Begun(case, 1e9, LOAD)
     assert isinstance(last, Result)
     rows = [e for e in events if isinstance(e, Row)]
     assert [replace(r, limit=None) for r in last.rows] == [replace(r, limit=None) for r in rows]
     assert rows
     assert all(r.case == case and r.difference is not None and not r.wrong for r in rows)
     assert not any(r.they_are_wrong for r in rows)
-    assert (last.quick, last.machine["threads"]) == (True, "1")
-    assert json.loads(as_json({case: last}))["cases"][case]["rows"]
+    assert (last.quick, last.machine["threads"], last.load) == (True, "1", LOAD)
+    assert json.loads(as_json({"x": {case: last}}))["processors"]["x"][case]["rows"]
 
 
 @pytest.mark.usefixtures("tiny")
@@ -123,11 +125,11 @@ def test_torch_compile_comes_only_where_it_is_asked_for(tiny: None, monkeypatch:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"cases": ("lstms",)}, f"there is no case 'lstms': did you mean lstm? The cases are {', '.join(CASES)}"),
-        ({"cases": ("?",)}, f"there is no case '?': The cases are {', '.join(CASES)}"),
+        ({"cases": ("lstms",)}, f"there is no case 'lstms', did you mean 'lstm'? The cases are {', '.join(CASES)}"),
+        ({"cases": ("?",)}, f"there is no case '?'. The cases are {', '.join(CASES)}"),
         (
             {"peers": ("Torch",)},
-            "there is no peer 'Torch': did you mean torch? The peers are torch, eager, compile, torchrecurrent, "
+            "there is no peer 'Torch', did you mean 'torch'? The peers are torch, eager, compile, torchrecurrent, "
             "onnxruntime, torch.func, jax, braintrace",
         ),
         (
@@ -174,7 +176,7 @@ def other_process(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict
 
     def stand_in(command: list[str], *, env: dict[str, str], **_: object) -> subprocess.CompletedProcess[str]:
         calls.append((command[1:], env))
-        Path(command[-1]).write_text(as_json({"gru": result(row(1.1, case="gru"))}), "utf-8")
+        Path(command[-1]).write_text(as_json({"x": {"gru": result(row(1.1, case="gru"))}}), "utf-8")
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(run.subprocess, "run", stand_in)
@@ -186,7 +188,7 @@ def test_memory_is_kept_in_a_process_of_its_own(other_process: list[tuple[list[s
     (kept,) = run._kept("gru", Options(("gru",)), ["torch", "onnxruntime"])
     assert kept == row(1.1, case="gru", malloc="kept")
     ((command, env),) = other_process
-    assert command[:-1] == ["-m", "tidegate", "bench", "--case", "gru", "--peer", "torch", "--once", "--json"]
+    assert command[:-1] == ["-m", "benchmarks", "--case", "gru", "--peer", "torch", "--once", "--json"]
     assert {k: env[k] for k in run.KEEP} == run.KEEP
     assert list(run._kept("gru", Options(("gru",)), ["onnxruntime"])) == []
 

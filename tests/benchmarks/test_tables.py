@@ -18,7 +18,7 @@ from tidegate.errors import ArgumentError
 
 ROOT = Path(__file__).parents[2]
 FULL = row(2.0, 0.5, flops=2_000_000_000, first=41.0, their_difference=3e-7)
-LSTM = result(FULL, row(1.3, what="training", shape=SMALL), row(1.5, malloc="kept"))
+LSTM = result(FULL, row(1.3, what="training", shape=SMALL), row(1.5, malloc="kept"), load=(0.5, 0.25, 0.1))
 
 
 def test_a_row_for_a_terminal() -> None:
@@ -92,10 +92,11 @@ def test_a_table_of_a_page_has_both_columns() -> None:
 
 def test_json_holds_every_field_and_what_follows(tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
-    path.write_text(as_json({"lstm": LSTM}), "utf-8")
+    path.write_text(as_json({"p": {"lstm": LSTM}}), "utf-8")
     data = json.loads(path.read_text("utf-8"))
-    assert data["version"] == 1
-    first = data["cases"]["lstm"]["rows"][0]
+    assert data["version"] == 2
+    kept = data["processors"]["p"]["lstm"]
+    first = kept["rows"][0]
     assert first["shape"] == {"T": 100, "B": 32, "I": 128, "H": 256}
     assert first["ours"] == pytest.approx({"median": 0.01, "least": 0.009, "most": 0.015, "samples": 7})
     assert {k: first[k] for k in ("ratio", "gflops", "share", "wrong", "malloc", "first")} == {
@@ -106,15 +107,16 @@ def test_json_holds_every_field_and_what_follows(tmp_path: Path) -> None:
         "malloc": "usual",
         "first": 41.0,
     }
-    assert data["cases"]["lstm"]["machine"] == {"processor": "a processor", "threads": "2"}
-    assert read(path) == {"lstm": LSTM}
+    assert kept["machine"] == {"processor": "a processor", "threads": "2"}
+    assert kept["load"] == [0.5, 0.25, 0.1]
+    assert read(path) == {"p": {"lstm": LSTM}}
 
 
 def test_json_has_no_number_that_json_does_not_know(tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
-    path.write_text(as_json({"lstm": result(row(difference=float("inf")))}), "utf-8")
+    path.write_text(as_json({"p": {"lstm": result(row(difference=float("inf")))}}), "utf-8")
     json.loads(path.read_text("utf-8"), parse_constant=lambda name: pytest.fail(name))
-    (back,) = read(path)["lstm"].rows
+    (back,) = read(path)["p"]["lstm"].rows
     assert back.wrong
 
 
@@ -123,22 +125,25 @@ def test_a_file_without_figures_is_refused(tmp_path: Path) -> None:
     path.write_text('{"results": []}', "utf-8")
     with pytest.raises(ArgumentError) as caught:
         read(path)
-    assert str(caught.value) == f"{path} holds no figures ('cases'): write it with tidegate bench --json {path}"
+    said = f"{path} holds no figures ('processors'): write it with `python -m benchmarks --json {path}`"
+    assert str(caught.value) == said
 
 
 def test_a_page_from_figures(tmp_path: Path) -> None:
     docs, figures = tmp_path / "performance.md", tmp_path / "performance" / "figures.json"
-    results = {"hidden": sweep("hidden"), "lstm": LSTM}
+    results = {"a processor": {"hidden": sweep("hidden"), "lstm": LSTM}}
     page.write(docs, figures, results)
     text = docs.read_text("utf-8")
-    assert sorted(p.name for p in figures.parent.iterdir()) == ["figures.json", "hidden.svg"]
+    assert sorted(p.name for p in figures.parent.iterdir()) == ["a-processor-hidden.svg", "figures.json"]
     assert read(figures) == results
-    assert text.index("## lstm") < text.index("## hidden")
-    assert f"`tidegate bench --page {docs} --json {figures} --case NAME`" in text
-    assert "](performance/hidden.svg)" in text
+    assert text.index("## a processor") < text.index("### lstm") < text.index("### hidden")
+    assert f"`python -m benchmarks --page {docs} --json {figures}`" in text
+    assert "](performance/a-processor-hidden.svg)" in text
+    assert "`python -m benchmarks --case lstm`, 61 s, load average 0.50, 0.25, 0.10." in text
+    assert "`python -m benchmarks --case hidden`, 61 s.\n" in text  # measured before it was noted
     assert (
         "| LSTM forward against torch's, >= 1.4, no shape below 1.0 | met | 2.00 over 1 shape | "
-        "`tidegate bench --case lstm` |"
+        "`python -m benchmarks --case lstm` |"
     ) in text
     assert "| **not met** | 1.30 over 1 shape |" in text
     assert "Not measured yet: GRU forward" in text
@@ -148,9 +153,11 @@ def test_a_page_from_figures(tmp_path: Path) -> None:
     assert "--quick" not in text
 
 
-def test_figures_of_several_machines_say_whose_they_are(tmp_path: Path) -> None:
-    other = result(row(case="gru"), machine={"processor": "another"}, quick=True, left_out=("torch is absent",))
-    text = page.text(tmp_path / "a.md", tmp_path / "b" / "c.json", {"lstm": LSTM, "gru": other}, {})
+def test_figures_of_several_versions_say_whose_they_are(tmp_path: Path) -> None:
+    other = result(
+        row(case="gru"), machine={"processor": "a processor", "torch": "3"}, quick=True, left_out=("torch is absent",)
+    )
+    text = page.text(tmp_path / "a.md", tmp_path / "b" / "c.json", {"a processor": {"lstm": LSTM, "gru": other}})
     assert "Cases lstm:" in text
     assert "Cases gru:" in text
     assert "Measured with `--quick`: few shapes and short times, for a look." in text
@@ -158,12 +165,13 @@ def test_figures_of_several_machines_say_whose_they_are(tmp_path: Path) -> None:
 
 
 def test_notes_stand_with_their_case(tmp_path: Path) -> None:
-    notes = tmp_path / "notes.md"
+    notes = tmp_path / "a-processor.md"
     notes.write_text("# Notes\n\n## machine\n\nTwo cores.\n\n## lstm\n\nBounded by barriers.\n\nAnd bytes.\n", "utf-8")
-    page.write(tmp_path / "a.md", tmp_path / "figures.json", {"lstm": LSTM})
+    page.write(tmp_path / "a.md", tmp_path / "figures.json", {"another": {"gru": LSTM}, "a processor": {"lstm": LSTM}})
     text = (tmp_path / "a.md").read_text("utf-8")
-    assert text.index("| threads | 2 |") < text.index("Two cores.") < text.index("## lstm")
+    assert text.index("| threads | 2 |") < text.index("Two cores.") < text.index("### lstm")
     assert text.endswith("Bounded by barriers.\n\nAnd bytes.\n")
+    assert text.count("Two cores.") == 1
 
 
 def test_notes_about_nothing_are_refused(tmp_path: Path) -> None:
@@ -171,7 +179,7 @@ def test_notes_about_nothing_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ArgumentError, match=r"notes.md has a part '## lstms', which is no case: lstm, gru, .*, or machine"
     ):
-        page.written(tmp_path / "notes.md")
+        page.notes(tmp_path / "notes.md")
 
 
 @pytest.mark.parametrize("case", ["hidden", "batch"])
@@ -196,12 +204,20 @@ def test_curves_by_size() -> None:
     assert found["limit"][4] == pytest.approx(3e11)
 
 
-def test_the_page_is_that_of_the_figures() -> None:
-    figures = ROOT / "docs" / "performance" / "figures.json"
-    if not figures.exists():
-        pytest.skip("nothing was measured yet: make performance")
-    known = figures.relative_to(ROOT)
-    text = page.text(Path("docs/performance.md"), known, read(figures), page.written(figures.parent / page.NOTES))
+@pytest.mark.parametrize(
+    ("processor", "name"),
+    [("Intel(R) Xeon(R) Processor, model 207", "intel-xeon-processor-model-207"), ("AMD EPYC 9B14", "amd-epyc-9b14")],
+)
+def test_names_of_files_of_a_processor(processor: str, name: str) -> None:
+    assert page.slug(processor) == name
+
+
+def test_the_page_is_that_of_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    figures = Path("docs/performance/figures.json")
+    text = page.text(Path("docs/performance.md"), figures, read(figures))
+    plots = {p.name for p in figures.parent.glob("*.svg")}
+    assert plots == {f"{page.slug(p)}-{case}.svg" for p in read(figures) for case in ("hidden", "batch")}
     assert (ROOT / "docs" / "performance.md").read_text("utf-8") == text, "run make performance ARGS=--redraw"
 
 

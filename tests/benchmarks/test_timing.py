@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import limits, timing
-from benchmarks.timing import Effort, in_turn, of_samples
+from benchmarks.timing import Effort, Elsewhere, in_turn, of_samples
 
 
 def test_calls_take_turns_after_a_warm_up() -> None:
@@ -49,3 +49,16 @@ def test_what_is_kept_of_samples() -> None:
 def test_limits_are_measured() -> None:
     assert limits.compute(cube=16) > 0
     assert limits.bandwidth(1000, read=100_000) > 0
+
+
+def test_a_call_in_another_process_takes_its_own_time() -> None:
+    asked: list[int] = []
+
+    def seconds(count: int) -> float:
+        asked.append(count)
+        return 0.25
+
+    own: list[str] = []
+    theirs, _ = in_turn([Elsewhere(seconds), lambda: own.append("")], Effort(0.0, 3, block=1.0, pause=0.0))
+    assert asked == [1, 1, 4, 4, 4]  # two to find out how many make a block
+    assert theirs == of_samples([0.25] * 3)

@@ -1,18 +1,21 @@
 """`python -m reproductions`: what it prints, writes and ends with."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 import small_experiments as small
+from reproductions import __main__ as command
+from reproductions import listing as listings
 from reproductions import page as pages
 from reproductions import run as running
+from reproductions.catalogue import EXPERIMENTS
 from reproductions.runs import read, write
-from tidegate.cli import experiments
+from tidegate import cli
 from tidegate.errors import ArgumentError
 
 Invoke = Callable[..., Any]
@@ -23,10 +26,14 @@ def invoke(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Invoke:
     known = {e.name: e for e in (small.DRAWS, small.READS)}
     monkeypatch.setattr(running, "EXPERIMENTS", known)
     monkeypatch.setattr(pages, "EXPERIMENTS", known)
-    app = typer.Typer()
-    experiments.register(app)
-    usual = ["--out", tmp_path / "out", "--processes", 1]
-    return lambda *given: CliRunner().invoke(app, [str(a) for a in (*given, *usual)], catch_exceptions=False)
+    monkeypatch.setattr(listings, "EXPERIMENTS", known)
+    app, usual = command.application(), ("--out", tmp_path / "out", "--processes", 1)
+
+    def invoke(*given: object) -> Any:
+        arguments = [str(a) for a in (*given, *usual)] if given else []
+        return CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+    return invoke
 
 
 def test_a_table_beside_the_published_figure(invoke: Invoke) -> None:
@@ -41,7 +48,7 @@ def test_a_table_beside_the_published_figure(invoke: Invoke) -> None:
 
 
 def test_seeds_and_what_is_left_out_are_told_on_stderr(invoke: Invoke) -> None:
-    ran = invoke("--seeds", 2)
+    ran = invoke("--all", "--seeds", 2)
     assert ran.stderr.splitlines()[0] == (
         "reads is left out: it needs number.txt; say with --data in which folder that lies"
     )
@@ -95,6 +102,58 @@ def test_errors(invoke: Invoke, tmp_path: Path) -> None:
 
     assert refusal("--page", "p.md") == "--page is made from runs: say with --json where they are kept"
     assert refusal("--redraw") == "--redraw writes a page and runs nothing: say with --page which"
-    quick = "--page shows whole experiments, and --quick runs small ones: leave one of them out"
+    quick = "--page shows whole experiments, and --quick runs small ones: omit one of them"
     assert refusal("--quick", "--page", "p.md", "--json", "r.json") == quick
-    assert refusal("draw") == "there is no experiment 'draw': did you mean 'draws'? There are draws, reads"
+    draws = "there is no experiment 'draw', did you mean 'draws'? The experiments are draws, reads"
+    assert refusal("draw") == draws
+    rows = "there is no row 'hrad', did you mean 'hard'? The rows are easy; hard"
+    assert refusal("draws", "--row", "hrad") == rows
+    every = "--all runs every experiment, got names as well (draws, reads): omit one of them"
+    assert refusal("draws", "reads", "--all") == every
+    for option in (["--quick"], ["--row", "hard"], ["--seed", 1], ["--json", "r.json"]):
+        assert refusal(*option) == "options are for experiments that run: give their names, or --all"
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_name_experiments_are_listed_and_nothing_runs(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "runs.json"
+    monkeypatch.setattr(listings, "KEPT", kept)
+    write(kept, [small.a_run(seconds=40.0), small.a_run(seed=2, seconds=50.0), small.a_run(seed=3, seconds=7300.0)])
+    ran = invoke()
+    assert (ran.exit_code, ran.stderr) == (0, "")
+    assert ran.stdout.splitlines() == [
+        "draws: Draws; 2 rows, 4 seeds, about 2 min",
+        "    easy  3 seeds, about 2 min",
+        "    hard  1 seed, time unknown",
+        "",
+        "reads: Reads; 1 row, 1 seed, time unknown, needs number.txt (--data)",
+        "    hard  1 seed, time unknown",
+        "",
+        "All of them take one core about 2 min; seeds run in parallel.",
+        "`python -m reproductions NAME ...` runs some, with --row and --seed less of them, and --all runs all.",
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_listing_has_a_time_for_every_row() -> None:
+    text = "\n".join(listings.listing())
+    assert "time unknown" not in text
+    for experiment in EXPERIMENTS.values():
+        assert f"{experiment.name}: {experiment.title}; {len(experiment.configurations)} rows, " in text
+
+
+def test_one_new_seed_of_one_row(invoke: Invoke, tmp_path: Path) -> None:
+    ran = invoke("draws", "--row", "easy", "--seed", 11, "--json", tmp_path / "runs.json")
+    assert ran.exit_code == 0
+    assert [(r.configuration, r.seed) for r in read(tmp_path / "runs.json")] == [("easy", 11)]
+    assert len(ran.stdout.strip().splitlines()) == 3
+
+
+def test_an_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["reproductions", "addin"])
+    assert cli.main(command.application, "python -m reproductions") == 2
+    printed, said = capsys.readouterr()
+    assert said.startswith("tidegate: there is no experiment 'addin', did you mean 'adding'? The experiments are ")
+    assert (printed, said.count("\n")) == ("", 1)

@@ -3,7 +3,10 @@
 import dataclasses
 import json
 import multiprocessing
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,8 @@ from reproductions import runs
 from reproductions.run import LeftOut, Options, Planned, run
 from reproductions.runs import Run
 from tidegate.errors import ArgumentError, DataError
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +51,24 @@ def test_seeds_and_quick(tmp_path: Path) -> None:
         ("easy", 1), ("easy", 2), ("hard", 1), ("hard", 2),
     ]  # fmt: skip
     assert list(figures(Options(("draws",), quick=True, out=tmp_path, processes=1))) == [("short", 1)]
+
+
+def test_rows_and_seeds_that_are_picked(tmp_path: Path) -> None:
+    options = Options(("draws", "fails"), rows=("hard",), only=(7, 2, 7), out=tmp_path, processes=1)
+    found = figures(options)
+    assert list(found) == [("hard", 7), ("hard", 2)]
+    assert figures(Options(("draws",), seeds=2, out=tmp_path, processes=1))["hard", 2] == found["hard", 2]
+
+
+def test_other_processes_do_not_run_the_main_module_again(tmp_path: Path) -> None:
+    script = tmp_path / "no_guard.py"
+    script.write_text(
+        "from functools import partial\nfrom reproductions.workers import finish\nprint('begun')\n"
+        "print(sorted(finish([partial(pow, 2, k) for k in range(3)], 2)))\n"
+    )
+    found = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
+    done = subprocess.run([sys.executable, script], env=found, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "begun\n[1, 2, 4]\n", "")
 
 
 def test_random_numbers_and_threads_outside_are_as_before(tmp_path: Path) -> None:
@@ -167,11 +190,15 @@ def refusal(options: Options) -> str:
 
 
 def test_errors(tmp_path: Path) -> None:
-    names = "There are draws, reads, fails, listens"
-    assert refusal(Options(("drows",))) == f"there is no experiment 'drows': did you mean 'draws'? {names}"
-    assert refusal(Options(("",))) == f"there is no experiment '': {names}"
-    assert refusal(Options(seeds=0)) == "seeds is a whole number of 1 or more, and 0 came"
-    assert refusal(Options(processes=-1)) == "processes is a whole number of 1 or more, and -1 came"
+    names = "The experiments are draws, reads, fails, listens"
+    assert refusal(Options(("drows",))) == f"there is no experiment 'drows', did you mean 'draws'? {names}"
+    assert refusal(Options(("",))) == f"there is no experiment ''. {names}"
+    assert refusal(Options(("reads",), rows=("easy",))) == "there is no row 'easy'. The rows are hard"
+    assert refusal(Options(("draws",), rows=("easy",), quick=True)) == "there is no row 'easy'. The rows are short"
+    assert refusal(Options(seeds=0)) == "seeds must be 1 or more, got 0"
+    assert refusal(Options(only=(3, -2))) == "seed must be 1 or more, got -2"
+    assert refusal(Options(only=(3,), seeds=2)) == "--seed picks seeds and --seeds counts them: omit one of them"
+    assert refusal(Options(processes=-1)) == "processes must be 1 or more, got -1"
 
 
 def test_runs_in_a_file(tmp_path: Path) -> None:

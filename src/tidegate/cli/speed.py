@@ -5,10 +5,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from statistics import median
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+from typing import Any, NamedTuple
 
 
 class Shape(NamedTuple):
@@ -29,7 +26,7 @@ def measure() -> dict[str, Any]:
     """Time both in turn, forward and in training, for about ten seconds. Returns times, threads and load average."""
     import torch
 
-    from tidegate import LSTM
+    from tidegate.nn import LSTM
 
     load = [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None
     found = []
@@ -43,12 +40,11 @@ def measure() -> dict[str, Any]:
     return {"threads": torch.get_num_threads(), "load_average": load, "comparisons": found}
 
 
-def _forward(net: "nn.Module", x: "Tensor") -> "Tensor":
-    y: Tensor = net(x)[0]
-    return y
+def _forward(net: Any, x: Any) -> Any:
+    return net(x)[0]
 
 
-def _training(net: "nn.Module", x: "Tensor") -> None:
+def _training(net: Any, x: Any) -> None:
     net.zero_grad()
     _forward(net, x).sum().backward()
 
