@@ -59,17 +59,17 @@ gradients: $(VENV)/dev.stamp  ## measure and draw what docs/gradients.md shows o
 	$(BIN)/python docs/gradients/generate.py --measure
 
 performance: $(VENV)/bench.stamp  ## measure and write docs/performance.md: 20 minutes (one case: ARGS="--case lstm")
-	$(BIN)/tidegate bench --page docs/performance.md --json docs/performance/figures.json $(ARGS)
+	$(BIN)/python -m benchmarks --page docs/performance.md --json docs/performance/figures.json $(ARGS)
 
 experiments: $(VENV)/dev.stamp  ## run what is not kept in runs/ and write docs/experiments.md: hours (one: ARGS=adding)
-	$(BIN)/tidegate experiments --page docs/experiments.md --json docs/experiments/runs.json $(ARGS)
+	$(BIN)/python -m reproductions --page docs/experiments.md --json docs/experiments/runs.json $(or $(ARGS),--all)
 
 wheel: $(VENV)/made.stamp  ## dist/tidegate-VERSION-py3-none-any.whl
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean:  ## remove what was built; .venv and runs stay
 	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests benchmarks reproductions -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/made.stamp:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with: make PYTHON=python3.11")'

@@ -24,7 +24,7 @@ report
 training
 tasks | online
 models
-conformance | experiments | recipes | bench
+conformance | recipes
 cli
 """
 RANK = {room: rank for rank, line in enumerate(LINES.strip().splitlines()) for room in line.split(" | ")}
@@ -36,6 +36,7 @@ OWNERS = {  # a path below src/tidegate, or a room: who may import a package
     "typer": {"cli"},
     "rich": {"cli", "training/progress.py"},
 }
+BESIDE = {"benchmarks", "reproductions", "tests"}
 LATE = {"__init__.py", "cli", "models.py"}  # docs/decisions/0006-models-import-late.md
 TERMINAL = {"cli", "training/progress.py"}
 CLI_AT_ONCE = {"errors", "config", "equations", "cells", "calculus", "files", "report", "cli"}
@@ -64,6 +65,8 @@ def faults(path: str, found: Import) -> Iterator[str]:
         yield f"imports {found.module} late: only tidegate/__init__.py, cli and models.py do"
     if top == "tidegate":
         yield from room_faults(path, found, rest.partition(".")[0])
+    elif top in BESIDE:
+        yield f"imports {top}, which is no part of the package"
     elif top in OWNERS and not owned(path, OWNERS[top]):
         yield f"imports {top}, which belongs to {', '.join(sorted(OWNERS[top]))}"
     elif top in ("torch", "llvmlite") and room_of(path) == "cli" and not found.late:
@@ -163,6 +166,8 @@ def test_the_rooms_are_those_of_the_page_of_the_layout() -> None:
         ("nn/layer.py", "if TYPE_CHECKING:\n    import tidegate.tasks", "nn imports tasks, which is not above it"),
         ("training/loop.py", "from tidegate import Recurrent", "imports tidegate.Recurrent: name the room"),
         ("training/loop.py", "import tidegate", "imports tidegate: name the room"),
+        ("nn/layer.py", "from benchmarks import rows", "imports benchmarks, which is no part of the package"),
+        ("nn/layer.py", "import reproductions.run", "imports reproductions, which is no part of the package"),
         ("odd/new.py", "from tidegate import errors", "odd is no room of docs/layout.md"),
         (
             "nn/layer.py",

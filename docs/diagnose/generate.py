@@ -20,9 +20,8 @@ import torch
 from matplotlib.figure import Figure
 
 import tidegate as tg
-from tidegate.bench.plots import standalone
 from tidegate.report import gradient_norms
-from tidegate.report.canvas import COLOURS, draw, words
+from tidegate.report.canvas import COLOURS, draw, standalone, words
 
 HERE = Path(__file__).parent
 PAGE = HERE.with_suffix(".md")

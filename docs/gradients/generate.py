@@ -25,10 +25,9 @@ from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
 import tidegate as tg
-from tidegate.bench.plots import standalone
 from tidegate.equations import Cell, cell, linear, tanh
 from tidegate.gradients import KFRTRL, RTRL, UORO, EProp, Forward, Rule, SnAp, gradient, online, rule_from_text
-from tidegate.report.canvas import COLOURS, draw, words
+from tidegate.report.canvas import COLOURS, draw, standalone, words
 
 HERE = Path(__file__).parent
 PAGE = HERE.with_suffix(".md")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tidegate.bench.memory import Activations
+from benchmarks.memory import Activations
 from tidegate.cells import get
 from tidegate.cells.transforms import zoneout
 from tidegate.errors import ArgumentError

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from gradients.forward_cases import BATCH, STEPS, difference, found, layer_of, loss, problem
 from layer_cases import CASES, Case, make_layer
+from reproductions.cells import scalar_lru
 from tidegate.cells import CELLS, transforms
 from tidegate.equations import cell, linear, weight
-from tidegate.experiments.cells import scalar_lru
 from tidegate.gradients import BPTT, RTRL, SnAp, gradient
 from tidegate.nn import Recurrent, Stack
 from tidegate.runtime import support

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 not usable or interrupted, 2 wrong use, wrong data, or an 
 
 import re
 import sys
+from collections.abc import Callable
 from importlib.metadata import requires, version
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,10 +15,10 @@ if TYPE_CHECKING:
     import typer
 
 
-def main() -> int:
-    """Run the command line; what Tidegate raises on purpose is told in one line on stderr."""
+def main(make: "Callable[[], typer.Typer] | None" = None, name: str = "tidegate") -> int:
+    """Run the command line, or that of `make`; what Tidegate raises on purpose is told in one line on stderr."""
     try:
-        application()(prog_name="tidegate")
+        (make or application)()(prog_name=name)
     except TidegateError as error:
         return _refuse(error)
     except ModuleNotFoundError as error:
@@ -36,7 +37,7 @@ def application() -> "typer.Typer":
     """The whole command line: each verb's file registers itself."""
     import typer
 
-    from tidegate.cli import bench, cells, diagnose, doctor, experiments, explain, fit, learn, predict, report
+    from tidegate.cli import cells, diagnose, doctor, explain, fit, learn, predict, report
 
     app = typer.Typer(
         help="Recurrent neural networks from their equations.",
@@ -56,7 +57,7 @@ def application() -> "typer.Typer":
     @app.callback()
     def options(version: Annotated[bool, flag] = False) -> None: ...
 
-    for verb in (fit, predict, learn, report, diagnose, cells, explain, doctor, bench, experiments):
+    for verb in (fit, predict, learn, report, diagnose, cells, explain, doctor):
         verb.register(app)
     return app
 

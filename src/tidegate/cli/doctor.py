@@ -14,6 +14,8 @@ from typing import Annotated
 import typer
 
 from tidegate.cli import packages
+from tidegate.cli.speed import as_text as speed_text
+from tidegate.cli.speed import measure
 from tidegate.errors import NativeError
 
 _TRY = "from tidegate.cli.doctor import tried; print(tried())"
@@ -40,17 +42,24 @@ def register(app: typer.Typer) -> None:
     app.command("doctor")(doctor)
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    speed: Annotated[bool, typer.Option("--speed", help="Compare our LSTM with torch's, for ten seconds.")] = False,
+) -> None:
     """Say what this machine has and lacks.
 
     For whatever is not well there is a line that says what to do. Exits with 0 if Tidegate can be used.
     """
     findings = examine()
     usable = all(f.ok for f in findings if f.needed)
+    measured = measure() if speed and usable else None
     if as_json:
-        typer.echo(json.dumps({"usable": usable, "findings": [asdict(f) | {"ok": f.ok} for f in findings]}, indent=2))
+        told = {"usable": usable, "findings": [asdict(f) | {"ok": f.ok} for f in findings]}
+        typer.echo(json.dumps(told | ({"speed": measured} if speed else {}), indent=2))
     else:
         typer.echo(as_text(findings, usable))
+        if measured:
+            typer.echo(f"\n{speed_text(measured)}")
     raise typer.Exit(0 if usable else 1)
 
 
