@@ -28,29 +28,36 @@ class Case:
     twice: bool = False
 
 
-_MODULES = "forward and a training step (forward, backward, the gradients of inputs, states and weights)"
+_MODULES = "forward pass and training step (forward, backward, gradients of inputs, states and weights)"
 _OWN = ("eager", "compile", "torchrecurrent")
 
 CASES: Mapping[str, Case] = {
     "lstm": Case(f"`tidegate.LSTM`, {_MODULES}.", of_torch, ("torch", "onnxruntime"), twice=True),
     "gru": Case(f"`tidegate.GRU`, {_MODULES}.", of_torch, ("torch", "onnxruntime"), twice=True),
     "rnn": Case(f"`tidegate.RNN`, {_MODULES}.", of_torch, ("torch", "onnxruntime"), twice=True),
-    "cells": Case("Cells that torch does not have, as `tidegate.Recurrent` runs them.", own_cells, _OWN),
-    "flops": Case("Gated cells beside our own LSTM, its time scaled to as many operations.", for_each_flop),
+    "cells": Case("Cells that torch does not have, in `tidegate.Recurrent`.", own_cells, _OWN),
+    "flops": Case(
+        "Gated cells compared with our own LSTM, whose time is scaled to the same number of operations.", for_each_flop
+    ),
     "hidden": Case("The LSTM at growing hidden sizes.", over_hidden_sizes, ("torch", "eager")),
     "batch": Case("The LSTM at growing batches.", over_batches, ("torch", "eager")),
-    "lengths": Case("An LSTM whose rows end at half of T on average, beside the same rows padded.", with_lengths),
-    "growth": Case("An LSTM over long sequences, beside 1,000 steps scaled to as many.", growing),
-    "checkpoint": Case("Training over 1,000 steps on 50 stored states, beside all activations kept.", few_states),
+    "lengths": Case(
+        "An LSTM whose rows end at half of T on average, compared with the same rows padded.", with_lengths
+    ),
+    "growth": Case("An LSTM over long sequences, compared with 1,000 steps scaled to the same length.", growing),
+    "checkpoint": Case(
+        "Training over 1,000 steps with 50 stored states, compared with storing all activations.", few_states
+    ),
     "step": Case("One step at a time: `stepper` and `layer.step`.", one_step, ("onnxruntime", "torch")),
-    "overhead": Case("A net with next to nothing to compute: what is left is the cost of the call.", overhead),
-    "busy": Case("The LSTM beside 0, 1, 2 and 4 busy processes.", beside_busy_processes, ("torch",)),
+    "overhead": Case("A network with next to nothing to compute: what remains is the cost of the call.", overhead),
+    "busy": Case("The LSTM next to 0, 1, 2 and 4 busy processes.", beside_busy_processes, ("torch",)),
     "online-gradients": Case(
-        "Gradients carried forward in time: calls of `gradient` beside the layer's forward pass, RTRL beside what "
-        "libraries make of a plain step, and `online`, a step with its gradient. Operations are those of the rule's "
-        "recursion; the limit is that of products, or that of reading and writing what is carried at each step.",
+        "Gradients carried forward in time: calls of `gradient` compared with the layer's forward pass, RTRL compared "
+        "with libraries that differentiate a plain step, and `online`, one step with its gradient. Operations are "
+        "those of the rule's recursion; the limit is that of products, or of reading and writing the influence at each "
+        "step.",
         forward_in_time,
         ("torch.func", "jax", "braintrace"),
     ),
-    "compile": Case("The first training step of a cell, in a process of its own.", first_calls),
+    "compile": Case("The first training step of a cell, in a new process.", first_calls),
 }

@@ -54,7 +54,7 @@ BOTH = (FORWARD, TRAINING)
 PEERS: Mapping[str, Peer] = {
     "torch": Peer("torch.nn.LSTM, GRU and RNN", BOTH, lambda p: p.mode is not None, _of_torch),
     "eager": Peer("a loop over time in Python", BOTH, _has_loop, loops.eager),
-    "compile": Peer("that loop through torch.compile", BOTH, _has_loop, loops.compiled, patient=True),
+    "compile": Peer("that loop with torch.compile", BOTH, _has_loop, loops.compiled, patient=True),
     "torchrecurrent": Peer(
         "published cells in PyTorch",
         BOTH,
@@ -71,7 +71,12 @@ PEERS: Mapping[str, Peer] = {
     ),
     "torch.func": Peer("RTRL with the Jacobians of a plain step", (MATRIX,), _has_step, rtrl.ByTorch),
     "jax": Peer(
-        "the same, compiled", (MATRIX,), _has_step, rtrl.ByJax, None if rtrl.jax else "jax", install="pip install jax"
+        "RTRL of a plain step, compiled",
+        (MATRIX,),
+        _has_step,
+        rtrl.ByJax,
+        None if rtrl.jax else "jax",
+        install="pip install jax",
     ),
     "braintrace": Peer(
         "its eligibility traces of a tanh layer, compiled",
@@ -87,7 +92,7 @@ PEERS: Mapping[str, Peer] = {
 def absent(names: Iterable[str]) -> list[str]:
     """A sentence for each of these peers that is not installed."""
     return [
-        f"{name} is left out, for {PEERS[name].lacks} cannot be imported: {PEERS[name].install}"
+        f"{name} is left out because {PEERS[name].lacks} cannot be imported: {PEERS[name].install}"
         for name in names
         if PEERS[name].lacks
     ]

@@ -109,11 +109,11 @@ ADDING = Experiment(
     title="Adding problem",
     source="Hochreiter & Schmidhuber 1997, experiment 4",
     about="""\
-T to 1.1 T pairs of a value from [-1, 1] and a mark; two pairs are marked, one of the first 10 and one of the first
-T/2 - 1. After the last pair the net is to say 0.5 + (X1 + X2) / 4, where X1 and X2 are the marked values; where the
-first pair is marked its value is set to 0. A seed has solved it when the last 2,000 sequences were all within 0.04,
-with a mean error below 0.01. SGD, one sequence an update, rate 0.5 on half the squared error; the logistic output of
-the paper also with rate 0.5 on the whole.""",
+A sequence has T to 1.1 T pairs of a value from [-1, 1] and a mark; two pairs are marked, one of the first 10 and one of
+the first T/2 - 1. After the last pair the target is 0.5 + (X1 + X2) / 4, where X1 and X2 are the marked values; if the
+first pair is marked, its value is set to 0. A seed is solved when the last 2,000 sequences were all within 0.04, with a
+mean error below 0.01. SGD, one sequence per update, rate 0.5 on half the squared error; the paper's logistic output
+also with rate 0.5 on the full squared error.""",
     run=run,
     configurations=(
         _of_1997(100, 222_000),
@@ -133,15 +133,15 @@ the paper also with rate 0.5 on the whole.""",
         Net(
             CELL,
             """\
-Every unit has a bias; 93 weights with those of the output, which is `W h + b` or the logistic function of it. `stop`
-cuts the gradient off as in 1997.""",
+Every unit has a bias; there are 93 weights including the output, which is `W h + b` or its logistic function. `stop`
+truncates the gradient as in 1997.""",
         ),
     ),
     notes="""\
-The paper's outputs are all logistic. A logistic output reaches the targets 0 and 1 only in the limit, so that sums near
-2 and -2 are learned last: two of three seeds get there, after four times as many sequences. The linear output is ours.
-With T = 500 and 1000 nothing is learned within three and one and a half times the published numbers of sequences: the
-mean error stays at 0.18 to 0.19, as of one who says 0.5 each time. With T = 100 it stays there for 36,000 to 58,000
-sequences, too, and then falls below 0.03 within 6,000. What the paper did otherwise is not known to us.""",
+All outputs in the paper are logistic. A logistic output reaches the targets 0 and 1 only in the limit, so sums near 2
+and -2 are learned last: two of three seeds succeed, after four times as many sequences. The linear output is ours. With
+T = 500 and 1000 nothing is learned within 3 and 1.5 times the published numbers of sequences: the mean error stays at
+0.18 to 0.19, that of a constant 0.5. With T = 100 it also stays there for 36,000 to 58,000 sequences, and then falls
+below 0.03 within 6,000. We do not know what the paper did differently.""",
     curve=Curve("sequences", "mean error of the last 2,000"),
 )

@@ -173,11 +173,11 @@ CHAOTIC = Experiment(
     source="Williams & Zipser 1989; Menick et al. 2021; Murray 2019; Mujika et al. 2018; Tallec & Ollivier 2017",
     about="""\
 The next value of Hénon's map x' = 1 - 1.4 x² + y, y' = 0.3 x, standardised, in 8 lanes from x = 0.1, 0.11, ..., 0.17. A
-tanh RNN of 64 units that starts as torch's, a linear readout, Adam 1e-3, an update at every step of 15,000; states and
-influence begin afresh every 200 steps. The figure is the mean squared error of the last 1,000 steps in variances of the
-series. The cosine is that of the gradients in the layer's weights, of all lanes together, with those of exact RTRL
-beside it on every fifth 200 steps, with the weights that the rule has led to: its mean over all steps, and over the
-first 3,000.""",
+tanh RNN of 64 units with torch's initialisation, a linear readout, Adam 1e-3, and an update at each of 15,000 steps;
+states and influence are reset every 200 steps. The figure is the mean squared error of the last 1,000 steps, relative
+to the variance of the series. The cosine compares the gradient of the layer's weights, over all lanes, with that of
+exact RTRL at the same weights, in every fifth segment of 200 steps: its mean over all steps, and over the first
+3,000.""",
     run=run,
     configurations=(
         row("exact RTRL", "rtrl", 0.0052),
@@ -191,11 +191,11 @@ first 3,000.""",
     ),
     quick=(Configuration("SnAp-1, 16 units, 1,000 steps", Settings("snap:1", hidden=16, steps=1000), NMSE),),
     notes="""\
-At which weights the published cosines were taken is not known to us, and no one reading brings all four within 0.1.
-Over the first 3,000 steps SnAp-1, RFLO with random feedback, and UORO are that near, and KF-RTRL misses by 0.13; over
-all steps KF-RTRL and UORO are, and SnAp-1 and RFLO point far nearer to the exact gradient than published. In single
-trials beside exact RTRL, with its weights, SnAp-1 had 0.64, KF-RTRL 0.41, RFLO 0.64 and with random feedback 0; with
-orthogonal matrices on the state all were lower, and KF-RTRL further off. An Elman net has no leak, so that RFLO is
-here the gradient that goes back no step, and it learns: it does not end with the published error, nor does KF-RTRL.""",
+We do not know at which weights the published cosines were taken, and no single interpretation brings all four within
+0.1. Over the first 3,000 steps SnAp-1, RFLO with random feedback, and UORO are within 0.1, and KF-RTRL misses by 0.13;
+over all steps KF-RTRL and UORO are, and SnAp-1 and RFLO are much closer to the exact gradient than published. In single
+trials at the weights of exact RTRL, SnAp-1 reached 0.64, KF-RTRL 0.41, RFLO 0.64, and RFLO with random feedback 0; with
+orthogonal matrices on the state all were lower, and KF-RTRL further off. An Elman network has no leak, so RFLO here is
+the gradient without any step back. It learns, and neither it nor KF-RTRL ends with the published error.""",
     curve=Curve("steps", "NMSE"),
 )

@@ -118,9 +118,9 @@ CHORALES = Experiment(
     title="Polyphonic music: JSB chorales",
     source="Bai, Kolter & Koltun 2018, arXiv:1803.01271",
     about="""\
-Chorales of Bach as frames of 88 keys; the next frame is to be predicted. The figure is the negative log-likelihood of
-the test's frames, summed over keys. One layer of 200 units between two dropouts of 0.4, one piece an update, Adam 1e-3,
-gradient norm 1; the epoch is chosen by validation. A TCN has 8.10 in the same paper.""",
+Chorales of Bach as frames of 88 keys; the task is to predict the next frame. The figure is the negative log-likelihood
+of the test frames, summed over keys. One layer of 200 units between two dropouts of 0.4, one piece per update, Adam
+1e-3, gradients clipped to norm 1; the epoch is chosen on validation data. A TCN reaches 8.10 in the same paper.""",
     run=run,
     configurations=tuple(
         Configuration(name, Settings(cell), NATS, Published(figure, f"{figure:.2f}"), seeds)

@@ -64,10 +64,10 @@ CONTINUAL_REBER = Experiment(
     title="Continual embedded Reber grammar, in short",
     source="Gers, Schmidhuber & Cummins 2000, with today's training",
     about="""\
-Embedded Reber strings one after another, and nobody tells the net where one ends: its state is never reset. 12 cells,
-softmax, Adam 0.01, clip 5, 2,000 chunks of 75 steps with the state carried on. The figure is the share of strings, on
-the next 100 chunks, in which the outer symbol that returns is more likely than the other one; chance is 0.5. What a
-cell without a forget gate has taken up it never loses.""",
+Embedded Reber strings one after another, without marked ends: the state is never reset. 12 cells, softmax, Adam 0.01,
+clip 5, 2,000 chunks of 75 steps with the state carried on. The figure is the share of strings, in the next 100 chunks,
+for which the returning outer symbol is more likely than the other one; guessing gives 0.5. Without a forget gate a cell
+never loses what it has stored.""",
     run=run,
     configurations=(
         Configuration("LSTM with forget gates", Settings(True), SHARE, Published(0.997, "0.997", "second")),

@@ -92,11 +92,11 @@ CONTINUAL_REBER_2000 = Experiment(
     title="Continual embedded Reber grammar, as in 2000",
     source="Gers, Schmidhuber & Cummins 2000",
     about="""\
-The same streams, with the net and the training of the paper: 4 blocks of 2 cells, SGD 0.5, and in one row the rate
-times 0.99 after every 100 streams. In training a stream ends where the net is wrong. A seed is solved when ten new
-streams are predicted without an error: ours of 100,000 symbols, those of the paper of a million. The paper updates at
-every step with a truncated gradient; ours is an update a string, with the gradient through that string and the state
-carried on. At most 100,000 strings.""",
+The same streams, with the network and training of the paper: 4 blocks of 2 cells, SGD 0.5, and in one row the rate is
+multiplied by 0.99 after every 100 streams. In training, a stream ends where the network is wrong. A seed is solved when
+ten new streams are predicted without an error: ours have 100,000 symbols, those of the paper a million. The paper
+updates at every step with a truncated gradient; we update after each string, with the gradient through that string and
+the state carried on. At most 100,000 strings.""",
     run=run,
     configurations=(
         Configuration("without forget gates", Settings(False), STRINGS, Published(None, "0 of 100"), 3),
@@ -108,8 +108,8 @@ carried on. At most 100,000 strings.""",
     quick=(Configuration("with forget gates, 5,000 strings", Settings(True, limit=5000), STRINGS),),
     nets=(Net(blocks_2000, "Blocks with forget gates; outputs are `sigmoid(W h + V x + b)`."),),
     notes="""\
-With forget gates more nets succeed than in the paper. Ours are tested every 1,000 strings, on a tenth of the symbols,
-and the first test that is passed counts; and they follow the gradient through the whole string. Without forget gates
-none does, as in the paper.""",
+With forget gates more networks succeed than in the paper. Ours are tested every 1,000 strings on a tenth of the
+symbols, and the first passed test counts; they also use the gradient through the whole string. Without forget gates
+none succeeds, as in the paper.""",
     curve=Curve("strings", "strings of a stream before an error"),
 )

@@ -102,7 +102,7 @@ PUBLISHED = {50: 30_000, 100: 31_000, 200: 33_000, 500: 38_000, 1000: 49_000}
 
 NET = """\
 Two blocks of one cell, without biases: 364 weights at p = 50, 6,064 at p = 1000. The gradient is truncated as in 1997:
-`stop` lets none through what gates and inputs see of the last step, so that it passes through c alone."""
+`stop` blocks it where gates and inputs read the last step, so that it passes only through c."""
 
 
 def _of_1997(name: str, lag: int, rate: float) -> Configuration:
@@ -116,10 +116,10 @@ DISTRACTORS = Experiment(
     title="Long lag with distractors",
     source="Hochreiter & Schmidhuber 1997, experiment 2c",
     about="""\
-b, then x or y, then at least q distractors out of p symbols at random (after q of them each further one comes with
-probability 9/10), then e. After e the net says which of x and y it was; no other step has an error. A seed has solved
-it when both outputs are within 0.2 of 0 and 1 on 10,000 further sequences. SGD, one sequence an update, rate 0.01 on
-the squared error; whether the paper halves the error is not certain, so one row does.""",
+b, then x or y, then at least q random distractors out of p symbols (after q, each further one has probability 9/10),
+then e. After e the network must say whether it was x or y; no other step has an error. A seed is solved when both
+outputs are within 0.2 of 0 and 1 on 10,000 further sequences. SGD, one sequence per update, rate 0.01 on the squared
+error. It is uncertain whether the paper halves the error, so one row does.""",
     run=run,
     configurations=(
         *(_of_1997(f"q = p = {lag}", lag, 0.02) for lag in PUBLISHED),
@@ -128,10 +128,10 @@ the squared error; whether the paper halves the error is not certain, so one row
     quick=(Configuration("q = p = 10, rate 0.1", Settings(10, 10_000, rate=0.1), SEQUENCES),),
     nets=(Net(CELL, NET),),
     notes="""\
-Until the net has learned to close its gates for distractors, the error at the end stays at one half. When that ends
-differs from seed to seed, and within our limit of three times the published count it does for some seeds at q = 50,
-with either rate, and at q = 100: the 20 of 20 of the paper are not found here. Gates begin half open and feed back to
-the cells' inputs, so that before any learning c drifts in proportion to the lag. With the whole gradient in place of
-the truncated one, a net for q = 50 at rate 0.01 did not leave one half within 90,000.""",
+Until the network has learned to close its gates for distractors, the error at the end stays at one half. How long this
+takes differs from seed to seed. Within our limit of three times the published count, some seeds succeed at q = 50, with
+either rate, and at q = 100: the paper's 20 of 20 is not reproduced here. Gates start half open and feed back to the
+inputs of the cells, so that c drifts in proportion to the lag before anything is learned. With the full gradient
+instead of the truncated one, a network for q = 50 at rate 0.01 stayed at one half for 90,000 sequences.""",
     curve=Curve("sequences", "largest error at the end, mean of 100"),
 )

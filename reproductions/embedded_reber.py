@@ -150,9 +150,9 @@ EMBEDDED_REBER = Experiment(
     source="Hochreiter & Schmidhuber 1997, experiment 1",
     about="""\
 Strings of Reber's grammar between two equal symbols: B, then T or P, a string of the grammar, the same T or P, E. At
-each step the net is to predict the legal successors of 7 symbols; only the last but one needs a memory of the second.
-256 strings to train on, 256 to test on. A seed has solved it when at every step of all 512 strings the legal symbols
-are the most active ones.""",
+each step the network predicts the legal successors among 7 symbols; only the last but one requires remembering the
+second. 256 training and 256 test strings. A seed is solved when the legal symbols are the most active ones at every
+step of all 512 strings.""",
     run=run,
     configurations=(
         Configuration("276 weights, SGD 0.5, an update a string", Settings(), SEQUENCES, OF_1997),
@@ -183,14 +183,14 @@ are the most active ones.""",
     nets=(
         Net(
             blocks_1997(input_bias=0.0),
-            "The net of 1997: 3 blocks of 2 cells; gates see the gates of the last step; outputs are `sigmoid(W h)`.",
+            "The network of 1997: 3 blocks of 2 cells; gates read those of the last step; outputs are `sigmoid(W h)`.",
         ),
     ),
     notes="""\
-With the whole gradient about half of the seeds succeed; most that fail stay where half of the strings are right: they
-know the grammar within, and guess the outer symbol. With the truncated gradient and an update a string none does. So
-the 30 of 30 of the paper are not found here. It truncates the gradient and may have updated at each step. So does the
-third row, by real-time recurrent learning, and there two of three seeds learn the outer symbol as well: they have got
-85 and 95 % of the strings right at their best, but not all of them within 30,000.""",
+With the full gradient about half of the seeds succeed; most of the others stay at half of the strings: they learn the
+inner grammar and guess the outer symbol. With the truncated gradient and an update per string none succeeds, so the
+paper's 30 of 30 is not reproduced here. The paper truncates the gradient and may have updated at each step. So does the
+third row, by real-time recurrent learning, where two of three seeds also learn the outer symbol: at their best, 85 and
+95 % of their strings are right, but never all within 30,000.""",
     curve=Curve("sequences", "share of the strings that are right", log=False),
 )

@@ -138,12 +138,12 @@ GRADIENTS_AGREE = Experiment(
     title="Gradients agree",
     source="Williams & Zipser 1989, doi:10.1162/neco.1989.1.2.270; Menick et al. 2021, arXiv:2006.07232",
     about=f"""\
-Every cell, one and two layers deep: 70 steps, 10 rows, {I} inputs, {H} units ({WIDTHS["slstm"]} in slstm, whose
-blocks do not share out five), double precision, random asymmetric weights, and half the squared distance to random
-targets at every step. The standard is back-propagation through time on the reference path, which runs a cell's
-equations as they stand; what other ways give is held against it. The figure is the worst relative difference over cells
-and depths. Solved is what stays below 1e-10; central differences of the loss over
-{STEP:.0e} to both sides, whose digits are those that the loss has left, below 1e-5.""",
+Every cell, one and two layers deep: 70 steps, 10 rows, {I} inputs, {H} units ({WIDTHS["slstm"]} in slstm, whose blocks
+need a multiple), double precision, random asymmetric weights, and half the squared distance to random targets at every
+step. The standard is back-propagation through time on the reference path, which evaluates a cell's equations as
+written; every other method is compared with it. The figure is the worst relative difference over cells and depths. A
+seed is solved below 1e-10; for central differences of the loss over {STEP:.0e} to both sides, which lose digits to
+cancellation, below 1e-5.""",
     run=run,
     configurations=(
         Configuration("finite differences", Settings(DIFFERENCES, below=1e-5), RELATIVE),
@@ -160,10 +160,10 @@ and depths. Solved is what stays below 1e-10; central differences of the loss ov
         Net(
             scalar_lru,
             """\
-The linear recurrent unit by hand: lambda 0.5, B 2 + 2j, C 2 + 1j, gamma 1, x = (1, 2, 3), targets 1 and half the
-squared distance give h = (2 + 2j, 5 + 5j, 8.5 + 8.5j), y = (2, 5, 8.5), and the gradients 53 + 159j in lambda, 85.75 in
-gamma and 85.75 - 42.875j in B, where the gradient in a + bj is d/da - j d/db in lambda and d/da + j d/db in B. In real
-parts:""",
+The linear recurrent unit by hand: with lambda 0.5, B 2 + 2j, C 2 + 1j, gamma 1, x = (1, 2, 3), targets 1 and half the
+squared distance, h = (2 + 2j, 5 + 5j, 8.5 + 8.5j), y = (2, 5, 8.5), and the gradients are 53 + 159j for lambda, 85.75
+for gamma and 85.75 - 42.875j for B, where the gradient of a + bj is d/da - j d/db for lambda and d/da + j d/db for B.
+In real parts:""",
         ),
     ),
 )

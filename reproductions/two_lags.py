@@ -104,13 +104,13 @@ TWO_LAGS = Experiment(
     title="Two dependencies in a random stream",
     source="Pitis 2016 and Marschall, Cho & Savin 2020, arXiv:1907.02649",
     about=f"""\
-The inputs are random bits x. A target y is 1 with probability 0.5 + 0.5 x(t - 3) - 0.25 x(t - 8). In nats, one who
-remembers nothing has a cross-entropy of {floor():.5f} at best, one who remembers x(t - 3) {floor(NEAR):.5f}, x(t - 8)
-{floor(FAR):.5f}, both {floor(NEAR, FAR):.5f} [derived]. A tanh RNN reads (x, 1 - x); a linear readout and a softmax
-give the probability of (y, 1 - y). Each step is an update by plain gradient descent, rate 0.003, and 0.03 for the mean
-of 10 streams, in one pass. The figure is the mean over the last tenth of the pass, and solved is what ends within the
-bounds that the table names. Truncated BPTT(5) goes back five steps from each, and never sees what lies eight steps
-back; with more units an untrained net carries it along by itself.""",
+The inputs are random bits x. A target y is 1 with probability 0.5 + 0.5 x(t - 3) - 0.25 x(t - 8). The lowest
+cross-entropy in nats is {floor():.5f} without memory, {floor(NEAR):.5f} if x(t - 3) is remembered, {floor(FAR):.5f} if
+x(t - 8) is, and {floor(NEAR, FAR):.5f} with both [derived]. A tanh RNN reads (x, 1 - x); a linear readout and a softmax
+give the probability of (y, 1 - y). Every step is an update by plain gradient descent in one pass, with rate 0.003, or
+0.03 for the mean of 10 streams. The figure is the mean over the last tenth of the pass. A seed is solved if it ends
+within the bounds in the table. Truncated BPTT(5) runs five steps back from each step and never sees the input of eight
+steps before; with more units an untrained network carries it along by itself.""",
     run=run,
     configurations=(
         *configured("rtrl", 16, "exact RTRL, H 16"),
@@ -120,7 +120,7 @@ back; with more units an untrained net carries it along by itself.""",
     quick=(Configuration("exact RTRL, H 16, 10 streams of 5,000", Settings("rtrl", 16, 10, 5000, 0.03), NATS),),
     nets=(Net(get("elman"), "The tanh RNN:"),),
     notes="""\
-Exact RTRL ends within 0.01 of the floor of one who remembers both, and truncated BPTT(5) at that of one who remembers
-x(t - 3) alone.""",
+Exact RTRL ends within 0.01 of the lowest value with both inputs remembered, and truncated BPTT(5) at the lowest value
+with x(t - 3) alone.""",
     curve=Curve("steps", "cross-entropy, nats", log=False),
 )

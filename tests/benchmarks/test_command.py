@@ -46,7 +46,7 @@ def test_a_table_and_verdicts(invoke: Invoke, asked: list[Options]) -> None:
     assert ran.exit_code == 0
     assert asked == [Options(("lstm",), ("torch",), quick=True)]
     title, heading, first, verdict, _ = ran.output.split("\n", 4)
-    assert title.startswith("lstm: `tidegate.LSTM`, forward and a training step (")
+    assert title.startswith("lstm: `tidegate.LSTM`, forward pass and training step (")
     assert title.endswith(" (torch.mm reaches 300 GF/s, load average 1.50, 0.25, 0.00)")
     assert heading.split()[:2] == ["cell", "T"]
     assert first.startswith("lstm             100 32 128 256  forward")

@@ -120,5 +120,5 @@ def test_who_is_absent_is_told_how_to_come(monkeypatch: pytest.MonkeyPatch) -> N
     gone = replace(PEERS["torchrecurrent"], lacks="torchrecurrent")
     monkeypatch.setattr("benchmarks.peers.PEERS", {**PEERS, "torchrecurrent": gone})
     assert absent(["eager", "torchrecurrent"]) == [
-        "torchrecurrent is left out, for torchrecurrent cannot be imported: pip install 'tidegate[bench]'"
+        "torchrecurrent is left out because torchrecurrent cannot be imported: pip install 'tidegate[bench]'"
     ]

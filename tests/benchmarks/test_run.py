@@ -92,7 +92,7 @@ def test_a_peer_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatc
     for room in ("run", "peers", "contests"):
         monkeypatch.setattr(f"benchmarks.{room}.PEERS", gone)
     events = list(run.run(Options(("cells",), ("eager",), quick=True)))
-    said = "eager is left out, for eager cannot be imported: pip install 'tidegate[bench]'"
+    said = "eager is left out because eager cannot be imported: pip install 'tidegate[bench]'"
     assert events[1] == LeftOut(said)
     assert {e.peer for e in events if isinstance(e, Row)} == {"-"}
     assert events[-1].left_out == (said,)

@@ -160,7 +160,7 @@ def test_figures_of_several_versions_say_whose_they_are(tmp_path: Path) -> None:
     text = page.text(tmp_path / "a.md", tmp_path / "b" / "c.json", {"a processor": {"lstm": LSTM, "gru": other}})
     assert "Cases lstm:" in text
     assert "Cases gru:" in text
-    assert "Measured with `--quick`: few shapes and short times, for a look." in text
+    assert "Measured with `--quick`: few shapes and short times." in text
     assert "torch is absent." in text
 
 
