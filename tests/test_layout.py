@@ -1,4 +1,4 @@
-"""The rooms of docs/layout.md, enforced: what may be imported where, and who may write to a terminal."""
+"""The packages of docs/layout.md, enforced: what may be imported where, and who may write to a terminal."""
 
 import ast
 import re
@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from from_file import module_of
+
 ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "src" / "tidegate"
+SOURCE = ROOT / "src" / "tidegate"
 
 LINES = """
 errors
@@ -27,10 +29,10 @@ models
 conformance | experiments | recipes | bench
 cli
 """
-RANK = {room: rank for rank, line in enumerate(LINES.strip().splitlines()) for room in line.split(" | ")}
+RANK = {package: rank for rank, line in enumerate(LINES.strip().splitlines()) for package in line.split(" | ")}
 
 TORCH_FREE = {"errors", "config", "equations", "cells", "calculus", "reference", "native", "files", "report"}
-OWNERS = {  # a path below src/tidegate, or a room: who may import a package
+OWNERS = {  # who may import a library: packages, or paths below src/tidegate
     "torch": (set(RANK) - TORCH_FREE) | {"reference/torch_ops.py"},
     "llvmlite": {"native"},
     "typer": {"cli"},
@@ -63,24 +65,24 @@ def faults(path: str, found: Import) -> Iterator[str]:
     if found.late and not owned(path, LATE):
         yield f"imports {found.module} late: only tidegate/__init__.py, cli and models.py do"
     if top == "tidegate":
-        yield from room_faults(path, found, rest.partition(".")[0])
+        yield from package_faults(path, found, rest.partition(".")[0])
     elif top in OWNERS and not owned(path, OWNERS[top]):
         yield f"imports {top}, which belongs to {', '.join(sorted(OWNERS[top]))}"
-    elif top in ("torch", "llvmlite") and room_of(path) == "cli" and not found.late:
+    elif top in ("torch", "llvmlite") and package_of(path) == "cli" and not found.late:
         yield f"imports {top} at once: cli imports it inside a verb"
 
 
-def room_faults(path: str, found: Import, target: str) -> Iterator[str]:
-    room = room_of(path)
-    if room in ("__init__", "__main__"):
+def package_faults(path: str, found: Import, target: str) -> Iterator[str]:
+    package = package_of(path)
+    if package in ("__init__", "__main__"):
         return
-    if room not in RANK:
-        yield f"{room} is no room of docs/layout.md"
+    if package not in RANK:
+        yield f"{package} is not a package of docs/layout.md"
     elif target not in RANK:
-        yield f"imports {found.module}: name the room that it lives in"
-    elif target != room and RANK[target] >= RANK[room]:
-        yield f"{room} imports {target}, which is not above it"
-    elif room == "cli" and not (found.late or found.for_types or target in CLI_AT_ONCE):
+        yield f"imports {found.module}: name the package that defines it"
+    elif target != package and RANK[target] >= RANK[package]:
+        yield f"{package} imports {target}, which is not above it"
+    elif package == "cli" and not (found.late or found.for_types or target in CLI_AT_ONCE):
         yield f"cli imports {target} at once: that may bring torch, so import it inside the verb"
 
 
@@ -120,18 +122,18 @@ def writes(tree: ast.AST) -> Iterator[int]:
             yield node.lineno
 
 
-def room_of(path: str) -> str:
+def package_of(path: str) -> str:
     return Path(path).parts[0].removesuffix(".py")
 
 
 def owned(path: str, owners: set[str]) -> bool:
-    return path in owners or room_of(path) in owners
+    return path in owners or package_of(path) in owners
 
 
-def test_every_file_keeps_to_its_room() -> None:
-    files = sorted(PACKAGE.rglob("*.py"))
+def test_every_file_keeps_to_the_layout() -> None:
+    files = sorted(SOURCE.rglob("*.py"))
     assert files
-    found = [v for f in files for v in violations(f.relative_to(PACKAGE).as_posix(), f.read_text(encoding="utf-8"))]
+    found = [v for f in files for v in violations(f.relative_to(SOURCE).as_posix(), f.read_text(encoding="utf-8"))]
     assert not found, "\n".join(found)
 
 
@@ -143,11 +145,17 @@ def test_oracles_are_independent_of_the_cells() -> None:
         assert not [m for m in found if m.startswith(("tidegate.cells", "tests.cells"))], f"{file} imports a cell"
 
 
-def test_the_rooms_are_those_of_the_page_of_the_layout() -> None:
+def test_the_order_is_that_of_the_page() -> None:
     page = (ROOT / "docs" / "layout.md").read_text(encoding="utf-8")
     drawn = re.search(r"```text\n(.*?)```", page, re.DOTALL)
     assert drawn
     assert drawn.group(1).strip() == LINES.strip()
+
+
+@pytest.mark.xfail(strict=True, reason="the page draws the packages after the renaming that is in progress")
+def test_the_drawing_has_the_packages_in_this_order() -> None:
+    drawn = [" | ".join(name for name, *_ in packages) for _, _, packages in module_of("docs/generate.py").LAYOUT]
+    assert drawn == LINES.strip().splitlines()
 
 
 @pytest.mark.parametrize(
@@ -161,9 +169,9 @@ def test_the_rooms_are_those_of_the_page_of_the_layout() -> None:
         ("nn/layer.py", "from tidegate import training", "nn imports training, which is not above it"),
         ("nn/layer.py", "from ..training import loop", "nn imports training, which is not above it"),
         ("nn/layer.py", "if TYPE_CHECKING:\n    import tidegate.tasks", "nn imports tasks, which is not above it"),
-        ("training/loop.py", "from tidegate import Recurrent", "imports tidegate.Recurrent: name the room"),
-        ("training/loop.py", "import tidegate", "imports tidegate: name the room"),
-        ("odd/new.py", "from tidegate import errors", "odd is no room of docs/layout.md"),
+        ("training/loop.py", "from tidegate import Recurrent", "imports tidegate.Recurrent: name the package"),
+        ("training/loop.py", "import tidegate", "imports tidegate: name the package"),
+        ("odd/new.py", "from tidegate import errors", "odd is not a package of docs/layout.md"),
         (
             "nn/layer.py",
             "def f():\n    import numpy",
