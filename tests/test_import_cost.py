@@ -39,9 +39,9 @@ def test_help_brings_neither_torch_nor_llvmlite() -> None:
     assert not found & {"torch", "llvmlite", "numpy", "polars", "matplotlib"}
 
 
-@pytest.mark.parametrize("room", ["errors", "equations", "cells", "calculus", "files", "config", "report"])
-def test_rooms_without_torch(room: str) -> None:
-    assert not brought(f"import tidegate.{room}") & {"torch", "llvmlite"}
+@pytest.mark.parametrize("package", ["errors", "equations", "cells", "calculus", "files", "config", "report"])
+def test_packages_without_torch(package: str) -> None:
+    assert not brought(f"import tidegate.{package}") & {"torch", "llvmlite"}
 
 
 def test_layers_work_without_the_extra() -> None:

@@ -1,6 +1,6 @@
-"""The words of the field: English and Chinese, what else they are called, and what they mean.
+"""The terms of the field in English and Chinese: synonyms, symbols and meanings.
 
-From this one table come docs/glossary.md, what `tidegate cells --search` understands, and the labels of plots.
+docs/glossary.md, `tidegate cells --search` and the labels of plots all come from this table.
 """
 
 import re
@@ -37,63 +37,62 @@ GLOSSARY: Mapping[str, tuple[Term, ...]] = MappingProxyType(
             Term(
                 "state",
                 "状态",
-                "What a cell carries from one step to the next; all that it knows of the past.",
+                "What a cell carries from one step to the next: its only knowledge of the past.",
                 synonyms=("recurrent state", "memory", "记忆"),
             ),
             Term(
                 "hidden state",
                 "隐状态",
-                "The state that other layers see, and that comes back into the gates at the next step.",
+                "The state that other layers read and that feeds back into the gates at the next step.",
                 "h",
                 ("outer state", "hidden units", "隐藏状态", "外部状态"),
             ),
             Term(
                 "cell state",
                 "细胞状态",
-                "The state that an LSTM keeps to itself, changed only by what its gates let through.",
+                "The internal state of an LSTM, changed only through its gates.",
                 "c",
                 ("cell", "inner state", "internal state", "memory cell", "单元状态", "记忆单元", "内部状态"),
             ),
-            Term("output", "输出", "What a cell gives to the layer above at each step.", "y", ("block output",)),
+            Term("output", "输出", "What a cell passes to the layer above at each step.", "y", ("block output",)),
             Term(
                 "gate",
                 "门",
-                "A value between 0 and 1 for each unit, by which another value is multiplied.",
+                "A value between 0 and 1 for each unit that multiplies another value.",
                 synonyms=("gating", "门控"),
             ),
             Term(
                 "input gate",
                 "输入门",
-                "It says how much of the candidate is written into the cell state.",
+                "Controls how much of the candidate is written into the cell state.",
                 "i",
                 ("write gate", "写入门"),
             ),
             Term(
                 "forget gate",
                 "遗忘门",
-                "It says how much of the old state stays: 1 keeps everything, 0 forgets it; in an MGU the other way "
-                "round.",
+                "Controls how much of the old state is kept: 1 keeps everything, 0 forgets it; reversed in an MGU.",
                 "f",
                 ("keep gate", "保持门"),
             ),
             Term(
                 "output gate",
                 "输出门",
-                "It says how much of the cell state is shown as the hidden state.",
+                "Controls how much of the cell state is shown as the hidden state.",
                 "o",
                 ("read gate", "读出门"),
             ),
             Term(
                 "update gate",
                 "更新门",
-                "The one gate of a GRU that divides a unit between its old state and the candidate.",
+                "The gate of a GRU that mixes the old state of a unit with the candidate.",
                 "z",
             ),
             Term(
                 "reset gate",
                 "重置门",
-                "It says how much of the old state the candidate of a GRU gets to see; in an SRU, how much of the cell "
-                "the output shows beside the input.",
+                "Controls how much of the old state the candidate of a GRU reads; in an SRU, the mix of cell state and "
+                "input in the output.",
                 "r",
                 ("relevance gate", "相关门", "复位门"),
             ),
@@ -113,7 +112,7 @@ GLOSSARY: Mapping[str, tuple[Term, ...]] = MappingProxyType(
             Term(
                 "peephole",
                 "窥视孔连接",
-                "A weight a unit by which a gate sees the cell state of its own unit.",
+                "A weight per unit through which a gate reads the cell state of its own unit.",
                 "p",
                 ("peepholes", "peephole connection", "窥孔连接"),
                 ("lstm_peephole", "lstm_projection", "lstm_full_gate_recurrence"),
@@ -121,35 +120,35 @@ GLOSSARY: Mapping[str, tuple[Term, ...]] = MappingProxyType(
             Term(
                 "constant error carousel",
                 "恒定误差传送带",
-                "A cell state that comes back to itself with weight 1, so that errors flow back through it unchanged.",
+                "A cell state that feeds back to itself with weight 1, so that errors flow back through it unchanged.",
                 synonyms=("carousel", "error carousel", "CEC", "常误差传送带"),
                 cells=("lstm_1997",),
             ),
             Term(
                 "coupled gates",
                 "耦合门",
-                "The input gate is 1 minus the forget gate: what is forgotten is written anew.",
+                "The input gate is 1 minus the forget gate: as much is written as is forgotten.",
                 synonyms=("CIFG", "coupled input and forget gate", "耦合输入遗忘门"),
                 cells=("lstm_coupled",),
             ),
             Term(
                 "full gate recurrence",
                 "全门循环",
-                "Each gate also sees what all gates were one step earlier.",
+                "Each gate also reads all gates of the previous step.",
                 synonyms=("FGR", "gate recurrence"),
                 cells=("lstm_full_gate_recurrence",),
             ),
             Term(
                 "projection",
                 "投影",
-                "A matrix that makes the output, and what recurs, smaller than the cell state.",
+                "A matrix that makes the output and the recurrent state smaller than the cell state.",
                 synonyms=("recurrent projection", "projection layer", "LSTMP", "投影层", "循环投影层"),
             ),
             Term(
                 "exponential gating",
                 "指数门控",
-                "Gates made by the exponential in place of the logistic function, so that a later input can outweigh "
-                "all earlier ones.",
+                "Gates with the exponential instead of the logistic function, so that a later input can outweigh all "
+                "earlier ones.",
                 synonyms=("exponential gate", "指数门"),
                 cells=("slstm",),
             ),
@@ -163,14 +162,14 @@ GLOSSARY: Mapping[str, tuple[Term, ...]] = MappingProxyType(
             Term(
                 "normaliser",
                 "归一化状态",
-                "The sum of the weights with which inputs stand in the cell state, by which the output is divided.",
+                "The sum of the weights of the inputs in the cell state; the output is divided by it.",
                 "n",
                 ("normalizer", "normaliser state", "归一化器"),
             ),
             Term(
                 "head",
                 "头",
-                "A group of units that see the old states of their own group only.",
+                "A group of units that read only the old states of their own group.",
                 synonyms=("heads", "block-diagonal recurrence", "多头"),
             ),
         ),
@@ -191,7 +190,7 @@ GLOSSARY: Mapping[str, tuple[Term, ...]] = MappingProxyType(
             Term(
                 "long short-term memory",
                 "长短期记忆",
-                "A cell with a state of its own that gates write, keep and read.",
+                "A cell with an internal state that gates write, keep and read.",
                 synonyms=("LSTM", "长短期记忆网络", "长短时记忆"),
                 cells=(
                     "lstm_1997",
@@ -222,21 +221,21 @@ GLOSSARY: Mapping[str, tuple[Term, ...]] = MappingProxyType(
             Term(
                 "minimal gated unit",
                 "最小门控单元",
-                "A GRU whose update gate and reset gate are one and the same.",
+                "A GRU with one gate as both update gate and reset gate.",
                 synonyms=("MGU",),
                 cells=("mgu",),
             ),
             Term(
                 "simple recurrent unit",
                 "简单循环单元",
-                "A cell whose products see the input only, so that all of them can be computed before time.",
+                "A cell whose products read only the input, so that all of them are computed before the recurrence.",
                 synonyms=("SRU",),
                 cells=("sru",),
             ),
             Term(
                 "independently recurrent network",
                 "独立循环神经网络",
-                "Each unit comes back to itself only, by a weight of its own.",
+                "Each unit feeds back only to itself, through one weight.",
                 synonyms=("IndRNN", "independently recurrent neural network"),
                 cells=("indrnn",),
             ),
@@ -250,22 +249,21 @@ GLOSSARY: Mapping[str, tuple[Term, ...]] = MappingProxyType(
             Term(
                 "linear recurrence",
                 "线性递推",
-                "The new state is a linear function of the old one; without activation functions on the way, steps can "
-                "be computed in parallel.",
+                "The new state is a linear function of the old one, so that steps can be computed in parallel.",
                 synonyms=("linear RNN", "state space model", "线性循环", "状态空间模型"),
                 cells=("min_gru", "min_lstm", "lru"),
             ),
             Term(
                 "element-wise recurrence",
                 "逐元素循环",
-                "No matrix stands between old and new states: each unit depends on itself only.",
+                "No matrix between old and new states: each unit depends only on itself.",
                 synonyms=("diagonal recurrence", "elementwise recurrence", "对角循环"),
                 cells=("indrnn", "sru", "min_gru", "min_lstm", "lru"),
             ),
             Term(
                 "eigenvalue",
                 "特征值",
-                "By it a mode of a linear recurrence is multiplied at each step; its modulus says how fast it fades.",
+                "The factor of a mode of a linear recurrence at each step; its modulus says how fast the mode decays.",
                 "λ",
                 ("本征值",),
                 ("lru",),
@@ -273,21 +271,21 @@ GLOSSARY: Mapping[str, tuple[Term, ...]] = MappingProxyType(
             Term(
                 "highway connection",
                 "高速连接",
-                "A gate mixes what a layer computed with what came into it.",
+                "A gate mixes the result of a layer with its input.",
                 synonyms=("highway", "高速通路"),
                 cells=("sru",),
             ),
             Term(
                 "layer normalisation",
                 "层归一化",
-                "Each row is brought to mean 0 and variance 1 over its units, then scaled and shifted by weights.",
+                "Each row is normalised to mean 0 and variance 1 over its units, then scaled and shifted by weights.",
                 synonyms=("layer normalization", "layer norm", "LayerNorm", "层标准化"),
                 cells=("lstm_layer_norm", "gru_layer_norm"),
             ),
         ),
         "Weights and how they start": (
             Term("weight", "权重", "A number that training changes.", "W, U", ("parameter", "参数", "权值")),
-            Term("bias", "偏置", "A weight that is added without an input.", "b", ("bias term", "偏置项")),
+            Term("bias", "偏置", "A weight added to a net input.", "b", ("bias term", "偏置项")),
             Term(
                 "recurrent weights",
                 "循环权重",
@@ -298,28 +296,28 @@ GLOSSARY: Mapping[str, tuple[Term, ...]] = MappingProxyType(
             Term(
                 "forget bias",
                 "遗忘门偏置",
-                "The initial bias of the forget gate; 1 or more lets a new cell remember.",
+                "The initial bias of the forget gate; with 1 or more an untrained cell remembers.",
                 "b_f",
                 ("forget gate bias", "遗忘偏置"),
             ),
             Term(
                 "chrono initialisation",
                 "时间尺度初始化",
-                "Gate biases drawn so that units begin with memories of all lengths up to the longest expected.",
+                "Gate biases drawn so that units start with memories of all lengths up to the longest expected.",
                 synonyms=("chrono initialization", "chrono 初始化"),
                 cells=("janet",),
             ),
             Term(
                 "identity initialisation",
                 "单位矩阵初始化",
-                "The recurrent matrix begins as the identity, so that the state is kept until training changes it.",
+                "The recurrent matrix starts as the identity, so that the state is kept until training changes it.",
                 synonyms=("identity initialization", "IRNN"),
                 cells=("irnn",),
             ),
             Term(
                 "orthogonal initialisation",
                 "正交初始化",
-                "The recurrent matrix begins as one that keeps lengths.",
+                "The recurrent matrix starts orthogonal: it preserves the norm of a vector.",
                 synonyms=("orthogonal initialization",),
             ),
             Term(
@@ -333,21 +331,27 @@ GLOSSARY: Mapping[str, tuple[Term, ...]] = MappingProxyType(
             Term(
                 "activation function",
                 "激活函数",
-                "The function that is applied unit by unit to a net input.",
+                "The element-wise function of a net input.",
                 synonyms=("nonlinearity", "squashing function", "非线性函数", "挤压函数"),
             ),
             Term(
                 "logistic function",
                 "逻辑斯谛函数",
-                "1 / (1 + exp(-v)), from 0 to 1; gates are made with it.",
+                "1 / (1 + exp(-v)), from 0 to 1; the usual function of gates.",
                 "σ",
                 ("sigmoid", "logistic sigmoid", "S 型函数", "sigmoid 函数"),
             ),
-            Term("hyperbolic tangent", "双曲正切", "From -1 to 1, odd, with slope 1 at 0.", "tanh", ("双曲正切函数",)),
+            Term(
+                "hyperbolic tangent",
+                "双曲正切",
+                "From -1 to 1, odd, with derivative 1 at 0.",
+                "tanh",
+                ("双曲正切函数",),
+            ),
             Term(
                 "rectified linear unit",
                 "修正线性单元",
-                "The larger of a value and 0.",
+                "The maximum of a value and 0.",
                 "ReLU",
                 ("rectifier", "relu", "线性整流函数", "线性整流单元"),
                 ("elman_relu", "irnn", "indrnn"),
@@ -357,14 +361,19 @@ GLOSSARY: Mapping[str, tuple[Term, ...]] = MappingProxyType(
             ),
             Term("time step", "时间步", "One element of a sequence, and the computation for it.", "t", ("时刻",)),
             Term("sequence length", "序列长度", "The number of time steps of a sequence.", "T"),
-            Term("batch", "批", "Sequences that are computed side by side.", "B", ("mini-batch", "批次", "小批量")),
-            Term("padding", "填充", "What fills short sequences of a batch up to the longest one.", synonyms=("补齐",)),
+            Term("batch", "批", "Sequences that are computed together.", "B", ("mini-batch", "批次", "小批量")),
+            Term(
+                "padding",
+                "填充",
+                "Values that fill short sequences of a batch up to the longest one.",
+                synonyms=("补齐",),
+            ),
         ),
         "Layers and models": (
             Term(
                 "bidirectional",
                 "双向",
-                "Two cells read the sequence, one from each end, and each step has the states of both.",
+                "Two cells read the sequence, one from each end; the output of a step combines both.",
                 synonyms=("bidirectional RNN", "BRNN", "双向循环神经网络"),
             ),
             Term(
@@ -376,13 +385,13 @@ GLOSSARY: Mapping[str, tuple[Term, ...]] = MappingProxyType(
             Term(
                 "encoder-decoder",
                 "编码器-解码器",
-                "One network reads a sequence into its state, another writes a sequence from that.",
+                "One network reads a sequence into its state, another generates a sequence from it.",
                 synonyms=("sequence to sequence", "seq2seq", "序列到序列"),
             ),
             Term(
                 "attention",
                 "注意力机制",
-                "A weighted mean over earlier states, with weights that the present state chooses.",
+                "A weighted mean over earlier states, with weights computed from the present state.",
                 synonyms=("attention mechanism", "注意力"),
             ),
             Term(
@@ -395,10 +404,10 @@ GLOSSARY: Mapping[str, tuple[Term, ...]] = MappingProxyType(
             Term(
                 "state reset",
                 "状态重置",
-                "Going back to the initial state where a new sequence begins in the middle of a stream.",
+                "Return to the initial state where a new sequence starts within a stream.",
                 synonyms=("reset",),
             ),
-            Term("dropout", "随机失活", "In training, a random part of the values is set to 0.", synonyms=("丢弃法",)),
+            Term("dropout", "随机失活", "In training, random elements are set to 0.", synonyms=("丢弃法",)),
         ),
         "Learning": (
             Term(
@@ -410,13 +419,13 @@ GLOSSARY: Mapping[str, tuple[Term, ...]] = MappingProxyType(
             Term(
                 "truncated backpropagation through time",
                 "截断随时间反向传播",
-                "The state is carried on, and gradients go back a limited number of steps.",
+                "The state is carried on, and gradients flow back a limited number of steps.",
                 synonyms=("truncated BPTT", "TBPTT", "截断反向传播"),
             ),
             Term(
                 "real-time recurrent learning",
                 "实时循环学习",
-                "The exact gradient carried forward with the state, so that nothing of the past need be stored.",
+                "The exact gradient carried forward with the state, so that nothing of the past is stored.",
                 synonyms=("RTRL", "实时递归学习"),
             ),
             Term(
@@ -447,35 +456,35 @@ GLOSSARY: Mapping[str, tuple[Term, ...]] = MappingProxyType(
             Term(
                 "gradient clipping",
                 "梯度裁剪",
-                "A gradient beyond a limit is made shorter, or its parts are cut off.",
+                "A gradient beyond a limit is scaled down, or its elements are clipped.",
                 synonyms=("clipping", "norm clipping", "梯度截断"),
             ),
             Term(
                 "teacher forcing",
                 "教师强制",
-                "In training, the next step sees the true last value and not the predicted one.",
+                "In training, the next step reads the true last value instead of the predicted one.",
                 synonyms=("强制教学",),
             ),
             Term(
                 "free running",
                 "自由运行",
-                "The next step sees what the model itself predicted.",
+                "The next step reads the model's own prediction.",
                 synonyms=("closed loop", "autoregressive generation", "自回归生成", "闭环"),
             ),
             Term(
                 "scheduled sampling",
                 "计划采样",
-                "During training, true last values give way to predicted ones more and more often.",
+                "During training, true last values are replaced by predicted ones more and more often.",
             ),
             Term(
                 "exposure bias",
                 "暴露偏差",
-                "A model trained on true values only has never met its own errors.",
+                "A model trained only on true values has never seen its own errors.",
             ),
             Term(
                 "early stopping",
                 "早停",
-                "Training ends when the error on data kept apart no longer falls.",
+                "Training stops when the error on validation data no longer falls.",
                 synonyms=("提前停止",),
             ),
             Term(

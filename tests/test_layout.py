@@ -1,42 +1,48 @@
-"""The rooms of docs/layout.md, enforced: what may be imported where, and who may write to a terminal."""
+"""The packages of docs/layout.md, enforced: what may be imported where, and who may write to a terminal."""
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from from_file import module_of
+
 ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "src" / "tidegate"
+SOURCE = ROOT / "src" / "tidegate"
 
 LINES = """
 errors
 config
 equations
-cells | calculus | reference
+cells | calculus
+reference
 native
 files
+runtime
 nn
 gradients | data | metrics
 report
 training
 tasks | online
 models
-conformance | recipes
+conformance
 cli
 """
-RANK = {room: rank for rank, line in enumerate(LINES.strip().splitlines()) for room in line.split(" | ")}
+RANK = {package: rank for rank, line in enumerate(LINES.strip().splitlines()) for package in line.split(" | ")}
 
 TORCH_FREE = {"errors", "config", "equations", "cells", "calculus", "reference", "native", "files", "report"}
-OWNERS = {  # a path below src/tidegate, or a room: who may import a package
-    "torch": (set(RANK) - TORCH_FREE) | {"reference/torch_ops.py"},
+OWNERS = {  # who may import a library: packages, or paths below src/tidegate
+    "torch": (set(RANK) - TORCH_FREE)
+    | {"reference/torch_ops.py", "reference/unroll.py", "reference/step_program.py"},
     "llvmlite": {"native"},
     "typer": {"cli"},
     "rich": {"cli", "training/progress.py"},
 }
 BESIDE = {"benchmarks", "reproductions", "tests"}
+MOST_MODULES = 15  # of a package, before it gets sub-packages
 LATE = {"__init__.py", "cli", "models.py"}  # docs/decisions/0006-models-import-late.md
 TERMINAL = {"cli", "training/progress.py"}
 CLI_AT_ONCE = {"errors", "config", "equations", "cells", "calculus", "files", "report", "cli"}
@@ -64,26 +70,28 @@ def faults(path: str, found: Import) -> Iterator[str]:
     if found.late and not owned(path, LATE):
         yield f"imports {found.module} late: only tidegate/__init__.py, cli and models.py do"
     if top == "tidegate":
-        yield from room_faults(path, found, rest.partition(".")[0])
+        yield from package_faults(path, found, rest.partition(".")[0])
     elif top in BESIDE:
         yield f"imports {top}, which is no part of the package"
     elif top in OWNERS and not owned(path, OWNERS[top]):
         yield f"imports {top}, which belongs to {', '.join(sorted(OWNERS[top]))}"
-    elif top in ("torch", "llvmlite") and room_of(path) == "cli" and not found.late:
+    elif top in ("torch", "llvmlite") and package_of(path) == "cli" and not found.late:
         yield f"imports {top} at once: cli imports it inside a verb"
 
 
-def room_faults(path: str, found: Import, target: str) -> Iterator[str]:
-    room = room_of(path)
-    if room in ("__init__", "__main__"):
+def package_faults(path: str, found: Import, target: str) -> Iterator[str]:
+    package = package_of(path)
+    if package in ("__init__", "__main__"):
         return
-    if room not in RANK:
-        yield f"{room} is no room of docs/layout.md"
+    if package not in RANK:
+        yield f"{package} is not a package of docs/layout.md"
     elif target not in RANK:
-        yield f"imports {found.module}: name the room that it lives in"
-    elif target != room and RANK[target] >= RANK[room]:
-        yield f"{room} imports {target}, which is not above it"
-    elif room == "cli" and not (found.late or found.for_types or target in CLI_AT_ONCE):
+        yield f"imports {found.module}: name the package that defines it"
+    elif target == "native" and package not in ("native", "runtime"):
+        yield f"imports {found.module}: only runtime imports native"
+    elif target != package and RANK[target] >= RANK[package]:
+        yield f"{package} imports {target}, which is not above it"
+    elif package == "cli" and not (found.late or found.for_types or target in CLI_AT_ONCE):
         yield f"cli imports {target} at once: that may bring torch, so import it inside the verb"
 
 
@@ -123,19 +131,100 @@ def writes(tree: ast.AST) -> Iterator[int]:
             yield node.lineno
 
 
-def room_of(path: str) -> str:
+def package_of(path: str) -> str:
     return Path(path).parts[0].removesuffix(".py")
 
 
 def owned(path: str, owners: set[str]) -> bool:
-    return path in owners or room_of(path) in owners
+    return path in owners or package_of(path) in owners
 
 
-def test_every_file_keeps_to_its_room() -> None:
-    files = sorted(PACKAGE.rglob("*.py"))
+def test_every_file_keeps_to_the_layout() -> None:
+    files = sorted(SOURCE.rglob("*.py"))
     assert files
-    found = [v for f in files for v in violations(f.relative_to(PACKAGE).as_posix(), f.read_text(encoding="utf-8"))]
+    found = [v for f in files for v in violations(f.relative_to(SOURCE).as_posix(), f.read_text(encoding="utf-8"))]
     assert not found, "\n".join(found)
+
+
+def parsed() -> dict[str, ast.Module]:
+    """Each file of the package, by its path below src/tidegate."""
+    found = {f.relative_to(SOURCE).as_posix(): f.read_text(encoding="utf-8") for f in sorted(SOURCE.rglob("*.py"))}
+    return {path: ast.parse(text) for path, text in found.items()}
+
+
+def test_no_two_classes_have_one_name() -> None:
+    assert repeated_classes(parsed()) == []
+
+
+def repeated_classes(trees: Mapping[str, ast.AST]) -> list[str]:
+    places: dict[str, list[str]] = {}
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(f"{path}:{node.lineno}")
+    return [f"{name}: {', '.join(each)}" for name, each in sorted(places.items()) if len(each) > 1]
+
+
+def test_no_package_uses_another_ones_private_attributes() -> None:
+    assert foreign_privates(parsed()) == []
+
+
+def foreign_privates(trees: Mapping[str, ast.AST]) -> list[str]:
+    """Uses of a private name that only other packages define."""
+    owners: dict[str, set[str]] = {}
+    for path, tree in trees.items():
+        for name in defined_privates(tree):
+            owners.setdefault(name, set()).add(package_of(path))
+    return [
+        f"{path}:{line}: {name} belongs to {', '.join(sorted(owners[name]))}"
+        for path, tree in trees.items()
+        for line, name in used_privates(tree)
+        if name in owners and package_of(path) not in owners[name]
+    ]
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def defined_privates(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and is_private(node.name):
+            yield node.name
+        elif isinstance(node, ast.Attribute | ast.Name) and isinstance(node.ctx, ast.Store):
+            name = node.attr if isinstance(node, ast.Attribute) else node.id
+            if is_private(name):
+                yield name
+
+
+def used_privates(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            if ast.unparse(node.value) not in ("self", "cls", "super()"):
+                yield node.lineno, node.attr
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tidegate"):
+            yield from ((node.lineno, alias.name) for alias in node.names if is_private(alias.name))
+
+
+def test_no_package_has_too_many_modules() -> None:
+    folders = [f for f in (SOURCE, *SOURCE.rglob("*")) if f.is_dir() and f.name != "__pycache__"]
+    counts = {f.relative_to(SOURCE).as_posix(): sum(p.name != "__init__.py" for p in f.glob("*.py")) for f in folders}
+    assert {name: n for name, n in counts.items() if n > MOST_MODULES} == {}
+
+
+def test_planted_faults_of_the_whole_are_found() -> None:
+    trees = {
+        "nn/state.py": ast.parse("class State:\n    def _flat(self):\n        self._rows = 1"),
+        "equations/graph.py": ast.parse("class State:\n    pass"),
+        "nn/layer.py": ast.parse("x = state._flat()"),
+        "tasks/net.py": ast.parse("x = 1\ny = state._rows\nz = module._parameters"),
+        "cli/show.py": ast.parse("from tidegate.nn.state import State, _flat"),
+    }
+    assert repeated_classes(trees) == ["State: nn/state.py:1, equations/graph.py:1"]
+    assert foreign_privates(trees) == [
+        "tasks/net.py:2: _rows belongs to nn",
+        "cli/show.py:1: _flat belongs to nn",
+    ]
 
 
 def test_oracles_are_independent_of_the_cells() -> None:
@@ -146,11 +235,16 @@ def test_oracles_are_independent_of_the_cells() -> None:
         assert not [m for m in found if m.startswith(("tidegate.cells", "tests.cells"))], f"{file} imports a cell"
 
 
-def test_the_rooms_are_those_of_the_page_of_the_layout() -> None:
+def test_the_order_is_that_of_the_page() -> None:
     page = (ROOT / "docs" / "layout.md").read_text(encoding="utf-8")
     drawn = re.search(r"```text\n(.*?)```", page, re.DOTALL)
     assert drawn
     assert drawn.group(1).strip() == LINES.strip()
+
+
+def test_the_drawing_has_the_packages_in_this_order() -> None:
+    drawn = [" | ".join(name for name, *_ in packages) for _, _, packages in module_of("docs/generate.py").LAYOUT]
+    assert drawn == LINES.strip().splitlines()
 
 
 @pytest.mark.parametrize(
@@ -159,16 +253,18 @@ def test_the_rooms_are_those_of_the_page_of_the_layout() -> None:
         ("equations/ops.py", "import torch.nn", "imports torch, which belongs to"),
         ("reference/numpy_ops.py", "from torch import nn", "imports torch, which belongs to"),
         ("nn/layer.py", "import llvmlite", "imports llvmlite, which belongs to native"),
+        ("nn/layer.py", "from tidegate.native import cpu", "imports tidegate.native: only runtime imports native"),
+        ("cli/fit.py", "def f():\n    import tidegate.native.cpu", "only runtime imports native"),
         ("data/frames.py", "from rich import table", "imports rich, which belongs to cli, training/progress.py"),
         ("cells/lstm.py", "from tidegate.calculus import reverse", "cells imports calculus, which is not above it"),
         ("nn/layer.py", "from tidegate import training", "nn imports training, which is not above it"),
         ("nn/layer.py", "from ..training import loop", "nn imports training, which is not above it"),
         ("nn/layer.py", "if TYPE_CHECKING:\n    import tidegate.tasks", "nn imports tasks, which is not above it"),
-        ("training/loop.py", "from tidegate import Recurrent", "imports tidegate.Recurrent: name the room"),
-        ("training/loop.py", "import tidegate", "imports tidegate: name the room"),
+        ("training/loop.py", "from tidegate import Recurrent", "imports tidegate.Recurrent: name the package"),
+        ("training/loop.py", "import tidegate", "imports tidegate: name the package"),
         ("nn/layer.py", "from benchmarks import rows", "imports benchmarks, which is no part of the package"),
         ("nn/layer.py", "import reproductions.run", "imports reproductions, which is no part of the package"),
-        ("odd/new.py", "from tidegate import errors", "odd is no room of docs/layout.md"),
+        ("odd/new.py", "from tidegate import errors", "odd is not a package of docs/layout.md"),
         (
             "nn/layer.py",
             "def f():\n    import numpy",
