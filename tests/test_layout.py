@@ -35,8 +35,7 @@ RANK = {package: rank for rank, line in enumerate(LINES.strip().splitlines()) fo
 
 TORCH_FREE = {"errors", "config", "equations", "cells", "calculus", "reference", "native", "files", "report"}
 OWNERS = {  # who may import a library: packages, or paths below src/tidegate
-    "torch": (set(RANK) - TORCH_FREE)
-    | {"reference/torch_ops.py", "reference/unroll.py", "reference/step_program.py"},
+    "torch": (set(RANK) - TORCH_FREE) | {"reference/torch_ops.py", "reference/unroll.py", "reference/step_program.py"},
     "llvmlite": {"native"},
     "typer": {"cli"},
     "rich": {"cli", "training/progress.py"},

@@ -88,7 +88,7 @@ def system() -> Finding:
 def cpu() -> Finding:
     """The processor and those of its vector instructions that kernels are written for, as LLVM sees them."""
     try:
-        return Finding("cpu", importlib.import_module("tidegate.runtime.machine").described())
+        return Finding("cpu", importlib.import_module("tidegate.runtime").described())
     except NativeError:
         return Finding("cpu", platform.processor() or platform.machine())
 
@@ -142,8 +142,8 @@ def native() -> Finding:
 def tried() -> str:
     """The target, and what a small kernel for it did."""
     torch = importlib.import_module("torch")
-    size = importlib.import_module("tidegate.runtime.machine").trial(torch.get_num_threads())
-    target = importlib.import_module("tidegate.runtime.machine").host()
+    size = importlib.import_module("tidegate.runtime").trial(torch.get_num_threads())
+    target = importlib.import_module("tidegate.runtime").host()
     lanes = f"{target.lanes('float32')} float32 or {target.lanes('float64')} float64 in a vector"
     return f"{target.name}, {lanes}; a kernel compiled and ran on {size} thread{'s' * (size > 1)}"
 
@@ -152,7 +152,7 @@ def openmp() -> Finding:
     """The OpenMP library whose threads kernels share with torch."""
     try:
         importlib.import_module("torch")
-        library = importlib.import_module("tidegate.runtime.machine").library()
+        library = importlib.import_module("tidegate.runtime").library()
     except _BROKEN as error:
         return Finding("openmp", f"not looked for: {error}")
     if library is None:
@@ -162,7 +162,7 @@ def openmp() -> Finding:
 
 def cache() -> Finding:
     """Where compiled kernels are kept, how many, and how large; nothing is made or left behind."""
-    kept = importlib.import_module("tidegate.runtime.machine").cache
+    kept = importlib.import_module("tidegate.runtime").cache
     problem = kept.problem()
     if problem:
         advice = f"each process compiles them anew: set {kept.VARIABLE} to a folder of your own"

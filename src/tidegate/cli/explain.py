@@ -34,7 +34,7 @@ def explain(
 ) -> None:
     """Show a cell's native kernels at one level, or at several one below the other. With --rule: the cost of a rule."""
     from tidegate.cells import get
-    from tidegate.runtime.machine import explain as text
+    from tidegate.runtime import explain as text
 
     cell = get(name)
     if as_json and rule is None:

@@ -14,7 +14,7 @@ from tidegate.equations.values import Rate, walk
 from tidegate.errors import ArgumentError
 from tidegate.reference import bound
 from tidegate.reference.unroll import valid_steps
-from tidegate.runtime.indices import check_indices, check_multiplied_only, has_values
+from tidegate.runtime.kernel_inputs import check_indices, check_multiplied_only, has_values
 
 
 def bind_sizes(graph: Graph, input_size: int, hidden_size: int, sizes: Mapping[str, int]) -> dict[str, int]:

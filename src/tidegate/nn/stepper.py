@@ -16,8 +16,8 @@ from tidegate.errors import ArgumentError
 from tidegate.nn.state import State, check_is_state, check_state
 from tidegate.reference import Program, bound, numpy_ops
 from tidegate.runtime import support
-from tidegate.runtime.bound_step import BoundStep
-from tidegate.runtime.indices import check_indices
+from tidegate.runtime.bound_call import BoundStep
+from tidegate.runtime.kernel_inputs import check_indices
 
 Array = NDArray[Any]
 NUMPY = (torch.float16, torch.float32, torch.float64)

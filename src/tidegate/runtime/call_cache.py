@@ -40,7 +40,7 @@ class Compiled(Protocol):
 Found = TypeVar("Found", bound=Compiled)
 
 
-class _Entry:
+class _CacheEntry:
     __slots__ = ("call", "used")
 
     def __init__(self, used: int) -> None:
@@ -52,7 +52,7 @@ class CallCache:
     """A layer's compiled calls by signature: compiled on the second call, the least recently used dropped first."""
 
     def __init__(self) -> None:
-        self._entries: dict[Signature, _Entry] = {}
+        self._entries: dict[Signature, _CacheEntry] = {}
         self._clock = itertools.count()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -71,7 +71,7 @@ class CallCache:
         return cast("Found | None", entry.call)
 
     def _add(self, signature: Signature) -> None:
-        self._entries[signature] = _Entry(next(self._clock))
+        self._entries[signature] = _CacheEntry(next(self._clock))
         if len(self._entries) > MOST_CALLS:
             entries = list(self._entries.items())  # at once: other threads may add some
             self._entries.pop(min(entries, key=lambda e: e[1].used)[0], None)

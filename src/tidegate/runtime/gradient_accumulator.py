@@ -29,7 +29,7 @@ class PartialSums:
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _Accumulated:
     sums: PartialSums
     finish: Finish
     targets: tuple[Tensor | None, ...]
@@ -40,7 +40,7 @@ class GradientAccumulator:
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
         self._parameters = {id(p): p for p in parameters}
-        self._entries: dict[Any, _Entry] = {}
+        self._entries: dict[Any, _Accumulated] = {}
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -69,7 +69,7 @@ class GradientAccumulator:
         """The sums of the calls for later steps; the first call of a kind begins with `start()`."""
         whole = key, tuple(map(id, targets))
         if whole not in self._entries:
-            self._entries[whole] = _Entry(start(), finish, targets)
+            self._entries[whole] = _Accumulated(start(), finish, targets)
         return self._entries[whole].sums
 
     def gradients(self) -> dict[int, Tensor]:
