@@ -14,13 +14,12 @@ from tidegate.bench.limits import Limits
 from tidegate.bench.lines import LINES, judge
 from tidegate.bench.peers import PEERS
 from tidegate.bench.problem import difference, of_cell, solve
-from tidegate.bench.rows import ELEMENTWISE, MATRIX, PASS, RFLO, SNAP, UORO
+from tidegate.bench.rows import ELEMENTWISE, MATRIX, PASS, RFLO, SNAP
 from tidegate.bench.shapes import Shape
 from tidegate.bench.tables import verdict
 from tidegate.bench.timing import Effort
 from tidegate.cells import CELLS
 from tidegate.gradients import KFRTRL, RTRL, SnAp
-from tidegate.gradients import UORO as UNBIASED
 
 SHAPE, ALONE = Shape(4, 3, 5, 7), Shape(4, 1, 5, 7)
 
@@ -63,7 +62,6 @@ def test_peers_are_for_cells_that_they_know() -> None:
         ("lstm", RTRL(), 2 * 15 * 14 * (28 * 13), 14 * 28 * 13),
         ("elman", SnAp(), 2 * 3 * 7 * 13, 7 * 13),
         ("min_gru", RTRL(), 2 * 2 * 3 * 7 * 6, 2 * 7 * 6),
-        ("elman", UNBIASED(), 2 * 7 * 7 + 4 * 7 * 13, 7 + 7 * 13 + 1),
     ],
 )
 def test_what_a_rule_computes_and_carries(name: str, rule: object, flops: int, numbers: int) -> None:
@@ -96,8 +94,8 @@ def test_every_row_of_the_whole_case(monkeypatch: pytest.MonkeyPatch) -> None:
     beside = [(r.subject, r.what) for r in rows if r.peer == PASS]
     assert beside[0] == ("lstm", MATRIX)
     assert beside[1:6] == [(name, ELEMENTWISE) for name in BY_UNIT]
-    assert [what for name, what in beside[6:] if name == "elman"] == [SNAP, UORO, RFLO]
-    assert [what for name, what in beside[6:] if name != "elman"] == [SNAP, UORO] * 2
+    assert [what for name, what in beside[6:] if name == "elman"] == [SNAP, RFLO]
+    assert [what for name, what in beside[6:] if name != "elman"] == [SNAP] * 2
     assert all(r.flops and r.reading and r.their_speed is None for r in rows if r.peer == PASS)
     assert [r.subject for r in rows if r.peer == "torch.func"] == ["elman", "lstm"]
 

@@ -17,7 +17,7 @@ from tidegate.bench.influence import load
 from tidegate.bench.limits import bandwidth
 from tidegate.bench.peers import PEERS
 from tidegate.bench.problem import Named, Problem, difference, of_cell, solve
-from tidegate.bench.rows import ELEMENTWISE, FLOAT32, MATRIX, ONLINE, PASS, PRODUCTS, RFLO, SNAP, STEP, UORO, WHOLE, Row
+from tidegate.bench.rows import ELEMENTWISE, FLOAT32, MATRIX, ONLINE, PASS, PRODUCTS, RFLO, SNAP, STEP, WHOLE, Row
 from tidegate.bench.shapes import LANES, SEQUENCES, SHORTER, STREAMS, Shape
 from tidegate.bench.timing import in_turn
 from tidegate.cells import CELLS
@@ -25,8 +25,8 @@ from tidegate.gradients import BPTT, RTRL, Forward, Rule, gradient, online
 from tidegate.nn import Recurrent
 
 BY_UNIT = ("min_gru", "min_lstm", "lru", "indrnn", "sru")
-RULES = {ELEMENTWISE: RTRL(), MATRIX: RTRL(), SNAP: rules.SnAp(), UORO: rules.UORO(), RFLO: rules.RFLO()}
-APPROXIMATE = {"elman": (SNAP, UORO, RFLO), "lstm": (SNAP, UORO), "gru_reset_after": (SNAP, UORO)}
+RULES = {ELEMENTWISE: RTRL(), MATRIX: RTRL(), SNAP: rules.SnAp(), RFLO: rules.RFLO()}
+APPROXIMATE = {"elman": (SNAP, RFLO), "lstm": (SNAP,), "gru_reset_after": (SNAP,)}
 
 TURNING = 1e-6  # the bound for lru, a step: angles grow with time, and BPTT in float32 is as far off as RTRL
 

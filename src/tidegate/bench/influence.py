@@ -10,7 +10,6 @@ from tidegate.gradients.influence.dense import DenseInfluence
 from tidegate.gradients.influence.diagonal import DiagonalInfluence
 from tidegate.gradients.influence.engine import InfluenceEngine
 from tidegate.gradients.influence.plan import ForwardRule, Tracker
-from tidegate.gradients.influence.rank_one import RankOneInfluence
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,4 @@ def _flops(tracker: Tracker) -> int:
     if isinstance(tracker, DiagonalInfluence):
         rows, columns = tracker.shape
         return 2 * rows * columns * (len(tracker.states) + len(tracker.group.jacobians) + 1)
-    if isinstance(tracker, RankOneInfluence):
-        return 2 * tracker.D**2 + 4 * sum(rows * columns for rows, columns in tracker.shapes)
     raise TypeError(f"no operations are counted of a {type(tracker).__name__}")

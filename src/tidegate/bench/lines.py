@@ -25,7 +25,6 @@ from tidegate.bench.rows import (
     STEP,
     STEPPER,
     TRAINING,
-    UORO,
     USUAL,
     WARM,
     Row,
@@ -211,7 +210,7 @@ def _forward_in_time() -> Iterator[Line]:
     case = "online-gradients"
     half = "RTRL of an LSTM, H 32, 8 rows, at half of sgemm's speed or better in its products"
     yield Line(half, case, MATRIX, (PASS,), 0.5, measure="products")
-    for what, most in ((ELEMENTWISE, 4), (SNAP, 10), (UORO, 10), (RFLO, 10)):
+    for what, most in ((ELEMENTWISE, 4), (SNAP, 10), (RFLO, 10)):
         text = f"{what}, one row, <= {most} x the forward pass"
         yield Line(text, case, what, (PASS,), 1 / most, 1 / most, eased=False)
 

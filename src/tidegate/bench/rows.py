@@ -21,7 +21,7 @@ FUNCTION = "a Function of nothing"
 PLAIN = "plain BPTT"
 
 # Gradients forward in time, by the rule, and what they stand beside.
-ELEMENTWISE, SNAP, UORO, RFLO = "RTRL, by unit", "SnAp-1", "UORO", "RFLO"
+ELEMENTWISE, SNAP, RFLO = "RTRL, by unit", "SnAp-1", "RFLO"
 MATRIX, PRODUCTS, ONLINE = "RTRL, as a matrix", "the products of RTRL", "online, a step"
 PASS, WHOLE = "our forward pass", "our BPTT"
 

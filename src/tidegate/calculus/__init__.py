@@ -2,7 +2,7 @@
 
 from tidegate.calculus.gates import Gate, Update, updates
 from tidegate.calculus.jacobian import Dense, Diagonal, StepJacobians, direct_jacobians, jacobians, on_diagonal
-from tidegate.calculus.jvp import Tangent, jvp
+from tidegate.calculus.jvp import Tangent, independent, jvp
 from tidegate.calculus.phases import Phases, phases
 from tidegate.calculus.recurrence import delay_lines, recurrent_matrices
 from tidegate.calculus.saved import Kept, kept
@@ -21,6 +21,7 @@ __all__ = [
     "Update",
     "delay_lines",
     "direct_jacobians",
+    "independent",
     "jacobians",
     "jvp",
     "kept",

@@ -7,7 +7,7 @@ far as it goes, for it is known for all steps at once where their states are.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -29,15 +29,15 @@ class Tangent:
     seeds: Mapping[str, Value]
     states: Mapping[str, Value]
 
-    @property
-    def given(self) -> list[Value]:
-        """What it reads that changes from step to step and does not depend on the seeds."""
-        moving, found = set(self.seeds.values()), dict[Value, None]()
-        for value in walk(self.states.values()):
-            if any(a in moving for a in value.args):
-                moving.add(value)
-                found |= dict.fromkeys(a for a in value.args if a not in moving and a.rate > Rate.WEIGHTS)
-        return list(found)
+
+def independent(roots: Iterable[Value], seeds: Iterable[Value]) -> list[Value]:
+    """What the roots read beside their seeds, and what does not depend on these; numbers are left out."""
+    moving, found = set(seeds), dict[Value, None]()
+    for value in walk(roots):
+        if not moving.isdisjoint(value.args):
+            moving.add(value)
+            found |= dict.fromkeys(a for a in value.args if a not in moving and a.op != "constant")
+    return list(found)
 
 
 def jvp(graph: Graph, states: Collection[str] | None = None) -> Tangent:

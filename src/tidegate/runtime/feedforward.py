@@ -25,20 +25,17 @@ class Rowwise:
         self._call = cell.call(*self._rows, backwards=False, lengths=None, reset=None)
         self._nothing = {NOTHING.name: like.new_zeros(rows, 1)}
 
-    def held(
-        self, weights: Tensors, inputs: Tensors, given: Sequence[str], needs: Sequence[str] | None = None
-    ) -> HeldRows:
-        """Bound to its inputs `[T, B, size]`, of which those that are `given` are others at each run; with `needs` also
-        its backward pass, for all weights and these inputs."""
+    def held(self, weights: Tensors, inputs: Tensors, given: Sequence[str], needs: Sequence[str]) -> HeldRows:
+        """Bound to its inputs `[T, B, size]`, of which those that are `given` are others at each run; and its backward
+        pass, for all weights and the inputs that it `needs`."""
         recipe, call = self.recipe, self._call
         named = {n: self.as_rows(inputs[n]) for n in recipe.inputs}
         tensors = recipe.tensors(weights, named, self._nothing, self._nothing)
         moving = [k for k, n in enumerate(recipe.inputs) if n in given]
-        y, kept = call.output(), None if needs is None else call.kept()
-        run, back = Held(call, tensors, moving, y, kept), None
-        if kept is not None and needs is not None:
-            wanted = [*[True] * recipe.parts[0], *(n in needs for n in recipe.inputs), False, False]
-            back = HeldBackward(call, tensors, moving, kept, wanted)
+        y, kept = call.output(), call.kept()
+        run = Held(call, tensors, moving, y, kept)
+        wanted = [*[True] * recipe.parts[0], *(n in needs for n in recipe.inputs), False, False]
+        back = HeldBackward(call, tensors, moving, kept, wanted)
         return HeldRows(self, run, back, y.view(*self._shape, -1), [recipe.inputs[k] for k in moving])
 
     def as_rows(self, x: Tensor) -> Tensor:
@@ -50,10 +47,10 @@ class HeldRows:
     """A bound cell; `y` `[T, B, size]` is the output of the last run, and `of_inputs` by name, of the same form,
     are gradients of inputs."""
 
-    def __init__(self, cell: Rowwise, run: Held, back: HeldBackward | None, y: Tensor, given: Sequence[str]) -> None:
+    def __init__(self, cell: Rowwise, run: Held, back: HeldBackward, y: Tensor, given: Sequence[str]) -> None:
         self.y, self._cell, self._run, self._back, self._given = y, cell, run, back, given
-        self.nbytes = run.nbytes + (0 if back is None else back.nbytes)
-        of_inputs = [] if back is None else zip(cell.recipe.inputs, back.of_inputs, strict=True)
+        self.nbytes = run.nbytes + back.nbytes
+        of_inputs = zip(cell.recipe.inputs, back.of_inputs, strict=True)
         self.of_inputs = {n: g.view(y.shape[0], y.shape[1], -1) for n, g in of_inputs if g is not None}
         self._weights: list[Tensor] = []
         self._inputs: list[Tensor] = []
@@ -66,7 +63,6 @@ class HeldRows:
 
     def backward(self, slope: Tensor) -> list[Tensor | None]:
         """From the slope in the last output the gradients of the values of weights; `of_inputs` holds the others."""
-        assert self._back is not None
         return self._back(self._weights, self._inputs, self._cell.as_rows(slope.contiguous()))
 
 

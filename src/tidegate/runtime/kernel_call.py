@@ -52,7 +52,6 @@ class CellKernel:
         self.zero: Array = np.zeros((), self.numpy_type)
         self._shapes: dict[tuple[int, int, int], CallShape] = {}
         self._rooms: dict[tuple[int, ...], Allocator] = {}
-        self._alone: dict[int, KernelCall] = {}
 
     def shape(self, T: int, B: int) -> CallShape:
         """How a call of T steps and B rows is divided."""
@@ -83,16 +82,6 @@ class CellKernel:
         tables = whole(T, B, backwards) if lengths is None else ragged(_checked(lengths, T, B), shape, backwards)
         fresh = None if reset is None else fresh_starts(_array(reset), tables, backwards)
         return KernelCall(self, shape, tables, fresh, backwards, lengths, reset)
-
-    def alone(self, B: int) -> KernelCall:
-        """A call of one step, on one thread whatever its size, that others run many times."""
-        found = self._alone.get(B)
-        if found is None:
-            if len(self._alone) > MOST_SHAPES:
-                self._alone.clear()
-            shape = self.kernel.shape(1, B, self.recipe.sizes, 1)
-            found = self._alone[B] = KernelCall(self, shape, whole(1, B, backwards=False), None, False, None, None)
-        return found
 
 
 def _array(tensor: Tensor) -> Array:
@@ -230,15 +219,15 @@ class KernelCall:
         except IndexError:
             return self.bind(direction)
 
-    def bind(self, direction: Pass, *, own: bool = False) -> Bound:
-        """The same, and not one that was given back; with working memory of its `own`."""
+    def bind(self, direction: Pass) -> Bound:
+        """The same, and not one that was given back."""
         given = self.tables.addresses.copy()
         if self.fresh is None:
             given["fresh"] = NEVER_ADDRESS  # starts are read, and not used
             given |= {f"start.{n}": self.cell.zeros_address for n in self.cell.recipe.states}
         else:
             given |= {"fresh": self.fresh.ctypes.data, "fresh.step": 1}
-        return self.cell.kernel.bind(direction, self.shape, given, own=own)
+        return self.cell.kernel.bind(direction, self.shape, given)
 
     def give(self, direction: Pass, bound: Bound) -> None:
         """Put a kernel back, for the next call."""

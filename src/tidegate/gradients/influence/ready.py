@@ -16,7 +16,6 @@ from tidegate.equations.values import Value
 from tidegate.gradients.influence.engine import LITTLE, InfluenceEngine, totals
 from tidegate.gradients.influence.known import HeldTraces, Known
 from tidegate.gradients.influence.output import HeldOutput, Told
-from tidegate.gradients.uoro_held import HeldOuter, kernels
 from tidegate.runtime.bound_call import Held
 
 Tensors = dict[str, Tensor]
@@ -30,7 +29,7 @@ class Place:
     run: Held
     found: Tensor
     told: HeldOutput | None
-    moved: HeldTraces | HeldOuter
+    moved: HeldTraces
     y: Tensor
     nbytes: int
 
@@ -94,8 +93,7 @@ class Ready:
         state = plan.state_of_output
         self._states = (state,) if state else self._told.states if self._told else ()
         self._place = plan.places[state] if state else slice(0)
-        self._outer = kernels(plan, x.shape[0], x.shape[1], x)
-        self._works = plain and bool(self._states) and (known.traced or self._outer is not None)
+        self._works = plain and bool(self._states) and known.traced
 
     def serves(self) -> bool:
         """Whether this still is what its layer does."""
@@ -136,19 +134,13 @@ class Ready:
         told = None if self._told is None else self._told.held(weights, inputs, found)
         y = found[1:, :, self._place] if told is None else told.y
         adjoints = told.adjoints if told is not None else {name: torch.empty_like(y) for name in self._states}
-        moved: HeldTraces | HeldOuter
-        if self._outer is None:
-            moved = self._known.held_traces(found, inputs, adjoints, still=told is not None)
-        else:
-            moved = HeldOuter(self.machine.plan, self._outer, weights, inputs, found, self._states)
+        moved = self._known.held_traces(found, inputs, adjoints, still=told is not None)
         nbytes = found.nbytes + moved.nbytes + (0 if told is None else told.nbytes)
         return Place(run, found, told, moved, y, nbytes)
 
     def _pulled(self, place: Place, weights: Tensors, inputs: Tensors, slope: Tensor) -> dict[Value, Tensor]:
         """The gradients by way of the states, from a slope in the output."""
         adjoints = [slope.contiguous()] if place.told is None else list(place.told.adjoints.values())
-        if isinstance(place.moved, HeldOuter):
-            return place.moved(weights, inputs, adjoints)
         moving = self._known.moving(weights, inputs)
         return place.moved(moving if place.told is not None else [*moving, *adjoints])
 

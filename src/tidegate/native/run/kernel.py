@@ -175,11 +175,6 @@ class Bound:
         self._address, self._several = ctypes.addressof(arguments), layout.flag_bytes > FLAG_BYTES
         self._block = self._borrow() if own or layout.size <= LITTLE_BYTES else None
 
-    @property
-    def address(self) -> int:
-        """Where the kernel's code stands, for other code that runs it with these arguments."""
-        return ctypes.cast(self._function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
-
     def _borrow(self) -> Block:
         block = WORKSPACE.take(self._layout.size)
         self.arguments[self._flags] = block.address
