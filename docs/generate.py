@@ -222,12 +222,13 @@ def promise(rule: Forward, c: Cell, reasons: dict[str, int]) -> str:
 def _costs() -> Iterator[str]:
     layer = Recurrent("lstm", 8, 128, device="meta")
     rules: tuple[Rule, ...] = (BPTT(), TruncatedBPTT(1, 16), RTRL(), SnAp(), UORO(), KFRTRL(), EProp())
-    yield "| rule | kept | operations per step | what is kept |\n|---|---|---|---|"
+    yield "| rule | kept | operations per step | calls per step | what is kept |\n|---|---|---|---|---|"
     for rule in rules:
         found = costs(layer, rule)
         form = found.trackers[0].form if found.trackers else "activations"
         each = ", per gate" if len(found.trackers) > 1 else ""
-        yield f"| `{rule}` | {in_units(found.kept, 'B')} | {in_units(found.flops, 'flop')} | {form}{each} |"
+        figures = in_units(found.kept, "B"), in_units(found.flops, "flop"), str(found.calls or "-")
+        yield f"| `{rule}` | {' | '.join(figures)} | {form}{each} |"
 
 
 # the plan of a kernel

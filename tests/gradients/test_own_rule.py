@@ -35,7 +35,7 @@ class Forgetful(Tracker):
 
     def cost(self, rows: int) -> Cost:
         K, V = self.shape
-        return Cost((self.group.name,), f"traces {K} x {V}", "own unit and state", rows * K * V, 4 * rows * K * V)
+        return Cost((self.group.name,), f"traces {K} x {V}", "own unit and state", rows * K * V, 4 * rows * K * V, 20)
 
     def begin(self, rows: int, like: Tensor) -> Tensors:
         return {self.name: like.new_zeros(rows, len(self.states), *self.shape)}

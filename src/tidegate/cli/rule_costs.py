@@ -78,5 +78,6 @@ def _figures(found: Sequence[Costs]) -> list[str]:
         "kept": [in_units(c.kept, "B") for c in found],
         "at most while steps are taken": [in_units(c.most, "B") for c in found],
         "operations a step": [in_units(c.flops, "flop") for c in found],
+        "calls of torch, a step alone": [str(c.calls) if c.trackers else "-" for c in found],
     }
     return [f"{name:30}" + "".join(f"{text:>14}" for text in texts) for name, texts in rows.items()]

@@ -17,13 +17,15 @@ COPIES = 3  # of the influence while steps are taken: that before all of them, b
 class Cost:
     """What a tracker costs: `numbers` stay from step to step, `flops` are the operations of a step with the gradient
     of a loss in it, both for all rows. `weights` are the places of the weights that it follows, `form` is what is kept
-    for each row, and `why` says what is left out."""
+    for each row, and `why` says what is left out. `calls` is about how many operations of torch a step takes that comes
+    alone, as in a stream: each takes some microseconds, however small the net is."""
 
     weights: tuple[str, ...]
     form: str
     why: str
     numbers: int
     flops: int
+    calls: int
 
 
 def kept(costs: Sequence[Cost]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -24,7 +24,12 @@ class Operations:
 
 def operations(graph: Graph, sizes: Mapping[str, int]) -> Operations:
     """Count a step; what is computed from weights alone is done once a call and does not count."""
-    values = [v for v in simplify_graph(graph).values if v.rate > Rate.WEIGHTS]
+    return operations_of(simplify_graph(graph).values, sizes)
+
+
+def operations_of(made: Iterable[Value], sizes: Mapping[str, int]) -> Operations:
+    """Count what it takes to compute these values, each once."""
+    values = [v for v in made if v.rate > Rate.WEIGHTS]
     pairs = [pair for v in values for pair in products(v)]
     recurrent = {matrix for matrix, vector in pairs if vector.rate == Rate.STATE}
     return Operations(

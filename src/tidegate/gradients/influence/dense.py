@@ -54,7 +54,9 @@ class DenseInfluence(Tracker):
         masked = 0 if self.allowed is None else D * P
         flops = 2 * D * D * P + own + masked + 2 * D * P + (2 * P if self.allowed is None else 0)
         names = tuple(g.name for b, _ in self.bundles for g in b.groups)
-        return Cost(names, f"a matrix of {D} x {P}", self._why(), rows * D * P, rows * flops)
+        S = len(self.states)
+        calls = 20 + 4 * S * S + 12 * S * len(self.bundles) + 6 * len(names)
+        return Cost(names, f"a matrix of {D} x {P}", self._why(), rows * D * P, rows * flops, calls)
 
     def _driven(self, bundle: Bundle, state: str) -> int:
         """How many numbers of a state's influence a step's own weights add to."""

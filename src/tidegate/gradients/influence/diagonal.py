@@ -23,6 +23,7 @@ from tidegate.gradients.influence.step_values import StepValues, split
 from tidegate.runtime.eligibility import TraceForm, advance_traces
 
 Tensors = dict[str, Tensor]
+CALLS = 10  # of torch for a step, where the rule keeps nothing but traces, which kernels move
 
 
 class DiagonalInfluence(Tracker):
@@ -42,7 +43,8 @@ class DiagonalInfluence(Tracker):
         S, (K, V) = len(self.states), self.shape
         takes = self._taken() + len(self.group.jacobians) + S
         form = f"traces, {S} x {K} x {V}"
-        return Cost((self.group.name,), form, self._why(), rows * S * K * V, rows * 2 * takes * K * V)
+        flops = 2 * takes * K * V
+        return Cost((self.group.name,), form, self._why(), rows * S * K * V, rows * flops, CALLS)
 
     def _taken(self) -> int:
         """The pairs of states whose units act on each other one by one."""

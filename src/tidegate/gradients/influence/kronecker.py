@@ -42,7 +42,8 @@ class KroneckerInfluence(Tracker):
         names = tuple(g.name for g in self.groups)
         flops = 2 * D * D * R + 9 * D * R + 7 * V + 3 * R * V
         form = f"a vector of {V} times a matrix of {D} x {R}"
-        return Cost(names, form, "right on average", rows * (D * R + V), rows * flops)
+        calls = 55 + 15 * len(names)
+        return Cost(names, form, "right on average", rows * (D * R + V), rows * flops, calls)
 
     def begin(self, rows: int, like: Tensor) -> Tensors:
         """No influence yet."""

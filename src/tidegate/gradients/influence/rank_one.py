@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tidegate.calculus import independent, jvp, pulled_back
+from tidegate.calculus import Tangent, independent, jvp, pulled_back
+from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate, Value, walk
 from tidegate.gradients.cost import Cost
 from tidegate.gradients.influence.capture import Tracker
@@ -21,6 +23,7 @@ from tidegate.gradients.influence.dense import row
 from tidegate.gradients.influence.parameter_groups import ParameterGroup, add
 from tidegate.gradients.influence.parameter_layout import Bundle, ParameterLayout
 from tidegate.gradients.influence.step_values import StepValues, split
+from tidegate.nn.operations import operations_of
 from tidegate.reference import Program
 from tidegate.reference import torch_ops as xp
 from tidegate.reference.step_program import StepProgram
@@ -50,22 +53,24 @@ class RankOneInfluence(Tracker):
         self._learned = [v for v in walk(self._parameters.roots) if v.op == "weight" and v.attrs["learn"]]
         self._read_once = _read_once(groups, layout)
 
-        sizes = {s.name: s.size for s in graph.states}
-        self._signs = {n: Value("seed", (), sizes[n], Rate.STATE, name=f"sign.{n}") for n in states}
-        self._rows = pulled_back(graph, self._signs, [g.result for g in groups])
+        self._signs, self._rows, self._tangent = _products(graph, tuple(states), tuple(g.result for g in groups))
         beside = independent(self._rows.values(), self._signs.values())
         self._driven = Program(self._rows.values(), given=[*beside, *self._signs.values()])
-        self._tangent = jvp(graph, states)
         ends, seeds = self._tangent.states.values(), self._tangent.seeds.values()
         self._along = independent(ends, seeds)
         self._moved = StepProgram(ends, [*self._along, *seeds], layout.sizes)
+        self._computed = [*Program(ends, given=[*self._along, *seeds]).order, *self._driven.order]
         read = [v for g in groups for _, v in g.factors]
         self.values = [v for v in dict.fromkeys([*read, *beside, *self._along]) if v.op != "weight"]
 
     def cost(self, rows: int) -> Cost:
-        """TODO"""
+        """A Jacobian times a vector, signs times another, and some operations for each unit and each weight."""
         D, P = self.D, sum(self.counts)
-        return Cost(self.names, f"a vector of {D} times one of {P}", "right on average", rows * (D + P), rows * 8 * P)
+        counted = operations_of(self._computed, self.layout.sizes)
+        flops = counted.products + counted.others + 7 * D + (10 if self._read_once else 14) * P
+        calls = 50 + len(self._computed) + 3 * len(self.values) + 8 * len(self.names) + 10 * len(self.bundles)
+        form = f"a vector of {D} times one of {P}"
+        return Cost(self.names, form, "right on average", rows * (D + P), rows * flops, calls)
 
     def begin(self, rows: int, like: Tensor) -> Tensors:
         """No influence yet. Vectors over weights are `[B, n, r, V]` by bundle: n places that read different vectors of
@@ -83,14 +88,14 @@ class RankOneInfluence(Tracker):
         delta = None if gradients is None else row(self.places, gradients)
         moved_by, factors, by_parameter = self._moved_by(steps), self._factors(steps, signs), self._by_parameter(steps)
         fresh = steps.fresh if steps.fresh is None or steps.valid is None else steps.fresh & steps.valid
-        total, size = w.new_zeros(w.shape[1]), by_parameter(w)
+        total, size = w.new_zeros(w.shape[1]), by_parameter(w)  # size: of which the norm is taken, often w itself
         width = max(1, AT_ONCE // max(1, w.numel()))
         for start in range(0, steps.T if steps.B else 0, width):
             span = slice(start, min(start + width, steps.T))
             new = torch.cat([(r[span].unsqueeze(-1) * v[span].unsqueeze(-2)).flatten(2) for r, v in factors], -1)
             sizes = by_parameter(new)
             drive = _balance(_norm(sizes), self.D**0.5)
-            along, after = drive * signs[span], new / drive
+            along, after = drive * signs[span], new / drive  # both gain below what is carried on
             sizes = after if sizes is new else sizes / drive
             for t in range(len(along)):
                 if fresh is not None:
@@ -155,7 +160,7 @@ class RankOneInfluence(Tracker):
             env |= {v: found[number[w.data_ptr(), w.shape]] for v, w in weights.items()}
             return tuple(self._parameters(xp, self.layout.sizes, env))
 
-        made, pull = torch.func.vjp(values, *apart.values())
+        pull = torch.func.vjp(values, *apart.values())[1]
 
         def one(vector: Tensor) -> Tensor:
             found = self._parted(vector)
@@ -179,6 +184,16 @@ class RankOneInfluence(Tracker):
             for group, each in zip(bundle.groups, groups, strict=True):
                 add(found, split(group, each.reshape(bundle.rows, bundle.columns), self.layout))
         return found
+
+
+@lru_cache(maxsize=256)
+def _products(
+    graph: Graph, states: tuple[str, ...], results: tuple[Value, ...]
+) -> tuple[dict[str, Value], dict[Value, Value], Tangent]:
+    """Signs by state, signs times the Jacobians in what weights give, and the Jacobian times a vector."""
+    signs = {s.name: Value("seed", (), s.size, Rate.STATE, name=f"sign.{s.name}") for s in graph.states}
+    signs = {name: signs[name] for name in states}
+    return signs, pulled_back(graph, signs, results), jvp(graph, states)
 
 
 def _shape(bundle: Bundle) -> tuple[int, int, int]:
