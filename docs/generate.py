@@ -360,7 +360,7 @@ LAYOUT: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
     (
         TENSORS,
         "a cell over time",
-        (("nn", "Recurrent, Stack, StateVariable, Stepper; LSTM, GRU, RNN; swap", "nn/layer.py"),),
+        (("nn", "Recurrent, Stack, State, Stepper; LSTM, GRU, RNN; swap", "nn/layer.py"),),
     ),
     (
         TENSORS,

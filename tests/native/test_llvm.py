@@ -196,8 +196,8 @@ def test_the_choice_can_be_asked_for_without_llvmlite() -> None:
     program = (
         "import sys; sys.modules['llvmlite'] = None\n"
         "from tidegate.errors import NativeError\n"
-        "from tidegate.native import cache, machine\n"
-        "try: machine.host()\n"
+        "from tidegate.native import cpu\nfrom tidegate.native.run import cache\n"
+        "try: cpu.host()\n"
         "except NativeError as error: print(error)"
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)

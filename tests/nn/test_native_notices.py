@@ -89,7 +89,7 @@ def results(layer: Recurrent, x: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
 def test_other_types_of_numbers(layer: Recurrent, x: Tensor, kind: torch.dtype, forgotten: None) -> None:
-    reason = f"kernels are for float32 and float64, and its weights are {kind}"
+    reason = f"kernels are for float32 and float64, got weights of {kind}"
     assert said(lambda: layer.to(kind)(x.to(kind))) == refused(reason)
     assert not said(lambda: layer(x.to(kind)))
 
@@ -105,7 +105,7 @@ def test_tensors_of_several_types(layer: Recurrent, x: Tensor, forgotten: None) 
     layer.get_submodule("l0.n").double()
     with pytest.warns(TidegateNotice) as caught, pytest.raises(RuntimeError, match="same dtype"):
         layer(x)
-    reason = "its tensors are of several types, torch.float32, torch.float64"
+    reason = "its tensors have several types: torch.float32, torch.float64"
     assert [str(w.message) for w in caught] == refused(reason)
 
 
@@ -216,7 +216,7 @@ def test_without_llvmlite() -> None:
 def test_the_switch_in_the_environment() -> None:
     assert not stderr_of(
         "import torch, tidegate\n"
-        "from tidegate.native import kernel\n"
+        "from tidegate.native.run import kernel\n"
         "def fails(*_): raise AssertionError\n"
         "kernel.Kernel.__init__ = fails\n"
         "assert not tidegate.runtime.support.enabled()\n"

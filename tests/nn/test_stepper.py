@@ -260,4 +260,8 @@ def test_a_type_that_numpy_does_not_know() -> None:
     )
     layer = lstm().bfloat16()
     refused(message, layer.stepper)
-    refused(message, set_state, lstm().stepper(1), layer.initial_state(1))
+    other = (
+        "state 'h' of layer 0 must be torch.float32 as the weights are, got torch.bfloat16: give it as "
+        ".to(torch.float32)"
+    )
+    refused(other, set_state, lstm().stepper(1), layer.initial_state(1))
