@@ -31,12 +31,14 @@ class CapturedTracker(Protocol):
 class Capture:
     """A run to take part in: its steps and the gradients of its scored states, as examples.
 
-    Everything a kernel reads must be a view into the examples' `buffers`, whose addresses change from call to call.
+    Everything a kernel reads must be a view into the examples' `buffers`, whose addresses change from call to call, or
+    into buffers that `stay`. Where there are such, every run begins without influence, and the end of it is not read.
     """
 
     steps: StepValues
     scored: Mapping[str, Tensor]
     buffers: Sequence[Tensor]
+    stay: Sequence[Tensor] = ()
 
     def traces(
         self,
@@ -52,7 +54,7 @@ class Capture:
 
         None where no kernel can run, or something it reads is computed and not part of a buffer.
         """
-        if not all(within(t, self.buffers) for t in (*d, *u, *v, *delta)):
+        if not all(within(t, (*self.buffers, *self.stay)) for t in (*d, *u, *v, *delta)):
             return None
         steps = self.steps
         e = steps.like.new_zeros(steps.B, form.states, *shape)
@@ -61,23 +63,28 @@ class Capture:
         if bind is None:
             return None
         forget = forget_slot(form, len(v))
-        return BoundTraces(BoundCall(bind, [*self.buffers, e, end, g]), e, bool(delta), forget)
+        moving = [g] if self.stay else [g, e, end]
+        return BoundTraces(BoundCall(bind, [*self.buffers, *moving]), e, bool(delta), forget, bool(self.stay))
 
 
 class BoundTraces:
     """Traces along a run. `nothing` are the traces before any step."""
 
-    def __init__(self, call: BoundCall, nothing: Tensor, scored: bool, forget: int) -> None:
-        self._call, self._nothing, self._forget = call, nothing, forget
-        self._g = nothing.new_zeros(nothing.shape[2:])
-        self._scored = scored
+    def __init__(self, call: BoundCall, nothing: Tensor, scored: bool, forget: int, stays: bool) -> None:
+        self._call, self._nothing, self._stays = call, nothing, stays
+        self._g, self._scored = nothing.new_zeros(nothing.shape[2:]), scored
+        self._forget, self._keep = ({forget: 1}, {forget: 0})
 
     def __call__(self, addresses: list[int], e: Tensor | None, keep: bool) -> tuple[Tensor, Tensor]:
         """The traces `[B, S, K, V]` after the run, and the gradient `[K, V]`."""
+        g = torch.zeros_like(self._g) if self._scored else self._g
+        if self._stays:
+            self._call([*addresses, g.data_ptr()], self._forget)
+            return self._nothing, g
         start = self._nothing if e is None else e.contiguous()
         end = torch.empty_like(self._nothing)
-        g = torch.zeros_like(self._g) if self._scored else self._g
-        self._call([*addresses, start.data_ptr(), end.data_ptr(), g.data_ptr()], {self._forget: not keep})
+        moving = (g.data_ptr(), start.data_ptr(), end.data_ptr())
+        self._call([*addresses, *moving], self._keep if keep else self._forget)
         return end, g
 
 

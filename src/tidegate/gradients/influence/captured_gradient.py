@@ -49,10 +49,12 @@ class CapturedGradient:
     def __init__(
         self, engine: InfluenceEngine, run: CapturedRun, output: OutputCell | None, scored: tuple[str, ...], rows: int
     ) -> None:
-        self._engine, self._run, self._output, self._scored = engine, run, output, scored
+        self._engine, self._output, self._scored = engine, output, scored
         flat = engine.flat
         self._input = flat.graph.inputs[0].name
         self._begin = flat.begin(rows, None)
+        self._run, self._free = run, list[CapturedRun]()
+        self._values = engine.structure.parameters
         self.parameters: Tensors = dict(flat.layer.named_parameters())
         self._weights = flat.weights()
         hooked = any(m._forward_pre_hooks for m in flat.layer.modules())
@@ -64,9 +66,10 @@ class CapturedGradient:
 
     def __call__(self, x: Tensor, score: Callable[[Tensor], Tensor], learned: Sequence[Tensor]) -> list[Tensor] | None:
         """The gradients of `score(output)` for what is learned; None where a tensor does not fit the kernels."""
-        run, weights, inputs = self._run, self._weights, {self._input: x.detach()}
-        if not run.fits(weights, inputs, self._begin):
+        weights, inputs = self._weights, {self._input: x.detach()}
+        if not self._run.fits(weights, inputs, self._begin):
             return None
+        run = self._acquire()
         with torch.no_grad():
             found, _ = run.forward(weights, inputs, self._begin)
             y, forward = self._outputs(weights, inputs, found)
@@ -76,11 +79,20 @@ class CapturedGradient:
         pairs: list[tuple[Tensor, Tensor | None]] = []
         if dy is not None:
             with torch.no_grad():
-                of_values, of_output = self._pulled(weights, inputs, found, dy, forward)
+                of_values, of_output = self._pulled(run, weights, inputs, found, dy, forward)
             pairs = [(weights[name], gradient) for name, gradient in of_output.items()]
-            structure = self._engine.structure
-            pairs += zip(self._engine.parameters(weights), map(of_values.get, structure.parameters), strict=True)
+            pairs += zip(self._engine.parameters(weights), map(of_values.get, self._values), strict=True)
+        self._free.append(run)
         return totals(learned, direct, pairs)
+
+    def _acquire(self) -> CapturedRun:
+        """A run from the layer's own start that nobody else uses."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            run = self._run.starting(self._begin)
+            run.captures(self._scored)
+            return run
 
     def _outputs(self, weights: Tensors, inputs: Tensors, found: Tensor) -> tuple[Tensor, list[Tensor]]:
         if self._output is not None:
@@ -89,7 +101,7 @@ class CapturedGradient:
         return found[1:, :, self._engine.plan.places[state]], []
 
     def _pulled(
-        self, weights: Tensors, inputs: Tensors, found: Tensor, dy: Tensor, forward: list[Tensor]
+        self, run: CapturedRun, weights: Tensors, inputs: Tensors, found: Tensor, dy: Tensor, forward: list[Tensor]
     ) -> tuple[dict[Value, Tensor], dict[str, Tensor | None]]:
         """The gradients by way of the states by value, and those of weights that the output itself reads."""
         of_output: dict[str, Tensor | None] = {}
@@ -97,4 +109,4 @@ class CapturedGradient:
         if self._output is not None:
             of_output, of_states = self._output.backward(dy, forward)
         gradients = ordered(of_states, self._scored)
-        return self._run.advance(weights, inputs, found, self._scored, gradients, None, keep=False)[1], of_output
+        return run.advance(weights, inputs, found, self._scored, gradients, None, keep=False)[1], of_output

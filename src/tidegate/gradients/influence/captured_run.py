@@ -29,18 +29,32 @@ class CapturedRun:
     """A plan's run of T steps and B rows.
 
     What it finds is one tensor `[T + 1, B, D + R]`: the states before the first step and after each, side by side, and
-    behind them what trackers read of each step (undefined in the first row).
+    behind them what trackers read of each step (undefined in the first row). With a `start` every run begins with these
+    states, without influence, in buffers that stay: then it is for one caller at a time.
     """
 
-    def __init__(self, plan: RulePlan, T: int, B: int, cell: CellKernel, like: Tensor) -> None:
+    def __init__(
+        self, plan: RulePlan, T: int, B: int, cell: CellKernel, like: Tensor, start: Tensors | None = None
+    ) -> None:
         self._plan, self._like, self._shape, self._dtype = plan, like.new_empty(0), (T, B), like.dtype
         self._inputs, self._call, self._D = cell.inputs, cell.call(T, B), sum(plan.widths)
         graph, layout = plan.graph, plan.layout
         widths = {i.name: layout.shape_of(graph.input_values[i.name])[0] for i in graph.inputs}
         self._shapes = {n: torch.Size((T, B, w)) for n, w in widths.items()}
         self._allocate = cell.allocator((1 + T, B, self._D + sum(plan.reader.widths)))
-        self._forward = self._bound_forward(like)
+        self._found = self._allocate()
+        self._states = {n: like.new_zeros(B, w) for n, w in zip(plan.names, plan.widths, strict=True)}
+        self._stays = start is not None
+        if start is not None:
+            for name, state in self._states.items():
+                state.copy_(start[name])
+            self._found[0, :, : self._D] = torch.cat(list(self._states.values()), 1)
+        self._forward = self._bound_forward()
         self._trackers: dict[tuple[str, ...] | None, list[CapturedTracker | None] | None] = {}
+
+    def starting(self, start: Tensors) -> CapturedRun:
+        """Another such run that always begins with these states."""
+        return CapturedRun(self._plan, *self._shape, self._call.cell, self._like, start)
 
     def fits(self, weights: Tensors, inputs: Tensors, begin: Tensors) -> bool:
         """Whether these tensors can be given to the kernels as they are."""
@@ -57,31 +71,33 @@ class CapturedRun:
         return True
 
     def forward(self, weights: Tensors, inputs: Tensors, begin: Tensors) -> tuple[Tensor, Tensors]:
-        """What the run finds from these states on, and the final states by name."""
+        """What the run finds from these states on (or from its start), and the final states by name."""
+        fixed = [t if t.is_contiguous() else t.contiguous() for t in self._inputs.fixed(weights)]
+        alive = [*fixed, *(inputs[n] for n in self._inputs.inputs)]
+        if self._stays:
+            self._forward([t.data_ptr() for t in alive])
+            return self._found, {}
         found, states = self._allocate(), [begin[n].contiguous() for n in self._plan.names]
         found[0, :, : self._D] = states[0] if len(states) == 1 else torch.cat(states, 1)
-        fixed = [t if t.is_contiguous() else t.contiguous() for t in self._inputs.fixed(weights)]
         ends = [torch.empty_like(s) for s in states]
-        alive = [*fixed, *(inputs[n] for n in self._inputs.inputs), *states, *ends, found]
+        alive += [found, *states, *ends]
         self._forward([t.data_ptr() for t in alive])
         return found, dict(zip(self._plan.names, ends, strict=True))
 
-    def _bound_forward(self, like: Tensor) -> BoundCall:
-        """The forward kernel, re-pointed to values of weights, inputs, states and what it finds."""
-        names, widths = self._plan.names, self._plan.widths
-        states, ends = (
-            {n: like.new_zeros(self._shape[1], w) for n, w in zip(names, widths, strict=True)} for _ in range(2)
-        )
-        fixed = [like.new_zeros(shape) for shape in self._inputs.fixed_shapes]
-        inputs = [like.new_zeros(self._shapes[n]) for n in self._inputs.inputs]
-        found, order = self._allocate(), self._inputs.states
-        initial, final = [states[n] for n in order], [ends[n] for n in order]
+    def _bound_forward(self) -> BoundCall:
+        """The forward kernel; values of weights and inputs are dynamic, without a start also states and what it finds."""
+        fixed = [self._like.new_zeros(shape) for shape in self._inputs.fixed_shapes]
+        inputs = [self._like.new_zeros(self._shapes[n]) for n in self._inputs.inputs]
+        ends = {n: torch.empty_like(s) for n, s in self._states.items()}
+        order = self._inputs.states
+        initial, final = [self._states[n] for n in order], [ends[n] for n in order]
         tensors = [*fixed, *inputs, *initial, *initial]
 
         def bind() -> Bound:
-            return self._call.bind_forward(tensors, found[1:], final)
+            return self._call.bind_forward(tensors, self._found[1:], final)
 
-        return BoundCall(bind, [*fixed, *inputs, *states.values(), *ends.values(), found])
+        moving = () if self._stays else (self._found, *self._states.values(), *ends.values())
+        return BoundCall(bind, [*fixed, *inputs, *moving])
 
     def captures(self, scored: tuple[str, ...] | None) -> bool:
         """Whether all trackers take part, with gradients in these states (None: in all, side by side in one tensor)."""
@@ -92,7 +108,7 @@ class CapturedRun:
     def _captured(self, scored: tuple[str, ...] | None) -> list[CapturedTracker | None] | None:
         """The trackers on example tensors; None stands for one that no scored state reaches."""
         plan, reader, graph, (T, B) = self._plan, self._plan.reader, self._plan.graph, self._shape
-        found = self._allocate().zero_()
+        found = self._found
         inputs = {n: self._like.new_zeros(shape) for n, shape in self._shapes.items()}
         fixed = {v: self._like.new_zeros(plan.layout.shape_of(v)) for v in reader.given}
         env: dict[Value, Any] = dict(zip(reader.vectors, found[1:, :, self._D :].split(reader.widths, -1), strict=True))
@@ -101,11 +117,9 @@ class CapturedRun:
         env |= {v: old[n] for n, v in graph.old.items()}
         env |= {v: t.expand(T, B, *t.shape) for v, t in fixed.items()}
         gradients, named = self._examples(scored)
-        run = Capture(
-            StepValues(plan.layout, env, (T, B), self._like),
-            named,
-            [found, *inputs.values(), *fixed.values(), *gradients],
-        )
+        buffers = [*inputs.values(), *fixed.values(), *gradients, *(() if self._stays else (found,))]
+        stay = (found,) if self._stays else ()
+        run = Capture(StepValues(plan.layout, env, (T, B), self._like), named, buffers, stay)
         trackers: list[CapturedTracker | None] = []
         for tracker in plan.trackers:
             if named and named.keys().isdisjoint(tracker.states):
@@ -144,7 +158,7 @@ class CapturedRun:
         assert trackers is not None
         reader = self._plan.reader
         fixed = reader.fixed(weights).values() if reader.given else ()
-        alive = [found, *(inputs[n] for n in self._shapes), *fixed, *gradients]
+        alive = [*(inputs[n] for n in self._shapes), *fixed, *gradients, *(() if self._stays else (found,))]
         addresses = [t.data_ptr() for t in alive]
         total: dict[Value, Tensor] = {}
         ends = []
