@@ -448,9 +448,9 @@ def test_errors_of_the_initial_state() -> None:
     refused("hx is the pair of tensors (h_0, c_0) for LSTM, and a tuple came", lstm, x, (h,))
     refused("hx is the pair of tensors (h_0, c_0) for LSTM, and a tuple came", lstm, x, (h, None))
     refused("hx is the tensor h_0 for GRU, and a tuple came", gru, x, (torch.zeros(1, 4, 5), c))
-    refused("h_0 must be [2, 4, 2], and [2, 4, 5] came", lstm, x, (c, c))
-    refused("c_0 must be [2, 4, 5], and [2, 4, 2] came", lstm, x, (h, h))
-    refused("h_0 must be [1, 5], and [1, 1, 5] came", gru, x[:, 0], torch.zeros(1, 1, 5))
+    refused("h_0 must be [2, 4, 2], got [2, 4, 5]", lstm, x, (c, c))
+    refused("c_0 must be [2, 4, 5], got [2, 4, 2]", lstm, x, (h, h))
+    refused("h_0 must be [1, 5], got [1, 1, 5]", gru, x[:, 0], torch.zeros(1, 1, 5))
 
 
 def test_errors_of_the_input() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tidegate.nn.torchscript import refuse_onnx
 from tidegate.runtime import support
 from tidegate.runtime.autograd import gradients
 from tidegate.runtime.kernel_call import KernelCall
@@ -62,6 +63,7 @@ def _(
     lengths: Tensor | None,
     reset: Tensor | None,
 ) -> list[Tensor]:
+    refuse_onnx()
     recipe, like = read_recipe(cell, tuple(sizes), indices), tensors[0]
     T, B = recipe.steps_and_rows(tensors)
     ends = [like.new_empty((B, width)) for width in recipe.state_widths]
