@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from tidegate.gradients import BPTT, TruncatedBPTT, diagnose
     from tidegate.models import describe, load, save
-    from tidegate.nn import GRU, LSTM, RNN, Recurrent, Stack, State, Stepper, init, swap
+    from tidegate.nn import GRU, LSTM, RNN, Recurrent, Stack, State, Stepper, init, swap, unswap
     from tidegate.online import OnlineLearner
     from tidegate.tasks.forecast import Forecaster
 
@@ -71,6 +71,7 @@ __all__ = [
     "nn",
     "save",
     "swap",
+    "unswap",
 ]
 
 _NAMES_BY_HOME = {
@@ -79,7 +80,7 @@ _NAMES_BY_HOME = {
     "NativeError TidegateError TidegateNotice TrainingError",
     "tidegate.gradients": "BPTT TruncatedBPTT diagnose",
     "tidegate.models": "describe load save",
-    "tidegate.nn": "GRU LSTM RNN Recurrent Stack State Stepper init swap",
+    "tidegate.nn": "GRU LSTM RNN Recurrent Stack State Stepper init swap unswap",
     "tidegate.online": "OnlineLearner",
     "tidegate.tasks.forecast": "Forecaster",
 }

@@ -108,7 +108,7 @@ def told(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
         (
             ["lstm", "--rule", "rflo"],
             "tidegate: RFLO does not work for 'lstm': it is for one state that leaks at a fixed rate, h' = (1 - a) h + "
-            "a f(W h + V x); use EProp() or SnAp(1).\n",
+            "a f(W h + V x); use EProp() or SnAp().\n",
         ),
         (["gru", "--asm"], f"tidegate: TIDEGATE_TARGET='sse' is no target: this machine has {HERE}.\n"),
     ],

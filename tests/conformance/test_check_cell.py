@@ -1,9 +1,12 @@
 """check_cell: sound cells pass on both paths, planted faults are found, and errors say what is broken."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +29,7 @@ from tidegate.cells.transforms import (
     zoneout,
 )
 from tidegate.conformance import CHECKS, check_cell
-from tidegate.equations import Cell
+from tidegate.equations import Cell, cell, linear, stop, tanh, weight
 from tidegate.errors import ArgumentError, ConformanceError, TidegateError
 from tidegate.nn.weights import CellWeightSource
 from tidegate.reference.unroll import ReferenceUnroll, UnrollArguments
@@ -90,8 +93,44 @@ def test_every_cell_in_two_processes(name: str) -> None:
     check_cell(EVERY[name], only=["processes"])
 
 
-def test_two_processes() -> None:
-    assert check_cell(LSTM, only=["processes"]) == ("processes",)
+PLAIN_SCRIPT = """
+from tidegate import cell
+from tidegate.conformance import check_cell
+from tidegate.equations import linear, tanh
+
+@cell(states="h", source="a test")
+def mine(x, h):
+    return tanh(linear("n", x, h))
+
+print(check_cell(mine, only=["processes"]))
+"""
+
+
+@pytest.mark.parametrize("how", ["script", pytest.param("-c", marks=pytest.mark.slow)])
+def test_two_processes_from_a_main_module_that_must_not_run_twice(how: str, tmp_path: Path) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text(PLAIN_SCRIPT)
+    command = [sys.executable, *(["-c", PLAIN_SCRIPT] if how == "-c" else [str(script)])]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "('processes',)\n", "")
+
+
+@pytest.mark.slow
+def test_two_processes_with_weights_that_get_no_gradient() -> None:
+    @cell(states="h", source="a test")
+    def still(x, h):
+        return tanh(linear("n", x, h)) + stop(weight("w", init=0.1))
+
+    assert check_cell(still, only=["processes"]) == ("processes",)
+
+
+def test_a_process_that_fails_is_reported(patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (interpreter := tmp_path / "python").write_text("#!/bin/sh\necho several lines; echo no memory; exit 7\n")
+    interpreter.chmod(0o700)
+    patch.setattr(sys, "executable", str(interpreter))
+    with pytest.raises(ConformanceError) as caught:
+        check_cell(LSTM, only=["processes"])
+    assert re.fullmatch(r"processes: process [01] ended with exit code 7: no memory", caught.value.broken[0])
 
 
 # planted faults

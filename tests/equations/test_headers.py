@@ -6,9 +6,11 @@ import functools
 
 import numpy as np
 import pytest
+import torch
 
 from slips import complaint
 from tidegate.cells import get
+from tidegate.cells.transforms import zoneout
 from tidegate.equations import Cell, cell, concat, eye, linear, mean, named, sigmoid, tanh, weight
 from tidegate.equations.names import RESERVED
 from tidegate.errors import EquationError
@@ -33,7 +35,16 @@ def of_inputs(text: str, token: str) -> str:
 
 
 def bad_size(came: str) -> str:
-    return f"cell 'step': a size is a capital letter that the layer binds, such as 'H', or 1, and {came!r} came"
+    return (
+        f"cell 'step': a size must be a capital letter or 1, got {came!r}: a layer binds letters to numbers, as in "
+        "Recurrent(cell, 8, 64, S=32), and each gate has a linear(...) of its own"
+    )
+
+
+NO_MATRICES = (
+    "inputs and states are vectors; for several vectors declare a state array, as in states='h c*4', for sums of "
+    "products write total(a * b), and for a matrix of weights matrix(name, rows, cols)"
+)
 
 
 def bad_start(token: str) -> str:
@@ -84,7 +95,9 @@ STATES = {
     "h:HH": bad_size("HH"),
     "h:h": bad_size("h"),
     "h:2": bad_size("2"),
-    "h:H,K": "cell 'step': size 'H,K' has two letters: states and inputs that are matrices are not part of the language yet",
+    "h:H,K": f"cell 'step': size 'H,K' is that of a matrix: {NO_MATRICES}",
+    "h:HxH": f"cell 'step': size 'HxH' is that of a matrix: {NO_MATRICES}",
+    "h:H*H": f"cell 'step': '*H' in states='h:H*H' makes a matrix: {NO_MATRICES}",
     "h=inf": bad_start("h=inf"),
     "h=nan": bad_start("h=nan"),
     "h=1e400": bad_start("h=1e400"),
@@ -96,8 +109,8 @@ STATES = {
     "h*65": length("h*65", "*65"),
     "h*1000000000000": length("h*1000000000000", "*1000000000000"),
     "h*n": length("h*n", "*n"),
-    "x h": "cell 'step': no input comes at each step: a recurrent cell reads at least one, as in def step(x, h), and "
-    "@sequence marks what comes once a sequence",
+    "x h": "cell 'step': a cell must read an input at each step, as in def step(x, h), and one marked @sequence comes "
+    "only once: for a system without inputs declare inputs='x:1', use x in a linear(...), and give it a constant",
     "h:1": "cell 'step': state 'h' is 1, and its new value is H: declare its size in the header, as in states='h:P', or "
     "return a value of that size",
 }
@@ -111,7 +124,7 @@ INPUTS = {
     "x*2": of_inputs("x*2", "x*2"),
     "x=3": of_inputs("x=3", "x=3"),
     "x:i": bad_size("i"),
-    "x:I,J": "cell 'step': size 'I,J' has two letters: states and inputs that are matrices are not part of the language yet",
+    "x:I,J": f"cell 'step': size 'I,J' is that of a matrix: {NO_MATRICES}",
     "x@sequence": STATES["x h"],
 }
 
@@ -156,7 +169,8 @@ def test_symbols_of_other_types(symbols):
 def test_output():
     assert (
         complaint(step, output="3y")
-        == "cell 'step': the function returns one value, <tanh: H, state>; write: return 3y, h"
+        == "cell 'step': the function must return its new states one by one, got <tanh: H, state>: end it with return "
+        "3y, h"
     )
 
     def dotted(x, h):
@@ -195,11 +209,16 @@ def test_what_is_returned():
     swapped = "cell 'gives': 'c' is returned where state 'h' is expected: " + IN_ORDER
     assert returning(lambda h, c: (c, h)) == swapped
     assert returning(lambda h, c: (h, h)) == "cell 'gives': 'h' is returned where state 'c' is expected: " + IN_ORDER
-    assert returning(lambda h, c: (h, c, c)) == "cell 'gives': the function returns 3 values; write: return h, c"
-    assert (
-        returning(lambda h, c: h) == "cell 'gives': the function returns one value, <h: H, state>; write: return h, c"
-    )
-    assert returning(lambda h, c: None) == "cell 'gives': the function returns one value, None; write: return h, c"
+    one_by_one = "cell 'gives': the function must return its new states one by one, got {}: end it with return h, c"
+    named = "; for an output that is no state, name it in the header, as in output='y'"
+    assert returning(lambda h, c: (h, c, c)) == one_by_one.format("3 values") + named
+    assert returning(lambda h, c: h) == one_by_one.format("<h: H, state>")
+    assert returning(lambda h, c: None) == one_by_one.format("None")
+    assert returning(lambda h, c: (h, None)) == one_by_one.format("(<h: H, state>, None)")
+    nested = "(<h: H, state>, (<h: H, state>, <c: H, state>))"
+    assert returning(lambda h, c: (h, (h, c))) == one_by_one.format(nested)
+    assert returning(lambda h, c: [h, c]) == one_by_one.format("[<h: H, state>, <c: H, state>]")
+    assert returning(lambda h, c: {"h": h}) == one_by_one.format("{'h': <h: H, state>}")
     assert (
         returning(lambda h, c: (h, "c"))
         == "cell 'gives': 'c' of type str cannot be used in an equation: values are numbers, inputs, states, weights "
@@ -336,6 +355,7 @@ def yielding(x, h):
         (Callable, "the class Callable"),
         (later, "the function later"),
         (yielding, "the function yielding"),
+        (lambda x, h: h, "the function <lambda>"),
         (functools.partial(int, "3"), "functools.partial(<class 'int'>, '3')"),
     ],
 )
@@ -522,7 +542,7 @@ def test_concat_as_output_is_fine():
     assert both.graph.output_size == ("I+H",)
 
 
-FORM = "write @cell(states='h', source='the paper') above the function"
+FORM = "write @cell(states='h') above the function"
 
 
 def test_a_bare_decorator_points_at_its_function() -> None:
@@ -536,7 +556,6 @@ def test_a_bare_decorator_points_at_its_function() -> None:
     ("header", "said"),
     [
         ((("h",), {}), f"@cell takes its header by keyword, and 'h' came: {FORM}"),
-        (((), {"states": "h"}), f"@cell(...) has no source=: {FORM}"),
         (((), {"source": "a paper"}), f"@cell(...) has no states=: {FORM}"),
     ],
 )
@@ -544,3 +563,19 @@ def test_a_header_that_lacks_something(header, said) -> None:
     with pytest.raises(EquationError) as raised:
         cell(*header[0], **header[1])
     assert str(raised.value) == said
+
+
+def test_the_source_may_be_left_out():
+    made = cell(states="h")(step)
+    assert made.source == ""
+    assert made.print().splitlines()[:2] == ["cell step", "  inputs x:I"]
+    assert Cell.from_json(made.to_json()).print() == made.print()
+    assert zoneout(made, 0.1).source == zoneout(get("elman"), 0.1).source.removeprefix(f"{get('elman').source}; ")
+
+
+def test_a_header_without_source_does_not_hide_a_slip():
+    def slip(x, h):
+        return torch.tanh(linear("a", x, h))
+
+    with pytest.raises(EquationError, match=r"torch\.tanh cannot be applied to a value of a cell: write tanh\(v\)"):
+        cell(states="h")(slip)

@@ -55,11 +55,13 @@ CONDITIONS = (
     "for 'not a' 1 - a"
 )
 QUOTIENT = "a value of a cell has no // and no divmod(): write floor(a / b) for the quotient, a % b for the rest"
+WORDS = "words of tidegate.equations, such as tanh(v), where(a, b, c), total(v)"
+TENSORS = "numbers, weight(name) and matrix(name) in the place of tensors"
 ARRAY = "a value of a cell cannot become a numpy array: use the words of tidegate.equations instead"
 
 
-def cannot(library: str, name: str) -> str:
-    return f"{library}.{name} cannot be applied to a value of a cell: use the word of tidegate.equations instead"
+def cannot(name: str, instead: str) -> str:
+    return f"{name} cannot be applied to a value of a cell: write {instead}"
 
 
 def no_operand(what: str, kind: str) -> str:
@@ -84,7 +86,24 @@ def bad_name(what: str, came: str) -> str:
 
 
 def bad_size(came: str) -> str:
-    return f"a size is a capital letter that the layer binds, such as 'H', or 1, and {came} came"
+    return (
+        f"a size must be a capital letter or 1, got {came}: a layer binds letters to numbers, as in "
+        "Recurrent(cell, 8, 64, S=32), and each gate has a linear(...) of its own"
+    )
+
+
+def matrix_size(came: str) -> str:
+    return (
+        f"size {came} is that of a matrix: inputs and states are vectors; for several vectors declare a state array, as "
+        "in states='h c*4', for sums of products write total(a * b), and for a matrix of weights matrix(name, rows, cols)"
+    )
+
+
+def no_left_matrix(found: str, way: str = "write matrix(...) @ v") -> str:
+    return (
+        f"the left side of @ must be a matrix of weights, got {found}: {way}, or for the inner product of two vectors "
+        "total(a * b)"
+    )
 
 
 def bad_start(name: str, came: str) -> str:
@@ -131,7 +150,10 @@ def in_step(word: str) -> str:
 
 
 def exists(name: str) -> str:
-    return f"weight {name!r} exists already: a name is one tensor in the file; choose another"
+    return (
+        f"weight {name!r} is declared twice: choose another name, or, to use one weight in two places, declare it once, "
+        "as in W = matrix(...), and write W @ v in both"
+    )
 
 
 def both(name: str, group: str) -> str:
@@ -144,13 +166,6 @@ def taken(what: str, name: str) -> str:
 
 def not_finite(came: str) -> str:
     return f"a constant must be a finite number, and {came} came: choose a large number such as 1e9 instead"
-
-
-def attribute(name: str) -> str:
-    return (
-        f"a value of a cell has no attribute {name!r}: values are used with operators and with the words of "
-        "tidegate.equations, as in tanh(v) or total(v)"
-    )
 
 
 def columns(left: str, right: str) -> str:
@@ -209,7 +224,7 @@ PYTHON = [
     (lambda x, h: (h > 0) & (h < 1), CONDITIONS),
     (lambda x, h: (h > 0) | True, CONDITIONS),
     (lambda x, h: ~(h > 0), CONDITIONS),
-    (lambda x, h: h.tanh(), attribute("tanh")),
+    (lambda x, h: h.tanh(), cannot(".tanh", "tanh(v)")),
     (lambda x, h: h.T, ".T is for a matrix of weights, and this value is H: a vector needs no transpose"),
     (lambda x, h: h + None, no_operand("None", "NoneType")),
     (lambda x, h: h + "a", no_operand("'a'", "str")),
@@ -227,21 +242,28 @@ PYTHON = [
     (lambda x, h: sigmoid([h]), no_operand("[<h: H, state>]", "list")),
 ]
 ARRAYS = [
-    (lambda x, h: np.tanh(h), cannot("numpy", "tanh")),
-    (lambda x, h: np.add(h, 1.0), cannot("numpy", "add")),
-    (lambda x, h: np.sum(h), attribute("sum")),
+    (lambda x, h: np.tanh(h), cannot("numpy.tanh", "tanh(v)")),
+    (lambda x, h: np.add(h, 1.0), cannot("numpy.add", TENSORS)),
+    (lambda x, h: np.sum(h), cannot(".sum", "total(v)")),
     (lambda x, h: np.where(h, 1, 0), ARRAY),
-    (lambda x, h: np.clip(h, 0, 1), attribute("clip")),
+    (lambda x, h: np.clip(h, 0, 1), cannot(".clip", "minimum(maximum(v, low), high)")),
     (lambda x, h: np.array([h]), ARRAY),
     (lambda x, h: np.ones(3) * h, no_operand("array([1., 1., 1.])", "ndarray")),
     (lambda x, h: h * np.ones(3), no_operand("array([1., 1., 1.])", "ndarray")),
-    (lambda x, h: np.eye(2) @ h, cannot("numpy", "matmul")),
-    (lambda x, h: torch.tanh(h), cannot("torch", "tanh")),
-    (lambda x, h: torch.nn.functional.relu(h), cannot("torch", "relu")),
-    (lambda x, h: torch.cat([h, h]), cannot("torch", "cat")),
-    (lambda x, h: torch.ones(3) * h, cannot("torch", "mul")),
+    (lambda x, h: np.eye(2) @ h, cannot("numpy.matmul", "linear(name, x, h), or matrix(name) @ v")),
+    (lambda x, h: torch.tanh(h), cannot("torch.tanh", "tanh(v)")),
+    (lambda x, h: torch.nn.functional.relu(h), cannot("torch.relu", "relu(v)")),
+    (lambda x, h: torch.cat([h, h]), cannot("torch.cat", "linear(name, a, b), which reads several")),
+    (lambda x, h: torch.ones(3) * h, cannot("torch.mul", TENSORS)),
     (lambda x, h: h * torch.ones(1), no_operand("tensor([1.])", "Tensor")),
     (lambda x, h: torch.tensor(h), ITEMS),
+    (lambda x, h: torch.where(h > 0, h, 0), cannot("torch.where", "where(condition, a, b)")),
+    (lambda x, h: torch.softmax(h, 0), cannot("torch.softmax", "exp(v) / total(exp(v))")),
+    (lambda x, h: torch.nn.functional.linear(x, torch.ones(2, 3)), cannot("torch.linear", "linear(name, x, h), or matrix(name) @ v")),
+    (lambda x, h: torch.chunk(h, 2), cannot("torch.chunk", "one linear(...) for each part")),
+    (lambda x, h: torch.erf(h), cannot("torch.erf", WORDS)),
+    (lambda x, h: h.detach(), cannot(".detach", "stop(v)")),
+    (lambda x, h: h.shape, cannot(".shape", WORDS)),
 ]
 SIZES = [
     (lambda x, h: x + h, differ("I", "H")),
@@ -252,8 +274,9 @@ SIZES = [
     (lambda x, h: spread(total(h, to="G"), to="K") + h, differ("K", "H")),
     (lambda x, h: matrix("M") @ x, columns("H", "I")),
     (lambda x, h: matrix("M", rows="I").T @ h, columns("I", "H")),
-    (lambda x, h: h @ h, "the left side of @ must be a matrix of weights, and it is H: write matrix(...) @ v"),
-    (lambda x, h: 3 @ h, "the left side of @ must be a matrix of weights, and it is 1: write matrix(...) @ v"),
+    (lambda x, h: h @ h, no_left_matrix("H")),
+    (lambda x, h: 3 @ h, no_left_matrix("1")),
+    (lambda x, h: h @ matrix("M"), no_left_matrix("H", "write the matrix first, as in matrix(...) @ v")),
     (lambda x, h: (matrix("M") * mean(h)) @ h, f"the left side of @ must be computed from weights only: {NO_MATRIX_STATES}"),
     (lambda x, h: matrix("M") @ (matrix("N") * mean(x)), f"a product of two matrices is for weights only: {NO_MATRIX_STATES}"),
     (lambda x, h: mean(matrix("M")), "mean takes vectors, and this value is a matrix of H x H"),
@@ -266,7 +289,10 @@ SIZES = [
     (lambda x, h: weight("q", size=True), bad_size("True")),
     (lambda x, h: weight("q", size=1.0), bad_size("1.0")),
     (lambda x, h: linear("q", x, size=h), bad_size("<h: H, state>")),
-    (lambda x, h: weight("q", size="H,K"), "size 'H,K' has two letters: states and inputs that are matrices are not part of the language yet"),
+    (lambda x, h: weight("q", size="H,K"), matrix_size("'H,K'")),
+    (lambda x, h: weight("q", size="HxH"), matrix_size("'HxH'")),
+    (lambda x, h: weight("q", size=("H", "I")), matrix_size("('H', 'I')")),
+    (lambda x, h: linear("q", x, size="4H"), bad_size("'4H'")),
     (lambda x, h: concat(h), "concat takes two vectors or more, and 1 came: give them one by one, as in concat(h, s)"),
     (lambda x, h: mean(concat(x, h)), CONCATENATION),
     (lambda x, h: tanh(linear("q", a=concat(x, h))), CONCATENATION),
@@ -296,7 +322,7 @@ WEIGHTS = [
     (lambda x, h: linear("train", x), taken("the name of a linear", "train")),
     (lambda x, h: linear("q", type=x), taken(WEIGHT, "type")),
     (lambda x, h: linear("q.r", x), bad_name("the name of a linear", "'q.r'")),
-    (lambda x, h: linear(x, h), bad_name("the name of a linear", "<x: I, input>")),
+    (lambda x, h: linear(x, h), "linear() takes a name before its vectors, as in linear('n', x, h), got <x: I, input>"),
     (lambda x, h: linear("q"), "linear 'q' multiplies nothing: give it the vectors, as in linear('q', x, h)"),
     (lambda x, h: linear("q", h * 2), unlabelled("h")),
     (lambda x, h: linear("q", weight("b")), unlabelled("b")),

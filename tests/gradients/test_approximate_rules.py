@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gradients.forward_cases import BATCH, STEPS, difference, found, layer_of, problem
+from gradients.forward_cases import BATCH, STEPS, difference, found, layer_of, problem, swept
 from layer_cases import CASES, make_layer
 from tidegate.cells import CELLS, transforms
 from tidegate.equations import cell, linear, matrix, tanh
@@ -167,7 +167,8 @@ def test_uoro_of_every_cell_is_finite_and_the_same_again() -> None:
         layer = layer_of(case)
         x, target = problem(case, layer)
         with support.disabled():
-            first, again, cut = (found(layer, x, target, rule) for rule in (UORO(), UORO(), UORO(every=4)))
+            first, again = found(layer, x, target, UORO()), found(layer, x, target, UORO())
+            cut = swept(layer, x, target, UORO(every=4))
         assert all(torch.isfinite(g).all() for g in first.values()), case
         assert difference(again, first) == 0.0
         assert difference(cut, first) < 1e-11, case
@@ -180,13 +181,13 @@ def test_uoro_of_every_cell_is_finite_and_the_same_again() -> None:
             KFRTRL(),
             "lstm_peephole",
             "KFRTRL does not work for 'lstm_peephole': l0.p_i is read unit by unit, and the factors are those "
-            "of matrices; use RTRL() or SnAp(1).",
+            "of matrices; use RTRL() or SnAp().",
         ),
         (
             RFLO(),
             "lstm",
             "RFLO does not work for 'lstm': it is for one state that leaks at a fixed rate, h' = (1 - a) h + a f(W h + "
-            "V x); use EProp() or SnAp(1).",
+            "V x); use EProp() or SnAp().",
         ),
     ],
 )
@@ -216,7 +217,7 @@ def test_layers_above_each_other_and_local_rules() -> None:
         found(stack, *data(), EProp())
     assert str(caught.value) == (
         "EProp does not work for 'elman over elman': the weights of layers.0.l0.h act on other units than their own "
-        "within one step (a layer above, a reduction over units, or a second product); use RTRL() or SnAp(1)."
+        "within one step (a layer above, a reduction over units, or a second product); use RTRL() or SnAp()."
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gradients.forward_cases import BATCH, HIDDEN, INPUT, STEPS, difference, found, loss
+from gradients.forward_cases import BATCH, HIDDEN, INPUT, STEPS, difference, found, loss, swept
 from tidegate.cells import CELLS
 from tidegate.gradients import RFLO, RTRL, EProp, Forward, SnAp, gradient
 from tidegate.gradients.influence import captured_run
@@ -129,7 +129,7 @@ def test_a_segment_that_goes_on_has_the_influence_of_the_first(pulls: list[Captu
     layer = layer_of("lru")
     x, target = problem(layer)
     whole = generally(layer, x, target, RTRL())
-    assert difference(found(layer, x, target, RTRL(every=5)), whole) < 1e-12
+    assert difference(swept(layer, x, target, RTRL(every=5)), whole) < 1e-12
     assert len(pulls) == 1
 
 

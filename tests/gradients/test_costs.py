@@ -238,7 +238,7 @@ class Own:
         return "own"
 
 
-@pytest.mark.parametrize("rule", [Own(), BPTT(50)], ids=str)
+@pytest.mark.parametrize("rule", [Own(), BPTT(checkpoint=50)], ids=str)
 def test_other_rules_have_no_known_cost(rule: Any) -> None:
     with pytest.raises(ArgumentError) as caught:
         costs(Recurrent("elman", I, H), rule)

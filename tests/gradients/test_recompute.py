@@ -164,7 +164,7 @@ def test_a_loss_that_does_not_hang_on_some_blocks() -> None:
     problem = Problem(recurrent("lstm"), 100, 3)
 
     def score(outputs: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        return (outputs * 2).sum() if start == 32 else outputs.new_zeros(()), torch.ones(())
+        return (outputs * 2).sum() if 32 <= start < 64 else outputs.new_zeros(()), torch.ones(())
 
     ((total, _),) = sweep(BPTT(checkpoint=2), problem.module, 96, problem.run, score)
     found = torch.autograd.grad(total, problem.parameters)

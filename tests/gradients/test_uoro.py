@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from tidegate.gradients.cost import Cost
 from torch import Tensor
 from torch.func import jacrev
 
@@ -15,6 +14,7 @@ from layer_cases import CASES, Case, make_layer
 from tidegate.cells import CELLS
 from tidegate.equations import cell, linear, matrix, tanh, total, weight
 from tidegate.gradients import UORO, online
+from tidegate.gradients.cost import Cost
 from tidegate.gradients.influence import rank_one
 from tidegate.gradients.influence.parameter_groups import Structure, add
 from tidegate.gradients.influence.parameter_layout import ParameterLayout

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -28,9 +29,9 @@ def refused(message: str, call: Any, *args: Any, **options: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_layers": 0}, "num_layers is a whole number of 1 or more, and 0 came"),
-        ({"num_layers": True}, "num_layers is a whole number of 1 or more, and True came"),
-        ({"num_layers": 2.0}, "num_layers is a whole number of 1 or more, and 2.0 came"),
+        ({"num_layers": 0}, "num_layers must be a whole number of 1 or more, got 0"),
+        ({"num_layers": True}, "num_layers must be a whole number of 1 or more, got True"),
+        ({"num_layers": 2.0}, "num_layers must be a whole number of 1 or more, got 2.0"),
         ({"dropout": 1.0, "num_layers": 2}, "dropout is a probability in [0, 1), and 1.0 came"),
         ({"dropout": -0.1, "num_layers": 2}, "dropout is a probability in [0, 1), and -0.1 came"),
         ({"dropout": "much", "num_layers": 2}, "dropout is a probability in [0, 1), and 'much' came"),
@@ -39,6 +40,16 @@ def refused(message: str, call: Any, *args: Any, **options: Any) -> None:
         ({"merge": "sum"}, "merge='sum' joins two directions, and there is one: set bidirectional=True"),
         ({"S": 4}, "cell 'lstm' has no size 'S' to bind; besides I and H it has none"),
         ({"I": 4}, "cell 'lstm' has no size 'I' to bind; besides I and H it has none"),
+        ({"num_layer": 2}, "Recurrent has no option 'num_layer': did you mean num_layers?"),
+        ({"batchfirst": True}, "Recurrent has no option 'batchfirst': did you mean batch_first?"),
+        (
+            {"nonlinearity": "relu"},
+            "Recurrent has no option 'nonlinearity': it has num_layers, bidirectional, merge, dropout, batch_first, "
+            "learn_initial_state, init, device, dtype; torch's are those of tg.LSTM",
+        ),
+        ({"bidirectional": "False"}, "bidirectional must be True or False, got 'False'"),
+        ({"batch_first": 0.5}, "batch_first must be True or False, got 0.5"),
+        ({"learn_initial_state": None}, "learn_initial_state must be True or False, got None"),
     ],
 )
 def test_options(options: dict[str, Any], message: str) -> None:
@@ -46,10 +57,10 @@ def test_options(options: dict[str, Any], message: str) -> None:
 
 
 def test_sizes() -> None:
-    refused("input_size is a whole number of 1 or more, and 0 came", Recurrent, "lstm", 0, 5)
-    refused("hidden_size is a whole number of 1 or more, and 5.0 came", Recurrent, "lstm", 3, 5.0)
-    refused("hidden_size is a whole number of 1 or more, and True came", Recurrent, "lstm", 3, True)
-    refused("S is a whole number of 1 or more, and -1 came", Recurrent, HARD["scrn"], 3, 5, S=-1)
+    refused("input_size must be a whole number of 1 or more, got 0", Recurrent, "lstm", 0, 5)
+    refused("hidden_size must be a whole number of 1 or more, got 5.0", Recurrent, "lstm", 3, 5.0)
+    refused("hidden_size must be a whole number of 1 or more, got True", Recurrent, "lstm", 3, True)
+    refused("S must be a whole number of 1 or more, got -1", Recurrent, HARD["scrn"], 3, 5, S=-1)
     refused("cell 'scrn' needs the size S: give it, as in S=8", Recurrent, HARD["scrn"], 3, 5)
     refused("cell 'scrn' has no size 'G' to bind; besides I and H it has S", Recurrent, HARD["scrn"], 3, 5, S=2, G=3)
     refused(
@@ -96,7 +107,9 @@ def test_groups_that_do_not_divide() -> None:
 
 
 def test_what_is_no_cell() -> None:
-    refused("a layer takes a Cell or the name of one, and 3 came: decorate its function with @cell", Recurrent, 3, 3, 5)
+    said = "decorate a function with @cell to make one"
+    refused(f"a layer takes a Cell or the name of one, got 3: {said}", Recurrent, 3, 3, 5)
+    refused(f"a layer takes a Cell or the name of one, got the class LSTM: {said}", Recurrent, tg.LSTM, 3, 5)
     refused(
         "there is no cell 'lstmm': did you mean lstm or slstm or min_lstm? `tidegate cells` lists them all",
         Recurrent,
@@ -195,7 +208,13 @@ def test_shapes_of_the_input() -> None:
     refused("input 'x' must be [T, B, size] = [6, 4, 3], and [6, 4, 3, 1] came", lstm(), X[..., None])
     refused("input 'x' must be [T, B, size], and [3] came", lstm(), X[0, 0])
     refused("input 'x' must be [B, T, size], and [] came", lstm(batch_first=True), torch.tensor(1.0))
-    refused("input 'x' is a tensor, and a list came: use torch.as_tensor(...)", lstm(), [[0.0]])
+    refused("input 'x' must be a tensor, got list: use torch.as_tensor(x)", lstm(), [[0.0]])
+    refused("input 'x' must be a tensor, got ndarray: use torch.as_tensor(x)", lstm(), X.numpy())
+    refused(
+        "input 'x' must be a tensor, got list: use torch.nn.utils.rnn.pad_sequence(x) with lengths=[...]",
+        lstm(),
+        [X[:3, 0], X[:, 1]],
+    )
 
 
 @pytest.mark.usefixtures("reference_path_notice")
@@ -286,6 +305,9 @@ def test_reset() -> None:
         X,
         reset=torch.zeros(4, 6),
     )
+    refused("reset must hold booleans, or 0 and 1, got 0.5", lstm(), X, reset=torch.full((6, 4), 0.5))
+    refused("reset must hold booleans, or 0 and 1, got 2", lstm(), X, reset=torch.full((6, 4), 2))
+    refused("reset must hold booleans, or 0 and 1, got nan", lstm(), X, reset=[[float("nan")] * 4] * 6)
     refused("reset is one flag a step and row, and 'often' came", lstm(), X, reset="often")
     refused("reset must be [T, B] = [6, 4], one flag a step and row, and [] came", lstm(), X, reset=True)
 
@@ -300,21 +322,75 @@ def test_packed_sequences() -> None:
 
 def test_states() -> None:
     h = torch.zeros(1, 4, 5)
-    refused("state is a tidegate.State, as a layer returns it, and a tuple came", lstm(), X, (h, h))
     refused(
-        "the state does not fit this layer and batch: its shapes by layer and direction are "
-        "[[{'h': [3, 5], 'c': [3, 5]}]], and [[{'h': [4, 5], 'c': [4, 5]}]] were expected",
+        "state must be a tidegate.State as a layer returns it, got tuple: of tensors [B, size] make one as "
+        "State([[{'h': h, 'c': c}]]), with a mapping for each layer and direction",
         lstm(),
         X,
-        lstm().initial_state(3),
+        (h, h),
+    )
+    said = "the state does not fit this layer and batch:"
+    three = "layer 0 has h [3, 5], c [3, 5], expected h [4, 5], c [4, 5]"
+    refused(f"{said} {three}", lstm(), X, lstm().initial_state(3))
+    refused(f"{said} layer 0 has h [4, 5], expected h [4, 5], c [4, 5]", lstm(), X, State([[{"h": h[0]}]]))
+    refused(f"{said} its number of layers is 2, expected 1", lstm(), X, lstm(num_layers=2).initial_state(4))
+    both = lstm(bidirectional=True)(X)[1]
+    form = "h [4, 5], c [4, 5]"
+    refused(f"{said} layer 0 has {form} and backwards {form}, expected {form}", lstm(), X, both)
+
+
+def test_states_that_do_not_fit_an_input_of_other_axes() -> None:
+    said = "the state does not fit this layer and batch: layer 0 has h [4, 5], c [4, 5], expected"
+    state = lstm()(X)[1]
+    refused(
+        f"{said} h [6, 5], c [6, 5]; x is read as [T, B, I]: if it is [B, T, I], make the layer with batch_first=True",
+        lstm(),
+        X.transpose(0, 1),
+        state,
     )
     refused(
-        "the state does not fit this layer and batch: its shapes by layer and direction are "
-        "[[{'h': [4, 5]}]], and [[{'h': [4, 5], 'c': [4, 5]}]] were expected",
-        lstm(),
+        f"{said} h [6, 5], c [6, 5]; x is read as [B, T, I]: if it is [T, B, I], make the layer with batch_first=False",
+        lstm(batch_first=True),
         X,
-        State([[{"h": h[0]}]]),
+        lstm().initial_state(4),
     )
+    refused(
+        f"{said} h [1, 5], c [1, 5]; x of two axes is one sequence [T, I]: for one step of a batch call "
+        "layer.step(x, state)",
+        lstm(),
+        X[0],
+        state,
+    )
+    refused(
+        "h_0 must be [1, 6, 5], got [1, 4, 5]; x is read as [T, B, I]: if it is [B, T, I], make the layer with "
+        "batch_first=True",
+        tg.GRU(3, 5),
+        X.transpose(0, 1),
+        torch.zeros(1, 4, 5),
+    )
+
+
+@pytest.mark.parametrize("batch", [-1, 2.0, None])
+def test_numbers_of_rows(batch: Any) -> None:
+    said = f"batch must be a whole number of 0 or more, got {batch!r}"
+    refused(said, lstm().initial_state, batch)
+    refused(said, lstm().stepper, batch)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    two, yes = np.int32(2), np.bool_(True)
+    layer = Recurrent(HARD["scrn"], np.int64(3), two, num_layers=two, S=two, dropout=np.float32(0.5), batch_first=yes)
+    assert [type(v) for v in (layer.input_size, layer.hidden_size, layer.num_layers, layer.sizes["S"])] == [int] * 4
+    assert repr(layer) == repr(Recurrent(HARD["scrn"], 3, 2, num_layers=2, S=2, dropout=0.5, batch_first=True))
+    assert layer.initial_state(two).batch_size == layer.stepper(two).batch == 2
+    assert repr(tg.LSTM(two, np.int64(5), num_layers=two)) == "LSTM(2, 5, num_layers=2)"
+
+
+def test_flags_that_are_not_booleans() -> None:
+    layer, flags = lstm(), torch.rand(6, 4) < 0.3
+    y = layer(X, reset=flags)[0]
+    for same in (flags.float(), flags.int(), flags.numpy(), flags.tolist()):
+        assert torch.equal(layer(X, reset=same)[0], y)
 
 
 def test_both_directions_refuse_what_has_not_come() -> None:

@@ -590,10 +590,10 @@ def test_what_is_no_layer() -> None:
         "Stack(Recurrent('lstm', 8, 64), Recurrent('gru', 64, 32))",
         Stack,
     )
-    said = "and a stack takes Recurrent layers and stacks, one by one: make it a Recurrent, or call it by itself"
-    refused(f"layers[1] is a Linear, {said}", Stack, gru(3, 5), nn.Linear(5, 5))
-    refused(f"layers[0] is a list, {said}", Stack, [gru(3, 5), gru(5, 5)])
-    refused(f"layers[0] is a LSTM, {said}", Stack, tg.LSTM(3, 5))
+    said = "give the layers one by one, as in Stack(*layers), and call other modules by themselves"
+    refused(f"layers[1] must be a Recurrent or a Stack, got Linear: {said}", Stack, gru(3, 5), nn.Linear(5, 5))
+    refused(f"layers[0] must be a Recurrent or a Stack, got list: {said}", Stack, [gru(3, 5), gru(5, 5)])
+    refused(f"layers[0] must be a Recurrent or a Stack, got LSTM: {said}", Stack, tg.LSTM(3, 5))
 
 
 def test_layers_that_do_not_fit() -> None:
@@ -642,8 +642,8 @@ def test_one_name_for_two_inputs() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"residual": "where it fits"}, "residual is True or False, and 'where it fits' came"),
-        ({"highway": 1}, "highway is True or False, and 1 came"),
+        ({"residual": "where it fits"}, "residual must be True or False, got 'where it fits'"),
+        ({"highway": 2}, "highway must be True or False, got 2"),
         (
             {"residual": True, "highway": True},
             "residual=True and highway=True are two ways around a layer, and both came: choose one",
@@ -705,7 +705,10 @@ def test_indices_have_nothing_to_add() -> None:
 def test_states() -> None:
     stack = forwards()
     x = an_input(stack)
-    said = "state is a tidegate.State, as a layer returns it, and a tuple came"
+    said = (
+        "state must be a tidegate.State as a layer returns it, got tuple: of tensors [B, size] make one as "
+        "State([[{'h': h, 'c': c}]]), with a mapping for each layer and direction"
+    )
     refused(said, stack, x, ())
     refused(said, setattr, stack.stepper(B), "state", ())
     refused(
@@ -713,13 +716,11 @@ def test_states() -> None:
         stack, x, State(a_state(stack).layers[1:]),
     )  # fmt: skip
     refused(
-        "the state does not fit this layer and batch: its shapes by layer and direction are [[{'h': [3, 5]}]], and "
-        "[[{'h': [4, 5]}]] were expected",
+        "the state does not fit this layer and batch: layer 0 has h [3, 5], expected h [4, 5]",
         stack, x, State([*a_state(stack).layers[:1], *a_state(stack, 3).layers[1:]]),
     )  # fmt: skip
     refused(
-        "the state does not fit this layer and batch: its shapes by layer and direction are [[{'h': [2, 5]}]], and "
-        "[[{'h': [2, 7], 'c': [2, 7]}], [{'h': [2, 5]}], [{'h': [2, 4]}]] were expected",
+        "the state does not fit this layer and batch: its number of layers is 1, expected 3",
         setattr, stack.stepper(2), "state", gru(3, 5).initial_state(2),
     )  # fmt: skip
 
@@ -759,7 +760,7 @@ def test_what_its_layers_refuse() -> None:
     refused("a PackedSequence has its own lengths: leave lengths= away", stack, packed, lengths=[6, 4, 2, 1])
     refused("trace takes sequences of one length, and a PackedSequence came: give them one by one", stack.trace, packed)
     refused("step takes x_t of [B, 5], or whole numbers [B], and [5] came", stack.step, x[0, 0])
-    refused("active is one flag a row, [4], and [3] came", stack.stepper(B), x[0], active=[True] * 3)
+    refused("active must be one flag per row, [4], got [3] of bool", stack.stepper(B), x[0], active=[True] * 3)
 
 
 # Compiled and exported

@@ -58,6 +58,29 @@ def test_differing_sizes_are_read_from_the_layers() -> None:
     assert state.layers[1][0]["u0"].shape == (4, 5)
 
 
+def test_unpacks_as_torch_stacks() -> None:
+    y, (h, c) = make_layer(tg.cells.get("lstm"), 3, 5, num_layers=2)(torch.randn(6, 4, 3).double())
+    assert h.shape == c.shape == (2, 4, 5)
+    assert torch.equal(h[1], y[-1])
+    state = a_state()
+    assert all(torch.equal(a, state[n]) for n, a in zip(state.names, state, strict=True))
+    assert "h" in state
+    assert "d" not in state
+
+
+def test_unpacking_sizes_that_differ_says_how_to_read_them() -> None:
+    layer = make_layer(HARD["qrnn"], 3, 5, num_layers=2)
+    with pytest.raises(ArgumentError, match=r"read state\.layers\[layer\]\[direction\]\['u0'\]"):
+        tuple(layer.initial_state(4))
+
+
+@pytest.mark.parametrize("name", ["shape", "h"])
+def test_an_unknown_attribute(name: str) -> None:
+    with pytest.raises(AttributeError) as caught:
+        getattr(a_state(), name)
+    assert str(caught.value) == f"a State has no attribute {name!r}: read its tensors as state['h']"
+
+
 def test_an_unknown_name() -> None:
     with pytest.raises(KeyError) as caught:
         a_state()["d"]

@@ -226,7 +226,21 @@ def test_errors_of_the_inputs() -> None:
     refused("indices of a one-hot of size 3 must be between 0 and 2, got 0 to 3", stepper, torch.tensor([0, 3]))
     refused("the stepper takes the inputs x, and none came", stepper, {})
     refused("the stepper takes the inputs x, and x, 3 came", stepper, {"x": np.zeros((2, 3)), 3: 0})
-    refused("active is one flag a row, [2], and [3] came", stepper, np.zeros((2, 3)), active=[True] * 3)
+    x = np.zeros((2, 3))
+    refused("active must be one flag per row, [2], got [3] of bool", stepper, x, active=[True] * 3)
+    refused("active must be one flag per row, [2], got [2] of <U3", stepper, x, active=["yes", "no"])
+    refused("active must hold booleans, or 0 and 1, got 0.5", stepper, x, active=[0.5, 1])
+    refused("active must hold booleans, or 0 and 1, got 2", stepper, x, active=torch.tensor([1, 2]))
+    for rows in ([5], [0.5], torch.tensor([-3]), np.array([1.0, 0.0]), [True] * 3):
+        refused(f"rows must be numbers from 0 to 1, or one boolean per row, got {rows!r}", stepper.reset, rows)
+
+
+@pytest.mark.parametrize("flags", [[1, 0], [1.0, 0.0], np.array([True, False]), torch.tensor([1, 0], dtype=torch.int8)])
+def test_flags_are_booleans_or_0_and_1(flags: Any) -> None:
+    stepper, x = lstm().stepper(2), np.ones((2, 3))
+    stepper(x, active=flags)
+    moved = stepper.state.layers[0][0]["h"].any(-1)
+    assert moved.tolist() == [True, False]
 
 
 def test_an_input_that_is_not_only_multiplied_is_no_index() -> None:
@@ -242,11 +256,16 @@ def test_an_input_that_is_not_only_multiplied_is_no_index() -> None:
 def test_errors_of_the_state() -> None:
     layer = lstm()
     stepper = layer.stepper(2)
-    refused("state is a tidegate.State, as a layer returns it, and a tuple came", set_state, stepper, ())
+    refused(
+        "state must be a tidegate.State as a layer returns it, got tuple: of tensors [B, size] make one as "
+        "State([[{'h': h, 'c': c}]]), with a mapping for each layer and direction",
+        set_state,
+        stepper,
+        (),
+    )
     small = tg.Recurrent("elman", 3, 4)
     refused(
-        "the state does not fit this layer and batch: its shapes by layer and direction are [[{'h': [2, 4]}]], and "
-        "[[{'h': [2, 5], 'c': [2, 5]}], [{'h': [2, 5], 'c': [2, 5]}]] were expected",
+        "the state does not fit this layer and batch: its number of layers is 1, expected 2",
         set_state,
         stepper,
         small.initial_state(2),

@@ -50,7 +50,7 @@ def _transformed(
     def define(options: Mapping[str, Any]) -> Graph:
         inner = {name: value for name, value in options.items() if name not in own}
         base = cell if inner == dict(cell.options) else cell(**inner)
-        draft = Draft(base.graph, f"{base.name}_{word}", f"{base.source}; {source}" if source else base.source)
+        draft = Draft(base.graph, f"{base.name}_{word}", "; ".join(filter(None, (base.source, source))))
         build(draft, {name: draft.option(name, float(options[name])) for name in own})
         return draft.graph()
 

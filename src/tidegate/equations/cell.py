@@ -115,7 +115,7 @@ def cell(
     states: str | None = None,
     inputs: str | None = None,
     output: str | None = None,
-    source: str | None = None,
+    source: str = "",
     symbols: Any = None,
 ) -> Callable[[Callable[..., Any]], Cell]:
     r"""Make a cell of a function that states its equations.
@@ -123,17 +123,18 @@ def cell(
     `states="h c | m=-1e9"` names the states in the order of the state, as NAME[:SIZE][*OPTION][=START], bookkeeping
     states right of the bar; `inputs="x dt:1"` the inputs, as NAME[:SIZE][@sequence], the first of size I unless
     declared; `output` is a state (the first unless declared) or a new name, and then the function returns the output
-    first. `source` is the paper. `symbols={"log_f": r"\log f"}` overrides how names print in formulas. Keyword-only
-    parameters are the cell's options. Raises EquationError, with file and line, where the equations are not sound.
+    first. `source` is the paper, if there is one. `symbols={"log_f": r"\log f"}` overrides how names print in
+    formulas. Keyword-only parameters are the cell's options. Raises EquationError, with file and line, where the
+    equations are not sound.
     """
 
-    _refuse_bare(misplaced, {"states": states, "source": source})
+    _refuse_bare(misplaced, states)
 
     def decorate(function: Callable[..., Any]) -> Cell:
         _refuse_other_than_functions(function)
         _refuse_header(function, states=states, inputs=inputs or "", output=output or "", source=source)
         _refuse_symbols(function, symbols or {})
-        header = (str(states), inputs, output, str(source), dict(symbols or {}))
+        header = (str(states), inputs, output, source, dict(symbols or {}))
         options = {
             p.name: _plain(p.default)
             for p in inspect.signature(function).parameters.values()
@@ -151,22 +152,21 @@ def cell(
     return decorate
 
 
-def _refuse_bare(misplaced: tuple[object, ...], needed: Mapping[str, object]) -> None:
-    form = "write @cell(states='h', source='the paper') above the function"
+def _refuse_bare(misplaced: tuple[object, ...], states: object) -> None:
+    form = "write @cell(states='h') above the function"
     if misplaced:
         function = misplaced[0]
         said = f"@cell takes its header by keyword, and {shown(function)} came: {form}"
         if len(misplaced) == 1 and inspect.isfunction(function):
             complain(function, f"@cell stands bare, without its header: {form}")
         raise EquationError(said)
-    missing = [word for word, text in needed.items() if text is None]
-    if missing:
-        raise EquationError(f"@cell(...) has no {missing[0]}=: {form}")
+    if states is None:
+        raise EquationError(f"@cell(...) has no states=: {form}")
 
 
 def _refuse_other_than_functions(function: object) -> None:
     step_by_step = inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function)
-    if step_by_step or not inspect.isfunction(function):
+    if step_by_step or not inspect.isfunction(function) or function.__name__ == "<lambda>":
         fail(f"@cell is for a function defined with def, without yield and async, and {shown(function)} came")
 
 

@@ -8,6 +8,11 @@ from tidegate.equations.values import SCALAR, Size, fail, shown
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 LETTER = re.compile(r"[A-Z]")
+TWO_SIZES = re.compile(r"[A-Z1] ?[,x*] ?[A-Z1]")
+NO_MATRICES = (
+    "inputs and states are vectors; for several vectors declare a state array, as in states='h c*4', for sums of "
+    "products write total(a * b), and for a matrix of weights matrix(name, rows, cols)"
+)
 HEADER = re.compile(r"(?P<name>\w+)(?::(?P<size>[^*@=]+))?(?:\*(?P<array>\w+))?(?:@(?P<rate>\w+))?(?:=(?P<start>\S+))?")
 
 # What torch.nn.Module calls its own: a weight of such a name could not be an attribute of a module.
@@ -56,8 +61,11 @@ def parse_size(text: object) -> Size:
     """A declared size: a capital letter, or 1."""
     if text == "1" if isinstance(text, str) else type(text) is int and text == 1:
         return SCALAR
-    if isinstance(text, str) and "," in text:
-        fail(f"size {text!r} has two letters: states and inputs that are matrices are not part of the language yet")
+    if isinstance(text, tuple | list) or (isinstance(text, str) and TWO_SIZES.fullmatch(text)):
+        fail(f"size {shown(text)} is that of a matrix: {NO_MATRICES}")
     if not isinstance(text, str) or not LETTER.fullmatch(text):
-        fail(f"a size is a capital letter that the layer binds, such as 'H', or 1, and {shown(text)} came")
+        fail(
+            f"a size must be a capital letter or 1, got {shown(text)}: a layer binds letters to numbers, as in "
+            "Recurrent(cell, 8, 64, S=32), and each gate has a linear(...) of its own"
+        )
     return (text,)

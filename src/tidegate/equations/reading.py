@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from tidegate.equations.graph import Graph, Input, StateVariable
-from tidegate.equations.names import HEADER, check_name, parse_size
+from tidegate.equations.names import HEADER, LETTER, NO_MATRICES, check_name, parse_size
 from tidegate.equations.tracer import Tracer, call_with_symbols, name_nets, name_results, read_legends, settle_names
 from tidegate.equations.values import SCALAR, Rate, Value, lift, show_size, shown
 from tidegate.equations.verify import MAX_STATES, verify, verify_derivatives, verify_reads
@@ -114,6 +114,8 @@ class _Reading:
         return value
 
     def _array_length(self, text: str) -> int:
+        if LETTER.fullmatch(text) and text not in self.options:
+            raise EquationError(f"'*{text}' in states={self.states_text!r} makes a matrix: {NO_MATRICES}")
         count = int(text[:9]) if text.isdecimal() else self.options.get(text)
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_STATES:
             raise EquationError(
@@ -135,8 +137,8 @@ class _Reading:
             )
         if not any(i.rate == Rate.INPUT for i in declared):
             raise EquationError(
-                "no input comes at each step: a recurrent cell reads at least one, as in def step(x, h), and @sequence "
-                "marks what comes once a sequence"
+                "a cell must read an input at each step, as in def step(x, h), and one marked @sequence comes only "
+                "once: for a system without inputs declare inputs='x:1', use x in a linear(...), and give it a constant"
             )
         self._refuse_other_first(declared)
         return tuple(declared)
@@ -170,9 +172,7 @@ class _Reading:
         items = list(returned) if isinstance(returned, tuple) else [returned]
         separate = self.output_name is not None and self.output_name not in [s.name for s in self.states]
         wanted = [self.output_name or ""] * separate + list(self.groups)
-        if len(items) != len(wanted):
-            came = f"{len(items)} values" if isinstance(returned, tuple) else f"one value, {shown(returned)}"
-            raise EquationError(f"the function returns {came}; write: return {', '.join(wanted)}")
+        self._refuse_other_results(returned, items, wanted)
         new = self._new_states(items[separate:])
         output_name = check_name(self.output_name or self.states[0].name, "the name of an output")
         if output_name in [i.name for i in inputs]:
@@ -182,6 +182,18 @@ class _Reading:
         if separate and not output.is_leaf and not any(output is v for v in new.values()):
             self.tracer.rename(output, output_name)
         return self._checked(inputs, output, output_name, new)
+
+    def _refuse_other_results(self, returned: Any, items: list[Any], wanted: list[str]) -> None:
+        arrays = [isinstance(self.groups.get(name), list) for name in wanted]
+        odd = [i for i, a in zip(items, arrays, strict=False) if not a and isinstance(i, list | tuple | dict | None)]
+        if len(items) == len(wanted) and not odd:
+            return
+        found = f"{len(items)} values" if isinstance(returned, tuple) and not odd else shown(returned)
+        more = "" if self.output_name else "; for an output that is no state, name it in the header, as in output='y'"
+        raise EquationError(
+            f"the function must return its new states one by one, got {found}: end it with return {', '.join(wanted)}"
+            + more * (len(items) == len(wanted) + 1)
+        )
 
     def _new_states(self, items: list[Any]) -> dict[str, Value]:
         flat: list[Any] = []

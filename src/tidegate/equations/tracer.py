@@ -127,7 +127,10 @@ class Tracer:
 
     def _check_free(self, name: str) -> None:
         if name in self.weights:
-            fail(f"weight {name!r} exists already: a name is one tensor in the file; choose another")
+            fail(
+                f"weight {name!r} is declared twice: choose another name, or, to use one weight in two places, declare "
+                "it once, as in W = matrix(...), and write W @ v in both"
+            )
         group, dot, _ = name.partition(".")
         taken = group in self.weights if dot else any(w.startswith(name + ".") for w in self.weights)
         if taken:

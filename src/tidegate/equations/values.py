@@ -15,6 +15,7 @@ from reprlib import Repr
 from types import FrameType, FunctionType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Union
 
+from tidegate.equations.instead import refusal
 from tidegate.errors import EquationError
 
 Size = tuple[str | int, ...]
@@ -216,10 +217,7 @@ class Value:
         def __getattr__(self, name: str) -> NoReturn:
             if name.startswith("_"):
                 raise AttributeError(name)
-            fail(
-                f"a value of a cell has no attribute {name!r}: values are used with operators and with the words of "
-                "tidegate.equations, as in tanh(v) or total(v)"
-            )
+            fail(refusal(f".{name}"))
 
     def __bool__(self) -> NoReturn:
         fail(
@@ -258,19 +256,14 @@ class Value:
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **_: Any) -> Value:
         if method == "__call__" and ufunc.__name__ in NUMPY_OPERATORS and not isinstance(inputs[0], Value):
             return pointwise(NUMPY_OPERATORS[ufunc.__name__], *inputs)  # a numpy number stands on the left
-        fail(
-            f"numpy.{ufunc.__name__} cannot be applied to a value of a cell: use the word of tidegate.equations instead"
-        )
+        fail(refusal(f"numpy.{ufunc.__name__}"))
 
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
         fail("a value of a cell cannot become a numpy array: use the words of tidegate.equations instead")
 
     @classmethod
     def __torch_function__(cls, function: Any, *_: Any, **__: Any) -> NoReturn:
-        fail(
-            f"torch.{function.__name__} cannot be applied to a value of a cell: "
-            "use the word of tidegate.equations instead"
-        )
+        fail(refusal(f"torch.{function.__name__}"))
 
 
 Operand = Union[Value, int, float]  # noqa: UP007 - a run-time alias
@@ -302,6 +295,11 @@ def finite(number: object) -> float | None:
     except OverflowError:
         return None
     return value if math.isfinite(value) else None
+
+
+def whole(number: object) -> int | None:
+    """A whole number as an int, numpy's included; None where it is none, and where it is True or False."""
+    return int(number) if isinstance(number, numbers.Integral) and not isinstance(number, bool) else None
 
 
 def lift(operand: object) -> Value:
@@ -352,7 +350,11 @@ def pointwise(op: str, *operands: object) -> Value:
 def matrix_product(left: Value, right: Value) -> Value:
     """`M @ v` in the step, `M @ N` among weights only."""
     if len(left.size) != 2:
-        fail(f"the left side of @ must be a matrix of weights, and it is {show_size(left.size)}: write matrix(...) @ v")
+        way = "write the matrix first, as in matrix(...) @ v" if len(right.size) == 2 else "write matrix(...) @ v"
+        fail(
+            f"the left side of @ must be a matrix of weights, got {show_size(left.size)}: {way}, or for the inner "
+            "product of two vectors total(a * b)"
+        )
     if left.rate != Rate.WEIGHTS:
         fail("the left side of @ must be computed from weights only: matrix states are not part of the language yet")
     rows, columns = left.size

@@ -77,6 +77,8 @@ def linear(
     matrix on a state, Glorot's uniform otherwise.
     """
     tracer, rows = reading("linear()"), parse_size(size)
+    if isinstance(name, Value):
+        fail(f"linear() takes a name before its vectors, as in linear('n', x, h), got {shown(name)}")
     check_name(name, "the name of a linear")
     terms = [(_unlabelled(name, v), v) for v in vectors]
     terms += [(label, vector(f"linear {name!r}", v)) for label, v in labelled.items()]

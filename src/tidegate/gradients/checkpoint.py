@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import comb
 
+from tidegate.equations.values import whole
 from tidegate.errors import ArgumentError
 
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -25,13 +26,13 @@ class Move:
 
 def read_checkpoint(given: object) -> int | str:
     """What `BPTT(checkpoint=...)` takes, in its one way of writing. Raises ArgumentError for anything else."""
-    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
-        return given
+    if (number := whole(given)) is not None and number > 0:
+        return number
     if isinstance(given, str):
-        number, unit = given[:-3].strip(), given[-3:].lower()
+        size, unit = given[:-3].strip(), given[-3:].lower()
         for name in UNITS:
-            if unit == name.lower() and number.isdecimal() and int(number) > 0:
-                return f"{int(number)}{name}"
+            if unit == name.lower() and size.isdecimal() and int(size) > 0:
+                return f"{int(size)}{name}"
     raise ArgumentError(
         f"checkpoint is a number of states to store or a memory budget, and {given!r} came: give a whole number above "
         f"0, such as 50, or text with one of the units {', '.join(UNITS)}, such as '64MiB'."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -24,7 +24,7 @@ from tidegate.gradients.influence.parameter_layout import ParameterLayout
 from tidegate.gradients.influence.plan import Tracker
 from tidegate.gradients.influence.rank_one import RankOneInfluence
 from tidegate.gradients.influence.sparsity import on_diagonal, within
-from tidegate.gradients.rules import Segment
+from tidegate.gradients.rules import ByName, Segment, check_whole
 from tidegate.nn.flatten import FlattenedLayer
 
 
@@ -38,23 +38,20 @@ class Support:
         return self.reason is None
 
 
-@dataclass(frozen=True)
-class Forward(ABC):
+@dataclass(frozen=True, kw_only=True)
+class Forward(ByName, ABC):
     """A rule whose memory does not grow with the sequence.
 
     `every` steps there is an update, with the influence carried on; None: one update, at the end of the sequence.
     While weights stand still both sum to the same gradient.
     """
 
-    every: int | None = field(default=None, kw_only=True)
+    every: int | None = None
     word: ClassVar[str]
 
     def __post_init__(self) -> None:
-        if self.every is not None and (isinstance(self.every, bool) or self.every < 1):
-            raise ArgumentError(
-                f"{type(self).__name__} was given every={self.every!r}, the steps from update to update: give a whole "
-                "number of 1 or more, or None for one update at the end of a sequence."
-            )
+        if self.every is not None:
+            check_whole(self, "every", instead=", the steps between updates, or None for one update at the end")
 
     def segments(self, length: int) -> tuple[Segment, ...]:
         """One segment for each update."""
@@ -129,7 +126,7 @@ def _dense(groups: Sequence[ParameterGroup], layout: ParameterLayout) -> list[Tr
     return [DenseInfluence(f"influence.{k}", some, some[0].reach, layout) for k, some in enumerate(by_reach.values())]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SnAp(Forward):
     """The sparse n-step approximation (Menick et al. 2021, arXiv:2006.07232): what cannot influence a unit within `n`
     steps never does. With n large enough it is `RTRL()`."""
@@ -139,8 +136,7 @@ class SnAp(Forward):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.n, bool) or not isinstance(self.n, int) or self.n < 1:
-            raise ArgumentError(f"SnAp takes n, the steps of influence that are kept, 1 or more, and {self.n!r} came.")
+        check_whole(self, "n")
 
     def _numbers(self) -> tuple[int, ...]:
         return (self.n,)
@@ -160,7 +156,7 @@ class SnAp(Forward):
         return [*trackers, *_dense(full, layout)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UORO(Forward):
     """Unbiased online recurrent optimisation (Tallec & Ollivier 2017, arXiv:1702.05043), for every cell: right on
     average, and noisy. `seed` begins its signs."""
@@ -168,11 +164,15 @@ class UORO(Forward):
     seed: int = 0
     word: ClassVar[str] = "uoro"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole(self, "seed", least=0)
+
     def _trackers(self, found: Structure, layout: ParameterLayout) -> Sequence[Tracker]:
         return [RankOneInfluence(found.groups, found.states, layout, self.seed)] if found.groups else []
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class KFRTRL(Forward):
     """Kronecker-factored real-time recurrent learning (Mujika et al. 2018, arXiv:1805.10842), for cells all of whose
     learned weights multiply the same vectors. `seed` begins its signs."""
@@ -180,11 +180,15 @@ class KFRTRL(Forward):
     seed: int = 0
     word: ClassVar[str] = "kfrtrl"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole(self, "seed", least=0)
+
     def _supports(self, found: Structure) -> Support:
         vector = next((g for g in found.groups if g.is_vector), None)
         if vector is not None:
             return Support(
-                f"{vector.name} is read unit by unit, and the factors are those of matrices; use RTRL() or SnAp(1)"
+                f"{vector.name} is read unit by unit, and the factors are those of matrices; use RTRL() or SnAp()"
             )
         kinds = {(tuple(v for _, v in g.factors), g.bias is not None) for g in found.groups}
         if len(kinds) > 1:
@@ -213,11 +217,11 @@ class EProp(Forward):
         if far:
             return Support(
                 f"the weights of {far[0].name} act on other units than their own within one step (a layer "
-                "above, a reduction over units, or a second product); use RTRL() or SnAp(1)"
+                "above, a reduction over units, or a second product); use RTRL() or SnAp()"
             )
         mixed = [key for key, j in direct_jacobians(found.graph).items() if not isinstance(j, Diagonal)]
         if mixed:
-            return Support(f"states {mixed[0][1]} and {mixed[0][0]} mix units without a matrix; use RTRL() or SnAp(1)")
+            return Support(f"states {mixed[0][1]} and {mixed[0][0]} mix units without a matrix; use RTRL() or SnAp()")
         return Support()
 
     def _trackers(self, found: Structure, layout: ParameterLayout) -> Sequence[Tracker]:
@@ -240,7 +244,6 @@ class RFLO(EProp):
         leaks = direct_jacobians(found.graph)
         if len(kept) != 1 or any(j.value.rate > Rate.WEIGHTS for j in leaks.values()):
             return Support(
-                "it is for one state that leaks at a fixed rate, h' = (1 - a) h + a f(W h + V x); use EProp() or "
-                "SnAp(1)"
+                "it is for one state that leaks at a fixed rate, h' = (1 - a) h + a f(W h + V x); use EProp() or SnAp()"
             )
         return Support()

@@ -7,7 +7,7 @@ from tidegate.nn.stack import Stack
 from tidegate.nn.stack_stepper import StackStepper
 from tidegate.nn.state import State
 from tidegate.nn.stepper import Stepper
-from tidegate.nn.torch_modules.modules import GRU, LSTM, RNN, swap
+from tidegate.nn.torch_modules.modules import GRU, LSTM, RNN, swap, unswap
 from tidegate.nn.trace import Trace
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "clip_value_",
     "init",
     "swap",
+    "unswap",
 ]

@@ -2,26 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from tidegate.equations.graph import Graph
-from tidegate.equations.values import Rate, walk
+from tidegate.equations.values import Rate, walk, whole
 from tidegate.errors import ArgumentError
 from tidegate.reference import bound
 from tidegate.reference.unroll import valid_steps
 from tidegate.runtime.kernel_inputs import check_indices, check_multiplied_only, has_values
 
 
+def check_count(name: str, number: Any, least: int = 1) -> int:
+    """A whole number as an int, numpy's included. Raises ArgumentError for anything else."""
+    found = whole(number)
+    if found is None or found < least:
+        raise ArgumentError(f"{name} must be a whole number of {least} or more, got {number!r}")
+    return found
+
+
+def check_flag(name: str, flag: Any) -> bool:
+    """True or False as such, also where it is numpy's, or 0 or 1. Raises ArgumentError for anything else."""
+    if not isinstance(flag, bool | np.bool_) and whole(flag) not in (0, 1):
+        raise ArgumentError(f"{name} must be True or False, got {flag!r}")
+    return bool(flag)
+
+
+def check_flags(name: str, flags: Any) -> None:
+    """Raise ArgumentError unless a tensor or array holds booleans, or 0 and 1."""
+    if str(flags.dtype) not in ("bool", "torch.bool"):
+        others = flags[(flags != 0) & (flags != 1)]
+        if len(others):
+            raise ArgumentError(f"{name} must hold booleans, or 0 and 1, got {others[0].item()!r}")
+
+
+def check_options(known: Iterable[str], given: Iterable[str]) -> None:
+    """Raise ArgumentError for an option of `Recurrent` that is neither known nor a size letter."""
+    options = list(known)
+    for name in given:
+        if len(name) > 1 or not name.isupper():
+            near = get_close_matches(name, options, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(options)}; torch's are those of tg.LSTM"
+            raise ArgumentError(f"Recurrent has no option {name!r}: {hint}")
+
+
 def bind_sizes(graph: Graph, input_size: int, hidden_size: int, sizes: Mapping[str, int]) -> dict[str, int]:
     """Every size letter of the cell in numbers. Raises ArgumentError for letters missing, unknown or at odds."""
-    for letter, number in {"input_size": input_size, "hidden_size": hidden_size, **sizes}.items():
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise ArgumentError(f"{letter} is a whole number of 1 or more, and {number!r} came")
     letters = graph.letters
     unknown = [k for k in sizes if k not in letters or k in "IH"]
     if unknown:
@@ -30,7 +63,7 @@ def bind_sizes(graph: Graph, input_size: int, hidden_size: int, sizes: Mapping[s
             f"{', '.join(x for x in letters if x not in 'IH') or 'none'}"
         )
     first = graph.inputs[0].size[0]
-    bound_sizes = {"I": input_size, "H": hidden_size, **sizes}
+    bound_sizes = {"I": input_size, "H": hidden_size, **{k: check_count(k, n) for k, n in sizes.items()}}
     missing = [x for x in letters if x not in bound_sizes]
     if missing:
         raise ArgumentError(f"cell {graph.name!r} needs the size {missing[0]}: give it, as in {missing[0]}=8")
@@ -55,12 +88,13 @@ def _check_groups(graph: Graph, sizes: Mapping[str, int]) -> None:
                 )
 
 
-def check_dropout(dropout: Any, layers: int) -> None:
-    """Raise ArgumentError for a dropout between so many layers that is no probability, or would have no effect."""
-    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0.0 <= dropout < 1.0:
+def check_dropout(dropout: Any, layers: int) -> float:
+    """The dropout between so many layers. Raises ArgumentError where it is no probability, or would have no effect."""
+    if isinstance(dropout, bool) or not isinstance(dropout, Real) or not 0.0 <= float(dropout) < 1.0:
         raise ArgumentError(f"dropout is a probability in [0, 1), and {dropout!r} came")
     if dropout and layers == 1:
         raise ArgumentError(f"dropout={dropout} acts between layers, and there is one: leave it away, or add layers")
+    return float(dropout)
 
 
 class Batch:
@@ -94,7 +128,9 @@ class Batch:
 
     def _input(self, name: str, rate: Rate, x: Any) -> Tensor:
         if not isinstance(x, Tensor):
-            raise ArgumentError(f"input {name!r} is a tensor, and a {type(x).__name__} came: use torch.as_tensor(...)")
+            several = isinstance(x, list | tuple) and len(x) > 0 and all(isinstance(t, Tensor) for t in x)
+            way = "torch.nn.utils.rnn.pad_sequence(x) with lengths=[...]" if several else "torch.as_tensor(x)"
+            raise ArgumentError(f"input {name!r} must be a tensor, got {type(x).__name__}: use {way}")
         found = x.long() if self.one_hot and name == self._first else x
         time = 0 if rate == Rate.SEQUENCE else 1
         if self.unbatched:
@@ -161,7 +197,19 @@ class Batch:
                 f"reset must be {'[B, T]' if self.batch_first else '[T, B]'} = {wanted}, one flag a step and row, "
                 f"and {list(torch.as_tensor(reset).shape)} came"
             )
+        if has_values(found):
+            check_flags("reset", found)
         return found.bool().clone()  # as lengths
+
+    def hint(self, rows: int) -> str:
+        """What may be wrong with an input that was given beside a state of so many rows."""
+        if rows != self.steps or rows == self.rows:
+            return ""
+        if self.unbatched:
+            return "; x of two axes is one sequence [T, I]: for one step of a batch call layer.step(x, state)"
+        if self.batch_first:
+            return "; x is read as [B, T, I]: if it is [T, B, I], make the layer with batch_first=False"
+        return "; x is read as [T, B, I]: if it is [B, T, I], make the layer with batch_first=True"
 
     def _valid_only(self, reset: Tensor | None) -> Tensor | None:
         """No reset where a row has ended: there is nothing left to start afresh."""

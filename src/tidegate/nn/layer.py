@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tidegate.cells import get
 from tidegate.equations import Cell, Graph, Rate
+from tidegate.equations.values import shown
 from tidegate.errors import ArgumentError
-from tidegate.nn.arguments import Batch, bind_sizes, check_dropout, check_types
+from tidegate.nn.arguments import Batch, bind_sizes, check_count, check_dropout, check_flag, check_options, check_types
 from tidegate.nn.init import Init, read_init
 from tidegate.nn.stacked import Direction, Merge, Stacked
 from tidegate.nn.state import State, check_is_state, check_state
 from tidegate.nn.stepper import Stepper
+from tidegate.nn.torch_modules.torchscript import NoTorchScript
 from tidegate.nn.trace import Trace, trace
 from tidegate.nn.weights import CellWeights, CellWeightSource, Starts
 from tidegate.reference import bound
@@ -26,7 +29,7 @@ from tidegate.runtime.unroll import Unroll
 MERGES = ("concat", "sum", "mean")
 
 
-class Recurrent(nn.Module):
+class Recurrent(NoTorchScript):
     """A recurrent layer of any cell.
 
     `cell` is a Cell or the name of one; sizes other than I and H are bound by their letters, as in
@@ -59,15 +62,19 @@ class Recurrent(nn.Module):
     ) -> None:
         super().__init__()
         self.cell = get(cell) if isinstance(cell, str) else _cell(cell)
-        self.input_size, self.hidden_size = input_size, hidden_size
-        self.num_layers, self.bidirectional, self.merge = num_layers, bidirectional, merge
-        self.dropout, self.batch_first = dropout, batch_first
-        self._check_options(learn_initial_state)
+        check_options(OPTIONS, sizes)
+        self.input_size = check_count("input_size", input_size)
+        self.hidden_size = check_count("hidden_size", hidden_size)
+        self.num_layers, self.merge = check_count("num_layers", num_layers), merge
+        self.dropout = check_dropout(dropout, self.num_layers)
+        self.bidirectional = check_flag("bidirectional", bidirectional)
+        self.batch_first = check_flag("batch_first", batch_first)
+        self._check_options(check_flag("learn_initial_state", learn_initial_state))
         self.init = read_init(init, self.graph)
         self.calls = CallCache()
-        width, self._unrolls = input_size, []
-        for k in range(num_layers):
-            bound_sizes = bind_sizes(self.graph, width, hidden_size, sizes)
+        width, self._unrolls = self.input_size, []
+        for k in range(self.num_layers):
+            bound_sizes = bind_sizes(self.graph, width, self.hidden_size, sizes)
             self._check_stackable(k, bound_sizes)
             self._unrolls.append(Unroll(self.graph, bound_sizes))
             for suffix in self._suffixes:
@@ -104,9 +111,6 @@ class Recurrent(nn.Module):
         return 2 if self.bidirectional and self.merge == "concat" else 1
 
     def _check_options(self, learn_initial_state: bool) -> None:
-        if isinstance(self.num_layers, bool) or not isinstance(self.num_layers, int) or self.num_layers < 1:
-            raise ArgumentError(f"num_layers is a whole number of 1 or more, and {self.num_layers!r} came")
-        check_dropout(self.dropout, self.num_layers)
         if self.merge not in MERGES:
             raise ArgumentError(f"merge is one of {', '.join(MERGES)}, and {self.merge!r} came")
         if self.merge != "concat" and not self.bidirectional:
@@ -156,7 +160,7 @@ class Recurrent(nn.Module):
         layers = self.directions()
         check_types(batch, _first(layers))
         dropout = self.dropout if self.training else 0.0
-        begin = self._begin(_own_start(layers, batch.rows), state)
+        begin = self._begin(_own_start(layers, batch.rows), state, batch.hint)
         y, ends = Stacked(self.graph, layers, self.merge, dropout, self.training)(batch, begin.layers)
         return batch.restore(y), State(ends)
 
@@ -182,9 +186,9 @@ class Recurrent(nn.Module):
 
     def initial_state(self, batch: int = 1) -> State:
         """The layer's own start, for `batch` rows."""
-        return _own_start(self.directions(), batch)
+        return _own_start(self.directions(), check_count("batch", batch, least=0))
 
-    def _begin(self, own: State, state: State | None) -> State:
+    def _begin(self, own: State, state: State | None, hint: Callable[[int], str] | None = None) -> State:
         if state is None:
             return own
         check_is_state(state)
@@ -193,7 +197,7 @@ class Recurrent(nn.Module):
                 "a bidirectional layer carries no state from call to call: its backward direction starts at the end of "
                 "a sequence, which has not come yet; give the whole sequence, or use one direction"
             )
-        check_state(state, own)
+        check_state(state, own, hint)
         return state
 
     def step(self, x_t: Any, state: State | None = None) -> tuple[Tensor, State]:
@@ -241,7 +245,7 @@ class Recurrent(nn.Module):
         """A fast stepper for streaming, with a snapshot of the weights as they are now; see `Stepper`."""
         self._refuse_both_directions("stepper")
         layers = self.directions()
-        begin = self._begin(_own_start(layers, batch), state)
+        begin = self._begin(_own_start(layers, check_count("batch", batch, least=0)), state)
         weights = [forward.weights for (forward,) in layers]
         graph = self._unrolls[0].average.graph
         return Stepper(graph, [s.sizes for s in self._unrolls], weights, begin, _own_start(layers, 1))
@@ -258,7 +262,7 @@ class Recurrent(nn.Module):
             raise ArgumentError("trace takes sequences of one length, and a PackedSequence came: give them one by one")
         layers = self.directions()
         check_types(batch, _first(layers))
-        states, inputs, traced = self._begin(_own_start(layers, batch.rows), state), dict(batch.inputs), []
+        states, inputs, traced = self._begin(_own_start(layers, batch.rows), state, batch.hint), dict(batch.inputs), []
         with torch.no_grad():
             for (forward,), (begin,) in zip(layers, states.layers, strict=True):
                 sizes, weights = forward.unroll.sizes, forward.weights
@@ -283,6 +287,9 @@ class Recurrent(nn.Module):
         return ", ".join([shown, *changed])
 
 
+OPTIONS = [n for n, p in inspect.signature(Recurrent).parameters.items() if p.kind is p.KEYWORD_ONLY]
+
+
 def _first(layers: list[list[Direction]]) -> Tensor:
     """A weight of the first layer, whose type the inputs must have."""
     return next(iter(layers[0][0].weights.values()))
@@ -295,6 +302,6 @@ def _own_start(layers: list[list[Direction]], rows: int) -> State:
 def _cell(cell: object) -> Cell:
     if not isinstance(cell, Cell):
         raise ArgumentError(
-            f"a layer takes a Cell or the name of one, and {cell!r} came: decorate its function with @cell"
+            f"a layer takes a Cell or the name of one, got {shown(cell)}: decorate a function with @cell to make one"
         )
     return cell

@@ -12,10 +12,11 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from tidegate.equations import Rate, cell, linear, sigmoid
 from tidegate.errors import ArgumentError
-from tidegate.nn.arguments import check_dropout
+from tidegate.nn.arguments import check_dropout, check_flag
 from tidegate.nn.layer import Recurrent
 from tidegate.nn.stack_stepper import StackStepper, refuse_indices
 from tidegate.nn.state import State, check_is_state
+from tidegate.nn.torch_modules.torchscript import NoTorchScript
 from tidegate.nn.trace import Trace
 from tidegate.reference import bound
 from tidegate.reference.unroll import valid_steps
@@ -38,7 +39,7 @@ def highway(x: Any, y: Any, n: Any) -> Any:
     return out, n  # a cell has to carry something, and this one needs nothing: n stays 0
 
 
-class Stack(nn.Module):
+class Stack(NoTorchScript):
     """Recurrent layers above each other, each with a cell and sizes of its own: a layer reads what the one below gives.
 
     `layers` are `Recurrent` modules, from the first to the last, or stacks of them. Calls are those of `Recurrent`, and
@@ -59,9 +60,10 @@ class Stack(nn.Module):
     def __init__(self, *layers: Layer, residual: bool = False, highway: bool = False, dropout: float = 0.0) -> None:
         super().__init__()
         _check_layers(layers)
-        _check_options(layers, residual, highway, dropout)
+        residual, highway = check_flag("residual", residual), check_flag("highway", highway)
+        _check_around(layers, residual, highway)
         self.layers = nn.ModuleList(layers)
-        self.residual, self.highway, self.dropout = residual, highway, dropout
+        self.residual, self.highway, self.dropout = residual, highway, check_dropout(dropout, len(layers))
         self.calls = CallCache()
         self.input_size: int = layers[0].input_size
         self.output_size: int = layers[-1].output_size
@@ -264,8 +266,8 @@ def _check_layers(layers: Sequence[Any]) -> None:
     for k, layer in enumerate(layers):
         if not isinstance(layer, Recurrent | Stack):
             raise ArgumentError(
-                f"layers[{k}] is a {type(layer).__name__}, and a stack takes Recurrent layers and stacks, one by one: "
-                "make it a Recurrent, or call it by itself"
+                f"layers[{k}] must be a Recurrent or a Stack, got {type(layer).__name__}: give the layers one by "
+                "one, as in Stack(*layers), and call other modules by themselves"
             )
         for part in layer.modules():
             if seen.setdefault(id(part), k) != k:
@@ -295,13 +297,9 @@ def _check_fit(k: int, below: Layer, layer: Layer) -> None:
         )
 
 
-def _check_options(layers: Sequence[Layer], residual: Any, highway: Any, dropout: Any) -> None:
-    for name, option in {"residual": residual, "highway": highway}.items():
-        if not isinstance(option, bool):
-            raise ArgumentError(f"{name} is True or False, and {option!r} came")
+def _check_around(layers: Sequence[Layer], residual: bool, highway: bool) -> None:
     if residual and highway:
         raise ArgumentError("residual=True and highway=True are two ways around a layer, and both came: choose one")
-    check_dropout(dropout, len(layers))
     for k, layer in enumerate(layers):
         if (residual or highway) and layer.input_size != layer.output_size:
             option = "residual" if residual else "highway"

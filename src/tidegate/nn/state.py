@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import safetensors
 import safetensors.torch
@@ -25,7 +25,8 @@ class State:
     """What a layer carries from step to step: for each layer and direction, tensors `[B, size]` by the state's name.
 
     `state["h"]` is `[L * D, B, H]`, layers first, as torch stacks them; where the layers' sizes differ it is an error,
-    and `.layers[layer][direction]["h"]` has each. A state never changes; every call gives a new one.
+    and `.layers[layer][direction]["h"]` has each. `h, c = state` unpacks these tensors in the order of `names`. A state
+    never changes; every call gives a new one.
     """
 
     layers: Sequence[Sequence[Named]]
@@ -63,10 +64,19 @@ class State:
             )
         return torch.stack(tensors)
 
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[name] for name in self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    if not TYPE_CHECKING:  # a type checker shall go on refusing unknown attributes
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(f"a State has no attribute {name!r}: read its tensors as state['h']")
+
     def __repr__(self) -> str:
-        first = self.layers[0][0]
-        shapes = ", ".join(f"{name} {list(t.shape)}" for name, t in first.items())
-        return f"State({len(self.layers)} layers x {len(self.layers[0])} directions: {shapes})"
+        return f"State({len(self.layers)} layers x {len(self.layers[0])} directions: {_shown(self.layers[0][:1])})"
 
     def map(self, function: Callable[[Tensor], Tensor]) -> State:
         """The state with a function applied to every tensor."""
@@ -125,20 +135,24 @@ class State:
 def check_is_state(state: object) -> None:
     """Raise ArgumentError unless it is a State."""
     if not isinstance(state, State):
-        raise ArgumentError(f"state is a tidegate.State, as a layer returns it, and a {type(state).__name__} came")
+        raise ArgumentError(
+            f"state must be a tidegate.State as a layer returns it, got {type(state).__name__}: of tensors [B, size] "
+            "make one as State([[{'h': h, 'c': c}]]), with a mapping for each layer and direction"
+        )
 
 
-def check_state(state: State, own: State) -> None:
-    """Raise ArgumentError unless the state has the layers, names, shapes and types of the other."""
+def check_state(state: State, own: State, hint: Callable[[int], str] | None = None) -> None:
+    """Raise ArgumentError unless the state has the layers, names, shapes and types of the other.
+
+    `hint` is given the state's rows and says what else may be wrong.
+    """
 
     def shapes(s: State) -> list[Any]:
         return [[{n: list(t.shape) for n, t in d.items()} for d in directions] for directions in s.layers]
 
     if shapes(state) != shapes(own):
-        raise ArgumentError(
-            f"the state does not fit this layer and batch: its shapes by layer and direction are {shapes(state)}, "
-            f"and {shapes(own)} were expected"
-        )
+        more = "" if hint is None else hint(state.batch_size)
+        raise ArgumentError(f"the state does not fit this layer and batch: {_misfit(state, own)}{more}")
     for k, (directions, wanted) in enumerate(zip(state.layers, own.layers, strict=True)):
         for named, like in zip(directions, wanted, strict=True):
             for name, tensor in named.items():
@@ -151,6 +165,18 @@ def check_state_type(name: str, tensor: Tensor, like: Tensor) -> None:
         raise ArgumentError(
             f"{name} must be {like.dtype} as the weights are, got {tensor.dtype}: give it as .to({like.dtype})"
         )
+
+
+def _misfit(state: State, own: State) -> str:
+    found, expected = list(map(_shown, state.layers)), list(map(_shown, own.layers))
+    if len(found) != len(expected):
+        return f"its number of layers is {len(found)}, expected {len(expected)}"
+    k = next(k for k in range(len(found)) if found[k] != expected[k])
+    return f"layer {k} has {found[k]}, expected {expected[k]}"
+
+
+def _shown(directions: Sequence[Named]) -> str:
+    return " and backwards ".join(", ".join(f"{n} {list(t.shape)}" for n, t in d.items()) for d in directions)
 
 
 KEY = re.compile(r"(\d{1,4})\.([01])\.([A-Za-z_][A-Za-z0-9_]{0,63})")

@@ -13,6 +13,7 @@ from torch import Tensor
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate, Value
 from tidegate.errors import ArgumentError
+from tidegate.nn.arguments import check_flags
 from tidegate.nn.state import State, check_is_state, check_state
 from tidegate.reference import Program, bound, numpy_ops
 from tidegate.runtime import support
@@ -167,17 +168,25 @@ class Stepper:
     def _active(self, active: Any) -> Array | None:
         if active is None:
             return None
-        moves = np.asarray(active.cpu() if isinstance(active, Tensor) else active, dtype=bool)
-        if moves.shape != (self.batch,):
-            raise ArgumentError(f"active is one flag a row, [{self.batch}], and {list(moves.shape)} came")
-        return moves
+        moves = np.asarray(active.cpu() if isinstance(active, Tensor) else active)
+        if moves.shape != (self.batch,) or moves.dtype.kind not in "biuf":
+            raise ArgumentError(
+                f"active must be one flag per row, [{self.batch}], got {list(moves.shape)} of {moves.dtype}"
+            )
+        check_flags("active", moves)
+        return moves.astype(bool)
 
     def reset(self, rows: Any = None) -> None:
         """Put these rows (all, unless given) back to the layer's own start."""
         chosen = slice(None) if rows is None else rows.cpu().numpy() if isinstance(rows, Tensor) else rows
-        for state, start in zip(self._state, self._start, strict=True):
-            for name in state:
-                state[name][chosen] = start[name][0]
+        try:
+            for state, start in zip(self._state, self._start, strict=True):
+                for name in state:
+                    state[name][chosen] = start[name][0]
+        except IndexError as error:
+            raise ArgumentError(
+                f"rows must be numbers from 0 to {self.batch - 1}, or one boolean per row, got {rows!r}"
+            ) from error
 
     @property
     def state(self) -> State:

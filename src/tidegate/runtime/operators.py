@@ -16,7 +16,7 @@ from torch import Tensor
 from tidegate.runtime.autograd import gradients
 from tidegate.runtime.kernel_call import KernelCall
 from tidegate.runtime.kernel_inputs import KernelInputs, read_kernel_inputs
-from tidegate.runtime.support import cell_kernel
+from tidegate.runtime.support import cell_kernel, refuse_conversion
 
 
 def operators(
@@ -60,6 +60,8 @@ def _(
     lengths: Tensor | None,
     reset: Tensor | None,
 ) -> list[Tensor]:
+    if torch.onnx.is_in_onnx_export():
+        refuse_conversion()
     given, like = read_kernel_inputs(cell, tuple(sizes), indices), tensors[0]
     T, B = given.steps_and_rows(tensors)
     ends = [like.new_empty((B, width)) for width in given.state_widths]

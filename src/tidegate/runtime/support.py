@@ -13,13 +13,14 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import NoReturn
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from tidegate.equations.graph import Graph
-from tidegate.errors import NativeError, TidegateNotice
+from tidegate.errors import ArgumentError, NativeError, TidegateNotice
 from tidegate.native.run.kernel import Kernel, kernel
 from tidegate.native.target import DType
 from tidegate.runtime.cell_kernel import CellKernel
@@ -193,3 +194,12 @@ def unwrapped(tensor: Tensor | None) -> Tensor | None:
             raise Batched
         tensor = torch._C._functorch.get_unwrapped(tensor)
     return tensor
+
+
+def refuse_conversion() -> NoReturn:
+    """Raise ArgumentError with what to do instead of torch.jit and torch.onnx."""
+    raise ArgumentError(
+        "torch.jit and torch.onnx cannot convert tidegate layers, since they do not see native kernels: "
+        "tg.unswap(model) turns each tg.LSTM, tg.GRU and tg.RNN into torch's own module, which they convert; for other "
+        "layers use torch.export.export(model, args)"
+    )

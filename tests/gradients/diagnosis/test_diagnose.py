@@ -15,7 +15,7 @@ from tidegate.cells import get
 from tidegate.cells.transforms import zoneout
 from tidegate.equations import cell, linear, tanh
 from tidegate.errors import ArgumentError
-from tidegate.gradients import TruncatedBPTT, gradient
+from tidegate.gradients import SnAp, TruncatedBPTT, gradient
 from tidegate.gradients.diagnosis import Activation, Units, diagnose
 from tidegate.gradients.diagnosis.spectrum import StepJacobian
 from tidegate.nn.unroll_autograd import follow
@@ -340,6 +340,15 @@ def test_cosines_are_those_of_the_gradients() -> None:
     assert [c.rule for c in diagnose(layer, x).cosines] == ["truncated:1,1", "truncated:2,2", "truncated:5,5"]
 
 
+def test_a_mean_loss_has_the_cosines_of_the_sum() -> None:
+    layer, x, target = at_random(tg.Recurrent("gru", F, H)), data(), data(H)
+    rules = [TruncatedBPTT(1, 1), TruncatedBPTT(3, 4), SnAp()]
+    summed = diagnose(layer, x, target, squared, rules=rules).cosines
+    mean = diagnose(layer, x, target, nn.functional.mse_loss, rules=rules).cosines
+    for one, other in zip(summed, mean, strict=True):
+        assert (one.cosine, one.ratio) == (pytest.approx(other.cosine), pytest.approx(other.ratio))
+
+
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 def test_torchs_module_ours_and_the_equations_give_the_same(kind: str) -> None:
     theirs = at_random(getattr(nn, kind)(F, H, num_layers=2, batch_first=True))
@@ -500,18 +509,18 @@ def layer() -> tg.Recurrent:
         ),
         (
             lambda: diagnose(layer(), data(), data(H), lambda y, t: (y - t) ** 2),
-            "loss(outputs, target) gives one number that is computed from the outputs, and a tensor [9, 5, 3] came: "
-            "sum the losses of the steps that it is handed",
+            "loss(outputs, target) must return one number computed from the outputs, got a tensor [9, 5, 3]: reduce "
+            "the losses of all steps to one number, as in .sum()",
         ),
         (
             lambda: diagnose(layer(), data(), data(H), lambda y, t: t.sum()),
-            "loss(outputs, target) gives one number that is computed from the outputs, and a tensor [] that does not "
-            "depend on the outputs came: sum the losses of the steps that it is handed",
+            "loss(outputs, target) must return one number computed from the outputs, got a tensor [] that does not "
+            "depend on the outputs: reduce the losses of all steps to one number, as in .sum()",
         ),
         (
             lambda: diagnose(layer(), data(), data(H), lambda y, t: 1.0),
-            "loss(outputs, target) gives one number that is computed from the outputs, and a float came: sum the "
-            "losses of the steps that it is handed",
+            "loss(outputs, target) must return one number computed from the outputs, got a float: reduce the losses "
+            "of all steps to one number, as in .sum()",
         ),
         (
             lambda: diagnose(layer(), data(), origins=[3, 9]),

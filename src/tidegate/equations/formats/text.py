@@ -18,7 +18,7 @@ def print_graph(graph: Graph) -> str:
 
     A value without a name that is used more than once is numbered: `%1`.
     """
-    lines = [f"cell {graph.name}", f"  source {graph.source}"]
+    lines = [f"cell {graph.name}", *([f"  source {graph.source}"] if graph.source else [])]
     if graph.options:
         lines.append("  options " + " ".join(f"{k}={option_text(v)}" for k, v in graph.options.items()))
     lines.append("  inputs " + " ".join(f"{i.name}:{show_size(i.size)}{_sequence(i.rate)}" for i in graph.inputs))

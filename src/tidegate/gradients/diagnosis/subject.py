@@ -57,11 +57,11 @@ class DiagnosedLayer:
         """The loss, with gradients of the chosen `[T, B]` steps only. Raises ArgumentError where it has none."""
         value = self.score(torch.where(chosen.unsqueeze(-1), outputs, outputs.detach()), self.steps)
         if not isinstance(value, Tensor) or value.dim() or not value.requires_grad:
-            came = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-            came += " that does not depend on the outputs" if isinstance(value, Tensor) and not value.dim() else ""
+            given = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            given += " that does not depend on the outputs" if isinstance(value, Tensor) and not value.dim() else ""
             raise ArgumentError(
-                f"loss(outputs, target) gives one number that is computed from the outputs, and {came} came: sum the "
-                "losses of the steps that it is handed"
+                f"loss(outputs, target) must return one number computed from the outputs, got {given}: reduce the "
+                "losses of all steps to one number, as in .sum()"
             )
         return value
 

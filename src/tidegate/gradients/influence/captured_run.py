@@ -85,7 +85,7 @@ class CapturedRun:
         return found, dict(zip(self._plan.names, ends, strict=True))
 
     def _bound_forward(self) -> BoundCall:
-        """The forward kernel; values of weights and inputs are dynamic, without a start also states and what it finds."""
+        """The forward kernel; values of weights and inputs are dynamic, without a start also states and findings."""
         fixed = [self._like.new_zeros(shape) for shape in self._inputs.fixed_shapes]
         inputs = [self._like.new_zeros(self._shapes[n]) for n in self._inputs.inputs]
         ends = {n: torch.empty_like(s) for n, s in self._states.items()}

@@ -160,6 +160,8 @@ class Bound:
     back when this goes.
     """
 
+    _block: Block | None = None  # also where __init__ fails
+
     def __init__(
         self,
         function: Callable[[int], None],

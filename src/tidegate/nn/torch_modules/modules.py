@@ -10,12 +10,14 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from tidegate.cells import get
 from tidegate.equations.graph import Graph
+from tidegate.equations.values import whole
 from tidegate.errors import ArgumentError
 from tidegate.nn.arguments import Batch, check_types
 from tidegate.nn.stacked import Direction, Stacked
 from tidegate.nn.state import check_state_type
 from tidegate.nn.torch_modules.dynamo import allow_tracing
 from tidegate.nn.torch_modules.layouts import TENSORS, TORCH, TorchLayout, cell_weights
+from tidegate.nn.torch_modules.torchscript import NoTorchScript
 from tidegate.nn.torch_modules.weights import TorchWeights
 from tidegate.runtime.call_cache import CallCache, LayerCall
 from tidegate.runtime.support import eager, warn_once
@@ -25,11 +27,12 @@ MOST_UNROLLS = 256
 _unrolls: dict[tuple[str, int, int, int], Unroll] = {}  # not lru_cache, into which torch.compile looks
 
 
-class _DropIn(nn.RNNBase):
+class _DropIn(NoTorchScript, nn.RNNBase):
     """What the three drop-ins share: a torch module whose CPU path runs the cell's equations."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        named = {name: _plain(value) for name, value in kwargs.items()}
+        super().__init__(*map(_plain, args), **named)
         self._prepare()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -103,7 +106,8 @@ class _DropIn(nn.RNNBase):
             tensor = given[s.name].unsqueeze(1) if batch.unbatched else given[s.name]
             if tuple(tensor.shape) != shape:
                 wanted = [count, sizes[s.name]] if batch.unbatched else list(shape)
-                raise ArgumentError(f"{s.name}_0 must be {wanted}, got {list(given[s.name].shape)}")
+                found, hint = list(given[s.name].shape), batch.hint(tensor.shape[1]) if tensor.dim() == 3 else ""
+                raise ArgumentError(f"{s.name}_0 must be {wanted}, got {found}{hint}")
             check_state_type(f"{s.name}_0", tensor, self._like)
             states[s.name] = tensor
         return states
@@ -217,6 +221,12 @@ class RNN(_DropIn, nn.RNN):
     """A drop-in for `torch.nn.RNN`: same arguments, results, state_dict and initial values (same seed, same bits)."""
 
 
+def _plain(value: Any) -> Any:
+    """numpy's whole numbers as Python's own, which torch takes."""
+    number = whole(value)
+    return value if number is None else number
+
+
 REPLACES: dict[type[nn.Module], type[nn.Module]] = {nn.LSTM: LSTM, nn.GRU: GRU, nn.RNN: RNN}
 
 
@@ -226,13 +236,25 @@ def swap(model: nn.Module) -> list[str]:
     The modules stay the same objects with the same parameters, hooks and state_dict: an optimiser that holds them goes
     on. Subclasses are left alone, since they may rely on torch's own forward. The model itself is named ''.
     """
-    found = [name for name, module in model.named_modules() if type(module) in REPLACES]
-    for name in found:
-        module = model.get_submodule(name)
+    found = {name: module for name, module in model.named_modules() if type(module) in REPLACES}
+    for module in found.values():
         module.__class__ = REPLACES[type(module)]
         assert isinstance(module, _DropIn)
         module._prepare()
-    return found
+    return list(found)
+
+
+def unswap(model: nn.Module) -> list[str]:
+    """Make every `LSTM`, `GRU` and `RNN` of Tidegate within a model torch's own, in place; returns the names of these.
+
+    The inverse of `swap`, with the same promises. Other tools, such as torch.jit and torch.onnx, take the model then.
+    """
+    theirs = {ours: replaced for replaced, ours in REPLACES.items()}
+    found = {name: module for name, module in model.named_modules() if type(module) in theirs}
+    for module in found.values():
+        del module.calls
+        module.__class__ = theirs[type(module)]
+    return list(found)
 
 
 def _beyond_torch(x: Any, ends: Tensor | None, reset: Any) -> str | None:
