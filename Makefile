@@ -20,7 +20,19 @@ CELL := min_gru
 DELAY := 0
 DEMO := --target co2 --time month --horizon 12 --season 12 --budget 60s
 
-.PHONY: help demo test test-slow endurance lint golden docs initialisation diagnose gradients performance experiments wheel clean
+# The environment of one run of the tests in each line: as it is, the library kernels of processors without AVX-512 and
+# without AVX2, our kernels for AVX2, two threads, and layers without our kernels.
+define SETTINGS
+OMP_NUM_THREADS=1
+ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=AVX2 OPENBLAS_CORETYPE=Haswell
+ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Nehalem
+TIDEGATE_TARGET=avx2
+OMP_NUM_THREADS=2
+TIDEGATE_NATIVE=0
+endef
+export SETTINGS
+
+.PHONY: help demo test test-slow test-settings endurance lint golden docs initialisation diagnose gradients performance experiments wheel clean
 
 help:  ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 21
@@ -34,6 +46,11 @@ test: $(VENV)/dev.stamp  ## run the quick tests (with options: make test ARGS="-
 test-slow: $(VENV)/dev.stamp  ## run the slow tests, and the quick ones without kernels
 	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
 	TIDEGATE_NATIVE=0 $(BIN)/python -m pytest $(ARGS)
+
+test-settings: $(VENV)/dev.stamp  ## run the quick tests in six settings, as on other processors: an hour
+	@failed=; while read -r setting; do \
+	    echo "== $$setting"; env $$setting $(BIN)/python -m pytest $(ARGS) </dev/null || failed+="failed: $$setting"$$'\n'; \
+	done <<<"$$SETTINGS"; printf '%s' "$$failed"; test -z "$$failed"
 
 endurance: $(VENV)/dev.stamp  ## learn a stream online for STEPS steps (10 million); prints speed and memory
 	OMP_NUM_THREADS=1 $(BIN)/python tests/online/endurance.py $(STEPS) $(CELL) $(DELAY)

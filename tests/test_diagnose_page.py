@@ -30,8 +30,18 @@ def test_the_figures_were_measured_as_the_page_says() -> None:
 
 
 def test_what_was_measured_can_be_measured_again() -> None:
+    """In a net that shrinks differences, rounding dies out and figures are those of every processor. One that lets them
+    grow soon goes a way of its own on each: there the gradient grows a hundredfold, by whatever path."""
     found = MADE.measure()["nets"]
     for name, net in KEPT["nets"].items():
-        assert found[name]["lags"]["median"][:20] == pytest.approx(net["lags"]["median"][:20], rel=0.01)
-        assert found[name]["radius"] == pytest.approx(net["radius"], rel=0.01)
-        assert found[name]["lags"]["flow"] == net["lags"]["flow"]
+        lags, kept = found[name]["lags"], net["lags"]
+        assert lags["flow"] == kept["flow"]
+        if net["growth"] < 0:
+            assert lags["median"][:20] == pytest.approx(kept["median"][:20], rel=0.01)
+            assert found[name]["radius"] == pytest.approx(net["radius"], rel=0.01)
+            assert found[name]["growth"] == pytest.approx(net["growth"], rel=0.01)
+        else:
+            assert lags["median"][60] > 100 * lags["median"][0] > 0
+            assert found[name]["radius"] > 1.05
+            assert found[name]["growth"] > 0.05
+    assert [name for name, net in found.items() if net["growth"] > 0] == ["Elman, gain 2.5"]

@@ -96,7 +96,7 @@ def draw_eigenvalues(figures: Figures) -> str:
     def paint(figure: Figure) -> None:
         grid = figure.subplots(1, len(figures["nets"]), sharex=True, sharey=True)
         for axes, (name, net) in zip(grid, figures["nets"].items(), strict=True):
-            turn = torch.linspace(0, 2 * torch.pi, 121)
+            turn = torch.linspace(0, 2 * torch.pi, 121, dtype=torch.float64)
             axes.plot(turn.cos().numpy(), turn.sin().numpy(), color=COLOURS["soft"], lw=0.9, ls=(0, (2, 2)))
             real, imaginary = zip(*net["eigenvalues"], strict=True)
             axes.scatter(real, imaginary, s=5, color=COLOURS["blue"], alpha=0.45, lw=0)
