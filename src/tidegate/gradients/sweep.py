@@ -196,14 +196,21 @@ def _forward(
     reset: Any,
 ) -> dict[str, Tensor]:
     """The gradients by a rule that goes forward."""
+    engines: list[InfluenceEngine] = []
+
+    def engine() -> InfluenceEngine:
+        if not engines:
+            engines.append(InfluenceEngine(layer, rule))
+        return engines[0]
+
     cached = None
     if lengths is None and reset is None and type(x) is Tensor and eager():
-        cached = layer.calls.get(rule, x, lambda: CapturedGradient.compile(InfluenceEngine(layer, rule), x))
+        cached = layer.calls.get(rule, x, lambda: CapturedGradient.compile(engine(), x))
     learned = _learned(layer.named_parameters() if cached is None else cached.parameters.items(), readout)
     tensors = list(learned.values())
     totals = None if cached is None else cached(x, score, tensors)
     if totals is None:
-        segment, weights = InfluenceEngine(layer, rule).run(x, None, None, lengths, reset)
+        segment, weights = engine().run(x, None, None, lengths, reset)
         totals = segment.scored(weights, score, tensors)
     return dict(zip(learned, totals, strict=True))
 

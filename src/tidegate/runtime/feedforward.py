@@ -25,10 +25,13 @@ class FeedForward:
         self._call = cell.call(*self._rows)
         self._nothing = {NOTHING.name: like.new_zeros(rows, 1)}
 
+    def rows(self, x: Tensor) -> Tensor:
+        """Steps `[T, B, size]` as rows of the few long steps."""
+        return x.view(*self._rows, -1)
+
     def forward(self, weights: Tensors, inputs: Tensors) -> tuple[Tensor, list[Tensor]]:
-        """The output `[T, B, size]` from inputs `[T, B, size]`, and what `backward` takes."""
-        named = {n: inputs[n].view(*self._rows, -1) for n in self.inputs.inputs}
-        tensors = self.inputs.tensors(UnrollArguments(weights, named, self._nothing, self._nothing))
+        """The output `[T, B, size]` from inputs as `rows`, and what `backward` takes."""
+        tensors = self.inputs.tensors(UnrollArguments(weights, inputs, self._nothing, self._nothing))
         y, *_, saved = self._call.forward(tensors, saving=True)
         return y.view(*self._shape, -1), [*tensors, saved]
 
@@ -39,7 +42,7 @@ class FeedForward:
         *tensors, saved = forward
         weights = self.inputs.parts[0]
         wanted = [*[True] * weights, *(n in needs for n in self.inputs.inputs), False, False]
-        found = self._call.backward(wanted, [dy.contiguous().view(*self._rows, -1), None], tensors, saved)
+        found = self._call.backward(wanted, [self.rows(dy.contiguous()), None], tensors, saved)
         of_inputs = zip(self.inputs.inputs, found[weights : weights + len(self.inputs.inputs)], strict=True)
         return found[:weights], {n: g.view(*self._shape, -1) for n, g in of_inputs if g is not None}
 

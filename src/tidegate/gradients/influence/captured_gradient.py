@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,6 +15,15 @@ from tidegate.gradients.influence.engine import InfluenceEngine, totals
 from tidegate.gradients.influence.output import OutputCell
 
 Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class _Buffers:
+    """A run whose buffers stay: the output in them where it is a state, or the states that the output reads."""
+
+    run: CapturedRun
+    y: Tensor
+    states: Tensors
 
 
 class CapturedGradient:
@@ -53,7 +63,7 @@ class CapturedGradient:
         flat = engine.flat
         self._input = flat.graph.inputs[0].name
         self._begin = flat.begin(rows, None)
-        self._run, self._free = run, list[CapturedRun]()
+        self._run, self._free = run, list[_Buffers]()
         self._values = engine.structure.parameters
         self.parameters: Tensors = dict(flat.layer.named_parameters())
         self._weights = flat.weights()
@@ -69,36 +79,35 @@ class CapturedGradient:
         weights, inputs = self._weights, {self._input: x.detach()}
         if not self._run.fits(weights, inputs, self._begin):
             return None
-        run = self._acquire()
+        buffers = self._acquire()
         with torch.no_grad():
-            found, _ = run.forward(weights, inputs, self._begin)
-            y, forward = self._outputs(weights, inputs, found)
+            found, _ = buffers.run.forward(weights, inputs, self._begin)
+            y, forward = buffers.y, list[Tensor]()
+            if self._output is not None:
+                y, forward = self._output.forward(weights, inputs, buffers.states)
         leaf = y.detach().requires_grad_()
         value = score(leaf.clone())  # which may be changed in place
         dy, *direct = torch.autograd.grad(value, [leaf, *learned], allow_unused=True)
         pairs: list[tuple[Tensor, Tensor | None]] = []
         if dy is not None:
             with torch.no_grad():
-                of_values, of_output = self._pulled(run, weights, inputs, found, dy, forward)
+                of_values, of_output = self._pulled(buffers.run, weights, inputs, found, dy, forward)
             pairs = [(weights[name], gradient) for name, gradient in of_output.items()]
             pairs += zip(self._engine.parameters(weights), map(of_values.get, self._values), strict=True)
-        self._free.append(run)
+        self._free.append(buffers)
         return totals(learned, direct, pairs)
 
-    def _acquire(self) -> CapturedRun:
+    def _acquire(self) -> _Buffers:
         """A run from the layer's own start that nobody else uses."""
         try:
             return self._free.pop()
         except IndexError:
             run = self._run.starting(self._begin)
             run.captures(self._scored)
-            return run
-
-    def _outputs(self, weights: Tensors, inputs: Tensors, found: Tensor) -> tuple[Tensor, list[Tensor]]:
-        if self._output is not None:
-            return self._output.forward(weights, inputs, found)
-        (state,) = self._scored
-        return found[1:, :, self._engine.plan.places[state]], []
+        found = run.found
+        if self._output is None:
+            return _Buffers(run, found[1:, :, self._engine.plan.places[self._scored[0]]], {})
+        return _Buffers(run, found, self._output.states_of(found))
 
     def _pulled(
         self, run: CapturedRun, weights: Tensors, inputs: Tensors, found: Tensor, dy: Tensor, forward: list[Tensor]

@@ -42,13 +42,13 @@ class CapturedRun:
         widths = {i.name: layout.shape_of(graph.input_values[i.name])[0] for i in graph.inputs}
         self._shapes = {n: torch.Size((T, B, w)) for n, w in widths.items()}
         self._allocate = cell.allocator((1 + T, B, self._D + sum(plan.reader.widths)))
-        self._found = self._allocate()
+        self.found = self._allocate()
         self._states = {n: like.new_zeros(B, w) for n, w in zip(plan.names, plan.widths, strict=True)}
         self._stays = start is not None
         if start is not None:
             for name, state in self._states.items():
                 state.copy_(start[name])
-            self._found[0, :, : self._D] = torch.cat(list(self._states.values()), 1)
+            self.found[0, :, : self._D] = torch.cat(list(self._states.values()), 1)
         self._forward = self._bound_forward()
         self._trackers: dict[tuple[str, ...] | None, list[CapturedTracker | None] | None] = {}
 
@@ -76,7 +76,7 @@ class CapturedRun:
         alive = [*fixed, *(inputs[n] for n in self._inputs.inputs)]
         if self._stays:
             self._forward([t.data_ptr() for t in alive])
-            return self._found, {}
+            return self.found, {}
         found, states = self._allocate(), [begin[n].contiguous() for n in self._plan.names]
         found[0, :, : self._D] = states[0] if len(states) == 1 else torch.cat(states, 1)
         ends = [torch.empty_like(s) for s in states]
@@ -94,9 +94,9 @@ class CapturedRun:
         tensors = [*fixed, *inputs, *initial, *initial]
 
         def bind() -> Bound:
-            return self._call.bind_forward(tensors, self._found[1:], final)
+            return self._call.bind_forward(tensors, self.found[1:], final)
 
-        moving = () if self._stays else (self._found, *self._states.values(), *ends.values())
+        moving = () if self._stays else (self.found, *self._states.values(), *ends.values())
         return BoundCall(bind, [*fixed, *inputs, *moving])
 
     def captures(self, scored: tuple[str, ...] | None) -> bool:
@@ -108,7 +108,7 @@ class CapturedRun:
     def _captured(self, scored: tuple[str, ...] | None) -> list[CapturedTracker | None] | None:
         """The trackers on example tensors; None stands for one that no scored state reaches."""
         plan, reader, graph, (T, B) = self._plan, self._plan.reader, self._plan.graph, self._shape
-        found = self._found
+        found = self.found
         inputs = {n: self._like.new_zeros(shape) for n, shape in self._shapes.items()}
         fixed = {v: self._like.new_zeros(plan.layout.shape_of(v)) for v in reader.given}
         env: dict[Value, Any] = dict(zip(reader.vectors, found[1:, :, self._D :].split(reader.widths, -1), strict=True))

@@ -37,13 +37,17 @@ class OutputCell:
         reached = {n.partition(".")[2] for n in self._read}
         self.states = tuple(n for n in plan.names if n in reached)
 
-    def forward(self, weights: Tensors, inputs: Tensors, found: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The output `[T, B, size]` from what a run found, and what `backward` takes."""
-        named = dict(inputs)
+    def states_of(self, found: Tensor) -> dict[str, Tensor]:
+        """What the output reads of what a run finds, views that stay valid."""
+        named = {}
         for name in self._read:
             when, _, state = name.partition(".")
-            named[name] = (found[1:] if when == "new" else found[:-1])[..., self._places[state]]
-        return self._cell.forward(weights, named)
+            named[name] = self._cell.rows((found[1:] if when == "new" else found[:-1])[..., self._places[state]])
+        return named
+
+    def forward(self, weights: Tensors, inputs: Tensors, states: Tensors) -> tuple[Tensor, list[Tensor]]:
+        """The output `[T, B, size]`, and what `backward` takes."""
+        return self._cell.forward(weights, {**states, **{n: self._cell.rows(x) for n, x in inputs.items()}})
 
     def backward(self, dy: Tensor, forward: list[Tensor]) -> tuple[dict[str, Tensor | None], dict[str, Tensor]]:
         """The gradients of weights by name, and of each of `states` after every step, `[T, B, size]`."""
