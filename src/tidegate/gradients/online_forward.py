@@ -105,12 +105,11 @@ class OnlineForward:
         run = captured_run(plan, 1, len(like), like)
         if run is None or not run.captures(()) or not all(isinstance(x, Tensor) for x in named.values()):
             return None
-        with torch.no_grad():
-            inputs = {n: x.detach().unsqueeze(0).contiguous() for n, x in named.items()}
-            if not run.fits(weights, inputs, old):
-                return None
-            found, new = run.forward(weights, inputs, old)
-            influence, _ = run.advance(weights, inputs, found, (), [], memory.past.influence, keep=True)
+        inputs = {n: x.unsqueeze(0) for n, x in named.items()}
+        if not run.fits(weights, inputs, old):
+            return None
+        found, new = run.forward(weights, inputs, old)
+        influence, _ = run.advance(weights, inputs, found, (), [], memory.past.influence, keep=True)
         return new[str(self._state)], ForwardMemory(self.engine, InfluenceState(new, influence), None, True)
 
     def _step(self, memory: ForwardMemory, named: Mapping[str, Any], raw: Tensors) -> tuple[Tensor, ForwardMemory]:

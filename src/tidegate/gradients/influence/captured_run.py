@@ -72,17 +72,25 @@ class CapturedRun:
 
     def forward(self, weights: Tensors, inputs: Tensors, begin: Tensors) -> tuple[Tensor, Tensors]:
         """What the run finds from these states on (or from its start), and the final states by name."""
-        fixed = [t if t.is_contiguous() else t.contiguous() for t in self._inputs.fixed(weights)]
+        fixed = [t if t.is_contiguous() else t.contiguous() for t in self._fixed(weights)]
         alive = [*fixed, *(inputs[n] for n in self._inputs.inputs)]
         if self._stays:
             self._forward([t.data_ptr() for t in alive])
             return self.found, {}
         found, states = self._allocate(), [begin[n].contiguous() for n in self._plan.names]
-        found[0, :, : self._D] = states[0] if len(states) == 1 else torch.cat(states, 1)
+        first = found.as_strided((found.shape[1], self._D), found.stride()[1:])
+        first.copy_(states[0] if len(states) == 1 else torch.cat(states, 1))
         ends = [torch.empty_like(s) for s in states]
         alive += [found, *states, *ends]
         self._forward([t.data_ptr() for t in alive])
         return found, dict(zip(self._plan.names, ends, strict=True))
+
+    def _fixed(self, weights: Tensors) -> list[Tensor]:
+        """The values of weights that the kernel is given."""
+        if self._inputs.as_given is not None:
+            return self._inputs.fixed(weights)
+        with torch.no_grad():
+            return self._inputs.fixed(weights)
 
     def _bound_forward(self) -> BoundCall:
         """The forward kernel; values of weights and inputs are dynamic, without a start also states and findings."""
