@@ -368,3 +368,22 @@ def test_second_derivatives_of_drop_ins(kind: str, cached: list[bool]) -> None:
     assert torch.autograd.gradcheck(lambda x, *_: module(x)[0], (x, *module.parameters()))
     assert cached
     assert all(cached)
+
+
+def test_calls_that_keep_too_much_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Keeping:
+        nbytes = 100
+
+        def serves(self) -> bool:
+            return True
+
+    monkeypatch.setattr(call_cache, "MOST_BYTES", 250)
+    calls, x, made = call_cache.CallCache(), torch.zeros(2, 3), [Keeping() for _ in range(4)]
+    for k, call in enumerate(made):
+        assert calls.get(k, x, lambda call=call: call) is None
+        assert calls.get(k, x, lambda call=call: call) is call
+    assert calls.get(3, x, Keeping) is made[3]
+    assert calls.get(2, x, Keeping) is made[2]
+    assert calls.get(1, x, Keeping) is None
+    assert calls.get(0, x, Keeping) is None
+    assert calls.get(0, x, Keeping) is not None

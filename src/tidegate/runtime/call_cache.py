@@ -17,6 +17,7 @@ from tidegate.runtime.support import DTYPES, cell_kernel, readable
 from tidegate.runtime.unroll import Unroll
 
 MOST_CALLS = 128  # signatures of one layer, each with up to 128 KiB of working memory
+MOST_BYTES = 1 << 28  # of buffers that the calls of one layer keep
 
 States = Mapping[str, Tensor]
 
@@ -32,6 +33,10 @@ class Signature(NamedTuple):
 
 class Compiled(Protocol):
     """A call compiled for one signature."""
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the buffers that it keeps between calls."""
 
     def serves(self) -> bool:
         """Whether its layer still is what it was compiled for."""
@@ -68,13 +73,22 @@ class CallCache:
         entry.used = next(self._clock)
         if entry.call is None or not entry.call.serves():
             entry.call = compile_call()
+            self._limit()
         return cast("Found | None", entry.call)
 
     def _add(self, signature: Signature) -> None:
         self._entries[signature] = _CacheEntry(next(self._clock))
-        if len(self._entries) > MOST_CALLS:
-            entries = list(self._entries.items())  # at once: other threads may add some
-            self._entries.pop(min(entries, key=lambda e: e[1].used)[0], None)
+        self._limit()
+
+    def _limit(self) -> None:
+        """Drop the least recently used calls where there are too many, or they keep too much."""
+        entries = sorted(self._entries.items(), key=lambda e: e[1].used)
+        kept = sum(e.call.nbytes for _, e in entries if e.call is not None)
+        for signature, entry in entries[:-1]:
+            if len(self._entries) <= MOST_CALLS and kept <= MOST_BYTES:
+                break
+            self._entries.pop(signature, None)
+            kept -= entry.call.nbytes if entry.call is not None else 0
 
 
 class WeightSource(Protocol):
@@ -108,6 +122,11 @@ class LayerCall:
         cells = [cell_kernel(u.graph, u.sizes, [x]) for u in unrolls]
         found = [c for c in cells if c is not None]
         return LayerCall(sources, found, *x.shape[:2]) if len(found) == len(cells) else None
+
+    @property
+    def nbytes(self) -> int:
+        """Nothing: outputs belong to the caller."""
+        return 0
 
     def serves(self) -> bool:
         """Whether the modules that hold the weights are the ones they were."""

@@ -70,6 +70,11 @@ class CapturedGradient:
         hooked = any(m._forward_pre_hooks for m in flat.layer.modules())
         self.plain = not hooked and all(self.parameters.get(name) is w for name, w in self._weights.items())
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its runs' buffers: what they find, and the influence before and after."""
+        return (1 + len(self._free)) * self._run.nbytes
+
     def serves(self) -> bool:
         """Whether the layer has the modules, tensors and options it had."""
         return self._engine.flat.unchanged()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tidegate.equations.values import Rate, Value
+from tidegate.gradients.cost import kept
 from tidegate.gradients.influence.capture import Capture, CapturedTracker
 from tidegate.gradients.influence.parameter_groups import add
 from tidegate.gradients.influence.plan import RulePlan
@@ -51,6 +52,11 @@ class CapturedRun:
             self.found[0, :, : self._D] = torch.cat(list(self._states.values()), 1)
         self._forward = self._bound_forward()
         self._trackers: dict[tuple[str, ...] | None, list[CapturedTracker | None] | None] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its buffers."""
+        return self.found.nbytes + 2 * kept(self._plan.costs(self._shape[1])) * self.found.element_size()
 
     def starting(self, start: Tensors) -> CapturedRun:
         """Another such run that always begins with these states."""
