@@ -124,7 +124,7 @@ def test_the_state_is_a_copy_and_may_be_set() -> None:
     stepper.state = kept
     kept["h"].zero_()
     assert torch.equal(stepper(x), first)
-    stepper.state = make_state(layer).to(torch.float32)
+    stepper.state = make_state(layer)
     assert stepper.state["h"].dtype == torch.float64
 
 
@@ -280,7 +280,7 @@ def test_a_type_that_numpy_does_not_know() -> None:
     layer = lstm().bfloat16()
     refused(message, layer.stepper)
     other = (
-        "state 'h' of layer 0 must be torch.float32 as the weights are, got torch.bfloat16: give it as "
-        ".to(torch.float32)"
+        "state 'h' of layer 0 must be torch.float64 as the weights are, got torch.bfloat16: give it as "
+        ".to(torch.float64)"
     )
     refused(other, set_state, lstm().stepper(1), layer.initial_state(1))
