@@ -108,8 +108,7 @@ class OnlineForward:
         inputs = {n: x.unsqueeze(0) for n, x in named.items()}
         if not run.fits(weights, inputs, old):
             return None
-        found, new = run.forward(weights, inputs, old)
-        influence, _ = run.advance(weights, inputs, found, (), [], memory.past.influence, keep=True)
+        new, influence = run.move(weights, inputs, old, memory.past.influence)
         return new[str(self._state)], ForwardMemory(self.engine, InfluenceState(new, influence), None, True)
 
     def _step(self, memory: ForwardMemory, named: Mapping[str, Any], raw: Tensors) -> tuple[Tensor, ForwardMemory]:

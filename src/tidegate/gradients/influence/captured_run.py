@@ -51,6 +51,7 @@ class CapturedRun:
                 state.copy_(start[name])
             self.found[0, :, : self._D] = torch.cat(list(self._states.values()), 1)
         self._forward = self._bound_forward()
+        self._spare: list[tuple[Tensor, Tensor]] = []
         self._trackers: dict[tuple[str, ...] | None, list[CapturedTracker | None] | None] = {}
 
     @property
@@ -78,18 +79,42 @@ class CapturedRun:
 
     def forward(self, weights: Tensors, inputs: Tensors, begin: Tensors) -> tuple[Tensor, Tensors]:
         """What the run finds from these states on (or from its start), and the final states by name."""
-        fixed = [t if t.is_contiguous() else t.contiguous() for t in self._fixed(weights)]
-        alive = [*fixed, *(inputs[n] for n in self._inputs.inputs)]
         if self._stays:
-            self._forward([t.data_ptr() for t in alive])
+            self._forward([t.data_ptr() for t in self._given(weights, inputs)])
             return self.found, {}
-        found, states = self._allocate(), [begin[n].contiguous() for n in self._plan.names]
-        first = found.as_strided((found.shape[1], self._D), found.stride()[1:])
+        found = self._allocate()
+        return found, self._run_into(found, self._first(found), weights, inputs, begin)
+
+    def _first(self, found: Tensor) -> Tensor:
+        """The states before the first step, side by side."""
+        return found.as_strided((found.shape[1], self._D), found.stride()[1:])
+
+    def _run_into(self, found: Tensor, first: Tensor, weights: Tensors, inputs: Tensors, begin: Tensors) -> Tensors:
+        states = [begin[n].contiguous() for n in self._plan.names]
         first.copy_(states[0] if len(states) == 1 else torch.cat(states, 1))
         ends = [torch.empty_like(s) for s in states]
-        alive += [found, *states, *ends]
+        alive = [*self._given(weights, inputs), found, *states, *ends]
         self._forward([t.data_ptr() for t in alive])
-        return found, dict(zip(self._plan.names, ends, strict=True))
+        return dict(zip(self._plan.names, ends, strict=True))
+
+    def move(
+        self, weights: Tensors, inputs: Tensors, begin: Tensors, influence: Influence
+    ) -> tuple[Tensors, Influence]:
+        """The states and the influence after the run: what a step of a stream needs."""
+        try:
+            found, first = self._spare.pop()
+        except IndexError:
+            found = self._allocate()
+            first = self._first(found)
+        states = self._run_into(found, first, weights, inputs, begin)
+        after, _ = self.advance(weights, inputs, found, (), [], influence, keep=True)
+        self._spare.append((found, first))
+        return states, after
+
+    def _given(self, weights: Tensors, inputs: Tensors) -> list[Tensor]:
+        """What the forward kernel reads besides states."""
+        fixed = [t if t.is_contiguous() else t.contiguous() for t in self._fixed(weights)]
+        return [*fixed, *[inputs[n] for n in self._inputs.inputs]]
 
     def _fixed(self, weights: Tensors) -> list[Tensor]:
         """The values of weights that the kernel is given."""
@@ -172,7 +197,9 @@ class CapturedRun:
         assert trackers is not None
         reader = self._plan.reader
         fixed = reader.fixed(weights).values() if reader.given else ()
-        alive = [*(inputs[n] for n in self._shapes), *fixed, *gradients, *(() if self._stays else (found,))]
+        alive = [*[inputs[n] for n in self._shapes], *fixed, *gradients]
+        if not self._stays:
+            alive.append(found)
         addresses = [t.data_ptr() for t in alive]
         total: dict[Value, Tensor] = {}
         ends = []
