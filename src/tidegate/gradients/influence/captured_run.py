@@ -80,7 +80,8 @@ class CapturedRun:
     def forward(self, weights: Tensors, inputs: Tensors, begin: Tensors) -> tuple[Tensor, Tensors]:
         """What the run finds from these states on (or from its start), and the final states by name."""
         if self._stays:
-            self._forward([t.data_ptr() for t in self._given(weights, inputs)])
+            alive = self._given(weights, inputs)
+            self._forward([t.data_ptr() for t in alive])
             return self.found, {}
         found = self._allocate()
         return found, self._run_into(found, self._first(found), weights, inputs, begin)
