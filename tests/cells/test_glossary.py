@@ -202,16 +202,16 @@ def test_every_cell_is_found_by_each_of_its_terms_in_both_languages() -> None:
     [
         (
             "forgot gate",
-            "no cell is found by 'forgot gate': did you mean forget gate or forget gate bias? `tidegate cells` lists "
+            "no cell matches 'forgot gate': did you mean forget gate or forget gate bias? `tidegate cells` lists "
             "them all, and docs/glossary.md the words",
         ),
-        ("zzz", "no cell is found by 'zzz': `tidegate cells` lists them all, and docs/glossary.md the words"),
+        ("zzz", "no cell matches 'zzz': `tidegate cells` lists them all, and docs/glossary.md the words"),
         (
             "BPTT",
-            "no cell is found by 'BPTT': backpropagation through time (随时间反向传播) is a word of the glossary that "
-            "belongs to no cell",
+            "no cell matches 'BPTT': backpropagation through time (随时间反向传播) is in the glossary, but no cell has "
+            "it",
         ),
-        (" - ", "a search is for a word, such as 'forget gate', and ' - ' came"),
+        (" - ", "a search takes a word, such as 'forget gate', got ' - '"),
     ],
 )
 def test_words_that_find_nothing(word: str, text: str) -> None:

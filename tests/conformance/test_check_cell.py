@@ -216,7 +216,7 @@ def test_a_kernel_that_differs_is_found(patch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConformanceError) as caught:
         check_cell(LSTM, only=["kernels"])
     assert re.fullmatch(
-        r"cell 'lstm' does not keep 1 of its promises:\nkernels: output: off by \d\.\de-0\d, and 1e-10 is allowed",
+        r"cell 'lstm' does not keep 1 of its promises:\nkernels: output: off by \d\.\de-0\d, allowed 1e-10",
         str(caught.value),
     )
 
@@ -246,10 +246,10 @@ def test_an_error_within_a_check_is_part_of_the_verdict(patch: pytest.MonkeyPatc
 def test_what_is_no_cell_and_no_check() -> None:
     with pytest.raises(ArgumentError) as caught:
         check_cell("lstm")  # type: ignore[arg-type]
-    assert str(caught.value) == "check_cell takes a Cell, and a str came: decorate its function with @cell"
+    assert str(caught.value) == "check_cell takes a Cell, got str: decorate its function with @cell"
     with pytest.raises(ArgumentError) as caught:
         check_cell(LSTM, only=["speed"])
-    assert str(caught.value) == f"there is no check 'speed'; there are {', '.join(CHECKS)}"
+    assert str(caught.value) == f"there is no check 'speed': the checks are {', '.join(CHECKS)}"
 
 
 def test_inputs_and_sizes_are_ones_own() -> None:

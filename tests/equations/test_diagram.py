@@ -342,7 +342,7 @@ def test_arrows_of_a_net_touch_boxes_or_lead_out(bidirectional: bool) -> None:
 def test_a_net_needs_layers_and_steps() -> None:
     with pytest.raises(ArgumentError) as error:
         net_diagram("lstm", 0, False)
-    assert str(error.value) == "net_diagram: num_layers must be 1 or more, and 0 came"
+    assert str(error.value) == "net_diagram: num_layers must be 1 or more, got 0"
     with pytest.raises(ArgumentError) as error:
         net_diagram("lstm", 1, False, 0)
-    assert str(error.value) == "net_diagram: steps must be 1 or more, and 0 came"
+    assert str(error.value) == "net_diagram: steps must be 1 or more, got 0"

@@ -142,6 +142,24 @@ def test_a_loss_is_called_once(layer: Recurrent) -> None:
         assert calls == [STEPS]
 
 
+@pytest.mark.parametrize("rule", [BPTT(), BPTT(checkpoint=1), TruncatedBPTT(2, 4), RTRL()], ids=str)
+def test_a_loss_that_is_not_one_number(layer: Recurrent, rule: Rule) -> None:
+    x, target = data()
+    with pytest.raises(ArgumentError) as caught:
+        gradient(layer, x, target, lambda y, t: (y - t) ** 2, rule=rule)
+    assert str(caught.value) == "loss must return a tensor of one number, got [11, 3, 4]: reduce it, as in .sum()"
+    with pytest.raises(ArgumentError, match=r"got float"):
+        gradient(layer, x, target, lambda y, t: 1.0, rule=rule)
+
+
+@pytest.mark.parametrize("rule", [BPTT(checkpoint=1), TruncatedBPTT(2, 4)], ids=str)
+def test_a_layer_that_cannot_be_cut_along_the_first_axis(rule: Rule) -> None:
+    layer = Recurrent("elman", INPUT, HIDDEN, batch_first=True).double()
+    with pytest.raises(ArgumentError) as caught:
+        gradient(layer, *data(), squared, rule=rule)
+    assert str(caught.value) == f"{rule} cuts x along time, its first axis: give a layer with batch_first=False"
+
+
 def test_no_steps_have_no_gradient(layer: Recurrent) -> None:
     x, target = (t[:0] for t in data())
     for rule in (BPTT(), BPTT(checkpoint=1), TruncatedBPTT(2, 4), RTRL(every=3)):

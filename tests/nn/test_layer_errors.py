@@ -73,7 +73,7 @@ def test_sizes() -> None:
         N=2,
     )
     refused(
-        "weight 'z.h' of 6 x 6 cannot be cut into 4 blocks: choose sizes that 4 divides",
+        "weight 'z.h' of 6 x 6 cannot be cut into 4 blocks: choose sizes divisible by 4",
         Recurrent,
         CELLS["slstm"],
         3,

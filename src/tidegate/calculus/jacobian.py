@@ -1,4 +1,4 @@
-"""The Jacobians of one step: of the new states in the old states, in pre-activations and in weights.
+"""The Jacobians of one step: new states with respect to old states, pre-activations and weights.
 
 They come as equations, with their structure seen and not declared: `Diagonal` where units do not mix (an element-wise
 recurrence), `Dense` otherwise; what does not depend is absent. The Jacobian in a linear's matrix W is that in its
@@ -21,14 +21,14 @@ from tidegate.errors import EquationError
 
 @dataclass(frozen=True, eq=False)
 class Diagonal:
-    """d result_k / d of_k, a vector; nothing off the diagonal."""
+    """A diagonal Jacobian d result_k / d of_k, as a vector."""
 
     value: Value
 
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """d result_k / d of_j, a matrix `[result, of]`."""
+    """A full Jacobian d result_k / d of_j, as a matrix `[result, of]`."""
 
     value: Value
 
@@ -49,7 +49,7 @@ class StepJacobians:
 
     @property
     def element_wise(self) -> bool:
-        """Whether no unit of a new state depends on another unit of an old one, delay lines apart."""
+        """Whether no unit of a new state depends on another unit of an old one, delay lines aside."""
         return all(isinstance(j, Diagonal) for (_, old), j in self.states.items() if old not in self.delays)
 
 
@@ -65,8 +65,8 @@ def jacobians(graph: Graph) -> StepJacobians:
 
 
 def direct_jacobians(graph: Graph) -> dict[tuple[str, str], Jacobian]:
-    """The Jacobians of new states in old ones while the results of linears and products are held fixed: what a state
-    does without any matrix, such as a leak or a forget gate's share of a cell's state."""
+    """The Jacobians of new with respect to old states with linears and products held fixed: what a state does without
+    any matrix, such as a leak or a forget gate's factor."""
     found = {
         key: j for name, leaf in graph.old.items() for key, j in _columns(graph, leaf, name, through=False).items()
     }
@@ -75,7 +75,7 @@ def direct_jacobians(graph: Graph) -> dict[tuple[str, str], Jacobian]:
 
 
 def on_diagonal(jacobian: Jacobian) -> Value | None:
-    """The diagonal of a square Jacobian as a vector, without the rest of it; None where it does not come without."""
+    """The diagonal of a square Jacobian as a vector, computed without the rest; None where that is not possible."""
     return jacobian.value if isinstance(jacobian, Diagonal) else _diagonal_of(jacobian.value)
 
 
@@ -94,7 +94,8 @@ def _diagonal_of(matrix: Value) -> Value | None:
 
 
 def _vectors(graph: Graph) -> list[Value]:
-    """The values of weights only that a step reads unit by unit: peepholes, leaks, and biases outside of linears."""
+    """The values that depend on weights only and that a step reads unit by unit: peepholes, leaks, biases outside
+    linears."""
     found: dict[Value, None] = {}
     for value in graph.values:
         if value.rate == Rate.WEIGHTS or value.op in ("linear", "product"):
@@ -106,7 +107,8 @@ def _vectors(graph: Graph) -> list[Value]:
 
 
 def _columns(graph: Graph, variable: Value, name: str, *, through: bool = True) -> dict[tuple[str, str], Jacobian]:
-    """The Jacobians of all new states in one value, by forward mode; `through` linears and products, or around them."""
+    """The Jacobians of all new states with respect to one value, by forward mode, `through` linears and products or
+    around them."""
     known: dict[Value, Jacobian] = {variable: Diagonal(constant(1.0))}
     for value in graph.values:
         if not through and value.op in ("linear", "product"):
@@ -169,7 +171,7 @@ def _across(value: Value, known: dict[Value, Jacobian]) -> Jacobian:
 
 
 def _side_by_side(value: Value, known: dict[Value, Jacobian]) -> Jacobian:
-    """The Jacobian of a concatenation: those of its parts above each other, zeros for what does not depend."""
+    """The Jacobian of a concatenation: those of its parts stacked, with zeros for parts that do not depend."""
     parts = {k: _dense(known[a], a.size).value for k, a in enumerate(value.args) if a in known}
     columns = next(iter(parts.values())).size[1]
     rows = [a.size[0] for a in value.args]
@@ -213,7 +215,7 @@ def _dense(jacobian: Jacobian, size: Size) -> Dense:
 
 
 def _fit(jacobian: Jacobian, have: Size, want: Size) -> Jacobian:
-    """The Jacobian of a value once it is broadcast from `have` to `want`."""
+    """The Jacobian of a value broadcast from `have` to `want`."""
     if have == want:
         return jacobian
     dense = _dense(jacobian, have)

@@ -1,4 +1,4 @@
-"""Forward mode, graph to graph: how the new states of a step move when its old states do.
+"""Forward mode, graph to graph: how a step's new states change with its old states.
 
 Baydin et al. 2018, arXiv:1502.05767, section 3.1: the Jacobian of a step times a vector, at the cost of a step and
 without the Jacobian. Inputs and weights stand still. What the vector is multiplied by unit by unit is put together as
@@ -23,8 +23,8 @@ Sum = dict[Value, Value]  # what moves, each with what it is multiplied by
 
 @dataclass(frozen=True, eq=False)
 class Tangent:
-    """What one step does to small changes. `seeds` are leaves to be given, by state: how the old states move. `states`
-    is how the new ones do; those that do not are absent."""
+    """The effect of one step on small changes. `seeds` are leaves for the changes of old states, by state. `states` are
+    the resulting changes of new states, without those that do not change."""
 
     seeds: Mapping[str, Value]
     states: Mapping[str, Value]
@@ -41,7 +41,7 @@ def independent(roots: Iterable[Value], seeds: Iterable[Value]) -> list[Value]:
 
 
 def jvp(graph: Graph, states: Collection[str] | None = None) -> Tangent:
-    """The jvp of a cell's step in its states, or in some of them. `clip_gradient` counts as the identity."""
+    """The jvp of a cell's step with respect to its states, or some of them; `clip_gradient` is the identity."""
     sizes = {s.name: s.size for s in graph.states}
     seeds = {
         name: Value("seed", (), sizes[name], Rate.STATE, name=f"tangent.{name}")
@@ -57,21 +57,21 @@ def jvp(graph: Graph, states: Collection[str] | None = None) -> Tangent:
 
 
 class _Step:
-    """The values of a step that move, each as a sum."""
+    """The values of a step that change, each as a sum."""
 
     def __init__(self, seeds: Mapping[Value, Value]) -> None:
         self.sums: dict[Value, Sum] = {v: {seed: constant(1.0)} for v, seed in seeds.items()}
         self._wholes: dict[Value, Value] = dict(seeds)
 
     def see(self, value: Value) -> None:
-        """Take note of a value whose operands have been seen."""
+        """Process a value whose operands have been processed."""
         if value not in self.sums and any(a in self.sums for a in value.args):
             found = self._through(value)
             if found:
                 self.sums[value] = found
 
     def whole(self, value: Value) -> Value:
-        """How a value moves, as one value of its size, or of one unit where all its units move alike."""
+        """The change of a value, as one value of its size, or of one unit where all units change alike."""
         if value not in self._wholes:
             self._wholes[value] = reduce(add, (by * moving for moving, by in self.sums[value].items()))
         return self._wholes[value]
@@ -102,7 +102,7 @@ class _Step:
         return found
 
     def _scaled(self, value: Value, by: Value) -> Sum:
-        """A sum of several is multiplied out by numbers only: each product would be one to compute."""
+        """Multiply out a sum of several terms by numbers only, since each product would cost an operation."""
         known = self.sums[value]
         if len(known) > 1 and by.op != "constant":
             known = {self.whole(value): constant(1.0)}

@@ -1,4 +1,4 @@
-"""What is recognised of a recurrence, never declared."""
+"""Properties of a recurrence that are recognised, never declared."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def delay_lines(graph: Graph) -> frozenset[str]:
 
 
 def recurrent_matrices(graph: Graph) -> list[str]:
-    """The weights that multiply what depends on a state; bookkeeping states and delay lines count as inputs."""
+    """The weights that multiply values depending on a state; bookkeeping states and delay lines count as inputs."""
     carried = {s.name for s in graph.states if not s.bookkeeping} - delay_lines(graph)
     pairs = [pair for v in graph.values for pair in products(v)]
     found = {m for m, v in pairs if any(w.op == "old" and w.attrs["name"] in carried for w in walk([v]))}

@@ -1,4 +1,4 @@
-"""What a step keeps for its backward pass, and what that computes again.
+"""Decides what a step stores for its backward pass and what the backward pass recomputes.
 
 The backward pass reads values of the step. Old and new states, inputs and weights are at hand anyway; of the rest a
 smallest set is kept from which unit-by-unit operations recompute whatever else is read, products and reductions being
@@ -23,14 +23,14 @@ VECTOR_COST, SCALAR_COST, INFINITE = 1024, 1, 1 << 40
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """`stored` values are written down on the way forward; `recomputed` are computed from them on the way back."""
+    """`stored` values are written in the forward pass, `recomputed` ones computed from them in the backward pass."""
 
     stored: tuple[Value, ...]
     recomputed: tuple[Value, ...]
 
 
 def kept(graph: Graph, adjoint: Adjoint) -> Kept:
-    """What to store and what to recompute, for a step and its backward pass."""
+    """Decide what to store and what to recompute, for a step and its backward pass."""
     at_hand = set(graph.new.values()) | {v for v in graph.values if v.is_leaf or v.rate == Rate.WEIGHTS}
     step = {v for v in graph.values if v not in at_hand}
     backward = walk(adjoint.roots)
@@ -61,7 +61,7 @@ def _between(read: Iterable[Value], known: set[Value]) -> set[Value]:
 
 
 class _Network:
-    """A flow network whose nodes have capacities; an edge (value, out) -> (user, in) is without limit."""
+    """A flow network with capacities on nodes; edges (value, out) -> (user, in) have none."""
 
     def __init__(self) -> None:
         self.capacity: dict[object, dict[object, int]] = {}
@@ -99,7 +99,7 @@ class _Network:
                 self.capacity[b][a] += room
 
     def reaching(self, sink: object) -> set[object]:
-        """The nodes from which the sink can still be reached: the cut nearest to it lies at their border."""
+        """The nodes that can still reach the sink: their border is the minimum cut closest to it."""
         found, queue = {sink}, deque([sink])
         while queue:
             node = queue.popleft()

@@ -1,4 +1,4 @@
-"""Reverse mode, graph to graph: from a step's equations those of its backward pass.
+"""Reverse mode, graph to graph: derives the equations of a step's backward pass.
 
 Baydin et al. 2018, arXiv:1502.05767, section 3.2. The adjoint of a value that changes with the weights only is a sum
 over rows and steps; the graph gives each step's contribution (an `outer` for a matrix), and whoever runs it sums. From
@@ -41,7 +41,7 @@ class Adjoint:
 
 
 def vjp(graph: Graph) -> Adjoint:
-    """The backward pass of one step of a cell."""
+    """Derive the backward pass of one step of a cell."""
     seeds = {f"out.{graph.output_name}": _seed(f"out.{graph.output_name}", graph.output_size)}
     pairs = [(graph.output, _fitted(seeds[f"out.{graph.output_name}"], graph.output))]
     for state in graph.states:
@@ -79,7 +79,7 @@ def pulled_back(graph: Graph, slopes: Mapping[str, Value], to: Iterable[Value]) 
 
 
 def reverse_prologue(adjoints: Mapping[Value, Value]) -> dict[str, Value]:
-    """The gradients of the weights by name, from the summed adjoints of what the step reads of them."""
+    """The gradients of the weights by name, from the summed adjoints of the values that the step reads."""
     found = _propagate(adjoints.items(), stop_at=None)
     return {v.attrs["name"]: _summed(a) for v, a in found.items() if v.op == "weight" and a}
 
@@ -89,7 +89,7 @@ def _seed(name: str, size: Size) -> Value:
 
 
 def _constants(values: Iterable[Value]) -> set[Value]:
-    """Those that no weight, state or input goes into; operands come before what is made of them."""
+    """The values that depend on no weight, state or input, operands first."""
     found: set[Value] = set()
     for value in values:
         if value.op in ("constant", "count", "eye") if value.is_leaf else found.issuperset(value.args):
@@ -98,7 +98,7 @@ def _constants(values: Iterable[Value]) -> set[Value]:
 
 
 def _propagate(pairs: Iterable[tuple[Value, Value]], stop_at: Rate | None) -> dict[Value, list[Value]]:
-    """The contributions to each value's adjoint; values of rate `stop_at` are not looked into."""
+    """The contributions to each value's adjoint; values of rate `stop_at` are not expanded."""
     pairs = list(pairs)
     values = walk(value for value, _ in pairs)
     constants = _constants(values)
@@ -124,7 +124,7 @@ def _contributions(value: Value, adjoint: Value) -> list[tuple[Value, Value]]:
 
 
 def _fitted(adjoint: Value, operand: Value) -> Value:
-    """What was broadcast on the way forward is summed on the way back, and the other way round."""
+    """Sum what the forward pass broadcast, and broadcast what it summed."""
     if adjoint.size == operand.size:
         return adjoint
     if operand.size == SCALAR:

@@ -16,7 +16,7 @@ _CHINESE = "[\u4e00-\u9fff]"  # a letter
 
 @dataclass(frozen=True)
 class Term:
-    """A word, how formulas write it, and what it means; `cells` have it though no comment in them says so."""
+    """A term, its symbol in formulas and its meaning; `cells` have the term though no comment in them says so."""
 
     english: str
     chinese: str
@@ -27,7 +27,7 @@ class Term:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Everything that it is called, in either language."""
+        """All names of the term, in both languages."""
         return (self.english, self.chinese, *self.synonyms)
 
 
@@ -500,7 +500,7 @@ TERMS = tuple(term for group in GLOSSARY.values() for term in group)
 
 
 def plain(text: str) -> str:
-    """Text as it is compared: small letters, single spaces and none beside Chinese, no dashes."""
+    """Normalise text for comparison: lower case, single spaces, none next to Chinese, no dashes."""
     return re.sub(rf"(?<={_CHINESE}) | (?={_CHINESE})", "", re.sub(r"[-_\s]+", " ", text.casefold()).strip())
 
 
@@ -508,26 +508,26 @@ _BY_WORD = {plain(word): term for term in TERMS for word in term.words}
 
 
 def term_of(text: str) -> Term | None:
-    """The term that a text is, or begins with; of several, the longest."""
+    """The longest term that a text equals or begins with."""
     words = plain(text).split()
     beginnings = (" ".join(words[:n]) for n in range(len(words), 0, -1))
     return next((_BY_WORD[b] for b in beginnings if b in _BY_WORD), None)
 
 
 def terms_of(cell: Cell) -> tuple[Term, ...]:
-    """The terms that a cell has: those of its comments and options, and those that say so themselves."""
+    """The terms of a cell: from its comments and options, and those that list the cell."""
     said = {term_of(head(v.legend)) for v in cell.graph.named.values() if v.legend}
     said |= {term_of(option) for option in cell.options}
     return tuple(t for t in TERMS if t in said or cell.name in t.cells)
 
 
 def head(legend: str) -> str:
-    """What a comment calls its value, without what it goes on to say of it."""
+    """The part of a comment that names its value, without further explanation."""
     return re.split(r"[,:;(]", legend, maxsplit=1)[0].strip()
 
 
 def label(graph: Graph, name: str, chinese: bool = False) -> str:
-    """What a plot writes beside a named value: `forget gate f`, or in Chinese `遗忘门 f`.
+    """The label of a named value in plots: `forget gate f`, or in Chinese `遗忘门 f`.
 
     A comment whose first words are a term, or a synonym of one, gives that term; any other comment gives those words.
     A value without a comment keeps its bare name. Raises ArgumentError for a name that the graph does not have.

@@ -14,7 +14,7 @@ from tidegate.equations.cell import Cell
 from tidegate.equations.draft import Draft
 from tidegate.equations.functions import hard_sigmoid, hard_tanh
 from tidegate.equations.graph import Graph
-from tidegate.equations.values import Rate, Value, constant, products, shown, walk
+from tidegate.equations.values import Rate, Value, constant, finite, products, shown, walk
 from tidegate.equations.words import clip_gradient, maximum, mean, minimum, sqrt
 from tidegate.errors import ArgumentError
 
@@ -45,7 +45,7 @@ def _transformed(
     """The cell whose graph `build` derives from that of `cell`, with `own` as additional options."""
     taken = [name for name in own if name in cell.options]
     if taken:
-        raise ArgumentError(f"cell {cell.name!r} has an option {taken[0]!r} already: {word} was applied to it before")
+        raise ArgumentError(f"cell {cell.name!r} already has an option {taken[0]!r}: {word} was applied to it before")
 
     def define(options: Mapping[str, Any]) -> Graph:
         inner = {name: value for name, value in options.items() if name not in own}
@@ -59,15 +59,17 @@ def _transformed(
 
 def _probability(word: str, p: object, *, below_one: bool = True) -> float:
     most = "below 1" if below_one else "at most 1"
-    if isinstance(p, bool) or not isinstance(p, int | float) or not 0.0 <= p <= 1.0 or (below_one and p == 1.0):
-        raise ArgumentError(f"{word} takes a probability of at least 0 and {most}, and {shown(p)} came")
-    return float(p)
+    number = finite(p)
+    if number is None or not 0.0 <= number <= 1.0 or (below_one and number == 1.0):
+        raise ArgumentError(f"{word} takes a probability of at least 0 and {most}, got {shown(p)}")
+    return number
 
 
 def _positive(word: str, limit: object) -> float:
-    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0.0 < limit < float("inf"):
-        raise ArgumentError(f"{word} takes a limit above 0, and {shown(limit)} came")
-    return float(limit)
+    number = finite(limit)
+    if number is None or number <= 0.0:
+        raise ArgumentError(f"{word} takes a finite limit above 0, got {shown(limit)}")
+    return number
 
 
 def _states(cell: Cell, word: str, names: Iterable[str] | None) -> list[str]:
@@ -78,13 +80,13 @@ def _states(cell: Cell, word: str, names: Iterable[str] | None) -> list[str]:
     chosen = [names] if isinstance(names, str) else list(names)
     wrong = [n for n in chosen if n not in plain]
     if wrong or not chosen:
-        came = shown(wrong[0]) if wrong else "none"
-        raise ArgumentError(f"{word}: cell {cell.name!r} has the states {', '.join(plain)}, and {came} came")
+        found = shown(wrong[0]) if wrong else "none"
+        raise ArgumentError(f"{word}: cell {cell.name!r} has the states {', '.join(plain)}, got {found}")
     return chosen
 
 
 def _named(cell: Cell, word: str, name: object) -> Value:
-    """A named value of a cell."""
+    """The cell's value with this name."""
     found = cell.graph.named.get(str(name))
     if found is None or not isinstance(name, str):
         known = ", ".join(n for n in cell.graph.named if not n.endswith(".net"))
@@ -100,10 +102,8 @@ def _linears(cell: Cell, word: str, names: Iterable[str] | None) -> list[str]:
     chosen = [names] if isinstance(names, str) else list(names)
     wrong = [n for n in chosen if n not in every]
     if wrong or not chosen:
-        came = shown(wrong[0]) if wrong else "none"
-        raise ArgumentError(
-            f"{word}: cell {cell.name!r} has the linears {', '.join(every) or '(none)'}, and {came} came"
-        )
+        found = shown(wrong[0]) if wrong else "none"
+        raise ArgumentError(f"{word}: cell {cell.name!r} has the linears {', '.join(every) or '(none)'}, got {found}")
     return chosen
 
 
@@ -114,7 +114,7 @@ def zoneout(cell: Cell, p: float | None = None, **by_state: float) -> Cell:
     state. Bookkeeping states are not affected. Outside training each unit is the expected mix of old and new.
     """
     if (p is None) == (not by_state):
-        raise ArgumentError("zoneout takes one probability, or one for each state that is named, as in c=0.5, h=0.05")
+        raise ArgumentError("zoneout takes one probability, or one for each named state, as in c=0.5, h=0.05")
     chosen = _states(cell, "zoneout", by_state or None)
     of = {s: f"zoneout_{s}" if by_state else "zoneout" for s in chosen}
     own = {of[s]: _probability("zoneout", by_state[s] if by_state else p, below_one=False) for s in chosen}
@@ -151,7 +151,7 @@ def recurrent_dropout(cell: Cell, p: float, on: str = "h", per: Literal["sequenc
         _named(cell, "recurrent_dropout", on)
     chosen = per or ("sequence" if of_state else "step")
     if chosen not in ("sequence", "step"):
-        raise ArgumentError(f"recurrent_dropout draws per 'sequence' or 'step', and {shown(per)} came")
+        raise ArgumentError(f"recurrent_dropout: per must be 'sequence' or 'step', got {shown(per)}")
     rate = Rate.SEQUENCE if chosen == "sequence" else Rate.INPUT
     option = f"dropout_{on}"
 
@@ -181,7 +181,7 @@ def weight_drop(cell: Cell, p: float) -> Cell:
         keep = 1.0 - strengths["weight_drop"]
         found = _recurrent_matrices(draft.source_graph)
         if not found:
-            raise ArgumentError(f"weight_drop: cell {cell.name!r} multiplies none of its states by a matrix of weights")
+            raise ArgumentError(f"weight_drop: cell {cell.name!r} multiplies no state by a matrix of weights")
         for matrix in found:
             mask = draft.weight(
                 f"{matrix.attrs['name']}_mask",
@@ -242,8 +242,8 @@ def peepholes(cell: Cell, state: str = "c", gates: Iterable[str] | None = None) 
     chosen = named if gates is None else [gates] if isinstance(gates, str) else list(gates)
     wrong = [n for n in chosen if n not in named]
     if wrong or not chosen:
-        came = f"{shown(wrong[0])} came" if wrong else "none came"
-        raise ArgumentError(f"peepholes: cell {cell.name!r} has the gates {', '.join(named) or '(none)'}, and {came}")
+        found = shown(wrong[0]) if wrong else "none"
+        raise ArgumentError(f"peepholes: cell {cell.name!r} has the gates {', '.join(named) or '(none)'}, got {found}")
 
     def build(draft: Draft, strengths: Strengths) -> None:
         graph = draft.source_graph
@@ -270,8 +270,8 @@ def couple(cell: Cell, gate: str = "i", to: str = "f", *, name: str | None = Non
     first, second = _named(cell, "couple", gate), _named(cell, "couple", to)
     if first is second or first.size != second.size or first in set(walk([second])):
         raise ArgumentError(
-            f"couple: {gate!r} of cell {cell.name!r} cannot be made of {to!r}, which is itself, made of it, or of "
-            "another size"
+            f"couple: {gate!r} of cell {cell.name!r} cannot be computed from {to!r}, which is the same gate, "
+            "computed from it, or of another size"
         )
 
     def build(draft: Draft, strengths: Strengths) -> None:
@@ -290,7 +290,7 @@ def projection(cell: Cell, state: str = "h", size: str = "P") -> Cell:
     users = {v.op for v in cell.graph.values if any(a is old for a in v.args)}
     if users - {"linear"} or any(old is v for v in cell.graph.roots):
         raise ArgumentError(
-            f"projection: cell {cell.name!r} reads {state!r} unit by unit, which a vector of another size cannot be"
+            f"projection: cell {cell.name!r} reads state {state!r} unit by unit, so it cannot have another size"
         )
     if size in cell.graph.letters:
         raise ArgumentError(f"projection: size {size} is taken in cell {cell.name!r}: choose another letter")
@@ -382,13 +382,13 @@ def variant(cell: Cell, name: str, source: str, **instead: float | str) -> Cell:
     """Replace named values: by a number (`i=1.0`, a gate that is always open), or by their argument (`g="identity"`).
     Weights that are no longer read are removed."""
     if not instead:
-        raise ArgumentError(f"variant: nothing of cell {cell.name!r} is replaced: name a value, as in i=1.0")
+        raise ArgumentError(f"variant: no value of cell {cell.name!r} is replaced: name one, as in i=1.0")
     for key, by in instead.items():
         value = _named(cell, "variant", key)
         if by == "identity" and len(value.args) != 1:
-            raise ArgumentError(f"variant: {key!r} of cell {cell.name!r} is no function of one value")
+            raise ArgumentError(f"variant: {key!r} of cell {cell.name!r} is not a function of one value")
         if by != "identity" and (isinstance(by, bool | str) or not isinstance(by, int | float)):
-            raise ArgumentError(f"variant: {key!r} is replaced by a number or by 'identity', and {shown(by)} came")
+            raise ArgumentError(f"variant: {key!r} must be replaced by a number or by 'identity', got {shown(by)}")
 
     def build(draft: Draft, strengths: Strengths) -> None:
         draft.name, draft.source = name, source

@@ -25,18 +25,18 @@ KINKED = frozenset({"floor", "mod", "lt", "le", "gt", "ge", "eq", "relu", "abs",
 
 
 def shapes(subject: CheckedCell) -> None:
-    """Outputs and states have the shapes that the layer tells."""
+    """Outputs and states have the declared shapes."""
     layer = subject.layer()
     y, end = layer(subject.inputs(T, B))
     expect(tuple(y.shape) == (T, B, layer.output_size), f"the output is {list(y.shape)}")
     for s in subject.graph.states:
         expected = (B, *bound(s.size, subject.sizes))
         found = tuple(end.layers[0][0][s.name].shape)
-        expect(found == expected, f"state {s.name!r} is {list(found)}, and {list(expected)} was expected")
+        expect(found == expected, f"state {s.name!r} is {list(found)}, expected {list(expected)}")
 
 
 def types(subject: CheckedCell) -> None:
-    """Single precision in and out, near to double; half precision runs."""
+    """float32 in gives float32 out, close to float64; bfloat16 runs."""
     layer, x = subject.layer(), subject.inputs(T, B)
     right = layer(x)[0]
     single = copy.deepcopy(layer).float()
@@ -46,7 +46,7 @@ def types(subject: CheckedCell) -> None:
         expect(value.dtype is torch.float32, f"in float32 state {name!r} is {value.dtype}")
     expect_near("in float32", y, right, 1e-4)
     again = single.double()
-    expect(all(p.dtype is torch.float64 for p in again.parameters()), "a layer does not come back to float64")
+    expect(all(p.dtype is torch.float64 for p in again.parameters()), "the layer is not float64 after float32 and back")
     expect_near("after float32 and back", again(x)[0], right, 1e-4)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TidegateNotice)
@@ -56,7 +56,7 @@ def types(subject: CheckedCell) -> None:
 
 
 def derivatives(subject: CheckedCell) -> None:
-    """Gradients are those of the values (finite differences), and so are their own gradients."""
+    """First and second derivatives agree with finite differences."""
     ops = {v.op for v in subject.graph.values}
     if ops & NO_SLOPES:
         return
@@ -87,7 +87,7 @@ def derivatives(subject: CheckedCell) -> None:
 
 
 def copies(subject: CheckedCell) -> None:
-    """deepcopy, state_dict, and torch's own pickling of the module give the same layer."""
+    """deepcopy, state_dict and torch.save give a layer with the same results."""
     layer, x = subject.layer(), subject.inputs(T, B)
     right = layer(x)[0]
     expect_near("a deepcopy", copy.deepcopy(layer)(x)[0], right, 0.0)
@@ -101,13 +101,16 @@ def copies(subject: CheckedCell) -> None:
 
 
 def meta_device(subject: CheckedCell) -> None:
-    """On the meta device a layer has shapes and nothing else, and comes to a real one by `to_empty`."""
+    """A layer on the meta device has shapes only, and moves to a real device with `to_empty`."""
     layer = Recurrent(subject.cell, subject.input_size, H, **subject.letters, device="meta").eval()
     y, _ = layer({n: v.float().to("meta") for n, v in subject.inputs(T, B).items()})
     expect(y.is_meta and tuple(y.shape) == (T, B, layer.output_size), f"on meta the output is {list(y.shape)}")
     real = layer.to_empty(device="cpu")
     real.reset_parameters()
-    expect(bool(torch.isfinite(real(_single(subject))[0]).all()), "a layer from meta computes no numbers")
+    expect(
+        bool(torch.isfinite(real(_single(subject))[0]).all()),
+        "a layer moved from meta gives values that are not finite",
+    )
 
 
 def _single(subject: CheckedCell) -> dict[str, Tensor]:
@@ -120,7 +123,7 @@ class _Twice(nn.Module):
 
 
 def parametrisations(subject: CheckedCell) -> None:
-    """A weight that is computed from others is what the layer uses, and gradients go through it."""
+    """A parametrised weight is used as computed, and gradients flow through it."""
     layer, x = subject.layer(), subject.inputs(T, B)
     name = next(iter(dict(layer.named_parameters())))
     path, _, leaf = name.rpartition(".")
@@ -137,7 +140,7 @@ def parametrisations(subject: CheckedCell) -> None:
 
 
 def initial_values(subject: CheckedCell) -> None:
-    """A new layer has the values that the cell declares: the same draws for one seed."""
+    """A new layer has the initial values that the cell declares, with the same draws for one seed."""
     torch.manual_seed(11)
     layer = Recurrent(subject.cell, subject.input_size, H, **subject.letters, dtype=torch.float64)
     torch.manual_seed(11)
@@ -145,7 +148,9 @@ def initial_values(subject: CheckedCell) -> None:
     drawn = draw(graph, subject.sizes)
     tensors = {k.removeprefix("l0."): v for k, v in layer.state_dict().items()}
     wanted = [n for n in graph.weights if n not in graph.masks]
-    expect(sorted(tensors) == sorted(wanted), f"the layer keeps {sorted(tensors)}, and the cell has {sorted(wanted)}")
+    expect(
+        sorted(tensors) == sorted(wanted), f"the layer has the weights {sorted(tensors)}, but the cell {sorted(wanted)}"
+    )
     for name in wanted:
         shape = weight_shape(graph.weights[name], subject.sizes)
         expect(tuple(tensors[name].shape) == shape, f"weight {name!r} is {list(tensors[name].shape)}")
@@ -153,12 +158,12 @@ def initial_values(subject: CheckedCell) -> None:
 
 
 def texts(subject: CheckedCell) -> None:
-    """JSON gives the cell back, formulas and drawing are there."""
+    """The cell survives JSON, and has formulas and a drawing."""
     cell = subject.cell
     read = Cell.from_json(cell.to_json())
-    expect(read.to_json() == cell.to_json(), "JSON read back and written again is another text")
-    expect(read.print() == cell.print(), "the cell that JSON gives back prints differently")
+    expect(read.to_json() == cell.to_json(), "JSON changes when it is read and written again")
+    expect(read.print() == cell.print(), "the cell read back from JSON prints differently")
     formulas = cell.latex()
     expect(formulas.count("{") == formulas.count("}") and "=" in formulas, "the formulas are not balanced LaTeX")
     drawing = cell.diagram()
-    expect(drawing.startswith("<svg") and drawing.rstrip().endswith("</svg>"), "the drawing is no SVG")
+    expect(drawing.startswith("<svg") and drawing.rstrip().endswith("</svg>"), "the drawing is not SVG")

@@ -18,7 +18,7 @@ NEVER = torch.zeros(T, B, dtype=torch.bool)
 
 
 def sequence(subject: CheckedCell) -> None:
-    """The whole sequence is what the equations say, step by step."""
+    """A whole sequence gives what the reference computes step by step."""
     layer, x = subject.layer(), subject.inputs(T, B)
     state = subject.state(layer, B)
     for what, begin in (("from the own start", None), ("from a state", state)):
@@ -29,7 +29,7 @@ def sequence(subject: CheckedCell) -> None:
 
 
 def steps_and_chunks(subject: CheckedCell) -> None:
-    """Step by step and chunk by chunk are the whole sequence, and so is a stepper."""
+    """Steps, chunks and a stepper give what the whole sequence gives."""
     layer, x = subject.layer(), subject.inputs(T, B)
     with torch.no_grad():
         right, end = layer(x)
@@ -55,7 +55,7 @@ def steps_and_chunks(subject: CheckedCell) -> None:
 
 
 def lengths(subject: CheckedCell) -> None:
-    """A row with a length is what it is alone, its padding is zero, and its state the one at its end."""
+    """A row with a length gives what it gives alone: zeros after its end, and the state at its end."""
     layer, x = subject.layer(), subject.inputs(T, B)
     state = subject.state(layer, B)
     right, ends = subject.slowly(layer, x, state, LENGTHS, NEVER)
@@ -89,7 +89,7 @@ def backward_direction(subject: CheckedCell) -> None:
             call()
         except ArgumentError:
             continue
-        expect(False, f"a bidirectional layer takes {what}, which it cannot mean")
+        expect(False, f"a bidirectional layer accepts {what}, but must refuse it")
 
 
 def resets(subject: CheckedCell) -> None:
@@ -104,7 +104,7 @@ def resets(subject: CheckedCell) -> None:
 
 
 def order_of_rows(subject: CheckedCell) -> None:
-    """Rows know nothing of each other: in another order, the same bits."""
+    """Rows are independent: in another order they give the same bits."""
     layer, x = subject.layer(), subject.inputs(T, B)
     state, order = subject.state(layer, B), [2, 0, 3, 1]
     with torch.no_grad():
@@ -116,21 +116,21 @@ def order_of_rows(subject: CheckedCell) -> None:
 
 
 def nothing(subject: CheckedCell) -> None:
-    """No steps, no rows and no length leave the state as it is."""
+    """T=0, B=0 and lengths of 0 leave the state unchanged."""
     layer = subject.layer()
     state = subject.state(layer, B)
     y, end = layer(subject.inputs(0, B), state)
-    expect(tuple(y.shape) == (0, B, layer.output_size), f"T 0 gives an output of {list(y.shape)}")
+    expect(tuple(y.shape) == (0, B, layer.output_size), f"with T=0 the output is {list(y.shape)}")
     expect_states("T 0", end, dict(state.layers[0][0]))
     y, _ = layer(subject.inputs(T, 0))
-    expect(tuple(y.shape) == (T, 0, layer.output_size), f"B 0 gives an output of {list(y.shape)}")
+    expect(tuple(y.shape) == (T, 0, layer.output_size), f"with B=0 the output is {list(y.shape)}")
     y, end = layer(subject.inputs(T, B), state, lengths=[0] * B)
-    expect(not bool(y.any()), "rows of length 0 have an output")
+    expect(not bool(y.any()), "rows of length 0 have an output that is not 0")
     expect_states("length 0", end, dict(state.layers[0][0]))
 
 
 def threads(subject: CheckedCell) -> None:
-    """The same bits whatever the number of threads, gradients included."""
+    """Any number of threads gives the same bits, gradients included."""
     before, found = torch.get_num_threads(), []
     try:
         for count in (1, 2):
@@ -144,14 +144,14 @@ def threads(subject: CheckedCell) -> None:
         torch.set_num_threads(before)
     same = all(torch.equal(a, b) for a, b in zip(*found, strict=True))
     if support.enabled():
-        expect(same, "with two threads the bits are others than with one")
+        expect(same, "results with two threads differ from those with one")
     else:
         for a, b in zip(*found, strict=True):
             expect_near("with two threads", a, b)
 
 
 def fresh_weights(subject: CheckedCell) -> None:
-    """Weights are read at each call: what was changed in place, by `.data` or loaded, counts at once."""
+    """Weights are read at each call: changes in place, by `.data` or by loading take effect at once."""
     layer, x = subject.layer(), subject.inputs(T, B)
     other = subject.layer(seed=7)
     with torch.no_grad():
@@ -170,7 +170,7 @@ def fresh_weights(subject: CheckedCell) -> None:
 
 
 def kernels(subject: CheckedCell) -> None:
-    """Native kernels find what the reference path does, values and gradients, with lengths and resets."""
+    """Native kernels agree with the reference path: values and gradients, with lengths and resets."""
     layer, x = subject.layer(), subject.inputs(T, B)
     state = subject.state(layer, B)
     ours = _everything(layer, x, state)

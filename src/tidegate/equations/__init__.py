@@ -1,4 +1,4 @@
-"""The equation language: a cell is written once, as the equations of its paper. See docs/language.md."""
+"""The equation language: a cell is written once, as the equations of its paper (docs/language.md)."""
 
 from tidegate.equations.cell import Cell, cell
 from tidegate.equations.functions import (

@@ -1,4 +1,4 @@
-"""`@cell`: a function of symbols becomes a Cell, read once when it is defined."""
+"""`@cell`: turns a function that states equations into a Cell."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Cell:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """The options with their present values."""
+        """The options and their values."""
         return self.graph.options
 
     def __call__(self, **options: Any) -> Cell:
-        """The cell with these options changed."""
+        """The same cell with these options changed."""
         chosen = dict(self.options)
         for name, value in options.items():
             if name not in chosen:
@@ -65,15 +65,15 @@ class Cell:
         return f"Cell({self.name}{': ' + options if options else ''})"
 
     def print(self) -> str:
-        """The graph as text, a line for each value."""
+        """The graph as text, one line per value."""
         return print_graph(self.graph)
 
     def latex(self) -> str:
-        """The rows of an `aligned` block: the cell's formulas."""
+        """The cell's formulas, as the rows of a LaTeX `aligned` block."""
         return latex(self.graph)
 
     def diagram(self) -> str:
-        """One step drawn, as SVG."""
+        """A drawing of one step, as SVG."""
         return step_diagram(self.graph)
 
     def to_json(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class Cell:
 
     @classmethod
     def from_json(cls, data: object) -> Cell:
-        """A cell from what `to_json` gave. Raises EquationError where the data is not a sound graph."""
+        """Read a cell from what `to_json` returned. Raises EquationError if the data is not a valid graph."""
         graph = graph_from_json(data)
         return cls(graph, lambda options: with_options(graph, options))
 
@@ -91,20 +91,20 @@ def _checked_option(cell: str, name: str, value: Any, present: Any) -> Any:
     if isinstance(present, float):
         number = finite(value)
         if number is None:
-            raise EquationError(f"option {name!r} of cell {cell!r} is a finite number, and {shown(value)} came")
+            raise EquationError(f"option {name!r} of cell {cell!r} must be a finite number, got {shown(value)}")
         return number
     if isinstance(present, bool | int) and type(value) is not type(present):
         wanted = "True or False" if isinstance(present, bool) else "a whole number"
-        raise EquationError(f"option {name!r} of cell {cell!r} is {wanted}, and {shown(value)} came")
+        raise EquationError(f"option {name!r} of cell {cell!r} must be {wanted}, got {shown(value)}")
     if inspect.isfunction(present) and value is not None and not callable(value):
         raise EquationError(
-            f"option {name!r} of cell {cell!r} is a function of the language, such as tanh, and {shown(value)} came"
+            f"option {name!r} of cell {cell!r} must be a function of the language, such as tanh, got {shown(value)}"
         )
     return value
 
 
 def _plain(option: Any) -> Any:
-    """numpy's numbers as Python's own, which print and are saved as such."""
+    """Convert numpy numbers to Python's own."""
     if isinstance(option, numbers.Number) and callable(getattr(option, "item", None)):
         return option.item()  # type: ignore[attr-defined]
     return option
@@ -118,7 +118,7 @@ def cell(
     source: str = "",
     symbols: Any = None,
 ) -> Callable[[Callable[..., Any]], Cell]:
-    r"""Make a cell of a function that states its equations.
+    r"""Make a cell from a function that states its equations.
 
     `states="h c | m=-1e9"` names the states in the order of the state, as NAME[:SIZE][*OPTION][=START], bookkeeping
     states right of the bar; `inputs="x dt:1"` the inputs, as NAME[:SIZE][@sequence], the first of size I unless
@@ -148,7 +148,7 @@ def cell(
         return Cell(define(options), define)
 
     if listener.get() is not None:
-        fail("@cell inside a cell: a cell's equations cannot define another cell")
+        fail("a cell's equations cannot define another cell: move the inner @cell out of them")
     return decorate
 
 
@@ -156,29 +156,29 @@ def _refuse_bare(misplaced: tuple[object, ...], states: object) -> None:
     form = "write @cell(states='h') above the function"
     if misplaced:
         function = misplaced[0]
-        said = f"@cell takes its header by keyword, and {shown(function)} came: {form}"
+        said = f"@cell takes its header by keyword, got {shown(function)}: {form}"
         if len(misplaced) == 1 and inspect.isfunction(function):
-            complain(function, f"@cell stands bare, without its header: {form}")
+            complain(function, f"@cell needs a header: {form}")
         raise EquationError(said)
     if states is None:
-        raise EquationError(f"@cell(...) has no states=: {form}")
+        raise EquationError(f"@cell(...) needs states=: {form}")
 
 
 def _refuse_other_than_functions(function: object) -> None:
     step_by_step = inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function)
     if step_by_step or not inspect.isfunction(function) or function.__name__ == "<lambda>":
-        fail(f"@cell is for a function defined with def, without yield and async, and {shown(function)} came")
+        fail(f"@cell takes a function defined with def, without yield and async, got {shown(function)}")
 
 
 def _refuse_header(function: Callable[..., Any], **texts: object) -> None:
     for word, text in texts.items():
         if not isinstance(text, str):
-            complain(function, f"{word}= is a text, and {shown(text)} came: write {word}='...'")
+            complain(function, f"{word}= must be a string, got {shown(text)}: write {word}='...'")
 
 
 def _refuse_symbols(function: Callable[..., Any], symbols: object) -> None:
     if not isinstance(symbols, Mapping) or not all(isinstance(t, str) for pair in symbols.items() for t in pair):
-        complain(function, f"symbols= gives LaTeX by name, as in {{'log_f': r'\\log f'}}, and {shown(symbols)} came")
+        complain(function, f"symbols= must map names to LaTeX, as in {{'log_f': r'\\log f'}}, got {shown(symbols)}")
 
 
 def _refuse_options(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
@@ -187,4 +187,4 @@ def _refuse_options(function: Callable[..., Any], options: Mapping[str, Any]) ->
         if default is inspect.Parameter.empty:
             complain(function, f"option {name!r} has no default: write {name}=... in the function's header")
         if isinstance(default, float) and finite(default) is None:
-            complain(function, f"option {name!r} is {default}: a number must be finite, such as 1e9")
+            complain(function, f"option {name!r} must be a finite number such as 1e9, got {default}")

@@ -1,4 +1,4 @@
-"""What to write for the functions and methods of torch and numpy, which cannot be applied to values of a cell."""
+"""What to write instead of functions and methods of torch and numpy, which cannot take values of a cell."""
 
 SAME = ["absolute", "cos", "exp", "expm1", "floor", "log", "log1p", "log_sigmoid"]
 SAME += ["mean", "relu", "sigmoid", "silu", "sin", "softplus", "sqrt", "tanh"]
@@ -29,6 +29,6 @@ INSTEAD = {word: f"{word}(v)" for word in SAME} | {
 
 
 def refusal(name: str) -> str:
-    """What is said of a function, such as `torch.tanh`, or a method, such as `.tanh`."""
+    """The error text for a function, such as `torch.tanh`, or a method, such as `.tanh`."""
     usual = "words of tidegate.equations, such as tanh(v), where(a, b, c), total(v)"
     return f"{name} cannot be applied to a value of a cell: write {INSTEAD.get(name.rpartition('.')[2], usual)}"

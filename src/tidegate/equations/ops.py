@@ -1,4 +1,4 @@
-"""The op table: one row an operation, with everything that is derived from it.
+"""The op table: one row per operation, with everything derived from it.
 
 `value(xp, *arrays)` computes over an array namespace (see tidegate.reference) for the pointwise kind, and
 `value(xp, node, bind, *arrays)` for the others, where `size` is the node's size in numbers. `derivative(d, y, *args)`
@@ -24,7 +24,7 @@ Derivative = Callable[..., tuple[Value | None, ...]]
 
 @dataclass(frozen=True)
 class Op:
-    """One row of the table. An arity of None takes any number of operands."""
+    """One row of the table. Arity None means any number of operands."""
 
     name: str
     arity: int | None
@@ -68,19 +68,19 @@ def total(value: Value, to: Size = SCALAR) -> Value:
 
 
 def part(value: Value, parts: tuple[Value, ...], index: int) -> Value:
-    """The units of a concatenation that came from its operand number `index`."""
+    """The units of a concatenation that belong to operand number `index`."""
     before = [p.size[0] for p in parts[:index]]
     return Value("part", (value,), parts[index].size, before=before)
 
 
 def outer(left: Value, right: Value, blocks: int | None = None) -> Value:
-    """The product of a column and a row: what a matrix's adjoint is made of."""
+    """The product of a column and a row: a term of a matrix's adjoint."""
     attrs: dict[str, Any] = {"blocks": blocks} if blocks else {}
     return Value("outer", (left, right), (left.size[0], right.size[0]), **attrs)
 
 
 def count(size: Size) -> Value:
-    """The number of units of a size, as a constant that a layer binds."""
+    """The number of units of a size, as a constant bound by the layer."""
     return Value("count", of=size[0])
 
 

@@ -124,11 +124,15 @@ def gradient(
     `readout.NAME`. The parameters' own `.grad` is left alone.
     """
     rule = rule or BPTT()
-    if isinstance(rule, Forward):
+    if isinstance(rule, Forward) and rule.every is not None:
         rule = replace(rule, every=None)  # while weights are held fixed, updates sum to the same gradient
 
     def score(outputs: Any) -> Tensor:
-        return loss(outputs if readout is None else readout(outputs), target)
+        value = loss(outputs if readout is None else readout(outputs), target)
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ArgumentError(f"loss must return a tensor of one number, got {found}: reduce it, as in .sum()")
+        return value
 
     if isinstance(rule, Forward) and isinstance(layer, Recurrent | Stack) and not _hooked(layer):
         return _forward(layer, rule, x, score, readout, lengths, reset)
@@ -137,6 +141,8 @@ def gradient(
     if rule == BPTT() and steps.T:
         found = torch.autograd.grad(score(steps.run(0, steps.T, None)[0]), tensors, materialize_grads=True)
         return dict(zip(learned, found, strict=True))
+    if getattr(layer, "batch_first", False):
+        raise ArgumentError(f"{rule} cuts x along time, its first axis: give a layer with batch_first=False")
     whole, module = _WholeLoss(score, tensors), layer if readout is None else nn.ModuleList([layer, readout])
     if len(rule.segments(steps.T)) > 1:  # the loss needs all outputs before the first segment goes back
         with torch.no_grad(), torch.random.fork_rng([t.device for t in tensors[:1] if t.is_cuda]):

@@ -1,4 +1,4 @@
-"""A graph from plain data. Reading runs no code and believes nothing: every value is checked, and then the whole."""
+"""Reads a graph from plain data. Reading runs no code and trusts nothing: every value is checked, then the graph."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ LEAF_RATES = {"input": ("sequence", "input"), "old": ("state",), "weight": ("wei
 
 
 def graph_from_json(data: object) -> Graph:
-    """The graph that `graph_to_json` gave. Raises EquationError where the data is not a sound graph."""
+    """Read the graph that `graph_to_json` wrote. Raises EquationError if the data is not a valid graph."""
     if not isinstance(data, dict) or type(data.get("format")) is not int or data["format"] != FORMAT:
         found = shown(data.get("format")) if isinstance(data, dict) else type(data).__name__
-        raise EquationError(f"a cell's data has format {FORMAT}, and {found} came: it was made by another version")
+        raise EquationError(f"a cell's data must have format {FORMAT}, got {found}: another version wrote it")
     graph = _Reader(data).graph()
     verify(graph)
     verify_reads(graph)
@@ -29,7 +29,7 @@ def graph_from_json(data: object) -> Graph:
 
 
 class _Reader:
-    """One reading. Lists and mappings are measured before they are walked."""
+    """Reads one graph. Sizes of lists and mappings are checked before they are iterated."""
 
     def __init__(self, data: dict[str, Any]) -> None:
         self.data = data
@@ -46,7 +46,7 @@ class _Reader:
         weights = _mapping(data, "weights", MAX_VALUES)
         new, output = _mapping(data, "new", MAX_STATES), _mapping(data, "output")
         if set(new) != {s.name for s in states}:
-            _wrong(f"gives new values for {shown(list(new))}, and the states are {[s.name for s in states]}")
+            _wrong(f"gives new values for {shown(list(new))}, but the states are {[s.name for s in states]}")
         return Graph(
             name=check_name(_get(data, "name"), "the name of a cell"),
             source=_text(data, "source"),
@@ -65,7 +65,7 @@ class _Reader:
 
     def _at(self, index: object) -> Value:
         if type(index) is not int or not 0 <= index < len(self.values):
-            _wrong(f"refers to value {shown(index)}, and has {len(self.values)} before it, counted from 0")
+            _wrong(f"refers to value {shown(index)}, but only {len(self.values)} come before it, counted from 0")
         return self.values[index]
 
     def _list_at(self, item: object, key: str) -> tuple[Value, ...]:
@@ -74,7 +74,7 @@ class _Reader:
     def _weight(self, name: object, index: object) -> Value:
         value = self._at(index)
         if value.op != "weight" or value.attrs["name"] != name:
-            _wrong(f"calls value {index} weight {shown(name)}, and it is not")
+            _wrong(f"calls value {index} weight {shown(name)}, but it is not that weight")
         return value
 
     def _input(self, item: object) -> Input:
@@ -89,7 +89,7 @@ class _Reader:
         names = [i.name for i in inputs] + [s.name for s in states]
         twice = next((n for n in names if names.count(n) > 1), None)
         if twice or not states or not any(i.rate == Rate.INPUT for i in inputs):
-            _wrong("must name at least one state and one input of each step, each of them once")
+            _wrong("must name at least one state and one input of each step, each once")
         declared = {("input", i.name): (i.size, i.rate) for i in inputs}
         declared |= {("old", s.name): (s.size, Rate.STATE) for s in states}
         for v in self.values:
@@ -102,7 +102,7 @@ class _Reader:
         rate = None if args else Rate[_choice(item, "rate", LEAF_RATES.get(op, ("weights",))).upper()]
         value = Value(op, args, size, rate, **_attrs(op, _mapping(item, "attrs") if "attrs" in _dict(item) else {}))
         if op == "constant" and "name" in value.attrs and options.get(value.attrs["name"]) != value.attrs["value"]:
-            _wrong(f"has a constant {value.attrs['name']!r} that is no option of that value")
+            _wrong(f"has a constant {value.attrs['name']!r} that is not an option with that value")
         self._describe(value, _dict(item))
         return value
 
@@ -119,7 +119,7 @@ class _Reader:
     def _call(self, call: object) -> FunctionCall:
         index, latex = _dict(call).get("index"), _dict(call).get("latex")
         if latex is not None and len(_str(latex)) > LATEX_LIMIT:
-            _wrong(f"has LaTeX of {len(latex)} characters for a function, and {LATEX_LIMIT} is the most")
+            _wrong(f"has LaTeX of {len(latex)} characters for a function, more than {LATEX_LIMIT}")
         return FunctionCall(
             check_identifier(_get(call, "function"), "the name of a function"),
             self._list_at(call, "args"),
@@ -149,7 +149,7 @@ def _items(item: object, key: str, most: int) -> Iterator[Any]:
     if not isinstance(found, list | tuple):
         _wrong(f"has {shown(found)} for {key!r}, where a list is expected")
     if len(found) > most:
-        _wrong(f"has {len(found)} {key}, and {most} is the most")
+        _wrong(f"has {len(found)} {key}, more than {most}")
     return iter(found)
 
 
@@ -158,13 +158,13 @@ def _mapping(item: object, key: str, most: int = MAX_STATES) -> dict[str, Any]:
     if not isinstance(found, Mapping) or not all(isinstance(k, str) for k in found):
         _wrong(f"has {shown(found)} for {key!r}, where a mapping by name is expected")
     if len(found) > most:
-        _wrong(f"has {len(found)} {key}, and {most} is the most")
+        _wrong(f"has {len(found)} {key}, more than {most}")
     return dict(found)
 
 
 def _str(value: object) -> str:
     if not isinstance(value, str):
-        _wrong(f"has {shown(value)} where a text is expected")
+        _wrong(f"has {shown(value)} where a string is expected")
     return value
 
 
@@ -200,7 +200,7 @@ def _whole(value: object, most: int, least: int = 0) -> int:
 
 def _size(size: object) -> Size:
     if not isinstance(size, list | tuple) or len(size) > 2 or not all(_is_part(p) for p in size):
-        _wrong(f"has the size {shown(size)}, and a size is a list of at most two capital letters or 1")
+        _wrong(f"has the size {shown(size)}, but a size must be a list of at most two capital letters or 1")
     return tuple(size)
 
 
@@ -213,7 +213,7 @@ def _is_part(part: object) -> bool:
 def _vector_size(item: object) -> Size:
     size = _size(_get(item, "size"))
     if len(size) != 1 or "+" in str(size[0]):
-        _wrong(f"has the size {shown(list(size))} for an input or state, and that is one capital letter or 1")
+        _wrong(f"has the size {shown(list(size))} for an input or state, which must be one capital letter or 1")
     return size
 
 
@@ -246,12 +246,12 @@ MAY_HAVE: dict[str, dict[str, Callable[[Any], Any]]] = {
 
 
 def _attrs(op: str, attrs: dict[str, Any]) -> dict[str, Any]:
-    """The attributes of a value, each checked; exactly those that its operation has."""
+    """The attributes of a value, checked: exactly those of its operation."""
     if op not in OPS and op not in ATTRS:
         _wrong(f"uses the unknown operation {shown(op)}")
     needed, allowed = ATTRS.get(op, {}), MAY_HAVE.get(op, {})
     if not set(needed) <= set(attrs) <= {*needed, *allowed}:
-        _wrong(f"gives {op!r} the attributes {shown(sorted(attrs))}, and it takes {sorted(needed)}")
+        _wrong(f"gives {op!r} the attributes {shown(sorted(attrs))}, but it takes {sorted(needed)}")
     return {key: ({**needed, **allowed})[key](value) for key, value in attrs.items()}
 
 

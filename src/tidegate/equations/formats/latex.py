@@ -1,4 +1,4 @@
-r"""A cell's equations as formulas, for people: one row for each value that has a name.
+r"""A cell's equations as LaTeX, one row for each named value.
 
 `latex(graph)` gives the rows of an `aligned` body, in what KaTeX, MathJax and latex2mathml all read. Rows of values
 that depend on weights only come first, then the step in the order in which it was written. A state is $h_t$, before the
@@ -34,12 +34,12 @@ _SUBSCRIPTED = re.compile(r"(?P<base>[^_^]*)_\{(?P<sub>[^{}]*(?:\{[^{}]*\}[^{}]*
 
 
 def latex(graph: Graph) -> str:
-    r"""The rows of an `aligned` body, `left &= right` joined by `\\`."""
+    r"""The rows of an `aligned` block, `left &= right`, joined by `\\`."""
     return " \\\\\n".join(f"{left} &= {right}" for left, right in _Formulas(graph).rows())
 
 
 def legend(graph: Graph) -> list[tuple[str, str]]:
-    """What the named values are, where a comment at the end of the user's line says so: (LaTeX symbol, text)."""
+    """The meaning of named values, from comments at the ends of the user's lines: (LaTeX symbol, text)."""
     formulas = _Formulas(graph)
     return [(formulas.symbol(v), v.legend) for v in formulas.named if v.legend]
 
@@ -59,12 +59,12 @@ def symbol(name: str, symbols: dict[str, str] | None = None) -> str:
 
 
 def upright(text: str) -> str:
-    r"""A word in upright letters, `\mathrm{...}`; nothing in it is taken as LaTeX."""
+    r"""A word in upright letters, `\mathrm{...}`, with LaTeX escaped."""
     return rf"\mathrm{{{''.join(_SPECIAL.get(c, c) for c in text)}}}"
 
 
 def visible(graph: Graph) -> set[Value]:
-    """The values that people see: everything but the bodies of @function calls."""
+    """The values that people see: all except those inside @function calls."""
     seen: set[Value] = set()
     stack = list(graph.roots)
     while stack:
@@ -76,12 +76,12 @@ def visible(graph: Graph) -> set[Value]:
 
 
 def shown_args(value: Value) -> tuple[Value, ...]:
-    """The operands that people see: those of the call, where the value is one."""
+    """The operands that people see: those of the call, if the value is one."""
     return value.call.args if value.call else value.args
 
 
 def call_prefix(value: Value) -> str | None:
-    """The name that the weights within a call share: `nx` for a layer norm with `nx.gain` and `nx.shift`."""
+    """The name that the weights inside a call share: `nx` for a layer norm with `nx.gain` and `nx.shift`."""
     assert value.call is not None
     outside, stack, names = set(value.call.args), list(value.args), set()
     while stack:
@@ -95,7 +95,7 @@ def call_prefix(value: Value) -> str | None:
 
 
 def is_shown(value: Value) -> bool:
-    """Whether the value has a row of its own: it has a name, and is neither given nor a pre-activation."""
+    """Whether the value has its own row: it has a name and is neither given nor a pre-activation."""
     return value.name is not None and not value.is_leaf and "." not in value.name
 
 
@@ -110,7 +110,7 @@ def number(value: float) -> str:
 
 
 class _Formulas:
-    """One graph being written down."""
+    """Writes one graph as LaTeX."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -127,7 +127,7 @@ class _Formulas:
         self.named = sorted(shown, key=lambda v: (v.rate > Rate.WEIGHTS, v.order))
 
     def _shared_calls(self, seen: set[Value]) -> dict[Value, list[Value]]:
-        """Calls that give several values: each of these values to all of them, in their order."""
+        """For calls that return several values, each value's list of all of them, in order."""
         groups: dict[tuple[str, tuple[Value, ...]], list[Value]] = {}
         for value in sorted(seen, key=lambda v: v.order):
             if value.call and value.call.index is not None:
@@ -136,7 +136,7 @@ class _Formulas:
         return {v: group for group in whole for v in group}
 
     def rows(self) -> Iterable[tuple[str, str]]:
-        """Left and right side of each row."""
+        """The left and right side of each row."""
         written = []
         for value in self.named:
             group = self.shared.get(value, [value])
@@ -152,7 +152,7 @@ class _Formulas:
                 yield left, self.term(value)
 
     def symbol(self, value: Value) -> str:
-        """The symbol of a value that has a name."""
+        """The symbol of a named value."""
         name = self.finals.get(value) or value.name or self._call_item(value)
         tex, timed = symbol(name, self._symbols()), value.rate > Rate.SEQUENCE
         if not timed and (name in self.graph.weights or name in self.graph.options):
@@ -173,8 +173,8 @@ class _Formulas:
         return _at(symbol(name, self._symbols()), time)
 
     def term(self, value: Value, need: int = 0, leading: bool = True) -> str:
-        """The value within a formula: its symbol, or what it is computed from, in parentheses if it binds less than
-        `need`; what begins with a minus sign needs them too unless `leading`."""
+        """The value inside a formula: its symbol or its expression, in parentheses if it binds less than `need`, or if
+        it begins with a minus sign and is not `leading`."""
         if is_shown(value) or value in self.finals or value in self.shared:
             tex, level = self.symbol(value), 4
         else:
@@ -184,7 +184,7 @@ class _Formulas:
         return tex
 
     def expression(self, value: Value) -> str:
-        """What the value is computed from."""
+        """The expression that computes the value."""
         if value.call:
             return self._call(value)
         special: Callable[[Value], str] | None = getattr(self, f"_{value.op}", None)
@@ -247,7 +247,7 @@ class _Formulas:
         return " + ".join(terms + bias)
 
     def _subscript(self, name: str) -> str:
-        """The name as it stands below a letter: its parts beside each other, `i_x` as i,x."""
+        """A name as a subscript: its parts side by side, `i_x` as i,x."""
         if name in self.graph.symbols:
             return self.graph.symbols[name]
         return ",".join(_word(piece) for piece in re.split(r"[_.]+", name) if piece) or r"\_"
@@ -288,7 +288,7 @@ class _Formulas:
 
 
 def _at(tex: str, time: str) -> str:
-    """A symbol with a time below it, beside what stands there already."""
+    """A symbol with a time subscript, beside the subscripts it has."""
     match = _SUBSCRIPTED.fullmatch(tex)
     if match:
         return f"{match['base']}_{{{match['sub']},{time}}}"

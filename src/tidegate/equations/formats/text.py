@@ -1,4 +1,4 @@
-"""A graph as text: short and stable, a line for each named value."""
+"""A graph as text: short and stable, one line per named value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STRENGTH = {"lt": 0, "le": 0, "gt": 0, "ge": 0, "eq": 0, "ne": 0, "add": 1, "sub
 
 
 def print_graph(graph: Graph) -> str:
-    """The header, the weights with their initial values, then a line for each named value in the order written.
+    """The header, the weights with their initial values, then one line per named value in the order written.
 
     A value without a name that is used more than once is numbered: `%1`.
     """
@@ -36,7 +36,7 @@ def print_graph(graph: Graph) -> str:
 
 
 def operands(value: Value) -> tuple[Value, ...]:
-    """What people see a value made of: a function's arguments where it is a call."""
+    """The operands that people see: a function's arguments if the value is a call."""
     return value.call.args if value.call else value.args
 
 
@@ -80,7 +80,7 @@ def _legend(value: Value) -> str:
 
 
 def option_text(value: object) -> str:
-    """An option's value for people: functions by name, initialisers as they are written."""
+    """An option's value as text: functions by name, initialisers as written."""
     if isinstance(value, Value):
         return expression(value)
     if isinstance(value, Written):
@@ -91,7 +91,7 @@ def option_text(value: object) -> str:
 
 
 def expression(value: Value, numbers: Mapping[Value, str] = NONE, *, top: bool = False, strength: int = 0) -> str:
-    """A value as text, down to what has a name or number; with `top`, its own operation even where it has one."""
+    """A value as text, expanded down to named or numbered values; with `top`, the value itself is expanded too."""
     known = value.label or numbers.get(value)
     if known is not None and not top:
         return f"{known}[t-1]" if value.op == "old" else known
@@ -135,7 +135,7 @@ def _called(value: Value, numbers: Mapping[Value, str]) -> str:
 
 
 def print_values(roots: dict[str, Value]) -> str:
-    """Derived values as text, numbered: `%3 = mul(%1, f)`, then the roots by name."""
+    """Derived values as numbered text: `%3 = mul(%1, f)`, then the roots by name."""
     order = [v for v in walk(roots.values()) if not v.is_leaf]
     names = {v: v.label or f"%{k}" for k, v in enumerate(order)}
 

@@ -1,4 +1,4 @@
-"""Graphs as plain data; tidegate.equations.formats.from_json reads it back."""
+"""Graphs as plain data, which tidegate.equations.formats.from_json reads back."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ def _value_to_json(value: Value, index: Mapping[Value, int]) -> dict[str, Any]:
 
 
 def with_options(graph: Graph, options: Mapping[str, Any]) -> Graph:
-    """A graph that was read from data, with other values for its float options; the others are fixed in its form."""
+    """A loaded graph with other values for its float options; its other options cannot be changed."""
     changed = {k: v for k, v in options.items() if v != graph.options[k]}
     fixed = [k for k in changed if not isinstance(graph.options[k], float)]
     if fixed:
         raise EquationError(
-            f"cell {graph.name!r} was read from a file, where option {fixed[0]!r} is fixed in the form of its "
-            "equations: change it where the cell is defined in Python"
+            f"cell {graph.name!r} was loaded from a file, where option {fixed[0]!r} is part of the equations: "
+            "change it where the cell is defined in Python"
         )
     data = graph_to_json(graph)
     data["options"] |= changed

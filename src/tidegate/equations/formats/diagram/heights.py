@@ -1,4 +1,4 @@
-"""The heights of the items: as little climbing of the wires in all as the order allows.
+"""Chooses the heights of items so that wires climb as little as their order allows.
 
 For each layer the best heights between still neighbours are an isotonic regression, found by pooling; smooth sweeps
 the layers come near the optimum of them all, exact ones and moves of whole blocks then make wires straight."""
@@ -16,7 +16,7 @@ _SEPARATION = 17.0
 
 
 def set_heights(layout: Layering) -> None:
-    """Least climb in all: smooth sweeps that come ever nearer to it, then exact ones that make wires straight."""
+    """Minimise the total climb: smooth sweeps first, then exact ones that make wires straight."""
     for layer in layout.layers:
         _stack(layer)
     pulls = _pulls(layout)
@@ -39,7 +39,7 @@ def set_heights(layout: Layering) -> None:
 
 
 def _shift(layout: Layering, item: Item, pulls: dict[Item, list[_Pull]]) -> list[Item]:
-    """Move an item with all that it is joined to by straight wires, where that lessens the climb; gives the block."""
+    """Move an item and all that straight wires join it to, if that reduces the climb; returns the block."""
     block = _straight(item, pulls)
     outer = [(gap, p.weight) for i in block for p in pulls[i] if abs(gap := p.other.y + p.difference - i.y) > 0.01]
 
@@ -66,7 +66,7 @@ def _straight(item: Item, pulls: dict[Item, list[_Pull]]) -> list[Item]:
 
 
 def is_free(layout: Layering, block: Iterable[Item], step: float) -> bool:
-    """Whether a block can move without coming too near to what stands still."""
+    """Whether a block can move without coming too close to items that do not move."""
     moving = set(block)
     for item in moving:
         layer = layout.layers[item.layer]
@@ -85,7 +85,7 @@ def _stack(layer: list[Item]) -> None:
 
 
 def _offsets(layer: Sequence[Item]) -> list[float]:
-    """The least distance of each item's middle from the first one's."""
+    """The minimum distance of each item's middle from the first one's."""
     found = [0.0] if layer else []
     for above, below in itertools.pairwise(layer):
         space = _SEPARATION if above.height or below.height else 0.75 * _SEPARATION
@@ -95,7 +95,7 @@ def _offsets(layer: Sequence[Item]) -> list[float]:
 
 @dataclass
 class _Pull:
-    """A wire that wants an item `difference` below another one."""
+    """A wire that pulls an item towards a height `difference` below another."""
 
     other: Item
     difference: float
@@ -130,18 +130,18 @@ def _wanted(item: Item, pulls: list[_Pull]) -> _Wanted:
 
 
 def _soft(item: Item, pulls: list[_Pull], softness: float) -> _Wanted:
-    """Weights under which the mean of squares is the sum of distances, but for those shorter than `softness`."""
+    """Weights that make the mean of squares the sum of distances, except for distances below `softness`."""
     return [(height, weight / max(abs(height - item.y), softness)) for height, weight in _wanted(item, pulls)]
 
 
 def _close(item: Item, pulls: list[_Pull]) -> _Wanted:
-    """The heights from the left that are almost reached; else the item stays."""
+    """The heights that wires from the left want, if the item is almost at them; otherwise its own."""
     near = [p for p in pulls if p.backwards and abs(p.other.y + p.difference - item.y) < 8]
     return _wanted(item, near)
 
 
 def _settle(layer: list[Item], wanted: Callable[[Item], _Wanted], centre: Callable[[_Wanted, float], float]) -> None:
-    """Give a layer the best heights while its neighbours stand still: isotonic regression, pooling what collides."""
+    """Give a layer its best heights with neighbouring layers fixed: isotonic regression, pooling items that collide."""
     offsets = _offsets(layer)
     blocks: list[tuple[_Wanted, int, float]] = []
     for item, offset in zip(layer, offsets, strict=True):
@@ -162,7 +162,7 @@ def _mean(wanted: _Wanted, now: float) -> float:
 
 
 def _median(wanted: _Wanted, now: float) -> float:
-    """The weighted median; where every point of an interval is one, the end nearer to `now`."""
+    """The weighted median; of an interval of medians, the end closer to `now`."""
     points = sorted(wanted)
     half, below = sum(w for _, w in points) / 2, 0.0
     for k, (height, weight) in enumerate(points):

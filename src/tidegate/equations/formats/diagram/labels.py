@@ -1,4 +1,4 @@
-"""Small mathematical labels in SVG: names with subscripts, Greek letters, and how wide they are."""
+"""Small mathematical labels in SVG: names with subscripts and Greek letters, and their widths."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Label = tuple[Run, ...]
 
 
 def escape(text: str) -> str:
-    """Text that cannot leave its element or attribute; what XML forbids becomes U+FFFD."""
+    """Escape text for XML; characters that XML forbids become U+FFFD."""
     return html.escape(_FORBIDDEN.sub("\ufffd", text), quote=True)
 
 
@@ -42,7 +42,7 @@ def plain(text: str) -> Label:
 
 
 def name(text: str, *below: str, version: int = 0) -> Label:
-    """A name as a symbol, `alpha_1` as α with 1 below it; `below` adds subscripts, `version` (n) above."""
+    """A name as a symbol: `alpha_1` becomes α with subscript 1; `below` adds subscripts, `version` a superscript."""
     base, *rest = [piece for piece in re.split(r"[_.]+", text) if piece] or ["_"]
     if base == "log" and rest:
         return (Run("log "), *name("_".join(rest), *below, version=version))
@@ -57,13 +57,13 @@ def name(text: str, *below: str, version: int = 0) -> Label:
 
 
 def subscript(text: str) -> Run:
-    """A name as it stands below a letter: `g_re` as g,re."""
+    """A name as it appears in a subscript: `g_re` becomes g,re."""
     shown = ",".join(_GREEK.get(piece, piece) for piece in re.split(r"[_.]+", text) if piece) or "_"
     return Run(shown, italic=len(shown) == 1 and shown.isalpha(), place="sub")
 
 
 def width(label: Label, size: float) -> float:
-    """About how wide a label is, in pixels, at a font size; rather too wide than too narrow."""
+    """The approximate width of a label at a font size, in pixels; rather too wide than too narrow."""
     return sum(_width(run.text) * size * (_SMALL if run.place else 1.0) for run in label)
 
 

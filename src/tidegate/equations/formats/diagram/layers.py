@@ -1,4 +1,4 @@
-"""The items of a diagram in layers from left to right, and the wires from each layer to the next.
+"""Places the items of a diagram in layers from left to right and routes the wires between layers.
 
 A node stands in the layer after its latest operand, or further right where that makes the wires shorter; a wire that
 passes a layer has a place in it."""
@@ -15,7 +15,7 @@ LEVEL = 0.05  # a wire that climbs less is straight
 
 @dataclass(eq=False)
 class Item:
-    """A place in a layer: a node, or a wire on its way through."""
+    """A place in a layer: a node, or a wire passing through."""
 
     layer: int
     node: Node | None = None
@@ -25,17 +25,17 @@ class Item:
 
     @property
     def height(self) -> float:
-        """Of what stands here, in pixels."""
+        """The height of the item, in pixels."""
         return self.node.height if self.node else 0.0
 
     def outlet(self, net: Wiring) -> float:
-        """Where the wire leaves to the right."""
+        """The height at which the wire leaves on the right."""
         return self.y + (self.node.outlet_offset(net) if self.node else 0.0)
 
 
 @dataclass(eq=False)
 class Hop:
-    """A wire within one gap: from one item to items of the next layer, by inlet (None: the wire runs on)."""
+    """A wire within one gap, from one item to items of the next layer, by inlet (None: the wire continues)."""
 
     net: Wiring
     start: Item
@@ -44,23 +44,23 @@ class Hop:
 
     @property
     def begin(self) -> float:
-        """Where it comes from."""
+        """The height at which the hop starts."""
         return self.start.outlet(self.net)
 
     @property
     def targets(self) -> list[float]:
-        """Where it goes to, from the top."""
+        """The heights at which the hop ends, from the top."""
         return sorted(end_height(item, inlet) for item, inlet in self.ends)
 
     @property
     def span(self) -> tuple[float, float]:
-        """The heights between which it climbs."""
+        """The lowest and highest height of the hop."""
         heights = [self.begin, *self.targets]
         return min(heights), max(heights)
 
     @property
     def climbs(self) -> bool:
-        """Whether it needs a track."""
+        """Whether the hop needs a vertical track."""
         low, high = self.span
         return high - low > LEVEL
 
@@ -72,7 +72,7 @@ def end_height(item: Item, inlet: int | None) -> float:
 
 @dataclass
 class Layering:
-    """Layers of items from left to right, the hops in the gap after each layer, and the ways of the states."""
+    """Layers of items from left to right, the hops in the gap after each layer, and the routes of the states."""
 
     layers: list[list[Item]]
     gaps: list[list[Hop]] = field(default_factory=list)
@@ -80,7 +80,7 @@ class Layering:
 
 
 def into_layers(drawing: Drawing) -> Layering:
-    """Every node in its layer, every wire led through the layers it passes."""
+    """Put each node into a layer and route each wire through the layers it crosses."""
     level: dict[Node, int] = {}
     for node in drawing.nodes:
         level[node] = 0 if node.is_port else 1 + max((level[i.net.source] for i in node.inlets), default=0)
@@ -110,7 +110,7 @@ def _users(level: dict[Node, int]) -> dict[Wiring, list[tuple[Node, int]]]:
 
 
 def _shorten(level: dict[Node, int], last: int) -> None:
-    """Move nodes to the right as long as the wires become shorter in all."""
+    """Move nodes to the right while that shortens the wires in total."""
     users = _users(level)
 
     def reach(net: Wiring) -> int:
@@ -130,7 +130,7 @@ def _shorten(level: dict[Node, int], last: int) -> None:
 
 
 def _thread(layout: Layering, items: dict[Node, Item], net: Wiring, users: list[tuple[Node, int]]) -> None:
-    """Lead a wire through the layers between its source and its users."""
+    """Route a wire through the layers between its source and its users."""
     at = items[net.source]
     last = max(items[node].layer for node, _ in users)
     for layer in range(at.layer + 1, last + 1):
@@ -144,7 +144,7 @@ def _thread(layout: Layering, items: dict[Node, Item], net: Wiring, users: list[
 
 
 def _spines(layout: Layering) -> set[tuple[Item, Item]]:
-    """The steps of the way from each old state to its new one that passes the fewest nodes."""
+    """The edges on the shortest path from each old state to its new one."""
     onward: dict[Item, list[Item]] = {}
     for hop in itertools.chain(*layout.gaps):
         onward.setdefault(hop.start, []).extend(end for end, _ in hop.ends)

@@ -1,4 +1,4 @@
-"""Places for everything in a diagram, but for x, which the widths of layers and gaps decide.
+"""Arranges a diagram, except for x coordinates, which the widths of layers and gaps decide.
 
 The method is Sugiyama's: layers, order within them, heights, and in each gap between layers a track for every wire
 wire that climbs."""
@@ -14,7 +14,7 @@ from tidegate.equations.formats.diagram.order import set_order, sort_inlets
 
 
 def arrange(drawing: Drawing) -> Layering:
-    """Layers, orders, heights and tracks."""
+    """Assign layers, orders, heights and tracks."""
     layout = into_layers(drawing)
     set_order(layout, drawing)
     sort_inlets(layout)
@@ -27,7 +27,7 @@ def arrange(drawing: Drawing) -> Layering:
 
 
 def _untie(layout: Layering, gap: list[Hop]) -> None:
-    """Where two wires would run on top of each other whichever comes first, move the start of one a little."""
+    """Move the start of one of two wires that would overlap in either order."""
     for one, two in itertools.permutations(gap, 2):
         for step in (4.0, -4.0, 7.0, -7.0):
             climbs = _Climb(one), _Climb(two)
@@ -38,7 +38,7 @@ def _untie(layout: Layering, gap: list[Hop]) -> None:
 
 
 class _Climb:
-    """The heights of a hop, as they are while tracks are chosen."""
+    """The heights of a hop while tracks are being chosen."""
 
     def __init__(self, hop: Hop) -> None:
         self.hop, self.begin, self.targets = hop, hop.begin, hop.targets
@@ -46,7 +46,7 @@ class _Climb:
 
 
 def _set_tracks(gap: list[Hop]) -> None:
-    """Order the climbing wires of a gap so that they cross least and none runs along another."""
+    """Order the climbing wires of a gap so that few cross and none overlap."""
     order: list[_Climb] = []
     climbs = [_Climb(hop) for hop in gap if hop.climbs]
     for climb in sorted(climbs, key=lambda c: (c.high - c.low, c.begin)):
@@ -60,7 +60,7 @@ def _set_tracks(gap: list[Hop]) -> None:
 
 
 def _insert(order: list[_Climb], climb: _Climb) -> None:
-    """Put a wire where it costs least among those that have a place."""
+    """Insert a wire where it costs least among those already placed."""
     changes = (_cost(other, climb) - _cost(climb, other) for other in order)
     costs = list(itertools.accumulate(changes, initial=0.0))
     order.insert(costs.index(min(costs)), climb)
@@ -71,7 +71,7 @@ def _overlap(a: _Climb, b: _Climb) -> bool:
 
 
 def _cost(left: _Climb, right: _Climb) -> float:
-    """Crossings if one wire's track is left of the other's; far more where they would run on top of each other."""
+    """The cost of one wire's track left of another's: crossings, and far more for overlaps."""
     if not _overlap(left, right):
         return 0.0
     crossings = float(left.low < right.begin < left.high)

@@ -1,4 +1,4 @@
-"""A whole net: layers on top of each other, unrolled over time, in one direction or both."""
+"""Draws a whole net: stacked layers, unrolled over time, in one direction or both."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _LEFT, _RIGHT, _TOP = 92.0, 46.0, 40.0
 
 
 def net_diagram(cell_name: str, num_layers: int, bidirectional: bool, steps: int = 4) -> str:
-    """The unrolled net as SVG: time to the right, layers upwards, states along the layers.
+    """Draw the unrolled net as SVG: time to the right, layers upwards, states along the layers.
 
     The first `steps - 1` columns are the first steps, the last one is step T. Raises ArgumentError if `num_layers` or
     `steps` is below 1.
     """
     for name, number in (("num_layers", num_layers), ("steps", steps)):
         if number < 1:
-            raise ArgumentError(f"net_diagram: {name} must be 1 or more, and {number} came")
+            raise ArgumentError(f"net_diagram: {name} must be 1 or more, got {number}")
     net = _Net(cell_name, num_layers, bidirectional, steps)
     directions = "in both directions" if bidirectional else "forward in time"
     layers = "1 layer" if num_layers == 1 else f"{num_layers} layers"
@@ -28,7 +28,7 @@ def net_diagram(cell_name: str, num_layers: int, bidirectional: bool, steps: int
 
 
 class _Net:
-    """Measures of the net, and its strokes. Columns are numbered from 0, layers from 0 at the bottom."""
+    """The measures of a net and its strokes. Columns are numbered from 0, layers from 0 at the bottom."""
 
     def __init__(self, cell: str, layers: int, both: bool, steps: int) -> None:
         self.cell, self.layers, self.both, self.steps = cell, layers, both, steps
@@ -81,7 +81,7 @@ class _Net:
         return up + out + self._cell(x, y) + self._onward(column, x, y, 1)
 
     def _pair(self, layer: int, column: int) -> str:
-        """The forward cell to the left and below, the backward one to the right and above, and where they join."""
+        """The forward cell to the lower left, the backward cell to the upper right, and the join of their outputs."""
         x, level = self._x(column), self._level(layer)
         forward, backward = (x - self.apart, level - 42.0), (x + self.apart, level - 88.0)
         wide = self.apart + self.box / 2 - 10
@@ -104,7 +104,7 @@ class _Net:
         return "".join(parts)
 
     def _onward(self, column: int, x: float, y: float, way: int) -> str:
-        """The state on its way to the next step, and at the ends of time from its start and to its end."""
+        """The wire of a state to the next step, from the start at the first step and to the end at the last."""
         half, last = self.box / 2, self.steps - 1
         first, final = (0, last) if way > 0 else (last, 0)
         head: Way = "right" if way > 0 else "left"

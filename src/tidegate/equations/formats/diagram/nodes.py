@@ -1,4 +1,4 @@
-"""What a diagram of one step shows: the graph as boxes, circles and wires, before anything has a place.
+"""The content of a diagram of one step: the graph as boxes, circles and wires, before placement.
 
 Weights are not wires: a matrix is in its box, a vector that multiplies is written in its node. Sums and products of
 more than two terms are one node, an activation shares the box of the linear before it, and a call of an @function is
@@ -50,7 +50,7 @@ _SUMS, _PRODUCTS = frozenset({"add", "sub"}), frozenset({"mul", "div"})
 
 @dataclass(eq=False)
 class Wiring:
-    """A value on its way from where it is computed to all who use it."""
+    """A value's wire, from where it is computed to all its users."""
 
     source: Node
     label: Label = ()
@@ -60,7 +60,7 @@ class Wiring:
 
 @dataclass
 class Inlet:
-    """One end of a wire: what comes in, and a sign beside it (minus, a divisor, the condition of a choice)."""
+    """One end of a wire, with a sign beside it (minus, a divisor, the condition of a choice)."""
 
     net: Wiring
     mark: str = ""
@@ -68,7 +68,7 @@ class Inlet:
 
 @dataclass(eq=False)
 class Node:
-    """A box or circle. `parts` are the labels that stand beside each other in it."""
+    """A box or circle. `parts` are its labels, side by side."""
 
     kind: Kind
     parts: list[Label]
@@ -79,17 +79,17 @@ class Node:
 
     @property
     def is_port(self) -> bool:
-        """Whether this is where a state, input or output crosses the border of the step."""
+        """Whether a state, input or output crosses the border of the step here."""
         return self.kind in ("old", "input", "new", "output")
 
     @property
     def part_widths(self) -> list[float]:
-        """How wide each part is, with the space around its label."""
+        """The width of each part, including the space around its label."""
         return [max(25.0, text.width(part, FONT) + 11.0) for part in self.parts]
 
     @property
     def width(self) -> float:
-        """In pixels."""
+        """The width of the node, in pixels."""
         if self.is_port:
             return 0.0
         if self.kind == "circle":
@@ -98,7 +98,7 @@ class Node:
 
     @property
     def height(self) -> float:
-        """In pixels; room for every wire that comes in or goes out."""
+        """The height of the node in pixels, with space for every wire."""
         if self.is_port:
             return 4.0
         wires = max(len(self.inlets), len(self.outlets))
@@ -107,11 +107,11 @@ class Node:
         return max(27.0, _PORT * wires + 5.0)
 
     def inlet_offset(self, index: int) -> float:
-        """How far below the middle a wire comes in."""
+        """How far below the middle an incoming wire ends."""
         return _spaced(index, len(self.inlets))
 
     def outlet_offset(self, net: Wiring) -> float:
-        """How far below the middle a wire goes out."""
+        """How far below the middle an outgoing wire starts."""
         return _spaced(self.outlets.index(net), len(self.outlets))
 
 
@@ -121,7 +121,7 @@ def _spaced(index: int, count: int) -> float:
 
 @dataclass
 class Drawing:
-    """The nodes of one step, sources first, and what leaves it."""
+    """The nodes of one step, sources first, and its results."""
 
     nodes: list[Node]
     new: list[Node]
@@ -144,7 +144,7 @@ class NodeReader:
         self.folded = {a for v in self.seen for a in self._folds(v)}
 
     def read(self) -> Drawing:
-        """All nodes, in an order in which wires lead from earlier to later ones."""
+        """All nodes, ordered so that wires lead from earlier to later ones."""
         self._ports()
         for value in self.seen:
             if value.rate > Rate.WEIGHTS and not value.is_leaf and value not in self.folded:
@@ -197,7 +197,7 @@ class NodeReader:
 
     # ------------------------------------------------------------------------------------------- what is one node
     def _folds(self, value: Value) -> list[Value]:
-        """The operands that are drawn within the value's own node."""
+        """The operands that are drawn inside the value's own node."""
         if value.call or value.is_leaf or value.rate == Rate.WEIGHTS:
             return []
         free = [a for a in value.args if self._foldable(a)]
@@ -225,7 +225,7 @@ class NodeReader:
         return self._small(value)
 
     def _family(self, value: Value) -> Node:
-        """A sum or product of several terms; those that depend on weights only are written in the node."""
+        """A sum or product of several terms; terms that depend on weights only are written inside the node."""
         inlets, fixed = self._terms(value, turned=False)
         sign = "+" if value.op in _SUMS else "⊙"
         if not fixed:
@@ -242,8 +242,8 @@ class NodeReader:
         return Node("linear", [label], self._inlets(vectors), names=(value.attrs["linear"],))
 
     def _terms(self, value: Value, turned: bool) -> tuple[list[Inlet], list[Label]]:
-        """The terms of a sum or the factors of a product: as wires, with the sign of what is subtracted or divides, or
-        as labels where they depend on weights only."""
+        """The terms of a sum or the factors of a product: wires with a sign where a term is subtracted or divides, or
+        labels for terms that depend on weights only."""
         inlets: list[Inlet] = []
         fixed: list[Label] = []
         for place, operand in enumerate(value.args):
@@ -308,7 +308,7 @@ def _all_move(value: Value) -> bool:
 
 
 def _weights(value: Value) -> Label:
-    """Something that depends on weights only, as a short label."""
+    """A short label for a value that depends on weights only."""
     if value.name is not None:
         return text.name(value.name)
     if value.op == "constant":

@@ -1,4 +1,4 @@
-"""The order of the items within each layer: barycentres and exchanges of neighbours, from several starts."""
+"""Orders the items within each layer: barycentres and exchanges of neighbours, from several starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STARTS = 12  # fewer for drawings so large that nobody counts their crossings
 
 
 def set_order(layout: Layering, drawing: Drawing) -> None:
-    """Ports keep their order, the first state lowest, inputs below it; all else goes where wires cross least.
+    """Order items to minimise crossings; ports keep their order, with the first state lowest and inputs below it.
 
     Sweeps find the best order near the one they start from, so they start from several, always the same ones.
     """
@@ -83,7 +83,7 @@ def _sweep(layout: Layering, *, down: bool) -> None:
 
 
 def _exchange(layout: Layering) -> None:
-    """Swap neighbours as long as that removes crossings."""
+    """Swap neighbours while that removes crossings."""
     for k in range(1, len(layout.layers) - 1):
         layer, near = layout.layers[k], _neighbours(layout, k)
         improved = True
@@ -102,8 +102,8 @@ _Near = dict[Item, list[_Wire]]
 
 
 def _neighbours(layout: Layering, k: int) -> tuple[_Near, _Near]:
-    """For each item of a layer the wires to the layer before and to the one after: rank of the other end, net, whether
-    it is a state's way."""
+    """For each item of a layer its wires to the layers before and after: rank of the other end, net, and whether it is
+    on a state's route."""
     before: _Near = {}
     after: _Near = {}
     for hop in layout.gaps[k - 1]:
@@ -116,7 +116,7 @@ def _neighbours(layout: Layering, k: int) -> tuple[_Near, _Near]:
 
 
 def _pair(near: _Near, upper: Item, lower: Item) -> int:
-    """Crossings between the wires of two items of a layer, on one side, if `upper` stands above `lower`."""
+    """The crossings between the wires of two items of a layer, on one side, if `upper` is above `lower`."""
     pairs = itertools.product(near.get(upper, ()), near.get(lower, ()))
     return sum(_crossing(v, w) for (a, m, v), (b, n, w) in pairs if a > b and m is not n)
 
@@ -132,12 +132,12 @@ def _all_crossings(layout: Layering) -> int:
 
 
 def _crossing(one: bool, two: bool) -> int:
-    """What a crossing costs: much where two states' ways cross, as neither can then be straight."""
+    """The cost of a crossing: high where the routes of two states cross, since neither can then be straight."""
     return 9 if one and two else 1
 
 
 def sort_inlets(layout: Layering) -> None:
-    """Wires meet a node in the order in which they arrive; where that changes, so do the ends of the hops."""
+    """Sort a node's inlets in the order in which wires arrive, and the ends of the hops with them."""
     for gap in layout.gaps:
         arriving: dict[Item, list[tuple[int, int, Hop, int]]] = {}
         for hop in gap:

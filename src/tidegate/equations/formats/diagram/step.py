@@ -1,4 +1,4 @@
-"""Drawings of a cell, as SVG text without any dependency: one step as data flow, and a whole net unrolled.
+"""Draws a cell as SVG, without dependencies: one step as data flow, or a whole net unrolled.
 
 Old states come in on the left and new ones leave on the right, the first state lowest; inputs enter from below and the
 output leaves at the top. A wire is dashed where it carries a bookkeeping state. The drawing takes its ink from the
@@ -27,7 +27,7 @@ __all__ = ["net_diagram", "step_diagram"]
 
 
 def step_diagram(graph: Graph) -> str:
-    """One time step of the graph as written, as SVG."""
+    """Draw one time step of the graph as SVG."""
     drawing = NodeReader(graph).read()
     picture = _Picture(drawing, arrange(drawing))
     states = ", ".join(s.name for s in graph.states)
@@ -42,7 +42,7 @@ def step_diagram(graph: Graph) -> str:
 
 @dataclass(frozen=True)
 class _Column:
-    """Where a layer lies."""
+    """The horizontal extent of a layer."""
 
     left: float
     right: float
@@ -86,18 +86,18 @@ class _Picture:
         return self._before_tracks(k) + _TRACK * tracks + self._after_tracks(k)
 
     def _before_tracks(self, k: int) -> float:
-        """Room for the labels on the wires that begin here."""
+        """Width for the labels on the wires that start here."""
         labels = [hop.net.label for hop in self.layout.gaps[k] if hop.start.node and hop.net.label]
         return 10.0 + max((text.width(label, _LABEL) + 2 for label in labels), default=0.0)
 
     def _after_tracks(self, k: int) -> float:
-        """Room for the arrows and the signs beside them."""
+        """Width for the arrows and the signs beside them."""
         nodes = [item.node for item in self.layout.layers[k + 1] if item.node]
         marks = [text.width(text.plain(inlet.mark), 10.0) for node in nodes for inlet in node.inlets]
         return 6.0 + ARROW + max(marks, default=0.0)
 
     def body(self) -> str:
-        """All elements, wires below nodes."""
+        """All elements, with wires below nodes."""
         frame = rectangle("f", self.side, self.top, self.right - self.side, self.bottom - self.top, 12.0)
         wires = [self._hop(k, hop) for k, gap in enumerate(self.layout.gaps) for hop in gap]
         passing = [self._passing(item) for layer in self.layout.layers for item in layer if item.net]
@@ -106,7 +106,7 @@ class _Picture:
 
     # --------------------------------------------------------------------------------------------- wires
     def _hop(self, k: int, hop: Hop) -> str:
-        """A trunk to the highest and the lowest end, branches with a dot to those between."""
+        """A trunk to the highest and lowest targets, with a dot where it branches to those between."""
         start, begin = self._leaves(hop), hop.begin
         track = self.columns[k].right + self._before_tracks(k) + _TRACK * hop.track
         ends = sorted(((end_height(*end), self._meets(*end)) for end in hop.ends), key=lambda e: e[0])
@@ -128,7 +128,7 @@ class _Picture:
         return "".join(parts)
 
     def _tip(self, end: Item, inlet: int | None) -> str:
-        """The arrow at a node, and the sign beside it."""
+        """The arrow head at a node and the sign beside it."""
         if end.node is None or inlet is None or end.node.is_port:
             return ""
         x, y, mark = self._meets(end, inlet), end_height(end, inlet), end.node.inlets[inlet].mark
@@ -136,7 +136,7 @@ class _Picture:
         return arrow(x, y) + sign
 
     def _leaves(self, hop: Hop) -> float:
-        """The x at which a hop begins."""
+        """The x coordinate where a hop starts."""
         node, column = hop.start.node, self.columns[hop.start.layer]
         if node is None:
             return column.right
@@ -147,7 +147,7 @@ class _Picture:
         return column.middle + _edge(node, node.outlet_offset(hop.net))
 
     def _meets(self, end: Item, inlet: int | None) -> float:
-        """The x at which a hop ends."""
+        """The x coordinate where a hop ends."""
         column = self.columns[end.layer]
         if end.node is None or inlet is None or end.node.is_port:
             return column.left
@@ -191,7 +191,7 @@ class _Picture:
         return onward + arrow(self.right + 6 + ARROW, item.y) + label
 
     def _output(self) -> str:
-        """The output's way up, from its own wire or as a branch of its state's."""
+        """The wire up to the output, from its own value or branching off its state's wire."""
         x, end = self.columns[-1].left + _STEM / 2 + 2, self.drawing.output
         y = next(item.y for item in self.layout.layers[-1] if item.node is end)
         start = (x, y) if end.kind == "new" else (self.columns[-1].left, y)
@@ -201,7 +201,7 @@ class _Picture:
 
 
 def _edge(node: Node, offset: float) -> float:
-    """From the middle of a node to its border, at a height of `offset`: its corners are round."""
+    """The distance from a node's middle to its border at a height of `offset` (nodes have round corners)."""
     radius = _radius(node)
     deep = max(0.0, abs(offset) - (node.height / 2 - radius))
     return node.width / 2 - radius + math.sqrt(radius**2 - min(deep, radius) ** 2)

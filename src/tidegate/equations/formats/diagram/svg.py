@@ -1,4 +1,4 @@
-"""The strokes that diagrams are drawn with."""
+"""SVG elements that diagrams are drawn with."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _STYLE = (
 
 
 def document(width: float, height: float, body: str, title: str, description: str) -> str:
-    """An SVG element around a body; on a page it shrinks to three quarters of its size and no further."""
+    """An SVG element around a body; on a page it may shrink, to no less than three quarters of its size."""
     size = f'viewBox="0 0 {width:.5g} {height:.5g}" width="{width:.5g}" height="{height:.5g}"'
     shrink = f"max-width:100%;min-width:{0.75 * width:.5g}px;height:auto"
     names = f"<title>{text.escape(title)}</title><desc>{text.escape(description)}</desc>"
@@ -42,17 +42,17 @@ def rectangle(css: str, left: float, top: float, width: float, height: float, ra
 
 
 def dot(x: float, y: float) -> str:
-    """Where a wire branches."""
+    """The dot where a wire branches."""
     return f'<circle class="j" cx="{x:.5g}" cy="{y:.5g}" r="2.2"/>'
 
 
 def arrow(x: float, y: float, way: Way = "right") -> str:
-    """An arrow head whose tip is at (x, y)."""
+    """An arrow head with its tip at (x, y)."""
     return f'<path class="a" d="M{x:.5g} {y:.5g}{_HEADS[way].format(f"{ARROW:g}")}"/>'
 
 
 def wire(points: list[Point], *, dashed: bool = False) -> str:
-    """A line through points, with round corners; points on top of each other count once."""
+    """A line through points with round corners; repeated points count once."""
     kept = [p for k, p in enumerate(points) if k == 0 or _apart(p, points[k - 1])]
     if len(kept) < 2:
         return ""
@@ -71,7 +71,7 @@ def _bend(a: Point, b: Point, c: Point) -> str:
 
 
 def _towards(start: Point, end: Point, by: float) -> Point:
-    """The point `by` away from `start` on the way to `end`, straight along an axis."""
+    """The point at a distance `by` from `start` towards `end`, along one axis."""
     return start[0] + _sign(end[0] - start[0]) * by, start[1] + _sign(end[1] - start[1]) * by
 
 
