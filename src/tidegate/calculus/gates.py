@@ -1,7 +1,5 @@
 """Which sigmoids keep a state and which let the new in, read off the state's own update, whatever they are called."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 

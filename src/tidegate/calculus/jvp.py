@@ -5,8 +5,6 @@ without the Jacobian. Inputs and weights stand still. What the vector is multipl
 far as it goes, for it is known for all steps at once where their states are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce

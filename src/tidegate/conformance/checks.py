@@ -1,7 +1,5 @@
 """The list of promises, and the verdict."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 

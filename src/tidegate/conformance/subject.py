@@ -1,8 +1,6 @@
 """A cell under examination: layers of it with weights that are not symmetric, inputs for it, and the slow definition
 that they are held against."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any

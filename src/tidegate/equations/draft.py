@@ -1,7 +1,5 @@
 """A graph that is being rewritten: what transforms of cells are made with."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Names and sizes: what a user may write, checked in one place because the file format rests on them."""
 
-from __future__ import annotations
-
 import re
 
 from tidegate.equations.values import SCALAR, Size, fail, shown

@@ -8,8 +8,6 @@ Corners are torch's: half and half at the tie of a maximum, 0 for relu and abs a
 and `binds` what each operand must reach to stand without parentheses. `cost` counts floating-point operations a unit.
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass

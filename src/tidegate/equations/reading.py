@@ -1,7 +1,5 @@
 """Reading a cell's header and function into a graph."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Graphs from graphs: a visitor sees each value with its new operands, and says what stands in its place."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 
 from tidegate.equations.values import Value, walk

@@ -1,7 +1,5 @@
 """What must hold of a graph, whether it was traced, derived or read from a file."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """The words of the language that declare weights: linears, vectors, matrices, and how they start."""
 
-from __future__ import annotations
-
 import numbers
 from collections.abc import Mapping
 from typing import Any

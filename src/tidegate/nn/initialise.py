@@ -1,7 +1,5 @@
 """Initial values: the expressions declared with a cell's weights, drawn with torch's random numbers."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Looking inside: every named value of a cell's equations at every step."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """A layer run step by step so that autograd knows every state by itself: what gradients through time are asked for."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ Time-major: inputs `[T, B, size]`, states `[B, size]`, `lengths` `[B]`, `reset` 
 `reset` are those of docs/layers.md, for both directions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """What a kernel is given: values computed from weights, sizes, and the order of a call's tensors."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace

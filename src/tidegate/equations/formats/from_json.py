@@ -1,7 +1,5 @@
 """A graph from plain data. Reading runs no code and believes nothing: every value is checked, and then the whole."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 

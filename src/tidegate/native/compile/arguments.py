@@ -5,8 +5,6 @@ A kernel is called with one pointer to an array of 64-bit integers: numbers and 
 is with the slopes at the ends.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """The stages of a step: for each panel the products, then row by row the pointwise mathematics on them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from tidegate.equations.values import SCALAR, Rate, Value

@@ -15,8 +15,6 @@ takes a multiplication and an addition for each output, however many states ther
 v is 1: its share is the sum of c_t.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

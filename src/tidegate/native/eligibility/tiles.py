@@ -1,7 +1,5 @@
 """The inner loop of traces: a tile of rows and vectors stays in registers while steps go by."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """torch's recurrent modules, and our drop-ins, as `Recurrent` layers of the same weights."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 
