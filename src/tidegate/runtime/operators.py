@@ -51,14 +51,7 @@ def _forward(
 
 @_forward.register_fake
 def _(
-    cell: str,
-    sizes: Sequence[int],
-    indices: bool,
-    backwards: bool,
-    saving: bool,
-    tensors: Sequence[Tensor],
-    lengths: Tensor | None,
-    reset: Tensor | None,
+    cell: Any, sizes: Any, indices: Any, backwards: Any, saving: Any, tensors: Any, lengths: Any, reset: Any
 ) -> list[Tensor]:
     if torch.onnx.is_in_onnx_export():
         refuse_conversion()
@@ -96,16 +89,16 @@ def _backward(
 
 @_backward.register_fake
 def _(
-    cell: str,
-    sizes: Sequence[int],
-    indices: bool,
-    backwards: bool,
-    wanted: Sequence[bool],
-    grads: Sequence[Tensor],
-    tensors: Sequence[Tensor],
-    saved: Tensor,
-    lengths: Tensor | None,
-    reset: Tensor | None,
+    cell: Any,
+    sizes: Any,
+    indices: Any,
+    backwards: Any,
+    wanted: Any,
+    grads: Any,
+    tensors: Any,
+    saved: Any,
+    lengths: Any,
+    reset: Any,
 ) -> list[Tensor]:
     flowing = read_kernel_inputs(cell, tuple(sizes), indices).needs_grad(wanted, reset is not None)
     return [tensors[0].new_empty(t.shape) for t, want in zip(tensors, flowing, strict=True) if want]
