@@ -5,8 +5,6 @@ recurrence), `Dense` otherwise; what does not depend is absent. The Jacobian in 
 result, `z = W v`, times v: d s_k / d W_ij = (d s_k / d z_i) v_j, so that only the first factor is computed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce

@@ -124,16 +124,12 @@ class _Step:
         return found
 
     def _across(self, value: Value) -> Value:
-        parts = [_broadcast(self.whole(a), a.size) if a in self.sums else _zeros(a) for a in value.args]
+        parts = [_broadcast(self.whole(a), a.size) if a in self.sums else a < a for a in value.args]
         if value.op == "total":
             return total(parts[0], value.size)
         if value.op == "spread":
             return spread(parts[0], value.size)
         return Value(value.op, tuple(parts), value.size)
-
-
-def _zeros(like: Value) -> Value:
-    return like < like
 
 
 def _broadcast(moved: Value, size: Size) -> Value:

@@ -1,7 +1,5 @@
 """`@cell`: a function of symbols becomes a Cell, read once when it is defined."""
 
-from __future__ import annotations
-
 import inspect
 import numbers
 from collections.abc import Callable, Mapping
@@ -44,7 +42,7 @@ class Cell:
         """The options with their present values."""
         return self.graph.options
 
-    def __call__(self, **options: Any) -> Cell:
+    def __call__(self, **options: Any) -> "Cell":
         """The cell with these options changed."""
         chosen = dict(self.options)
         for name, value in options.items():
@@ -54,7 +52,7 @@ class Cell:
             chosen[name] = _checked_option(self.name, name, _plain(value), chosen[name])
         return Cell(self._define(chosen), self._define)
 
-    def __deepcopy__(self, memo: object) -> Cell:
+    def __deepcopy__(self, memo: object) -> "Cell":
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -81,7 +79,7 @@ class Cell:
         return graph_to_json(self.graph)
 
     @classmethod
-    def from_json(cls, data: object) -> Cell:
+    def from_json(cls, data: object) -> "Cell":
         """A cell from what `to_json` gave. Raises EquationError where the data is not a sound graph."""
         graph = graph_from_json(data)
         return cls(graph, lambda options: with_options(graph, options))

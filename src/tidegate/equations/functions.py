@@ -1,7 +1,5 @@
 """Functions of the language: inlined for machines, kept as calls for people."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Reading a cell: its function is called once with symbols, and every value it makes is noted down."""
 
-from __future__ import annotations
-
 import re
 import sys
 import tokenize

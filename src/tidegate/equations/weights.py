@@ -86,7 +86,8 @@ def linear(
     _refuse_other_labels(name, [label for label, _ in terms], blocks=blocks, init=init)
     for label, v in terms:
         chosen, count = _by_label(init, label), _by_label(blocks, label)
-        start = _default_matrix(rows, v) if chosen is None else chosen
+        usual = orthogonal() if v.rate == Rate.STATE and rows == v.size else glorot()
+        start = usual if chosen is None else chosen
         more = {"blocks": _checked_blocks(name, count)} if count is not None else {}
         full = f"{name}.{label}"
         args += [tracer.weight(full, (*rows, *v.size), _initial(full, start), True, **more), v]
@@ -110,10 +111,6 @@ def _checked_blocks(name: str, count: object) -> int:
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         fail(f"linear {name!r}: blocks must be a whole number of 1 or more, and {count!r} came")
     return count
-
-
-def _default_matrix(rows: Size, vector: Value) -> Value:
-    return orthogonal() if vector.rate == Rate.STATE and rows == vector.size else glorot()
 
 
 def _unlabelled(name: str, vector: object) -> str:

@@ -1,7 +1,5 @@
 """The words of the language that compute: unit by unit, and across units."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from tidegate.equations.names import parse_size

@@ -1,7 +1,5 @@
 """Rules that carry the gradient forward in time: exact real-time recurrent learning, and what is cheaper."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,7 +83,7 @@ class Forward(ByName, ABC):
             raise ArgumentError(f"{type(self).__name__} does not work for {graph.name!r}: {support.reason}.")
         return self._trackers(layout.structure, layout)
 
-    def cheaper(self, graph: Graph) -> tuple[Forward, ...]:
+    def cheaper(self, graph: Graph) -> "tuple[Forward, ...]":
         """Rules that keep less, for most equations."""
         return tuple(rule for rule in (SnAp(), UORO()) if rule.supports(graph))
 

@@ -1,7 +1,5 @@
 """A rule that works forward in time, at each step of a stream."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +28,7 @@ class ForwardMemory:
 
     engine: InfluenceEngine
     past: InfluenceState
-    taken: Taken | None = None
+    taken: "Taken | None" = None
     begun: bool = False
 
     @property
@@ -127,7 +125,7 @@ class OnlineForward:
         with torch.no_grad():
             weights, inputs = engine.given(batch, raw, carried=memory.begun)
             old = memory.past.states
-            steps = engine.steps(weights, inputs, old, _timed(old))
+            steps = engine.steps(weights, inputs, old, {n: t.unsqueeze(0) for n, t in old.items()})
             influence, _ = engine.advance(memory.past.influence, steps, None)
             new = {s.name: steps.state(s.name).squeeze(0) for s in flat.graph.states}
             y = new[self._state] if self._state else steps[self._output].squeeze(0)
@@ -211,7 +209,3 @@ class OnlineForward:
 
 def _detached(tensors: Mapping[str, Tensor]) -> Tensors:
     return {name: t.detach() for name, t in tensors.items()}
-
-
-def _timed(states: Mapping[str, Tensor]) -> Tensors:
-    return {name: t.unsqueeze(0) for name, t in states.items()}

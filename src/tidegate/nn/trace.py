@@ -98,7 +98,9 @@ def _step_by_step(
     kept: dict[str, list[Tensor]] = {label: [] for label in named}
     outputs: list[Tensor] = []
     for t in range(T):
-        now = {name: _at(inputs[name], v, t) for name, v in graph.input_values.items()}
+        now = {
+            name: inputs[name][t] if v.rate == Rate.INPUT else inputs[name] for name, v in graph.input_values.items()
+        }
         env = leaves(graph, weights, now, state)
         program(xp, sizes, env)
         for label, v in named.items():
@@ -109,7 +111,3 @@ def _step_by_step(
         empty = {label: like.new_zeros((0, B, *bound(v.size, sizes))) for label, v in named.items()}
         return empty, output.new_empty((0, *output.shape))
     return {label: torch.stack(rows) for label, rows in kept.items()}, torch.stack(outputs)
-
-
-def _at(x: Tensor, value: Value, t: int) -> Tensor:
-    return x[t] if value.rate == Rate.INPUT else x

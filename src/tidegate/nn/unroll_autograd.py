@@ -81,7 +81,7 @@ def _follow_one(
         states.append({name: _own(env, v, states[-1][name], v in given) for name, v in graph.new.items()})
         rest(xp, sizes, env)
         outputs.append(in_form_of(env[graph.output], like))
-        values.append({label: _expanded(env[v], B, bound(v.size, sizes)) for label, v in named.items()})
+        values.append({label: torch.as_tensor(env[v]).expand(B, *bound(v.size, sizes)) for label, v in named.items()})
     return AutogradUnroll(graph, sizes, weights, inputs, states, values), torch.stack(outputs)
 
 
@@ -98,10 +98,6 @@ def _own(env: dict[Any, Any], value: Any, old: Tensor, given: bool) -> Tensor:
     if getattr(env[value], "shape", None) == tensor.shape:
         env[value] = tensor
     return tensor
-
-
-def _expanded(value: Any, rows: int, size: tuple[int, ...]) -> Tensor:
-    return torch.as_tensor(value).expand(rows, *size)
 
 
 def _read(graph: Graph, inputs: Mapping[str, Tensor], t: int) -> dict[str, Tensor]:

@@ -5,8 +5,6 @@ argument, as text, so that an exported program runs in a process that has never 
 it computes on the reference path.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

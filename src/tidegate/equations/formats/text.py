@@ -1,7 +1,5 @@
 """A graph as text: short and stable, a line for each named value."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from tidegate.equations.graph import Graph, StateVariable

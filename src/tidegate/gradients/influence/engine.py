@@ -6,8 +6,6 @@ stored, and where runs are short what the rule reads of it. What comes before an
 torch's own business.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -211,7 +209,7 @@ class InfluenceEngine:
 
     def run(
         self, x: Any, state: State | None, past: InfluenceState | None, lengths: Any = None, reset: Any = None
-    ) -> tuple[EngineRun, Tensors]:
+    ) -> "tuple[EngineRun, Tensors]":
         """The segment of a call, and the weights as autograd knows them."""
         batch = Batch(self.flat.declared, x, lengths, reset, self.flat.layer.batch_first, self.flat.sizes)
         raw = self.flat.weights()
@@ -226,7 +224,7 @@ class InfluenceEngine:
 
     def __call__(
         self, x: Any, state: State | None, past: InfluenceState | None, lengths: Any = None, reset: Any = None
-    ) -> tuple[Any, State, EngineRun]:
+    ) -> "tuple[Any, State, EngineRun]":
         """The layer's output and state, whose gradients are the rule's, and the segment that remembers the rest."""
         segment, weights = self.run(x, state, past, lengths, reset)
         batch = segment.batch

@@ -1,7 +1,5 @@
 """Groups of weights with bound sizes: how many numbers an influence has, and what of a step it is made of."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -99,7 +97,7 @@ class ParameterLayout:
         """The Jacobians of some states in themselves that go through no matrix."""
         return [j.value for (new, old), j in self.structure.direct.items() if new in states and old in states]
 
-    def bundles(self, groups: Sequence[ParameterGroup]) -> list[Bundle]:
+    def bundles(self, groups: Sequence[ParameterGroup]) -> "list[Bundle]":
         """Groups side by side, those that read the same and act on their own units together, as the gates of a cell."""
         found: dict[object, list[ParameterGroup]] = {}
         for group in groups:

@@ -6,8 +6,6 @@ they wait for each other where the plan has barriers. Rows stand in the order in
 so that those that are not at their end are the first ones of a thread.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 

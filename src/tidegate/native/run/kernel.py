@@ -1,7 +1,5 @@
 """A cell's kernels in this process: compiled or from disk, ready to be called with addresses and sizes."""
 
-from __future__ import annotations
-
 import ctypes
 import json
 from collections.abc import Callable, Mapping
@@ -112,7 +110,7 @@ class Kernel:
         chunk = -(-FULL_ROWS // rows) if few else FAR_ROWS // rows if far else 0
         return replace(known, threads=count, hidden=hidden, chunk=min(T, chunk) if T > 1 and chunk > 1 else 0)
 
-    def bind(self, direction: Pass, shape: CallShape, given: Mapping[str, int], *, own: bool = False) -> Bound:
+    def bind(self, direction: Pass, shape: CallShape, given: Mapping[str, int], *, own: bool = False) -> "Bound":
         """A kernel with its arguments, numbers and addresses by the names of its frame; what is missing is 0."""
         layout, frame = self._layout(direction, shape), self.frames[direction]
         arguments, index = self._arrays[direction].from_buffer_copy(layout.arguments), frame.index
