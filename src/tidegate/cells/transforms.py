@@ -214,11 +214,7 @@ def layer_norm_gates(cell: Cell, linears: Iterable[str] | None = None) -> Cell:
                 draft.instead(value, partial(_normalised, draft, value, epsilon))
 
     return _transformed(
-        cell,
-        "layer_norm",
-        "gates normalised: Ba, Kiros & Hinton 2016, arXiv:1607.06450",
-        {"norm_epsilon": 1e-5},
-        build,
+        cell, "layer_norm", "gates normalised: Ba, Kiros & Hinton 2016, arXiv:1607.06450", {"norm_epsilon": 1e-5}, build
     )
 
 
@@ -251,13 +247,13 @@ def peepholes(cell: Cell, state: str = "c", gates: Iterable[str] | None = None) 
             gate = graph.named[name]
             seen = old if gate in behind else new
             weight = draft.weight(f"p_{name}", old.size, constant(0.0))
-            draft.after(
-                gate.args[0],
-                lambda net, w=weight, s=seen: net + w * draft.now(s),
-                needs=() if seen.is_leaf else (seen,),
-            )
+            draft.after(gate.args[0], partial(_peeping, draft, weight, seen), needs=() if seen.is_leaf else (seen,))
 
     return _transformed(cell, "peepholes", "peepholes: Gers, Schraudolph & Schmidhuber 2002", {}, build)
+
+
+def _peeping(draft: Draft, weight: Value, seen: Value, net: Value) -> Value:
+    return net + weight * draft.now(seen)
 
 
 def couple(cell: Cell, gate: str = "i", to: str = "f", *, name: str | None = None, source: str | None = None) -> Cell:
@@ -340,9 +336,13 @@ def hard(cell: Cell) -> Cell:
     def build(draft: Draft, strengths: Strengths) -> None:
         for value in draft.source_graph.values:
             if value.op in HARD:
-                draft.instead(value, lambda args, f=HARD[value.op]: f(args[0]))
+                draft.instead(value, partial(_applied, HARD[value.op]))
 
     return _transformed(cell, "hard", "hard activations: Courbariaux, Bengio & David 2015, arXiv:1511.00363", {}, build)
+
+
+def _applied(function: Callable[[Value], Value], args: tuple[Value, ...]) -> Value:
+    return function(args[0])
 
 
 def clip_values(cell: Cell, limit: float, states: Iterable[str] | None = None) -> Cell:

@@ -6,18 +6,7 @@ from typing import Any
 
 from tidegate.equations.names import check_name, parse_size
 from tidegate.equations.tracer import Tracer, reading
-from tidegate.equations.values import (
-    SCALAR,
-    SHAPELESS,
-    Operand,
-    Rate,
-    Size,
-    Value,
-    fail,
-    lift,
-    show_size,
-    shown,
-)
+from tidegate.equations.values import SCALAR, SHAPELESS, Operand, Rate, Size, Value, fail, lift, show_size, shown
 from tidegate.equations.words import vector
 
 Initial = Value | float | int | None

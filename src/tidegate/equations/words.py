@@ -3,15 +3,7 @@
 from collections.abc import Callable
 
 from tidegate.equations.names import parse_size
-from tidegate.equations.values import (
-    SCALAR,
-    Operand,
-    Value,
-    fail,
-    lift,
-    pointwise,
-    show_size,
-)
+from tidegate.equations.values import SCALAR, Operand, Value, fail, lift, pointwise, show_size
 
 
 def vector(word: str, value: object) -> Value:

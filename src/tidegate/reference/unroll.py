@@ -131,13 +131,7 @@ class ReferenceUnroll:
         return fixed, {v: a for v, a in early.items() if v.rate == Rate.INPUT}
 
     def _output(
-        self,
-        fixed: dict[Value, Any],
-        moving: dict[Value, Tensor],
-        taken: list[list[Any]],
-        T: int,
-        B: int,
-        like: Tensor,
+        self, fixed: dict[Value, Any], moving: dict[Value, Tensor], taken: list[list[Any]], T: int, B: int, like: Tensor
     ) -> Tensor:
         env: dict[Value, Any] = {**fixed, **moving}
         for k, value in enumerate(self.cut.carried):

@@ -267,22 +267,18 @@ def _detached(tensors: Mapping[str, Tensor]) -> Tensors:
     return {name: t.detach() for name, t in tensors.items()}
 
 
+@dataclass(eq=False)
 class EngineRun:
     """One call of a layer: its states, and the influence that a rule finds along them."""
 
-    def __init__(
-        self,
-        engine: InfluenceEngine,
-        past: InfluenceState | None,
-        weights: Tensors,
-        inputs: Tensors,
-        states: Tensor,
-        read: Read | None,
-        batch: Batch,
-    ) -> None:
-        self.engine, self.past, self.weights, self.inputs = engine, past, weights, inputs
-        self.states, self.read, self.batch = states, read, batch
-        self._end: InfluenceState | None = None
+    engine: InfluenceEngine
+    past: InfluenceState | None
+    weights: Tensors
+    inputs: Tensors
+    states: Tensor
+    read: Read | None
+    batch: Batch
+    _end: InfluenceState | None = None
 
     @property
     def end(self) -> InfluenceState:

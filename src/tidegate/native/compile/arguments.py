@@ -12,7 +12,6 @@ from typing import Literal
 
 from tidegate.equations.values import Rate, Size, Value
 from tidegate.native.compile.plan import WIDEST, KernelPlan, MatrixCall, Stage, StepLoop
-from tidegate.native.run.threads import LINE
 
 Pass = Literal["forward", "backward"]
 NUMBERS = (
@@ -221,8 +220,3 @@ def blocking(panels: int, parts: int, slots: int) -> tuple[int, int]:
     mine = -(-panels // parts)
     blocks = -(-mine // most_panels(slots))
     return -(-mine // max(blocks, 1)), blocks
-
-
-def flag_count(threads: int) -> int:
-    """How many 64-bit integers the barriers of a team need."""
-    return LINE * threads

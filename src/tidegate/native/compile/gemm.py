@@ -465,11 +465,7 @@ def _wide(k: Builder) -> ir.Function:
         chunk = k.at(part, size.chunk * size.block)
         blocks = k.at(chunk, size.chunk * GRADIENT_BLOCK)
         shape = k.room(I64, len(_SHAPE))
-        with (
-            k.loop(0, n, size.columns) as j,
-            k.loop(0, m, size.rows) as i,
-            k.loop(0, count) as number,
-        ):
+        with k.loop(0, n, size.columns) as j, k.loop(0, m, size.rows) as i, k.loop(0, count) as number:
             t, depth = _block(k, table, number)
             after = _block(k, table, k.least(k.add(number, 1), k.sub(count, 1)))
             columns, rows = k.least(size.columns, k.sub(n, j)), k.least(size.rows, k.sub(m, i))

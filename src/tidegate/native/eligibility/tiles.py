@@ -109,12 +109,7 @@ def advanced(
 
 
 def _state(
-    k: Builder,
-    form: TraceForm,
-    s: int,
-    factors: Mapping[str, ir.Value],
-    v: ir.Value | None,
-    old: Sequence[ir.Value],
+    k: Builder, form: TraceForm, s: int, factors: Mapping[str, ir.Value], v: ir.Value | None, old: Sequence[ir.Value]
 ) -> ir.Value:
     total = k.splat_constant(0.0)
     if s in form.driven:

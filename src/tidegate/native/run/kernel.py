@@ -86,14 +86,13 @@ class Kernel:
         self.plan: KernelPlan = make_plan(graph, traced, indices=indices)
         self._library = library(target, dtype)
         key = json.dumps([graph_text(graph), dtype, str(target), traced, indices])
-        self._loaded = _llvm.Loaded(cache.cached(key, self._compiled), target)
+        self._loaded = _llvm.Loaded(
+            cache.cached(key, lambda: _llvm.compile_object(lower(self.plan, target, self.dtype), target)), target
+        )
         self._functions = {d: _llvm.function(self._loaded.address(d)) for d in PASSES}
         self.frames: dict[Pass, Frame] = {d: frame_of(self.plan, d) for d in PASSES}
         self._arrays = {d: ctypes.c_int64 * len(self.frames[d].names) for d in PASSES}
         self._layouts: dict[tuple[Pass, CallShape], ArgumentLayout] = {}
-
-    def _compiled(self) -> bytes:
-        return _llvm.compile_object(lower(self.plan, self.target, self.dtype), self.target)
 
     def shape(self, T: int, B: int, sizes: Mapping[str, int], wanted: int) -> CallShape:
         """A call of T steps and B rows, divided among as many threads as it is worth, of those that are wanted."""
