@@ -58,13 +58,8 @@ class Forward(ByName, ABC):
 
     def supports(self, cell: Cell | Graph | nn.Module) -> Support:
         """Whether the rule works for a cell, its graph, or a layer."""
-        graph = (
-            FlattenedLayer(cell).graph
-            if isinstance(cell, nn.Module)
-            else cell.graph
-            if isinstance(cell, Cell)
-            else cell
-        )
+        whole = FlattenedLayer(cell) if isinstance(cell, nn.Module) else cell
+        graph = whole if isinstance(whole, Graph) else whole.graph
         clipped = next((v for v in graph.values if v.op == "clip_gradient"), None)
         if clipped is not None:
             return Support(

@@ -203,10 +203,8 @@ class _Kernel:
         source, ld = self.places.operand(operand, rows)
         into, into_ld = self.places.block(self.loop.homes[value], rows)
         few, many = self.places.width(value.size), self.places.width(operand.size)
-        if value.op == "total":
-            self.places.call("total", rows.count, source, ld, many, few, into, into_ld)
-        else:
-            self.places.call("spread", rows.count, source, ld, many, few, into, into_ld)
+        name = "total" if value.op == "total" else "spread"
+        self.places.call(name, rows.count, source, ld, many, few, into, into_ld)
 
     def _gather(self, values: set[Value], rows: Rows) -> None:
         """Copy values to rows one below the other; of a chunk, one step's rows below the other's."""
