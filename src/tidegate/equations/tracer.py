@@ -3,7 +3,7 @@
 import re
 import sys
 import tokenize
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
 from linecache import getline
@@ -189,12 +189,6 @@ def _comment(line: str) -> str | None:
     except (tokenize.TokenError, SyntaxError):
         return None
     return None
-
-
-def call_with_symbols(function: Callable[..., Any], tracer: Tracer, args: list[Any], options: dict[str, Any]) -> Any:
-    """Call the cell function under the tracer."""
-    with tracer.listening():
-        return function(*args, **options)
 
 
 def reading(word: str) -> Tracer:

@@ -218,7 +218,7 @@ class InfluenceEngine:
         self.check_fits(batch.steps, batch.rows, like)
         weights, inputs = self.given(batch, raw, carried=state is not None)
         begin = self.flat.begin(batch.rows, state)
-        given = _detached(weights), _detached(inputs)
+        given = detached(weights), detached(inputs)
         states, read = self.follow(*given, begin, batch, reading=torch.is_grad_enabled())
         return EngineRun(self, past, *given, states, read, batch), weights
 
@@ -263,7 +263,8 @@ def _ends(new: Tensor, old: Sequence[Tensor], batch: Batch) -> Tensor:
     return torch.cat([before[:1], new])[batch.lengths, torch.arange(batch.rows)]
 
 
-def _detached(tensors: Mapping[str, Tensor]) -> Tensors:
+def detached(tensors: Mapping[str, Tensor]) -> Tensors:
+    """Tensors by name, through which no gradient flows."""
     return {name: t.detach() for name, t in tensors.items()}
 
 

@@ -1,7 +1,7 @@
 """Groups of weights with bound sizes: how many numbers an influence has, and what of a step it is made of."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from torch import Tensor
@@ -21,6 +21,8 @@ class ParameterLayout:
     structure: Structure
     sizes: Mapping[str, int]
     weights: Mapping[str, Tensor]
+    _shapes: dict[Value, tuple[int, ...]] = field(default_factory=dict, init=False)
+    _columns: dict[ParameterGroup, list[Columns]] = field(default_factory=dict, init=False)
 
     def shape_of(self, value: Value) -> tuple[int, ...]:
         """A value's size in numbers."""
@@ -28,10 +30,6 @@ class ParameterLayout:
         if found is None:
             found = self._shapes[value] = bound(value.size, self.sizes)
         return found
-
-    @cached_property
-    def _shapes(self) -> dict[Value, tuple[int, ...]]:
-        return {}
 
     @cached_property
     def width(self) -> dict[str, int]:
@@ -61,10 +59,6 @@ class ParameterLayout:
                 begin = end
             self._columns[group] = found
         return found
-
-    @cached_property
-    def _columns(self) -> dict[ParameterGroup, list[Columns]]:
-        return {}
 
     def shape(self, group: ParameterGroup) -> tuple[int, int]:
         """The weights of a group as rows and columns."""

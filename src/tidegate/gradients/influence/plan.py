@@ -132,4 +132,4 @@ def following(graph: Graph, sizes: Sizes) -> Run:
 
 
 def _states(graph: Graph) -> list[Value]:
-    return [v if v.size == s.size else spread(v, s.size) for s in graph.states for v in (graph.new[s.name],)]
+    return [spread(graph.new[s.name], s.size) for s in graph.states]
