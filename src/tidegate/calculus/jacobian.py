@@ -92,7 +92,7 @@ def _diagonal_of(matrix: Value) -> Value | None:
     if any(p is None for p in parts):
         return None
     left, right = parts
-    return left + right if matrix.op == "add" else left * right  # type: ignore[operator]
+    return left + right if matrix.op == "add" else left * right  # type: ignore[operator, arg-type]
 
 
 def _vectors(graph: Graph) -> list[Value]:
