@@ -1,7 +1,5 @@
 """Finds the sigmoids that keep a state and those that let new values in, from the state's update alone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 

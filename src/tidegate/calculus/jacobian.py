@@ -5,11 +5,10 @@ recurrence), `Dense` otherwise; what does not depend is absent. The Jacobian in 
 result, `z = W v`, times v: d s_k / d W_ij = (d s_k / d z_i) v_j, so that only the first factor is computed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 from tidegate.calculus.recurrence import delay_lines
 from tidegate.calculus.simplify import simplify
@@ -61,7 +60,10 @@ def jacobians(graph: Graph) -> StepJacobians:
     states = {key: j for leaf, name in old.items() for key, j in _columns(graph, leaf, name).items()}
     linears = {(n, z): j for z in products for (n, _), j in _columns(graph, z, "").items()}
     weights = {(n, w): j for w in vectors for (n, _), j in _columns(graph, w, "").items()}
-    return _simplified(graph, states, linears, weights)
+    groups: tuple[dict[Any, Jacobian], ...] = (states, linears, weights)
+    small = simplify([j.value for group in groups for j in group.values()])
+    states, linears, weights = ({key: type(j)(small[j.value]) for key, j in group.items()} for group in groups)
+    return StepJacobians(states, linears, weights, delay_lines(graph))
 
 
 def direct_jacobians(graph: Graph) -> dict[tuple[str, str], Jacobian]:
@@ -90,7 +92,7 @@ def _diagonal_of(matrix: Value) -> Value | None:
     if any(p is None for p in parts):
         return None
     left, right = parts
-    return left + right if matrix.op == "add" else left * right  # type: ignore[operator]
+    return left + right if matrix.op == "add" else left * right  # type: ignore[operator, arg-type]
 
 
 def _vectors(graph: Graph) -> list[Value]:
@@ -152,7 +154,7 @@ def _pointwise(value: Value, known: dict[Value, Jacobian]) -> Jacobian | None:
 
 def _product(value: Value, known: dict[Value, Jacobian]) -> Jacobian | None:
     pairs = list(zip(value.args[::2], value.args[1::2], strict=False))
-    terms: list[Jacobian] = [_composed(matrix, known[v], v.size) for matrix, v in pairs if v in known]
+    terms: list[Jacobian] = [_composed(matrix, known[v]) for matrix, v in pairs if v in known]
     if value.attrs.get("bias") and value.args[-1] in known:
         terms.append(known[value.args[-1]])
     return _added(terms)
@@ -184,7 +186,7 @@ def _scaled(by: Value, jacobian: Jacobian) -> Jacobian:
     return Dense(Value("scale_rows", (by, jacobian.value), jacobian.value.size))
 
 
-def _composed(matrix: Value, jacobian: Jacobian, size: Size) -> Jacobian:
+def _composed(matrix: Value, jacobian: Jacobian) -> Jacobian:
     full = Value("dense", (matrix,), matrix.size) if "blocks" in matrix.attrs else matrix
     if isinstance(jacobian, Diagonal):
         return Dense(Value("scale_columns", (full, jacobian.value), full.size))
@@ -226,23 +228,3 @@ def _materialised(jacobian: Jacobian, size: Size) -> Jacobian:
     if isinstance(jacobian, Dense) or jacobian.value.size == size:
         return jacobian
     return Diagonal(Value("spread", (jacobian.value,), size))
-
-
-def _simplified(
-    graph: Graph,
-    states: dict[tuple[str, str], Jacobian],
-    linears: dict[tuple[str, Value], Jacobian],
-    vectors: dict[tuple[str, Value], Jacobian],
-) -> StepJacobians:
-    everything = [j.value for group in (states, linears, vectors) for j in group.values()]
-    small = simplify(everything)
-
-    def smaller(jacobian: Jacobian) -> Jacobian:
-        return type(jacobian)(small[jacobian.value])
-
-    return StepJacobians(
-        {k: smaller(j) for k, j in states.items()},
-        {k: smaller(j) for k, j in linears.items()},
-        {k: smaller(j) for k, j in vectors.items()},
-        delay_lines(graph),
-    )

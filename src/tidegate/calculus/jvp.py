@@ -5,8 +5,6 @@ without the Jacobian. Inputs and weights stand still. What the vector is multipl
 far as it goes, for it is known for all steps at once where their states are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -126,16 +124,12 @@ class _Step:
         return found
 
     def _across(self, value: Value) -> Value:
-        parts = [_broadcast(self.whole(a), a.size) if a in self.sums else _zeros(a) for a in value.args]
+        parts = [_broadcast(self.whole(a), a.size) if a in self.sums else a < a for a in value.args]
         if value.op == "total":
             return total(parts[0], value.size)
         if value.op == "spread":
             return spread(parts[0], value.size)
         return Value(value.op, tuple(parts), value.size)
-
-
-def _zeros(like: Value) -> Value:
-    return like < like
 
 
 def _broadcast(moved: Value, size: Size) -> Value:

@@ -5,8 +5,6 @@ step by step; what only the output needs, for all steps after time. Linears that
 their input part goes before time, and products of one vector with several matrices become one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 

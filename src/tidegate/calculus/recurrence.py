@@ -1,7 +1,5 @@
 """Properties of a recurrence that are recognised, never declared."""
 
-from __future__ import annotations
-
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate, products, walk
 

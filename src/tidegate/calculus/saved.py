@@ -6,8 +6,6 @@ too dear to do twice. Found as a minimum cut (Ford & Fulkerson 1956; the use for
 arXiv:1910.02653): of several smallest sets the one nearest to where the values are read, so that least is recomputed.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Equal computations become one, constants are folded, and a product with 1, a sum
 A product with 0 stays: it is NaN where the other factor is not finite. Two weights never merge, however equal.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterable
 from dataclasses import replace
 from math import isfinite

@@ -5,8 +5,6 @@ over rows and steps; the graph gives each step's contribution (an `outer` for a 
 there the weights' own gradients follow once a call, through the prologue.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 

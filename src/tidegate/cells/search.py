@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 
-from tidegate.cells.glossary import TERMS, Term, plain, terms_of
+from tidegate.cells.glossary import Term, plain, terms, terms_of
 from tidegate.equations import Cell
 from tidegate.errors import ArgumentError
 
@@ -27,7 +27,9 @@ def find(text: str, cells: Mapping[str, Cell]) -> dict[str, list[str]]:
 def meant(text: str) -> tuple[Term, ...]:
     """The terms that a word names; part of a Chinese term is enough."""
     word = plain(text)
-    return tuple(t for t in TERMS if any(word == w or (not word.isascii() and word in w) for w in map(plain, t.words)))
+    return tuple(
+        t for t in terms() if any(word == w or (not word.isascii() and word in w) for w in map(plain, t.words))
+    )
 
 
 def _places(text: str, wanted: tuple[Term, ...], cell: Cell) -> Iterator[str]:
@@ -52,7 +54,7 @@ def _begins(text: str, where: str) -> bool:
 def _advice(text: str, wanted: tuple[Term, ...], cells: Mapping[str, Cell]) -> str:
     if wanted:
         return f"{wanted[0].english} ({wanted[0].chinese}) is in the glossary, but no cell has it"
-    known = {plain(w): w for w in (*cells, *(word for t in TERMS for word in t.words))}
+    known = {plain(w): w for w in (*cells, *(word for t in terms() for word in t.words))}
     near = [known[w] for w in get_close_matches(plain(text), known, n=3, cutoff=0.7)]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"{hint}`tidegate cells` lists them all, and docs/glossary.md the words"

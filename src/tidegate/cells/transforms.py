@@ -4,8 +4,6 @@ Their strengths are options of the new cell, `zoneout(lstm, 0.1)(zoneout=0.2)`, 
 are *masks* of the graph: inputs or weights that a layer draws in training and replaces by their mean elsewhere.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Literal
@@ -216,11 +214,7 @@ def layer_norm_gates(cell: Cell, linears: Iterable[str] | None = None) -> Cell:
                 draft.instead(value, partial(_normalised, draft, value, epsilon))
 
     return _transformed(
-        cell,
-        "layer_norm",
-        "gates normalised: Ba, Kiros & Hinton 2016, arXiv:1607.06450",
-        {"norm_epsilon": 1e-5},
-        build,
+        cell, "layer_norm", "gates normalised: Ba, Kiros & Hinton 2016, arXiv:1607.06450", {"norm_epsilon": 1e-5}, build
     )
 
 

@@ -1,7 +1,5 @@
 """Promises about layers as modules of torch: types, derivatives, copies, files, initial values."""
 
-from __future__ import annotations
-
 import copy
 import io
 import warnings
@@ -107,14 +105,9 @@ def meta_device(subject: CheckedCell) -> None:
     expect(y.is_meta and tuple(y.shape) == (T, B, layer.output_size), f"on meta the output is {list(y.shape)}")
     real = layer.to_empty(device="cpu")
     real.reset_parameters()
-    expect(
-        bool(torch.isfinite(real(_single(subject))[0]).all()),
-        "a layer moved from meta gives values that are not finite",
-    )
-
-
-def _single(subject: CheckedCell) -> dict[str, Tensor]:
-    return {n: v.float() for n, v in subject.inputs(T, B).items()}
+    single = {n: v.float() for n, v in subject.inputs(T, B).items()}
+    finite = bool(torch.isfinite(real(single)[0]).all())
+    expect(finite, "a layer moved from meta gives values that are not finite")
 
 
 class _Twice(nn.Module):

@@ -1,7 +1,5 @@
 """`check_cell`: runs every check on a cell and lists the promises that are broken."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 

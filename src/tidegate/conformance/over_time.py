@@ -1,7 +1,5 @@
 """Promises about steps, chunks, lengths, rows and resets."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The promise about training in several processes: together they find the gradient of the whole batch."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """The cell under test: layers with asymmetric weights, inputs, and the reference that they are compared with."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any

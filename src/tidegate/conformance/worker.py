@@ -1,7 +1,5 @@
 """One process of the check in `processes`: `python -m tidegate.conformance.worker FOLDER RANK`."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

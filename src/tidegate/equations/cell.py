@@ -1,7 +1,5 @@
 """`@cell`: turns a function that states equations into a Cell."""
 
-from __future__ import annotations
-
 import inspect
 import numbers
 from collections.abc import Callable, Mapping
@@ -44,7 +42,7 @@ class Cell:
         """The options and their values."""
         return self.graph.options
 
-    def __call__(self, **options: Any) -> Cell:
+    def __call__(self, **options: Any) -> "Cell":
         """The same cell with these options changed."""
         chosen = dict(self.options)
         for name, value in options.items():
@@ -54,7 +52,7 @@ class Cell:
             chosen[name] = _checked_option(self.name, name, _plain(value), chosen[name])
         return Cell(self._define(chosen), self._define)
 
-    def __deepcopy__(self, memo: object) -> Cell:
+    def __deepcopy__(self, memo: object) -> "Cell":
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -81,7 +79,7 @@ class Cell:
         return graph_to_json(self.graph)
 
     @classmethod
-    def from_json(cls, data: object) -> Cell:
+    def from_json(cls, data: object) -> "Cell":
         """Read a cell from what `to_json` returned. Raises EquationError if the data is not a valid graph."""
         graph = graph_from_json(data)
         return cls(graph, lambda options: with_options(graph, options))

@@ -1,7 +1,5 @@
 """`Draft`: a graph that is being rewritten, which transforms of cells edit."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 

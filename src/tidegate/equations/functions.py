@@ -1,7 +1,5 @@
 """Functions of the language: inlined for machines, shown as calls to people."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable
@@ -9,16 +7,7 @@ from typing import Any, overload
 
 from tidegate.equations.names import check_name
 from tidegate.equations.tracer import reading
-from tidegate.equations.values import (
-    FunctionCall,
-    Operand,
-    Value,
-    fail,
-    finite,
-    lift,
-    show_size,
-    shown,
-)
+from tidegate.equations.values import FunctionCall, Operand, Value, fail, finite, lift, show_size, shown
 from tidegate.equations.weights import weight
 from tidegate.equations.words import maximum, mean, minimum, sigmoid, sqrt, stop, vector
 

@@ -1,7 +1,5 @@
 """A cell's equations as written, as plain data; nothing here computes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,7 +54,7 @@ class Graph:
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", tuple(walk(self.roots)))
 
-    def __deepcopy__(self, memo: object) -> Graph:
+    def __deepcopy__(self, memo: object) -> "Graph":
         return self
 
     @property

@@ -1,7 +1,5 @@
 """Checks names and sizes, in one place because the file format depends on them."""
 
-from __future__ import annotations
-
 import re
 
 from tidegate.equations.values import SCALAR, Size, fail, shown

@@ -1,7 +1,5 @@
 """Rewrites graphs: a visitor gets each value with its new operands and returns its replacement."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 
 from tidegate.equations.values import Value, walk

@@ -1,11 +1,9 @@
 """Traces a cell: calls its function once with symbols and records every value it creates."""
 
-from __future__ import annotations
-
 import re
 import sys
 import tokenize
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
 from linecache import getline
@@ -191,12 +189,6 @@ def _comment(line: str) -> str | None:
     except (tokenize.TokenError, SyntaxError):
         return None
     return None
-
-
-def call_with_symbols(function: Callable[..., Any], tracer: Tracer, args: list[Any], options: dict[str, Any]) -> Any:
-    """Call the cell function under the tracer."""
-    with tracer.listening():
-        return function(*args, **options)
 
 
 def reading(word: str) -> Tracer:

@@ -6,7 +6,7 @@ import itertools
 import math
 import numbers
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import IntEnum
@@ -87,6 +87,14 @@ def fail(message: str) -> NoReturn:
     raise EquationError(message, file=frame.f_code.co_filename, line=frame.f_lineno)
 
 
+def _operator(op: str) -> Callable[[Value, Operand], Value]:
+    return lambda self, other: pointwise(op, self, other)
+
+
+def _reflected(op: str) -> Callable[[Value, Operand], Value]:
+    return lambda self, other: pointwise(op, other, self)
+
+
 class Value:
     """One value of a step: an operation on other values, or a leaf.
 
@@ -133,41 +141,13 @@ class Value:
     def __repr__(self) -> str:
         return f"<{self.label or self.op}: {show_size(self.size)}, {self.rate.name.lower()}>"
 
-    def __add__(self, other: Operand) -> Value:
-        return pointwise("add", self, other)
-
-    def __radd__(self, other: Operand) -> Value:
-        return pointwise("add", other, self)
-
-    def __sub__(self, other: Operand) -> Value:
-        return pointwise("sub", self, other)
-
-    def __rsub__(self, other: Operand) -> Value:
-        return pointwise("sub", other, self)
-
-    def __mul__(self, other: Operand) -> Value:
-        return pointwise("mul", self, other)
-
-    def __rmul__(self, other: Operand) -> Value:
-        return pointwise("mul", other, self)
-
-    def __truediv__(self, other: Operand) -> Value:
-        return pointwise("div", self, other)
-
-    def __rtruediv__(self, other: Operand) -> Value:
-        return pointwise("div", other, self)
-
-    def __pow__(self, other: Operand) -> Value:
-        return pointwise("pow", self, other)
-
-    def __rpow__(self, other: Operand) -> Value:
-        return pointwise("pow", other, self)
-
-    def __mod__(self, other: Operand) -> Value:
-        return pointwise("mod", self, other)
-
-    def __rmod__(self, other: Operand) -> Value:
-        return pointwise("mod", other, self)
+    __add__, __radd__ = _operator("add"), _reflected("add")
+    __sub__, __rsub__ = _operator("sub"), _reflected("sub")
+    __mul__, __rmul__ = _operator("mul"), _reflected("mul")
+    __truediv__, __rtruediv__ = _operator("div"), _reflected("div")
+    __pow__, __rpow__ = _operator("pow"), _reflected("pow")
+    __mod__, __rmod__ = _operator("mod"), _reflected("mod")
+    __lt__, __le__, __gt__, __ge__ = _operator("lt"), _operator("le"), _operator("gt"), _operator("ge")
 
     def __neg__(self) -> Value:
         return pointwise("neg", self)
@@ -177,18 +157,6 @@ class Value:
 
     def __abs__(self) -> Value:
         return pointwise("abs", self)
-
-    def __lt__(self, other: Operand) -> Value:
-        return pointwise("lt", self, other)
-
-    def __le__(self, other: Operand) -> Value:
-        return pointwise("le", self, other)
-
-    def __gt__(self, other: Operand) -> Value:
-        return pointwise("gt", self, other)
-
-    def __ge__(self, other: Operand) -> Value:
-        return pointwise("ge", self, other)
 
     def __eq__(self, other: object) -> Value:  # type: ignore[override]
         return pointwise("eq", self, other)

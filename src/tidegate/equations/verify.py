@@ -1,7 +1,5 @@
 """Checks that hold for every graph, whether traced, derived or loaded."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable
 

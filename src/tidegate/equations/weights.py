@@ -1,26 +1,12 @@
 """The words of the language that declare weights: linears, vectors, matrices and initial values."""
 
-from __future__ import annotations
-
 import numbers
 from collections.abc import Mapping
 from typing import Any
 
 from tidegate.equations.names import check_name, parse_size
 from tidegate.equations.tracer import Tracer, reading
-from tidegate.equations.values import (
-    SCALAR,
-    SHAPELESS,
-    Operand,
-    Rate,
-    Size,
-    Value,
-    fail,
-    lift,
-    show_size,
-    shown,
-    whole,
-)
+from tidegate.equations.values import SCALAR, SHAPELESS, Operand, Rate, Size, Value, fail, lift, show_size, shown, whole
 from tidegate.equations.words import vector
 
 Initial = Value | float | int | None
@@ -90,7 +76,8 @@ def linear(
     _refuse_other_labels(name, [label for label, _ in terms], blocks=blocks, init=init)
     for label, v in terms:
         chosen, count = _by_label(init, label), _by_label(blocks, label)
-        start = _default_matrix(rows, v) if chosen is None else chosen
+        usual = orthogonal() if v.rate == Rate.STATE and rows == v.size else glorot()
+        start = usual if chosen is None else chosen
         more = {"blocks": _checked_blocks(name, count)} if count is not None else {}
         full = f"{name}.{label}"
         args += [tracer.weight(full, (*rows, *v.size), _initial(full, start), True, **more), v]
@@ -115,10 +102,6 @@ def _checked_blocks(name: str, count: object) -> int:
     if number is None or number < 1:
         fail(f"linear {name!r}: blocks must be a whole number of 1 or more, got {count!r}")
     return number
-
-
-def _default_matrix(rows: Size, vector: Value) -> Value:
-    return orthogonal() if vector.rate == Rate.STATE and rows == vector.size else glorot()
 
 
 def _unlabelled(name: str, vector: object) -> str:

@@ -1,19 +1,9 @@
 """The words of the language that compute, unit by unit and across units."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from tidegate.equations.names import parse_size
-from tidegate.equations.values import (
-    SCALAR,
-    Operand,
-    Value,
-    fail,
-    lift,
-    pointwise,
-    show_size,
-)
+from tidegate.equations.values import SCALAR, Operand, Value, fail, lift, pointwise, show_size
 
 
 def vector(word: str, value: object) -> Value:

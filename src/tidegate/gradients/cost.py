@@ -1,7 +1,5 @@
 """What a rule keeps, in numbers, before anything is kept; and whether it fits into the machine."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Time and memory of a rule for a layer, known without running it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import nn

@@ -1,7 +1,5 @@
 """Rules that carry the gradient forward in time: exact real-time recurrent learning, and what is cheaper."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,13 +58,8 @@ class Forward(ByName, ABC):
 
     def supports(self, cell: Cell | Graph | nn.Module) -> Support:
         """Whether the rule works for a cell, its graph, or a layer."""
-        graph = (
-            FlattenedLayer(cell).graph
-            if isinstance(cell, nn.Module)
-            else cell.graph
-            if isinstance(cell, Cell)
-            else cell
-        )
+        whole = FlattenedLayer(cell) if isinstance(cell, nn.Module) else cell
+        graph = whole if isinstance(whole, Graph) else whole.graph
         clipped = next((v for v in graph.values if v.op == "clip_gradient"), None)
         if clipped is not None:
             return Support(
@@ -85,7 +78,7 @@ class Forward(ByName, ABC):
             raise ArgumentError(f"{type(self).__name__} does not work for {graph.name!r}: {support.reason}.")
         return self._trackers(layout.structure, layout)
 
-    def cheaper(self, graph: Graph) -> tuple[Forward, ...]:
+    def cheaper(self, graph: Graph) -> "tuple[Forward, ...]":
         """Rules that keep less, for most equations."""
         return tuple(rule for rule in (SnAp(), UORO()) if rule.supports(graph))
 

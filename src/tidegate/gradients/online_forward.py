@@ -1,7 +1,5 @@
 """A rule that works forward in time, at each step of a stream."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +10,7 @@ from torch import Tensor, nn
 from tidegate.equations.values import Rate, Value
 from tidegate.errors import ArgumentError
 from tidegate.gradients.influence.captured_run import captured_run
-from tidegate.gradients.influence.engine import InfluenceEngine, InfluenceState
+from tidegate.gradients.influence.engine import InfluenceEngine, InfluenceState, detached
 from tidegate.gradients.influence.parameter_groups import add
 from tidegate.gradients.influence.plan import ForwardRule
 from tidegate.nn.arguments import Batch, check_types
@@ -30,7 +28,7 @@ class ForwardMemory:
 
     engine: InfluenceEngine
     past: InfluenceState
-    taken: Taken | None = None
+    taken: "Taken | None" = None
     begun: bool = False
 
     @property
@@ -89,12 +87,12 @@ class OnlineForward:
         """One step with `x_t` `[B, I]`: the output `[B, size]`, detached, and what is carried on."""
         flat = self.engine.flat
         named = x_t if isinstance(x_t, Mapping) else {flat.graph.inputs[0].name: x_t}
-        weights = self._weights if self._plain else _detached(flat.weights())
+        weights = self._weights if self._plain else detached(flat.weights())
         if self._state and not flat.learns_starts:
             found = self._captured(memory, named, weights)
             if found is not None:
                 return found
-        return self._step(memory, named, _detached(weights))
+        return self._step(memory, named, detached(weights))
 
     def _captured(
         self, memory: ForwardMemory, named: Mapping[str, Any], weights: Tensors
@@ -125,7 +123,7 @@ class OnlineForward:
         with torch.no_grad():
             weights, inputs = engine.given(batch, raw, carried=memory.begun)
             old = memory.past.states
-            steps = engine.steps(weights, inputs, old, _timed(old))
+            steps = engine.steps(weights, inputs, old, {n: t.unsqueeze(0) for n, t in old.items()})
             influence, _ = engine.advance(memory.past.influence, steps, None)
             new = {s.name: steps.state(s.name).squeeze(0) for s in flat.graph.states}
             y = new[self._state] if self._state else steps[self._output].squeeze(0)
@@ -205,11 +203,3 @@ class OnlineForward:
     def bytes(self, batch: int = 1) -> int:
         """How much one memory takes: the influence of two steps where the output reads old states, else of one."""
         return sum(t.nbytes for t in self.begin(batch).tensors().values())
-
-
-def _detached(tensors: Mapping[str, Tensor]) -> Tensors:
-    return {name: t.detach() for name, t in tensors.items()}
-
-
-def _timed(states: Mapping[str, Tensor]) -> Tensors:
-    return {name: t.unsqueeze(0) for name, t in states.items()}

@@ -1,7 +1,5 @@
 """A rule inside a module: its recurrent layers find their gradients forward in time, and remember from call to call."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """Rules as texts: what the option `gradient` takes, and what `str(rule)` gives."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -3,8 +3,6 @@
 The only file that touches llvmlite.binding. Whatever goes wrong here is a `NativeError`.
 """
 
-from __future__ import annotations
-
 import ctypes
 import itertools
 import os

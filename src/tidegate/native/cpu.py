@@ -1,7 +1,5 @@
 """Which target this machine gets: the widest instruction set that kernels are written for and that it has."""
 
-from __future__ import annotations
-
 import os
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """Targets: the instruction sets that kernels are written for, and what they offer."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """What callers give, checked once and brought into one form."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from numbers import Real

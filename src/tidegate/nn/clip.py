@@ -1,7 +1,5 @@
 """Clipping of gradients, by norm and by value."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 

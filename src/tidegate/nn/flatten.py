@@ -1,7 +1,5 @@
 """Layers above each other as the equations of one cell: what looks at all of their states and weights at once."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -40,7 +38,7 @@ class One:
 class Several:
     """Layers above each other, and what leads around each; `gates` are the places of highway gates."""
 
-    parts: tuple[One | Several, ...]
+    parts: "tuple[One | Several, ...]"
     dropout: float = 0.0
     residual: bool = False
     gates: tuple[str, ...] = ()
@@ -218,7 +216,7 @@ class _Joining:
         for s in one.graph.states:
             self.states.append(Declared(f"l{k}.{s.name}", self.size(s.size, sizes), s.start, s.bookkeeping))
             self.new[f"l{k}.{s.name}"] = new[s.name]
-        return _full(output, self.size(one.graph.output_size, sizes))
+        return spread(output, self.size(one.graph.output_size, sizes))
 
     def cell(self, one: One, given: Mapping[str, Value], old: Mapping[str, Value]) -> tuple[Value, dict[str, Value]]:
         """The output and the new states of a cell that is given these."""
@@ -279,10 +277,6 @@ class _Joining:
         name = f"dropout.{self.layers}"
         self.masks[name] = constant(1 - probability)
         return x * self.input(name, x.size, Rate.INPUT) * (1 / (1 - probability))
-
-
-def _full(value: Value, size: Size) -> Value:
-    return value if value.size == size else spread(value, size)
 
 
 def flat_inputs(flat: FlattenedLayer, inputs: Mapping[str, Tensor], like: Tensor) -> dict[str, Any]:

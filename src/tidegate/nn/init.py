@@ -5,8 +5,6 @@ as the cell declares. Several go as a tuple, `(Glorot(), Chrono(200))`, later on
 number may be named: "torch_uniform", "glorot", "orthogonal", "identity", "forget_bias".
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

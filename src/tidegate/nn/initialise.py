@@ -1,7 +1,5 @@
 """Initial values: the expressions declared with a cell's weights, drawn with torch's random numbers."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -19,10 +17,6 @@ def _uniform(shape: tuple[int, ...], low: float, high: float) -> Tensor:
     return low + (high - low) * torch.rand(shape, dtype=torch.float64)
 
 
-def _normal(shape: tuple[int, ...], mean: float, std: float) -> Tensor:
-    return mean + std * torch.randn(shape, dtype=torch.float64)
-
-
 def _orthogonal(shape: tuple[int, ...], gain: float) -> Tensor:
     """Each matrix, or block of one, from the QR decomposition of normal numbers, its signs made unique."""
     rows, columns = shape[-2:]
@@ -38,10 +32,6 @@ def _glorot(shape: tuple[int, ...], gain: float) -> Tensor:
     return _uniform(shape, -limit, limit)
 
 
-def _identity(shape: tuple[int, ...], gain: float) -> Tensor:
-    return gain * torch.eye(*shape[-2:], dtype=torch.float64).expand(shape)
-
-
 def _ramp(shape: tuple[int, ...], start: float, step: float) -> Tensor:
     return (start + step * torch.arange(shape[0], dtype=torch.float64)).reshape(-1, *[1] * (len(shape) - 1))
 
@@ -53,10 +43,10 @@ def _position(shape: tuple[int, ...], axis: int) -> Tensor:
 
 DRAWS: Mapping[str, Callable[..., Tensor]] = {
     "uniform": _uniform,
-    "normal": _normal,
+    "normal": lambda shape, mean, std: mean + std * torch.randn(shape, dtype=torch.float64),
     "orthogonal": _orthogonal,
     "glorot": _glorot,
-    "identity": _identity,
+    "identity": lambda shape, gain: gain * torch.eye(*shape[-2:], dtype=torch.float64).expand(shape),
     "ramp": _ramp,
     "position": _position,
 }

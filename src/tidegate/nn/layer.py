@@ -1,7 +1,5 @@
 """`Recurrent`: any cell as a layer, stacked and in both directions."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any

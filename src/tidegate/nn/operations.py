@@ -1,7 +1,5 @@
 """Floating-point operations of a cell, counted from its graph, so that every cell is measured alike."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod

@@ -1,7 +1,5 @@
 """One step at a time through a stack: the steppers of its layers, and what leads around them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Union
 

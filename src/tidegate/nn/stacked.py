@@ -1,7 +1,5 @@
 """Layers on top of each other, each in one or two directions: what `Recurrent` and the drop-ins run."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal

@@ -230,16 +230,12 @@ def _unflatten(tensors: Any, keys: Any) -> State:
     return State([[{name: next(items) for name in names} for names in directions] for directions in keys])
 
 
-def _read_keys(data: Any) -> Any:
-    return tuple(tuple(tuple(names) for names in directions) for directions in data)
-
-
 pytree.register_pytree_node(
     State,
     _flatten,
     _unflatten,
     serialized_type_name="tidegate.State",
     to_dumpable_context=lambda keys: keys,
-    from_dumpable_context=_read_keys,
+    from_dumpable_context=lambda data: tuple(tuple(tuple(names) for names in directions) for directions in data),
     flatten_with_keys_fn=_flatten_with_keys,
 )

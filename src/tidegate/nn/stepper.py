@@ -1,7 +1,5 @@
 """`Stepper`: one step at a time, for streams, with a snapshot of the weights: on native kernels, or else on numpy."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

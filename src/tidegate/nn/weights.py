@@ -1,7 +1,5 @@
 """A cell's weights as parameters: `i.x` is parameter `x` of submodule `i`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

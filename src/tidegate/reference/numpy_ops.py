@@ -1,7 +1,5 @@
 """The numpy array namespace that the op table computes with."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

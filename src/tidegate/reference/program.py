@@ -4,8 +4,6 @@ Vectors are `[..., units]`, matrices of weights `[rows, columns]`, or where they
 `[blocks, rows / blocks, columns / blocks]`. Everything faster is tested against what stands here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """What a loop over time repeats, as a flat list of calls: a step then costs little beyond its tensor operations."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any

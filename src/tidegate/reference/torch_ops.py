@@ -1,7 +1,5 @@
 """The torch array namespace: any dtype and device, twice differentiable, under jvp and vmap."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -4,8 +4,6 @@ Time-major: inputs `[T, B, size]`, states `[B, size]`, `lengths` `[B]`, `reset` 
 `reset` are those of docs/layers.md, for both directions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -85,7 +83,7 @@ class ReferenceUnroll:
         T, B = steps_and_rows(self.graph, given.inputs)
         state, reset = dict(given.state), given.reset
         fixed, moving = self._hoisted(given.weights, given.inputs)
-        begin = {} if reset is None else {k: _rows(v, B) for k, v in given.start.items()}
+        begin = {} if reset is None else {k: v.expand(B, v.shape[-1]) for k, v in given.start.items()}
         taken: list[list[Any]] = []
         for t, places in enumerate(self._each_step(fixed, moving, T)):
             if reset is not None:
@@ -133,13 +131,7 @@ class ReferenceUnroll:
         return fixed, {v: a for v, a in early.items() if v.rate == Rate.INPUT}
 
     def _output(
-        self,
-        fixed: dict[Value, Any],
-        moving: dict[Value, Tensor],
-        taken: list[list[Any]],
-        T: int,
-        B: int,
-        like: Tensor,
+        self, fixed: dict[Value, Any], moving: dict[Value, Tensor], taken: list[list[Any]], T: int, B: int, like: Tensor
     ) -> Tensor:
         env: dict[Value, Any] = {**fixed, **moving}
         for k, value in enumerate(self.cut.carried):
@@ -199,10 +191,6 @@ def refilled(x: Tensor, lengths: Tensor) -> Tensor:
 def _select(rows: Tensor, a: Tensors, b: Tensors) -> Tensors:
     chosen = rows.unsqueeze(-1)
     return {k: torch.where(chosen, a[k], b[k]) for k in b}
-
-
-def _rows(start: Tensor, B: int) -> Tensor:
-    return start.expand(B, start.shape[-1])
 
 
 def in_form_of(value: Any, old: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
 """A cell's kernels with bound sizes, and where each tensor goes among their arguments."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

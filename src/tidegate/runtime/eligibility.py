@@ -6,8 +6,6 @@ doi:10.7554/eLife.43299) and e-prop (Bellec et al. 2020, doi:10.1038/s41467-020-
 `TraceForm` says how they change in a step.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,14 +47,14 @@ def advance_traces(
     several calls give traces of the same bits where calls are cut between blocks, and where none of them has 12 steps;
     else the last bits differ. No derivatives are recorded. Raises ArgumentError where a tensor has another shape.
     """
-    _check(form, e, d, u, v, delta, g, bias, reset)
+    _check(form, e, (d, u, delta), v, g, bias, reset)
     kernel = _kernel(form, [e, g, *d, *u, *v, *delta])
     if kernel is None:
         return reference_traces(form, e, d, u, v, delta, g, bias, reset)
     if not len((*d, *u, *delta)[0]) or not e.numel():
         return e.clone()
     end = torch.empty(e.shape, dtype=e.dtype)
-    bound, alive = _bind(kernel, e, end, d, u, v, delta, g, bias, reset)
+    bound, alive = _bind(kernel, e, end, (*d, *u, *delta), v, g, bias, reset)
     bound()
     del alive
     return end
@@ -73,7 +71,7 @@ def bind_traces(
     kernel = _kernel(form, [e, g, *d, *u, *v, *delta])
     if kernel is None or any(with_row_stride(t)[0] is not t for t in (*d, *u, *v, *delta)):
         return None
-    return lambda: _bind(kernel, e, end, d, u, v, delta, g, bias, None)[0]
+    return lambda: _bind(kernel, e, end, (*d, *u, *delta), v, g, bias, None)[0]
 
 
 def forget_slot(form: TraceForm, pieces: int) -> int:
@@ -98,23 +96,21 @@ def _bind(
     kernel: TraceKernel,
     e: Tensor,
     end: Tensor,
-    d: Tensors,
-    u: Tensors,
+    factors: Tensors,
     v: Tensors,
-    delta: Tensors,
     g: Tensor,
     bias: bool,
     reset: Tensor | None,
 ) -> tuple[Bound, list[Any]]:
     """The kernel on these tensors, and the copies that must stay alive until it is done."""
-    T, B, K = (*d, *u, *delta)[0].shape
+    T, B, K = factors[0].shape
     start, flags = e.contiguous(), None if reset is None else reset.contiguous()
     given = {"start": start.data_ptr(), "end": end.data_ptr(), "g": g.data_ptr(), "bias": int(bias)}
     given["reset"] = NEVER_ADDRESS if flags is None else flags.data_ptr()
     given["reset.step"] = int(flags is not None)
     alive: list[Any] = [start, flags]
     names = [*kernel.form.coefficients, *(f"v.{i}" for i in range(len(v)))]
-    for name, tensor in zip(names, (*d, *u, *delta, *v), strict=True):
+    for name, tensor in zip(names, (*factors, *v), strict=True):
         found, given[f"ld.{name}"] = with_row_stride(tensor)
         given[name] = found.data_ptr()
         alive.append(found)
@@ -151,21 +147,13 @@ def reference_traces(
 
 
 def _check(
-    form: TraceForm,
-    e: Tensor,
-    d: Tensors,
-    u: Tensors,
-    v: Tensors,
-    delta: Tensors,
-    g: Tensor,
-    bias: bool,
-    reset: Tensor | None,
+    form: TraceForm, e: Tensor, factors: Sequence[Tensors], v: Tensors, g: Tensor, bias: bool, reset: Tensor | None
 ) -> None:
-    wanted, got = (len(form.pairs), len(form.driven), len(form.scored)), (len(d), len(u), len(delta))
+    wanted, got = (len(form.pairs), len(form.driven), len(form.scored)), tuple(map(len, factors))
     if got != wanted:
         numbers = "{}, {} and {}".format
         raise ArgumentError(f"{form} takes {numbers(*wanted)} tensors in d, u and delta, got {numbers(*got)}.")
-    coefficients = [*d, *u, *delta]
+    coefficients = [t for tensors in factors for t in tensors]
     T, B, K = coefficients[0].shape
     V = sum(piece.shape[2] for piece in v) + int(bias)
     for t in coefficients:

@@ -1,7 +1,5 @@
 """Cells without a recurrence on kernels: no step waits for another, so steps become rows of a few long ones."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

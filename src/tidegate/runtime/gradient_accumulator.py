@@ -5,8 +5,6 @@ continues the sums of the calls for later steps. As kernels add blocks of steps 
 together give the bits of one call for all steps.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

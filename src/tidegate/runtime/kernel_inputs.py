@@ -1,7 +1,5 @@
 """What a kernel is given: values computed from weights, sizes, and the order of a call's tensors."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -45,7 +43,7 @@ class KernelInputs:
         self.width = bound(graph.output_size, sizes)[0]
         self.state_widths = [bound(s.size, sizes)[0] for s in graph.states]
         self.saved_width = _saved_width(self.plan, self.sizes)
-        plain = [v.attrs["name"] for v in self.plan.fixed if _is_plain(v)]
+        plain = [v.attrs["name"] for v in self.plan.fixed if v.op == "weight" and v.attrs.get("blocks") is None]
         self.as_given: list[str] | None = plain if len(plain) == len(self.plan.fixed) else None
         self.fixed_shapes = [bound(v.size, sizes) for v in self.plan.fixed]
         self._prologue = Program(self.plan.prologue)
@@ -142,10 +140,6 @@ def _flows(plan: KernelPlan, inputs: Sequence[str]) -> list[bool]:
     reached = {g.matrix for g in plan.gradients} | {v for v, _ in (*plan.biases, *plan.sums)}
     moved = inputs_with_gradient(plan)
     return [*(v in reached for v in plan.fixed), *(n in moved for n in inputs)]
-
-
-def _is_plain(value: Value) -> bool:
-    return value.op == "weight" and value.attrs.get("blocks") is None
 
 
 def _written_out(found: Any, size: tuple[int, ...], like: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
 """What transforms of cells draw at random: masks of ones and zeros in training, their chance of a one elsewhere."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import replace

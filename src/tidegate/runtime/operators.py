@@ -5,8 +5,6 @@ argument, as text, so that an exported program runs in a process that has never 
 it computes on the reference path.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,14 +49,7 @@ def _forward(
 
 @_forward.register_fake
 def _(
-    cell: str,
-    sizes: Sequence[int],
-    indices: bool,
-    backwards: bool,
-    saving: bool,
-    tensors: Sequence[Tensor],
-    lengths: Tensor | None,
-    reset: Tensor | None,
+    cell: Any, sizes: Any, indices: Any, backwards: Any, saving: Any, tensors: Any, lengths: Any, reset: Any
 ) -> list[Tensor]:
     if torch.onnx.is_in_onnx_export():
         refuse_conversion()
@@ -96,16 +87,16 @@ def _backward(
 
 @_backward.register_fake
 def _(
-    cell: str,
-    sizes: Sequence[int],
-    indices: bool,
-    backwards: bool,
-    wanted: Sequence[bool],
-    grads: Sequence[Tensor],
-    tensors: Sequence[Tensor],
-    saved: Tensor,
-    lengths: Tensor | None,
-    reset: Tensor | None,
+    cell: Any,
+    sizes: Any,
+    indices: Any,
+    backwards: Any,
+    wanted: Any,
+    grads: Any,
+    tensors: Any,
+    saved: Any,
+    lengths: Any,
+    reset: Any,
 ) -> list[Tensor]:
     flowing = read_kernel_inputs(cell, tuple(sizes), indices).needs_grad(wanted, reset is not None)
     return [tensors[0].new_empty(t.shape) for t, want in zip(tensors, flowing, strict=True) if want]

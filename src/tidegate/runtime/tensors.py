@@ -1,7 +1,5 @@
 """Tensors for kernels: allocated without a value, and read by an address and one stride."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Reads a graph from plain data. Reading runs no code and trusts nothing: every value is checked, then the graph."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 

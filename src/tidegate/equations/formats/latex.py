@@ -7,8 +7,6 @@ earlier value of a name bound again is $s_t^{(1)}$. Values without a name stand 
 pre-activations; a call of an @function stays a call.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable

@@ -1,9 +1,8 @@
 """A graph as text: short and stable, one line per named value."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
+from tidegate.equations.formats.latex import shown_args
 from tidegate.equations.graph import Graph, StateVariable
 from tidegate.equations.values import Rate, Value, Written, show_size, walk
 
@@ -35,17 +34,12 @@ def print_graph(graph: Graph) -> str:
     return "\n".join(lines) + "\n"
 
 
-def operands(value: Value) -> tuple[Value, ...]:
-    """The operands that people see: a function's arguments if the value is a call."""
-    return value.call.args if value.call else value.args
-
-
 def _numbered(graph: Graph) -> dict[Value, str]:
     uses: dict[Value, int] = {}
     seen = set(graph.roots)
     stack = list(seen)
     while stack:
-        for a in operands(stack.pop()):
+        for a in shown_args(stack.pop()):
             uses[a] = uses.get(a, 0) + 1
             if a not in seen:
                 seen.add(a)

@@ -1,7 +1,5 @@
 """Graphs as plain data, which tidegate.equations.formats.from_json reads back."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any

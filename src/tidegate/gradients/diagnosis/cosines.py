@@ -1,7 +1,5 @@
 """How much of the exact gradient a rule keeps: the angle between the two."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

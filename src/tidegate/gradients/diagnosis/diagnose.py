@@ -1,7 +1,5 @@
 """`diagnose`: how gradients go through time in a net, as plain data."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """How much of a loss's gradient is left at each step back."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

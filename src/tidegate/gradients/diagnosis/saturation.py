@@ -1,7 +1,5 @@
 """Gates and other squashed values that are stuck at their ends, and how long the gates that keep a state keep it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What one step does to a small change of the state: the Jacobian d s_t / d s_(t-1), seen through its spectrum."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

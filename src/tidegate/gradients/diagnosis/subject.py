@@ -1,7 +1,5 @@
 """What is diagnosed, brought into one form: a copy of the layer, one sequence of steps, one loss."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

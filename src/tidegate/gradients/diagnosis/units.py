@@ -1,7 +1,5 @@
 """Units that do nothing: their state does not move, or no gradient comes to them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ Williams & Zipser 1989, doi:10.1162/neco.1989.1.2.270, equation 8: J_t = A_t J_(
 states in those before and B_t that in the weights themselves.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch

@@ -5,8 +5,6 @@ Exact where the recurrence is element-wise, since then there is no other influen
 2020, doi:10.1038/s41467-020-17236-y, equation 14), by what of the states' Jacobian is kept.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

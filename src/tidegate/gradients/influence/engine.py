@@ -6,8 +6,6 @@ stored, and where runs are short what the rule reads of it. What comes before an
 torch's own business.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -211,7 +209,7 @@ class InfluenceEngine:
 
     def run(
         self, x: Any, state: State | None, past: InfluenceState | None, lengths: Any = None, reset: Any = None
-    ) -> tuple[EngineRun, Tensors]:
+    ) -> "tuple[EngineRun, Tensors]":
         """The segment of a call, and the weights as autograd knows them."""
         batch = Batch(self.flat.declared, x, lengths, reset, self.flat.layer.batch_first, self.flat.sizes)
         raw = self.flat.weights()
@@ -220,13 +218,13 @@ class InfluenceEngine:
         self.check_fits(batch.steps, batch.rows, like)
         weights, inputs = self.given(batch, raw, carried=state is not None)
         begin = self.flat.begin(batch.rows, state)
-        given = _detached(weights), _detached(inputs)
+        given = detached(weights), detached(inputs)
         states, read = self.follow(*given, begin, batch, reading=torch.is_grad_enabled())
         return EngineRun(self, past, *given, states, read, batch), weights
 
     def __call__(
         self, x: Any, state: State | None, past: InfluenceState | None, lengths: Any = None, reset: Any = None
-    ) -> tuple[Any, State, EngineRun]:
+    ) -> "tuple[Any, State, EngineRun]":
         """The layer's output and state, whose gradients are the rule's, and the segment that remembers the rest."""
         segment, weights = self.run(x, state, past, lengths, reset)
         batch = segment.batch
@@ -265,26 +263,23 @@ def _ends(new: Tensor, old: Sequence[Tensor], batch: Batch) -> Tensor:
     return torch.cat([before[:1], new])[batch.lengths, torch.arange(batch.rows)]
 
 
-def _detached(tensors: Mapping[str, Tensor]) -> Tensors:
+def detached(tensors: Mapping[str, Tensor]) -> Tensors:
+    """Tensors by name, through which no gradient flows."""
     return {name: t.detach() for name, t in tensors.items()}
 
 
+@dataclass(eq=False)
 class EngineRun:
     """One call of a layer: its states, and the influence that a rule finds along them."""
 
-    def __init__(
-        self,
-        engine: InfluenceEngine,
-        past: InfluenceState | None,
-        weights: Tensors,
-        inputs: Tensors,
-        states: Tensor,
-        read: Read | None,
-        batch: Batch,
-    ) -> None:
-        self.engine, self.past, self.weights, self.inputs = engine, past, weights, inputs
-        self.states, self.read, self.batch = states, read, batch
-        self._end: InfluenceState | None = None
+    engine: InfluenceEngine
+    past: InfluenceState | None
+    weights: Tensors
+    inputs: Tensors
+    states: Tensor
+    read: Read | None
+    batch: Batch
+    _end: InfluenceState | None = None
 
     @property
     def end(self) -> InfluenceState:

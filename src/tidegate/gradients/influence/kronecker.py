@@ -4,8 +4,6 @@ Where all weights multiply one vector v, the influence of a step's weights is D 
 in the gates' pre-activations. The influence of all steps is kept as one such product, right on average.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """A layer's output that is no state: a cell without a recurrence that reads the states as inputs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -11,7 +9,7 @@ from torch import Tensor
 
 from tidegate.equations.graph import Graph, Input
 from tidegate.equations.rewrite import rewrite, with_args
-from tidegate.equations.values import Rate, Size, Value, constant
+from tidegate.equations.values import Rate, Value, constant
 from tidegate.gradients.influence.plan import RulePlan
 from tidegate.runtime.feedforward import NOTHING, FeedForward
 from tidegate.runtime.support import cell_kernel
@@ -23,7 +21,7 @@ class OutputCell:
     """The output of T steps and B rows by kernels, and its gradients, those of `states` among them."""
 
     @staticmethod
-    def compile(plan: RulePlan, T: int, B: int, like: Tensor) -> OutputCell | None:
+    def compile(plan: RulePlan, T: int, B: int, like: Tensor) -> "OutputCell | None":
         """The output of a plan's layer; None where no kernel can run, or a state is smaller than it is declared."""
         if any(plan.graph.new[s.name].size != s.size for s in plan.graph.states):
             return None
@@ -72,7 +70,7 @@ def output_graph(graph: Graph) -> Graph:
         for when, value in (("old", graph.old.get(s.name)), ("new", graph.new[s.name])):
             given = value is not None and (when == "old" or not value.is_leaf)
             if value is not None and given and value not in leaves:
-                leaves[value] = _as_input(f"{when}.{s.name}", s.size)
+                leaves[value] = Value("input", (), s.size, Rate.INPUT, name=f"{when}.{s.name}")
                 more.append(Input(f"{when}.{s.name}", s.size))
     output = rewrite([graph.output], lambda v, args: leaves[v] if v in leaves else with_args(v, args))[graph.output]
     found = replace(
@@ -86,7 +84,3 @@ def output_graph(graph: Graph) -> Graph:
         weights={name: w for name, w in graph.weights.items() if name in weights},
         inits={name: v for name, v in graph.inits.items() if name in weights},
     )
-
-
-def _as_input(name: str, size: Size) -> Value:
-    return Value("input", (), size, Rate.INPUT, name=name)

@@ -1,7 +1,5 @@
 """Which weights a step reads where, and which states they come to influence: the form of the influence matrices."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache

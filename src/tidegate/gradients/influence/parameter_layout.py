@@ -1,9 +1,7 @@
 """Groups of weights with bound sizes: how many numbers an influence has, and what of a step it is made of."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from torch import Tensor
@@ -23,6 +21,8 @@ class ParameterLayout:
     structure: Structure
     sizes: Mapping[str, int]
     weights: Mapping[str, Tensor]
+    _shapes: dict[Value, tuple[int, ...]] = field(default_factory=dict, init=False)
+    _columns: dict[ParameterGroup, list[Columns]] = field(default_factory=dict, init=False)
 
     def shape_of(self, value: Value) -> tuple[int, ...]:
         """A value's size in numbers."""
@@ -30,10 +30,6 @@ class ParameterLayout:
         if found is None:
             found = self._shapes[value] = bound(value.size, self.sizes)
         return found
-
-    @cached_property
-    def _shapes(self) -> dict[Value, tuple[int, ...]]:
-        return {}
 
     @cached_property
     def width(self) -> dict[str, int]:
@@ -63,10 +59,6 @@ class ParameterLayout:
                 begin = end
             self._columns[group] = found
         return found
-
-    @cached_property
-    def _columns(self) -> dict[ParameterGroup, list[Columns]]:
-        return {}
 
     def shape(self, group: ParameterGroup) -> tuple[int, int]:
         """The weights of a group as rows and columns."""
@@ -99,7 +91,7 @@ class ParameterLayout:
         """The Jacobians of some states in themselves that go through no matrix."""
         return [j.value for (new, old), j in self.structure.direct.items() if new in states and old in states]
 
-    def bundles(self, groups: Sequence[ParameterGroup]) -> list[Bundle]:
+    def bundles(self, groups: Sequence[ParameterGroup]) -> "list[Bundle]":
         """Groups side by side, those that read the same and act on their own units together, as the gates of a cell."""
         found: dict[object, list[ParameterGroup]] = {}
         for group in groups:

@@ -1,7 +1,5 @@
 """What a rule does on equations with bound sizes, whichever layer has them: made once, used by every call."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Protocol
@@ -38,7 +36,7 @@ class ForwardRule(Hashable, Protocol):
     def trackers(self, layout: ParameterLayout) -> Sequence[Tracker]:
         """The rule at work. Raises ArgumentError where it does not work for such equations."""
 
-    def cheaper(self, graph: Graph) -> Sequence[ForwardRule]:
+    def cheaper(self, graph: Graph) -> "Sequence[ForwardRule]":
         """Rules for such equations that keep less."""
 
 
@@ -134,4 +132,4 @@ def following(graph: Graph, sizes: Sizes) -> Run:
 
 
 def _states(graph: Graph) -> list[Value]:
-    return [v if v.size == s.size else spread(v, s.size) for s in graph.states for v in (graph.new[s.name],)]
+    return [spread(graph.new[s.name], s.size) for s in graph.states]

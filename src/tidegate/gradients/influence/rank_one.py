@@ -4,8 +4,6 @@ Tallec & Ollivier 2017, arXiv:1702.05043, algorithm 1 and proposition 1, with th
 section 3. Signs are drawn by a counter, so that a run that is restarted draws the same ones.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache

@@ -4,8 +4,6 @@ Menick et al. 2021, arXiv:2006.07232, section 3: an entry of the influence is ke
 What is zero is read off the equations: units that do not mix, blocks, and matrices that are fixed at zero.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 

@@ -1,7 +1,5 @@
 """What rules read of steps, from kernels as far as these go: vectors natively, matrices of them by torch."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

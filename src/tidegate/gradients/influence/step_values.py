@@ -1,7 +1,5 @@
 """The steps of a run with their Jacobians in numbers, many steps at once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

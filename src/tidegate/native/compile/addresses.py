@@ -1,7 +1,5 @@
 """Where things stand while a kernel is emitted: sizes, threads' shares, and the addresses of all that a step reads."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ A kernel is called with one pointer to an array of 64-bit integers: numbers and 
 is with the slopes at the ends.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,23 +12,10 @@ from typing import Literal
 
 from tidegate.equations.values import Rate, Size, Value
 from tidegate.native.compile.plan import WIDEST, KernelPlan, MatrixCall, Stage, StepLoop
-from tidegate.native.run.threads import LINE
 
 Pass = Literal["forward", "backward"]
-NUMBERS = (
-    "threads",
-    "hidden",
-    "T",
-    "B",
-    "fresh.step",
-    "packed",
-    "keeping",
-    "count",
-    "block.count",
-    "chunk",
-    "ld.products",
-    "ld.scratch",
-)
+NUMBERS: tuple[str, ...] = ("threads", "hidden", "T", "B", "fresh.step", "packed", "keeping", "count", "block.count")
+NUMBERS += ("chunk", "ld.products", "ld.scratch")
 TABLES = ("flags", "rows", "lens", "place", "fresh", "valid", "blocks")
 PAST_CACHES = 2  # as `keeping`: every number is stored at once, where it is aligned to a vector, past the caches
 PAD = 16  # numbers by which rows of working memory are set apart, so that they do not fall into one set of a cache
@@ -107,9 +92,8 @@ def frame_of(plan: KernelPlan, direction: Pass) -> Frame:
     if direction == "backward":
         names += [f"{kind}_gradient.{n}" for kind in ("begin", "start") for n in states]
         names += [f"gradient.{n}" for n in inputs] + [f"ld.gradient.{n}" for n in moving]
-        names += (
-            ["dz"] + [f"vector.{k}" for k in range(len(plan.vectors))] + [f"sum.{k}" for k in range(len(plan.sums))]
-        )
+        names += ["dz", *(f"vector.{k}" for k in range(len(plan.vectors)))]
+        names += [f"sum.{k}" for k in range(len(plan.sums))]
         names += [f"{kind}.{k}" for k in range(len(spans(plan))) for kind in ("matrix", "bias")]
     return Frame(names, work_names(plan, loop, direction))
 
@@ -175,10 +159,10 @@ def work_sizes(plan: KernelPlan, direction: Pass, shape: CallShape, scratch: int
     found["products"] = threads * max(late, 2 * WIDEST) * widest * shape.lanes
     for s, stage in enumerate(loop.stages):
         found[f"early.{s}"] = _early(stage, shape)
-    found["pointers"] = _as_numbers(threads * together, shape)
+    found["pointers"] = _as_numbers(threads * together)
     if direction == "backward":
-        found["columns"] = _as_numbers(shape.T * shape.B, shape)
-        found |= {f"factors.{k}": _as_numbers(shape.T * shape.B, shape) for k in range(len(right_factors(plan)))}
+        found["columns"] = _as_numbers(shape.T * shape.B)
+        found |= {f"factors.{k}": _as_numbers(shape.T * shape.B) for k in range(len(right_factors(plan)))}
         found["scratch"] = threads * scratch
     return found
 
@@ -207,7 +191,7 @@ def _most_side_by_side(panels: int, parts: int, slots: int) -> int:
     return max(part * side * blocks for part, side, blocks in cuts)
 
 
-def _as_numbers(integers: int, shape: CallShape) -> int:
+def _as_numbers(integers: int) -> int:
     """Room for 64-bit integers where numbers may be half as wide."""
     return 2 * max(integers, 1)
 
@@ -223,8 +207,3 @@ def blocking(panels: int, parts: int, slots: int) -> tuple[int, int]:
     mine = -(-panels // parts)
     blocks = -(-mine // most_panels(slots))
     return -(-mine // max(blocks, 1)), blocks
-
-
-def flag_count(threads: int) -> int:
-    """How many 64-bit integers the barriers of a team need."""
-    return LINE * threads

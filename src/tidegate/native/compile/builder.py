@@ -1,7 +1,5 @@
 """A module under construction: numbers, memory, loops and functions, for one target and one type of numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -36,7 +34,7 @@ class Builder:
         self._functions: dict[str, ir.Function] = {}
         self._constants: dict[tuple[str, tuple[str, ...]], ir.Constant] = {}
 
-    def sibling(self, dtype: DType) -> Builder:
+    def sibling(self, dtype: DType) -> "Builder":
         """A builder for other numbers that goes on where this one stands, in the same module."""
         other = Builder(self.module.name, self.target, dtype)
         other.module, other.b, other._functions = self.module, self.b, self._functions

@@ -4,8 +4,6 @@ Products are linears of one term; linears that are only added become one linear,
 matrix makes of weights alone is a value of weights; a mean is a total over a count.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """The numbers of vector mathematics; docs/decisions/0007-vector-mathematics.md says how they were found."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -5,8 +5,6 @@ into, so that a row's bits depend neither on its company nor on threads. What hi
 tile has many of them: rows times vectors, and where rows are few, several blocks of weights side by side.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -351,12 +349,7 @@ def _narrow(k: Builder) -> None:
             for i, (start, mask) in enumerate(zip(starts, masks, strict=True)):
                 sums[i] = k.fma(k.load(x, whole, start, mask=mask), k.load(y, whole, start, mask=mask), sums[i])
             place = k.at(c, k.mul(row, ldc), unit)
-            k.b.store(k.b.fadd(added(k, sums), _unless(k, new, place)), place)
-
-
-def _unless(k: Builder, new: ir.Value, place: ir.Value) -> ir.Value:
-    """The number at a place, or 0 if `new`."""
-    return k.b.select(new, k.number(0.0), k.scalar(place))
+            k.b.store(k.b.fadd(added(k, sums), k.b.select(new, k.number(0.0), k.scalar(place))), place)
 
 
 # gradients of weights
@@ -372,7 +365,7 @@ class _Gradient:
     block: int
 
     @classmethod
-    def of(cls, target: Target, dtype: DType) -> _Gradient:
+    def of(cls, target: Target, dtype: DType) -> "_Gradient":
         lanes = target.lanes(dtype)
         return cls(512 if dtype == "float32" else 256, 512, lanes, 4 * lanes)
 
@@ -472,11 +465,7 @@ def _wide(k: Builder) -> ir.Function:
         chunk = k.at(part, size.chunk * size.block)
         blocks = k.at(chunk, size.chunk * GRADIENT_BLOCK)
         shape = k.room(I64, len(_SHAPE))
-        with (
-            k.loop(0, n, size.columns) as j,
-            k.loop(0, m, size.rows) as i,
-            k.loop(0, count) as number,
-        ):
+        with k.loop(0, n, size.columns) as j, k.loop(0, m, size.rows) as i, k.loop(0, count) as number:
             t, depth = _block(k, table, number)
             after = _block(k, table, k.least(k.add(number, 1), k.sub(count, 1)))
             columns, rows = k.least(size.columns, k.sub(n, j)), k.least(size.rows, k.sub(m, i))

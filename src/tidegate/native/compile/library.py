@@ -1,7 +1,5 @@
 """The names of what does not depend on a cell: functions compiled once for a target and a type of numbers."""
 
-from __future__ import annotations
-
 from tidegate.native.target import DType, Target
 
 FUNCTIONS = (

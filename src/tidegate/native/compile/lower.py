@@ -6,8 +6,6 @@ they wait for each other where the plan has barriers. Rows stand in the order in
 so that those that are not at their end are the first ones of a thread.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -205,10 +203,8 @@ class _Kernel:
         source, ld = self.places.operand(operand, rows)
         into, into_ld = self.places.block(self.loop.homes[value], rows)
         few, many = self.places.width(value.size), self.places.width(operand.size)
-        if value.op == "total":
-            self.places.call("total", rows.count, source, ld, many, few, into, into_ld)
-        else:
-            self.places.call("spread", rows.count, source, ld, many, few, into, into_ld)
+        name = "total" if value.op == "total" else "spread"
+        self.places.call(name, rows.count, source, ld, many, few, into, into_ld)
 
     def _gather(self, values: set[Value], rows: Rows) -> None:
         """Copy values to rows one below the other; of a chunk, one step's rows below the other's."""

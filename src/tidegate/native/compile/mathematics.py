@@ -4,8 +4,6 @@ Formulas, errors and speed: docs/decisions/0007-vector-mathematics.md. Arguments
 count as 0, and results there may be 0.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 from tidegate.native._llvm import ir

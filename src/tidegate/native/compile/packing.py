@@ -1,7 +1,5 @@
 """Weights in the order in which products read them: packed by the threads at the beginning of a call."""
 
-from __future__ import annotations
-
 from tidegate.equations.values import SCALAR
 from tidegate.native._llvm import ir
 from tidegate.native.compile.addresses import Places

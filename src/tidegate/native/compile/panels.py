@@ -1,7 +1,5 @@
 """The stages of a step: for each panel the products, then row by row the pointwise mathematics on them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from tidegate.equations.values import SCALAR, Rate, Value
@@ -50,10 +48,8 @@ class Panels:
             return
         early = early_calls(stage, self.places.loop)
         blocks = self._blocks(self.rows)
-        products, stride = (
-            k.at(self.places.a["products"], k.mul(self.places.me, self.places.a["ld.products"])),
-            blocks.size,
-        )
+        products = k.at(self.places.a["products"], k.mul(self.places.me, self.places.a["ld.products"]))
+        stride = blocks.size
         apart = k.compare("==", self.places.chunk, 0)
         if early:
             since = k.mul(k.mul(self.rows.since, self.places.rows), blocks.row_width)
@@ -226,10 +222,7 @@ class _Row:
 
     def _keep(self) -> None:
         k, keeping = self.k, self.places.a["keeping"]
-        with (
-            k.when(k.compare("!=", keeping, 0)),
-            k.b.if_else(k.compare("==", keeping, PAST_CACHES)) as (past, usual),
-        ):
+        with k.when(k.compare("!=", keeping, 0)), k.b.if_else(k.compare("==", keeping, PAST_CACHES)) as (past, usual):
             with past:
                 for value, address in self.later:
                     k.store_past_caches(value, address, self.panels.unit)

@@ -6,8 +6,6 @@ reads what other threads have written. The backward step is a step like the forw
 carries states, and reads what the forward step kept.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -139,12 +137,8 @@ def _is_leaf(value: Value) -> bool:
     return value.is_leaf or value.rate == Rate.WEIGHTS
 
 
-def _broadcast(value: Value) -> bool:
-    return value.op == "spread" and value.args[0].size == SCALAR
-
-
 def _reads_across(value: Value) -> bool:
-    return value.op in ACROSS and not _broadcast(value)
+    return value.op in ACROSS and not (value.op == "spread" and value.args[0].size == SCALAR)
 
 
 def _crossing(value: Value) -> tuple[Value, ...]:

@@ -1,7 +1,5 @@
 """Sums over units, their reverse, and the gathering of rows: emitted once into the library, for all kernels."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 from tidegate.native._llvm import ir

@@ -1,7 +1,5 @@
 """The gradients of matrices, after the backward steps: sums over all rows and steps of outer products."""
 
-from __future__ import annotations
-
 from tidegate.equations.values import Value
 from tidegate.native._llvm import ir
 from tidegate.native.compile.addresses import Places, Rows

@@ -1,7 +1,5 @@
 """The arguments of trace kernels and their working memory."""
 
-from __future__ import annotations
-
 from tidegate.native._llvm import ir
 from tidegate.native.compile.builder import Builder
 from tidegate.native.eligibility.form import TraceForm

@@ -1,7 +1,5 @@
 """Products of traces: what some rows of a linear gain over a block of steps, in tiles that stay in registers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple

@@ -15,8 +15,6 @@ takes a multiplication and an addition for each output, however many states ther
 v is 1: its share is the sum of c_t.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -100,7 +98,7 @@ class _Block:
                 sums = (k.at(at.c, i * k.lanes), k.int(self.ldc), k.at(at.v, column), at.ldv, out, at.width)
                 base = (out, at.width) if o == GRADIENT else (zeros, none)
                 ahead = (*self._ahead(2 * i, column), *self._ahead(2 * i + 1, column))
-                before = (*base, e, ld_old, plane, self._factors_of(o))
+                before = (*base, e, ld_old, plane, self.k.at(self._carried(self.wanted.index(o)), self.k.lanes))
                 switch(k, vectors, tiles, Product(at.rows, at.steps, left, *sums, *before, *ahead))
         for s, place in self.late.items():
             _copy(k, self.places[s], place, k.mul(at.rows, at.width))
@@ -119,10 +117,6 @@ class _Block:
         """Where an output's sum over the steps is kept, or what traces of a state from before are multiplied with."""
         inside = 0 if state is None else 1 + self.form.taken.index(state)
         return self.k.at(self.kept, (number * (1 + len(self.form.taken)) + inside) * self.k.lanes)
-
-    def _factors_of(self, output: int) -> ir.Value:
-        """What the traces from before are multiplied with, by state."""
-        return self.k.at(self._carried(self.wanted.index(output)), self.k.lanes)
 
     def _backwards(self) -> None:
         k, form = self.k, self.form

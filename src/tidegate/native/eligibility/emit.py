@@ -6,8 +6,6 @@ one began. Those of fewer than FEW steps go step by step, others as a block: the
 same bits where calls begin with segments, and where all of them are that short.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Eligibility traces of one linear: which states hold them, and which coefficients there are."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

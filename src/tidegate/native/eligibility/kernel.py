@@ -1,7 +1,5 @@
 """Kernels of eligibility traces in this process: compiled or from disk, ready to be called with addresses and sizes."""
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Mapping
 from functools import lru_cache

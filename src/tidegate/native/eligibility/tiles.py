@@ -1,7 +1,5 @@
 """The inner loop of traces: a tile of rows and vectors stays in registers while steps go by."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -111,12 +109,7 @@ def advanced(
 
 
 def _state(
-    k: Builder,
-    form: TraceForm,
-    s: int,
-    factors: Mapping[str, ir.Value],
-    v: ir.Value | None,
-    old: Sequence[ir.Value],
+    k: Builder, form: TraceForm, s: int, factors: Mapping[str, ir.Value], v: ir.Value | None, old: Sequence[ir.Value]
 ) -> ir.Value:
     total = k.splat_constant(0.0)
     if s in form.driven:

@@ -4,8 +4,6 @@ Nothing here can make an answer wrong: a folder that others might write to is no
 hashes to what its head says, and where nothing can be read or written the code is made again.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

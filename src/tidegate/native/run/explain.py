@@ -1,7 +1,5 @@
 """A cell's kernels at every level, for people: the plan, LLVM's language, the machine's."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from tidegate.equations.graph import Graph

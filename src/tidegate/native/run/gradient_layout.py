@@ -1,7 +1,5 @@
 """What a call keeps for its backward pass, and where in that pass's results the gradients lie."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal

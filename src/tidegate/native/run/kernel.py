@@ -1,7 +1,5 @@
 """A cell's kernels in this process: compiled or from disk, ready to be called with addresses and sizes."""
 
-from __future__ import annotations
-
 import ctypes
 import json
 from collections.abc import Callable, Mapping
@@ -88,14 +86,13 @@ class Kernel:
         self.plan: KernelPlan = make_plan(graph, traced, indices=indices)
         self._library = library(target, dtype)
         key = json.dumps([graph_text(graph), dtype, str(target), traced, indices])
-        self._loaded = _llvm.Loaded(cache.cached(key, self._compiled), target)
+        self._loaded = _llvm.Loaded(
+            cache.cached(key, lambda: _llvm.compile_object(lower(self.plan, target, self.dtype), target)), target
+        )
         self._functions = {d: _llvm.function(self._loaded.address(d)) for d in PASSES}
         self.frames: dict[Pass, Frame] = {d: frame_of(self.plan, d) for d in PASSES}
         self._arrays = {d: ctypes.c_int64 * len(self.frames[d].names) for d in PASSES}
         self._layouts: dict[tuple[Pass, CallShape], ArgumentLayout] = {}
-
-    def _compiled(self) -> bytes:
-        return _llvm.compile_object(lower(self.plan, self.target, self.dtype), self.target)
 
     def shape(self, T: int, B: int, sizes: Mapping[str, int], wanted: int) -> CallShape:
         """A call of T steps and B rows, divided among as many threads as it is worth, of those that are wanted."""
@@ -112,7 +109,7 @@ class Kernel:
         chunk = -(-FULL_ROWS // rows) if few else FAR_ROWS // rows if far else 0
         return replace(known, threads=count, hidden=hidden, chunk=min(T, chunk) if T > 1 and chunk > 1 else 0)
 
-    def bind(self, direction: Pass, shape: CallShape, given: Mapping[str, int], *, own: bool = False) -> Bound:
+    def bind(self, direction: Pass, shape: CallShape, given: Mapping[str, int], *, own: bool = False) -> "Bound":
         """A kernel with its arguments, numbers and addresses by the names of its frame; what is missing is 0."""
         layout, frame = self._layout(direction, shape), self.frames[direction]
         arguments, index = self._arrays[direction].from_buffer_copy(layout.arguments), frame.index

@@ -5,8 +5,6 @@ do. `place` says for each step and slot which step and row of the batch that is:
 step is the last one before its own end.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """A small kernel that shows whether native code can be made and run here, and by how many threads."""
 
-from __future__ import annotations
-
 import ctypes
 
 from tidegate.errors import NativeError

@@ -5,8 +5,6 @@ need not be imported, `torch.set_num_threads` is a number that a caller passes o
 Without such a library, and in a process that was forked, there is one thread.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import re

@@ -1,7 +1,5 @@
 """Memory that is kept from call to call: a fresh page costs more than what is computed on it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

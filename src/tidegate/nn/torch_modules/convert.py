@@ -1,7 +1,5 @@
 """torch's recurrent modules, and our drop-ins, as `Recurrent` layers of the same weights."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 
@@ -24,19 +22,10 @@ def as_recurrent(module: nn.RNNBase) -> Recurrent:
     swap(copied)
     assert isinstance(copied, _DropIn)
     graph, like = copied._graph(), copied._like
-    sizes: dict[str, Any] = {"P": copied.proj_size} if copied.proj_size else {}
-    layer = Recurrent(
-        graph.name,
-        copied.input_size,
-        copied.hidden_size,
-        num_layers=copied.num_layers,
-        bidirectional=copied.bidirectional,
-        dropout=copied.dropout,
-        batch_first=copied.batch_first,
-        device=like.device,
-        dtype=like.dtype,
-        **sizes,
-    )
+    options: dict[str, Any] = {"P": copied.proj_size} if copied.proj_size else {}
+    options |= {name: getattr(copied, name) for name in ("num_layers", "bidirectional", "dropout", "batch_first")}
+    options |= {"device": like.device, "dtype": like.dtype}
+    layer = Recurrent(graph.name, copied.input_size, copied.hidden_size, **options)
     with torch.no_grad():
         for k, directions in enumerate(copied._directions(graph)):
             for suffix, direction in zip(("", "_reverse"), directions, strict=False):

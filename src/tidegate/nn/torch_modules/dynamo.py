@@ -3,8 +3,6 @@
 See docs/decisions/0015-drop-ins-under-torch-compile.md.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from collections.abc import Sequence

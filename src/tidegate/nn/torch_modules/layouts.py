@@ -3,8 +3,6 @@
 A row says of which tensors, and of which of their row blocks, a weight of the cell is the sum.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

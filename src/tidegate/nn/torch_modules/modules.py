@@ -1,7 +1,5 @@
 """Drop-ins for torch's recurrent modules: the same arguments, results, state_dict and initial values."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

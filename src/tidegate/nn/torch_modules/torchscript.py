@@ -1,7 +1,5 @@
 """What layers answer to torch.jit, which cannot convert them."""
 
-from __future__ import annotations
-
 from typing import Any, NoReturn
 
 from torch import nn

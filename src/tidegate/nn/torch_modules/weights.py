@@ -1,7 +1,5 @@
 """The weights of torch's recurrent modules, read by cached calls as torch keeps them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -48,12 +48,7 @@ class Fitted:
         """New rows, joined to the kept end where they follow it."""
         columns = self.columns
         new = read_panel(
-            data,
-            columns.target,
-            time=columns.time,
-            id=columns.id,
-            covariates=columns.covariates,
-            grid=self.tail.grid,
+            data, columns.target, time=columns.time, id=columns.id, covariates=columns.covariates, grid=self.tail.grid
         )
         return continue_tail(self.tail, new, self.recipe, columns.time is not None)
 

@@ -3,8 +3,6 @@
 For each layer the best heights between still neighbours are an isotonic regression, found by pooling; smooth sweeps
 the layers come near the optimum of them all, exact ones and moves of whole blocks then make wires straight."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -38,7 +36,7 @@ def set_heights(layout: Layering) -> None:
         item.y = round(item.y, 2)
 
 
-def _shift(layout: Layering, item: Item, pulls: dict[Item, list[_Pull]]) -> list[Item]:
+def _shift(layout: Layering, item: Item, pulls: "dict[Item, list[_Pull]]") -> list[Item]:
     """Move an item and all that straight wires join it to, if that reduces the climb; returns the block."""
     block = _straight(item, pulls)
     outer = [(gap, p.weight) for i in block for p in pulls[i] if abs(gap := p.other.y + p.difference - i.y) > 0.01]
@@ -55,7 +53,7 @@ def _shift(layout: Layering, item: Item, pulls: dict[Item, list[_Pull]]) -> list
     return block
 
 
-def _straight(item: Item, pulls: dict[Item, list[_Pull]]) -> list[Item]:
+def _straight(item: Item, pulls: "dict[Item, list[_Pull]]") -> list[Item]:
     block, found = [item], {item}
     for at in block:
         for p in pulls[at]:

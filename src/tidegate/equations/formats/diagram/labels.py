@@ -1,7 +1,5 @@
 """Small mathematical labels in SVG: names with subscripts and Greek letters, and their widths."""
 
-from __future__ import annotations
-
 import html
 import re
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 A node stands in the layer after its latest operand, or further right where that makes the wires shorter; a wire that
 passes a layer has a place in it."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import dataclass, field
 

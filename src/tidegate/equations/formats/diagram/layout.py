@@ -3,8 +3,6 @@
 The method is Sugiyama's: layers, order within them, heights, and in each gap between layers a track for every wire
 wire that climbs."""
 
-from __future__ import annotations
-
 import itertools
 
 from tidegate.equations.formats.diagram.heights import is_free, set_heights

@@ -1,7 +1,5 @@
 """Draws a whole net: stacked layers, unrolled over time, in one direction or both."""
 
-from __future__ import annotations
-
 from tidegate.equations.formats.diagram import labels as text
 from tidegate.equations.formats.diagram.svg import ARROW, Way, arrow, document, dot, rectangle, wire
 from tidegate.errors import ArgumentError

@@ -5,8 +5,6 @@ more than two terms are one node, an activation shares the box of the linear bef
 one box.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -52,7 +50,7 @@ _SUMS, _PRODUCTS = frozenset({"add", "sub"}), frozenset({"mul", "div"})
 class Wiring:
     """A value's wire, from where it is computed to all its users."""
 
-    source: Node
+    source: "Node"
     label: Label = ()
     bookkeeping: bool = False
     value: Value | None = None

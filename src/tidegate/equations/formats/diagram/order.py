@@ -1,7 +1,5 @@
 """Orders the items within each layer: barycentres and exchanges of neighbours, from several starts."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import random

@@ -5,8 +5,6 @@ output leaves at the top. A wire is dashed where it carries a bookkeeping state.
 page's text colour, and its tints from `--tg-*` colours where the page sets them.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """SVG elements that diagrams are drawn with."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from tidegate.equations.formats.diagram import labels as text
