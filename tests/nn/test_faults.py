@@ -39,7 +39,7 @@ def test_a_forked_child_computes(held: bool) -> None:
         inside, leave = threading.Event(), threading.Event()
 
         def compile():
-            with _llvm._told("compile"), _llvm._one_at_a_time:
+            with _llvm._llvm_errors("compile"), _llvm._one_at_a_time:
                 inside.set()
                 leave.wait()
 

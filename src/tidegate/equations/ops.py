@@ -1,11 +1,11 @@
 """The op table: one row an operation, with everything that is derived from it.
 
-`value(xp, *arrays)` computes over an array namespace (see tidegate.reference) for the pointwise kind, and
-`value(xp, node, bind, *arrays)` for the others, where `size` is the node's size in numbers. `derivative(d, y, *args)`
-gives, for each operand, the graph of its adjoint from the adjoint `d` of the result `y`; None where no gradient flows.
-Corners are torch's: half and half at the tie of a maximum, 0 for relu and abs at 0, infinity for sqrt at 0.
-`latex` is a template over the operands; `level` says how strongly the result binds (1 sum, 2 product, 3 power, 4 atom)
-and `binds` what each operand must reach to stand without parentheses. `cost` counts floating-point operations a unit.
+`value(xp, *arrays)` computes over an array namespace (see tidegate.reference) for the pointwise kind, and `value(xp,
+node, bind, *arrays)` for the others, where `size` is the node's size in numbers. `derivative(d, y, *args)` gives, for
+each operand, the graph of its gradient from the gradient `d` of the result `y`; None where no gradient flows. Corners
+are torch's: half and half at the tie of a maximum, 0 for relu and abs at 0, infinity for sqrt at 0. `latex` is a
+template over the operands; `level` says how strongly the result binds (1 sum, 2 product, 3 power, 4 atom) and `binds`
+what each operand must reach to stand without parentheses. `cost` counts floating-point operations a unit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from tidegate.equations.values import SCALAR, Size, Value, matrix_product, pointwise, transpose
 
-Kind = Literal["pointwise", "units", "product", "weights", "adjoint", "initial"]
+Kind = Literal["pointwise", "units", "product", "weights", "vjp", "initial"]
 Bind = Callable[[Size], tuple[int, ...]]
 Derivative = Callable[..., tuple[Value | None, ...]]
 
@@ -74,7 +74,7 @@ def part(value: Value, parts: tuple[Value, ...], index: int) -> Value:
 
 
 def outer(left: Value, right: Value, blocks: int | None = None) -> Value:
-    """The product of a column and a row: what a matrix's adjoint is made of."""
+    """The product of a column and a row: what a matrix's gradient is made of."""
     attrs: dict[str, Any] = {"blocks": blocks} if blocks else {}
     return Value("outer", (left, right), (left.size[0], right.size[0]), **attrs)
 
@@ -86,10 +86,10 @@ def count(size: Size) -> Value:
 
 def _linear_derivative(d: Value, y: Value, *args: Value) -> tuple[Value, ...]:
     pairs = len(y.attrs["labels"])
-    adjoints: list[Value] = []
+    gradients: list[Value] = []
     for k in range(pairs):
-        adjoints += _product_derivative(d, y, args[2 * k], args[2 * k + 1])
-    return (*adjoints, d) if y.attrs["bias"] else tuple(adjoints)
+        gradients += _product_derivative(d, y, args[2 * k], args[2 * k + 1])
+    return (*gradients, d) if y.attrs["bias"] else tuple(gradients)
 
 
 def _product_derivative(d: Value, y: Value, matrix: Value, vector: Value) -> tuple[Value, Value]:
@@ -279,7 +279,7 @@ _OTHERS = [
         binds=(3,),
         cost=0,
     ),
-    Op("diagonal_part", 1, "adjoint", lambda xp, node, bind, m: xp.diagonal_part(m), None, "", cost=0),
+    Op("diagonal_part", 1, "vjp", lambda xp, node, bind, m: xp.diagonal_part(m), None, "", cost=0),
     Op("eye", 0, "weights", None, lambda d, y: (), "I", cost=0),
     Op("count", 0, "weights", None, lambda d, y: (), "n", cost=0),
     Op(
@@ -316,11 +316,11 @@ _OTHERS = [
         r"\left[{0}\right]",
         cost=0,
     ),
-    Op("stack_rows", None, "adjoint", lambda xp, node, bind, *m: xp.stack_rows(m), None, "", cost=0),
+    Op("stack_rows", None, "vjp", lambda xp, node, bind, *m: xp.stack_rows(m), None, "", cost=0),
     Op(
         "stack_known",
         None,
-        "adjoint",
+        "vjp",
         lambda xp, node, bind, *m: xp.stack_known(m, node.attrs["known"], bind(tuple(node.attrs["rows"]))),
         None,
         "",
@@ -329,20 +329,20 @@ _OTHERS = [
     Op(
         "part",
         1,
-        "adjoint",
+        "vjp",
         lambda xp, node, bind, a: xp.part(a, sum(bind(tuple(node.attrs["before"]))), *bind(node.size)),
         None,
         "",
         cost=0,
     ),
-    Op("outer", 2, "adjoint", lambda xp, node, bind, a, b: xp.outer(a, b, node.attrs.get("blocks")), None, "", cost=1),
-    Op("diagonal", 1, "adjoint", lambda xp, node, bind, a: xp.diagonal(a), None, "", cost=0),
-    Op("scale_rows", 2, "adjoint", lambda xp, node, bind, d, m: xp.column(d) * m, None, ""),
-    Op("scale_columns", 2, "adjoint", lambda xp, node, bind, m, d: m * xp.row(d), None, ""),
-    Op("compose", 2, "adjoint", lambda xp, node, bind, a, b: xp.matmul(a, b), None, ""),
-    Op("dense", 1, "adjoint", lambda xp, node, bind, m: xp.dense(m), None, ""),
-    Op("total_rows", 1, "adjoint", lambda xp, node, bind, m: xp.total_rows(m, bind(node.size)[0]), None, ""),
-    Op("spread_rows", 1, "adjoint", lambda xp, node, bind, m: xp.spread_rows(m, bind(node.size)[0]), None, "", cost=0),
+    Op("outer", 2, "vjp", lambda xp, node, bind, a, b: xp.outer(a, b, node.attrs.get("blocks")), None, "", cost=1),
+    Op("diagonal", 1, "vjp", lambda xp, node, bind, a: xp.diagonal(a), None, "", cost=0),
+    Op("scale_rows", 2, "vjp", lambda xp, node, bind, d, m: xp.column(d) * m, None, ""),
+    Op("scale_columns", 2, "vjp", lambda xp, node, bind, m, d: m * xp.row(d), None, ""),
+    Op("compose", 2, "vjp", lambda xp, node, bind, a, b: xp.matmul(a, b), None, ""),
+    Op("dense", 1, "vjp", lambda xp, node, bind, m: xp.dense(m), None, ""),
+    Op("total_rows", 1, "vjp", lambda xp, node, bind, m: xp.total_rows(m, bind(node.size)[0]), None, ""),
+    Op("spread_rows", 1, "vjp", lambda xp, node, bind, m: xp.spread_rows(m, bind(node.size)[0]), None, "", cost=0),
     Op("uniform", 2, "initial", None, None, r"\mathcal{{U}}\left({0}, {1}\right)"),
     Op("normal", 2, "initial", None, None, r"\mathcal{{N}}\left({0}, {1}\right)"),
     Op("orthogonal", 1, "initial", None, None, r"\operatorname{{orthogonal}}\left({0}\right)"),
