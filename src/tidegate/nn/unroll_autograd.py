@@ -1,4 +1,4 @@
-"""A layer run step by step so that autograd knows every state by itself: what gradients through time are asked for."""
+"""A layer run step by step, so that autograd has a separate tensor for every state: for gradients through time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class AutogradUnroll:
 
     `inputs` are `[T, B, size]` by name (`[B, size]` where they stay the same); `states` are T + 1 mappings by name,
     `[B, size]` each: before the first step, and after every one; `values` are T mappings of what the equations name.
-    What later values were computed from is these very tensors, so that autograd gives the whole derivative in them.
+    Later values are computed from these very tensors, so autograd gives total derivatives with respect to them.
     """
 
     graph: Graph
@@ -38,14 +38,15 @@ class AutogradUnroll:
     values: Sequence[Tensors]
 
     def read(self, t: int) -> dict[str, Tensor]:
-        """What step t reads, by the input's name."""
+        """The inputs of step t by name."""
         return _read(self.graph, self.inputs, t)
 
 
 def follow(layer: Recurrent | Stack, x: Any, state: State | None = None) -> tuple[Tensor, list[AutogradUnroll]]:
     """The output `[T, B, size]` for time-major `x`, and the run of each layer, the first one first.
 
-    It runs on the reference path, masks at their average, and without dropout. The layer must have one direction.
+    It runs on the reference path, with masks at their expected values and without dropout. The layer must have one
+    direction.
     """
     if isinstance(layer, Stack):
         y, runs = layer.through(x, state, follow)
@@ -64,7 +65,7 @@ def follow(layer: Recurrent | Stack, x: Any, state: State | None = None) -> tupl
 
 
 def state_label(graph: Graph, state: str) -> str:
-    """What a plot calls a state: as the glossary has it, or its bare name."""
+    """A state's label in plots: from the glossary, or its name."""
     return label(graph, state) if state in graph.named else state
 
 
@@ -88,15 +89,15 @@ def _follow_one(
 
 
 def _own(env: dict[Any, Any], value: Any, old: Tensor, given: bool) -> Tensor:
-    """A new state as a tensor that is no other state's; what is computed from it later takes this one.
+    """A new state as a tensor of its own, which later steps read.
 
-    One number for all units is repeated in the state alone: what the step computes of it beside reads the one number.
+    A scalar is expanded in the state only; other values of the step read the scalar.
     """
     tensor = in_form_of(env[value], old)
     if torch.is_grad_enabled() and not tensor.requires_grad:
-        tensor = tensor.detach().requires_grad_()  # it comes from inputs alone, and something may come from it
+        tensor = tensor.detach().requires_grad_()  # computed from inputs alone; later values may depend on it
     if given:
-        return tensor.view_as(tensor)  # it only remembers an input or another state
+        return tensor.view_as(tensor)  # the new value is an input or another state
     if getattr(env[value], "shape", None) == tensor.shape:
         env[value] = tensor
     return tensor
