@@ -73,9 +73,9 @@ def layer(problem: Problem) -> Contestant:
     return module(problem, ours) if problem.mode else _recurrent(problem)
 
 
-def module(problem: Problem, room: Any, *, packed: bool = False) -> Contestant:
+def module(problem: Problem, library: Any, *, packed: bool = False) -> Contestant:
     """The module of that kind from `torch.nn` or `tidegate.nn`; `packed` gives it lengths as torch wants them."""
-    net, parameters = filled(problem, room)
+    net, parameters = filled(problem, library)
     x, states = leaf(problem.x), {n: leaf(s, 1) for n, s in problem.states.items()}
     given = tuple(states.values())
     begin = given if len(given) > 1 else given[0]
@@ -95,10 +95,10 @@ def module(problem: Problem, room: Any, *, packed: bool = False) -> Contestant:
     return Differentiable(problem, run, {(name,): tensor for name, tensor in leaves.items()}, lead=(1,))
 
 
-def filled(problem: Problem, room: Any) -> tuple[nn.RNNBase, dict[str, Tensor]]:
+def filled(problem: Problem, library: Any) -> tuple[nn.RNNBase, dict[str, Tensor]]:
     """A module of `torch.nn` or `tidegate.nn` with the problem's weights, and its parameters by name."""
     kind = str(problem.mode).partition("_")[0]
-    net = getattr(room, kind)(problem.shape.I, problem.shape.H)
+    net = getattr(library, kind)(problem.shape.I, problem.shape.H)
     parameters = {name: getattr(net, f"{name}_l0") for name in problem.weights}
     _fill(parameters, problem.weights)
     return net, parameters

@@ -48,10 +48,10 @@ def guarded(array: Array) -> Array:
     """A copy whose last number is the last one before a page that cannot be touched."""
     page = mmap.PAGESIZE
     pages = -(-array.nbytes // page)
-    room = mmap.mmap(-1, (pages + 1) * page)
-    start = ctypes.addressof(ctypes.c_char.from_buffer(room))
+    memory = mmap.mmap(-1, (pages + 1) * page)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     assert LIBC.mprotect(ctypes.c_void_p(start + pages * page), ctypes.c_size_t(page), 0) == 0
-    copy = np.frombuffer(room, array.dtype, array.size, pages * page - array.nbytes).reshape(array.shape)
+    copy = np.frombuffer(memory, array.dtype, array.size, pages * page - array.nbytes).reshape(array.shape)
     copy[...] = array
     return copy
 

@@ -32,8 +32,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.limits.bandwidth", lambda size: 1e9)
     monkeypatch.setattr("benchmarks.limits.compute", lambda: 1e9)
     monkeypatch.setattr(run, "load_average", lambda: LOAD)
-    for room in (busy, contests, ourselves, start):
-        monkeypatch.setattr(room, "FEW", FEW)
+    for module in (busy, contests, ourselves, start):
+        monkeypatch.setattr(module, "FEW", FEW)
     monkeypatch.setattr(contests, "OVER_H", tuple(Shape(3, 2, 2, H) for H in range(1, 8)))
     monkeypatch.setattr(contests, "OVER_B", tuple(Shape(3, B, 2, 4) for B in range(1, 10)))
     monkeypatch.setattr(ourselves, "OVER_T", tuple(Shape(T, 1, 2, 3) for T in (2, 4, 8)))
@@ -89,8 +89,8 @@ def test_peers_that_are_asked_for_alone_take_part() -> None:
 @pytest.mark.usefixtures("tiny")
 def test_a_peer_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     gone = {name: SimpleNamespace(**vars(p) | {"lacks": name}) if name == "eager" else p for name, p in PEERS.items()}
-    for room in ("run", "peers", "contests"):
-        monkeypatch.setattr(f"benchmarks.{room}.PEERS", gone)
+    for module in ("run", "peers", "contests"):
+        monkeypatch.setattr(f"benchmarks.{module}.PEERS", gone)
     events = list(run.run(Options(("cells",), ("eager",), quick=True)))
     said = "eager is left out because eager cannot be imported: pip install 'tidegate[bench]'"
     assert events[1] == LeftOut(said)
@@ -106,8 +106,8 @@ def test_torch_compile_comes_only_where_it_is_asked_for(tiny: None, monkeypatch:
         return PEERS["eager"].make(problem)
 
     patient = {**PEERS, "compile": SimpleNamespace(**vars(PEERS["compile"]) | {"make": make})}
-    for room in ("run", "contests"):
-        monkeypatch.setattr(f"benchmarks.{room}.PEERS", patient)
+    for module in ("run", "contests"):
+        monkeypatch.setattr(f"benchmarks.{module}.PEERS", patient)
     monkeypatch.setattr(contests, "_COMPILED", FEW[:1])
 
     def rows(**more: Any) -> list[Row]:

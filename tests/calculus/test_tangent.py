@@ -1,4 +1,4 @@
-"""How a step moves with its states, against torch.func.jvp on the reference, and adjoints of what it is made of."""
+"""How a step moves with its states, against torch.func.jvp on the reference, and gradients of what it is made of."""
 
 from dataclasses import replace
 from typing import Any
@@ -121,14 +121,14 @@ def test_adjoints_are_slopes_times_jacobians(definition: Cell) -> None:
         env[slopes[s.name]] = torch.randn(BATCH, *bound(s.size, SIZES), dtype=torch.float64, generator=source)
     evaluate([*ours.values(), *(j.value for j in groups.values())], env, torch_ops, SIZES)
     assert set(ours) == {v for _, v in groups}
-    for v, adjoint in ours.items():
+    for v, gradient in ours.items():
         right: Any = 0.0
         for (state, of), jacobian in groups.items():
             if of is v:
                 slope, matrix = env[slopes[state]], torch.as_tensor(env[jacobian.value], dtype=torch.float64)
                 dense = isinstance(jacobian, Dense)
                 right = right + ((slope.unsqueeze(-2) @ matrix).squeeze(-2) if dense else slope * matrix)
-        torch.testing.assert_close(env[adjoint].expand_as(right), right, rtol=TOLERANCE, atol=TOLERANCE)
+        torch.testing.assert_close(env[gradient].expand_as(right), right, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def test_clipping_of_gradients_is_no_part_of_an_adjoint() -> None:
@@ -140,8 +140,8 @@ def test_clipping_of_gradients_is_no_part_of_an_adjoint() -> None:
     graph = clipped.graph
     slope = Value("seed", (), ("H",), Rate.STATE, name="h")
     (z,) = (v for v in graph.values if v.op == "linear")
-    (adjoint,) = pulled_back(graph, {"h": slope}, [z]).values()
+    (gradient,) = pulled_back(graph, {"h": slope}, [z]).values()
     env: dict[Value, Any] = leaves(graph, *first_step(graph))
     env[slope] = torch.full((BATCH, SIZES["H"]), 3.0, dtype=torch.float64)
-    evaluate([adjoint, graph.new["h"]], env, torch_ops, SIZES)
-    torch.testing.assert_close(env[adjoint], 3.0 * (1 - env[graph.new["h"]] ** 2))
+    evaluate([gradient, graph.new["h"]], env, torch_ops, SIZES)
+    torch.testing.assert_close(env[gradient], 3.0 * (1 - env[graph.new["h"]] ** 2))

@@ -223,7 +223,7 @@ def test_a_machine_that_gets_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("TIDEGATE_TARGET", "sse")
     has = [name for name, target in TARGETS.items() if not target.missing(host_features())]
     assert doctor.native() == Finding(
-        "native", "no kernels", f"TIDEGATE_TARGET='sse' is no target: this machine has {' and '.join(has)}."
+        "native", "no kernels", f"TIDEGATE_TARGET must be {' or '.join(has)} on this machine, got 'sse'."
     )
 
 

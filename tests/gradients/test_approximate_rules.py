@@ -226,12 +226,11 @@ def test_layers_above_each_other_and_local_rules() -> None:
     [
         (
             nn.Linear(3, 5),
-            "RTRL is for modules with Recurrent layers or stacks of them, and a Linear without any came: use one, or "
-            "BPTT()",
+            "RTRL takes modules that contain a Recurrent or a Stack, got a Linear without one: add one, or use BPTT()",
         ),
         (
             Recurrent("elman", 3, 5, bidirectional=True).double(),
-            "gradients forward in time have one direction, and this layer is bidirectional: use BPTT()",
+            "forward gradient rules do not support bidirectional layers: use BPTT()",
         ),
     ],
 )

@@ -109,6 +109,6 @@ def test_no_checkpoint(given: object) -> None:
     with pytest.raises(ArgumentError) as caught:
         BPTT(checkpoint=given)  # type: ignore[arg-type]
     assert str(caught.value) == (
-        f"checkpoint is a number of states to store or a memory budget, and {given!r} came: give a whole number above "
+        f"checkpoint must be a number of states to store or a memory budget, got {given!r}: give a whole number above "
         "0, such as 50, or text with one of the units KiB, MiB, GiB, such as '64MiB'."
     )

@@ -62,9 +62,9 @@ class Memory:
 
     def __init__(self, side: Side) -> None:
         self.side = side
-        self.rooms: dict[str, tuple[Array, Array]] = {}
+        self.arrays: dict[str, tuple[Array, Array]] = {}
 
-    def room(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+    def allocate(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
         """An array of NaN."""
         page, size = mmap.PAGESIZE, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         pages = max(1, -(-size // page))
@@ -75,20 +75,20 @@ class Memory:
         inner[:] = BYTE
         begin = len(inner) - size if self.side == "end" else 0
         array, rest = inner[begin : begin + size], inner[:begin] if begin else inner[size:]
-        self.rooms[name] = array, rest
+        self.arrays[name] = array, rest
         return array.view(dtype).reshape(shape)
 
     def given(self, name: str, numbers: Array) -> Array:
         """A copy that can only be read."""
-        array = self.room(name, numbers.shape, numbers.dtype)
+        array = self.allocate(name, numbers.shape, numbers.dtype)
         array[...] = numbers
-        inner = self.rooms[name][1].base
+        inner = self.arrays[name][1].base
         _protect(np.asarray(inner), READ)
         return array
 
     def intact(self) -> bool:
         """Whether nothing beside the arrays was written."""
-        return all(np.all(rest == BYTE) for _, rest in self.rooms.values())
+        return all(np.all(rest == BYTE) for _, rest in self.arrays.values())
 
 
 def _protect(pages: Array, access: int) -> None:
@@ -378,7 +378,7 @@ class Run:
         if given:
             found[name] = self.memory.given(name, flat)
         else:
-            found[name] = self.memory.room(name, flat.shape, flat.dtype)
+            found[name] = self.memory.allocate(name, flat.shape, flat.dtype)
             found[name][...] = flat
         found[f"ld.{name}"] = ld
 
@@ -386,10 +386,10 @@ class Run:
         arrays, _ = saved_arrays(self.kernel.plan, self.shape)
         widths = {f"history.{s.name}": s.size for s in self.p.graph.states}
         widths |= {f"keep.{k}": v.size for k, v in enumerate(self.kernel.plan.stored)}
-        return {n: self._room(n, self.T, self.B, self.shape.number(widths[n])) for n, _ in arrays}
+        return {n: self._allocate(n, self.T, self.B, self.shape.number(widths[n])) for n, _ in arrays}
 
-    def _room(self, name: str, *shape: int) -> Array:
-        return self.memory.room(name, shape, self.kernel.dtype)
+    def _allocate(self, name: str, *shape: int) -> Array:
+        return self.memory.allocate(name, shape, self.kernel.dtype)
 
     def _call(self, direction: Pass, given: Mapping[str, Array | int], before: Mapping[str, Array] | None) -> None:
         """Run a kernel in working memory of separate pieces, new ones or those of a call before."""
@@ -401,8 +401,8 @@ class Run:
         scratch = bound_call.arguments[frame.index["ld.scratch"]]
         sizes = work_sizes(self.kernel.plan, direction, self.shape, scratch)
         if before is None:
-            self.work = {n: self._room(f"{direction} {n}", size) for n, size in sizes.items() if n in frame.index}
-        flags = self.memory.room(f"{direction} flags", (FLAG_BYTES * self.way.threads,), np.uint8)
+            self.work = {n: self._allocate(f"{direction} {n}", size) for n, size in sizes.items() if n in frame.index}
+        flags = self.memory.allocate(f"{direction} flags", (FLAG_BYTES * self.way.threads,), np.uint8)
         flags[:] = 0
         base = bound_call.arguments[frame.index["flags"]] = flags.ctypes.data
         for name, piece in self.work.items():
@@ -418,7 +418,7 @@ class Run:
         given = {**self.given, **self.kept, "keeping": keeping, "packed": int(packed is not None)}
         width = self.recipe.width
         self._evenly(given, "output", np.full((self.T, self.B, width), TOUCHED, self.kernel.dtype), width, given=False)
-        ends = {f"end.{n}": self._room(f"end.{n}", *x.shape) for n, x in self.p.state.items()}
+        ends = {f"end.{n}": self._allocate(f"end.{n}", *x.shape) for n, x in self.p.state.items()}
         self._call("forward", given | ends, packed)
         y = self._moved(given["output"], width)
         return Found({"output": y, **{n.replace(".", " "): torch.from_numpy(e.copy()) for n, e in ends.items()}})
@@ -445,16 +445,16 @@ class Run:
         wanted = [n for n in p.inputs if n not in without and n != first]
         for n in wanted:
             self._input_gradient(given, n)
-        begins = {f"begin_gradient.{n}": self._room(f"begin_gradient.{n}", *x.shape) for n, x in p.state.items()}
+        begins = {f"begin_gradient.{n}": self._allocate(f"begin_gradient.{n}", *x.shape) for n, x in p.state.items()}
         rows = [(f"start_gradient.{n}", x.shape[1]) for n, x in p.state.items() if p.reset is not None]
         laid = gradient_layout(plan, shape)
-        sums = {n: self._room(n, self.B, size) for n, size in [*rows, *laid.sums]}
+        sums = {n: self._allocate(n, self.B, size) for n, size in [*rows, *laid.sums]}
         stops = [begin for _, begin in laid.arrays[1:]] + [laid.total]
-        flat = {n: self._room(n, stop - begin) for (n, begin), stop in zip(laid.arrays, stops, strict=True)}
+        flat = {n: self._allocate(n, stop - begin) for (n, begin), stop in zip(laid.arrays, stops, strict=True)}
         for array in (*sums.values(), *flat.values()):
             array[...] = 0
         vectors = {f"vector.{k}": shape.number(v.size) for k, v in enumerate(plan.vectors)}
-        passing = {n: self._room(n, self.T, self.B, size) for n, size in {**vectors, "dz": laid.row}.items()}
+        passing = {n: self._allocate(n, self.T, self.B, size) for n, size in {**vectors, "dz": laid.row}.items()}
         self._call("backward", given | begins | sums | flat | passing, None)
         slots = slice(None) if self.tables.slots is None else self.tables.slots
         summed = {n: torch.from_numpy(np.add.reduce(a[slots], axis=0)) for n, a in sums.items()}
@@ -476,7 +476,7 @@ class Run:
             before[self.p.padded] = TOUCHED
             self._evenly(given, f"gradient.{n}", before, x.shape[2], given=False)
         else:
-            given[f"gradient.{n}"] = self._room(f"gradient.{n}", *x.shape)
+            given[f"gradient.{n}"] = self._allocate(f"gradient.{n}", *x.shape)
             given[f"gradient.{n}"][...] = 0
 
     def _of_weights(self, flat: Array, summed: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ CODE = bytes(range(256)) * 40
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An own folder, not made yet, in a process that has told nothing yet."""
     monkeypatch.setenv("TIDEGATE_CACHE", str(tmp_path / "deep" / "kernels"))
-    monkeypatch.setattr(cache, "_told", [])
+    monkeypatch.setattr(cache, "_warned", [])
     return tmp_path / "deep" / "kernels"
 
 
@@ -38,8 +38,8 @@ def kept(folder: Path) -> list[Path]:
 
 def noticed(reason: str) -> "pytest.WarningsRecorder":
     message = (
-        f"Compiled kernels are not kept on disk ({reason}), so each process compiles them anew. "
-        "Set TIDEGATE_CACHE to a folder of your own."
+        f"Compiled kernels cannot be cached on disk ({reason}), so each process compiles them again. "
+        "Set TIDEGATE_CACHE to a folder that only you can write to."
     )
     return pytest.warns(TidegateNotice, match=f"^{re.escape(message)}$")
 
@@ -125,7 +125,7 @@ def without_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
 
 def a_relative_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     monkeypatch.setenv("TIDEGATE_CACHE", "kernels")
-    return "TIDEGATE_CACHE='kernels' is not a whole path"
+    return "TIDEGATE_CACHE='kernels' is not an absolute path"
 
 
 def a_file_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
@@ -159,7 +159,7 @@ def a_group_that_writes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     path = tmp_path / "deep" / "kernels"
     path.mkdir(parents=True)
     path.chmod(0o770)
-    return f"others may write to {path}; to forbid it: chmod go-w '{path}'"
+    return f"{path} is writable by other users; run: chmod go-w '{path}'"
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_folder_that_is_not_fit_is_not_used(
 def test_what_lies_in_a_folder_of_others_is_not_read(folder: Path) -> None:
     cache.cached("lstm", lambda: CODE)
     folder.chmod(0o702)
-    with noticed(f"others may write to {folder}; to forbid it: chmod go-w '{folder}'"):
+    with noticed(f"{folder} is writable by other users; run: chmod go-w '{folder}'"):
         assert cache.cached("lstm", lambda: b"own") == b"own"
 
 
@@ -316,8 +316,8 @@ print(*[w.message for w in caught])
 """
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert told.stdout == (
-        f"Compiled kernels are not kept on disk ({folder}: File too large), so each process compiles them anew. "
-        "Set TIDEGATE_CACHE to a folder of your own.\n"
+        f"Compiled kernels cannot be cached on disk ({folder}: File too large), so each process compiles them again. "
+        "Set TIDEGATE_CACHE to a folder that only you can write to.\n"
     )
     assert list(folder.iterdir()) == []
 
@@ -357,14 +357,14 @@ def entry(folder: Path, number: int, size: int, used: float) -> Path:
 
 
 def test_too_many_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "MOST_FILES", 3)
+    monkeypatch.setattr(cache, "MAX_FILES", 3)
     files = [entry(folder, n, 10, used) for n, used in enumerate((50, 20, 40, 10, 30))]
     cache.prune(folder)
     assert kept(folder) == [files[0], files[2], files[4]]
 
 
 def test_too_many_bytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "MOST_BYTES", 100)
+    monkeypatch.setattr(cache, "MAX_BYTES", 100)
     files = [entry(folder, n, size, used) for n, (size, used) in enumerate([(60, 1), (30, 3), (40, 4), (30, 2)])]
     cache.prune(folder)
     assert kept(folder) == files[1:]
@@ -382,14 +382,14 @@ def test_use_makes_young(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in folder.iterdir():
         os.utime(path, (1, 1))
     cache.cached("two", never)
-    monkeypatch.setattr(cache, "MOST_FILES", 1)
+    monkeypatch.setattr(cache, "MAX_FILES", 1)
     cache.prune(folder)
     assert cache.cached("two", never) == b"two"
     assert len(kept(folder)) == 1
 
 
 def test_only_what_is_ours_goes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "MOST_FILES", 0)
+    monkeypatch.setattr(cache, "MAX_FILES", 0)
     entry(folder, 1, 10, 1)
     now = time.time()
     for name, used in (("notes.txt", 1), ("unfinished-old", now - 4000), ("unfinished-young", now), ("ab", 1)):
@@ -411,7 +411,7 @@ def test_the_folder_is_looked_through_seldom(folder: Path, monkeypatch: pytest.M
 
 
 def test_the_limit_holds_without_being_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "MOST_FILES", 20)
+    monkeypatch.setattr(cache, "MAX_FILES", 20)
     for n in range(400):
         cache.cached(str(n), lambda: b"")
     assert len(kept(folder)) <= 20 + 150
@@ -425,7 +425,7 @@ def test_many_processes_share_the_folder(limit: int, folder: Path) -> None:
     program = f"""
 import os, random, sys
 from tidegate.native.run import cache
-cache.MOST_FILES = {limit}
+cache.MAX_FILES = {limit}
 chance = random.Random(int(sys.argv[1]))
 for turn in range(300):
     number = chance.randrange(12)

@@ -34,4 +34,4 @@ def test_its_variables() -> None:
 
 
 def test_its_figures() -> None:
-    assert f"more than {cache.MOST_FILES} files or {cache.MOST_BYTES >> 20} MiB" in " ".join(GUIDE.split())
+    assert f"Above {cache.MAX_FILES} files or {cache.MAX_BYTES >> 20} MiB" in " ".join(GUIDE.split())

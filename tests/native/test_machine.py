@@ -1,4 +1,4 @@
-"""The choice of a target: what the machine has, what is asked for, and what is said where they do not meet."""
+"""The choice of a target: supported targets, TIDEGATE_TARGET, and the errors where they disagree."""
 
 import re
 
@@ -43,14 +43,14 @@ def test_a_narrower_one_can_be_asked_for(name: str, monkeypatch: pytest.MonkeyPa
         (
             "avx512",
             WIDE - {"avx512dq", "avx512vl"},
-            "TIDEGATE_TARGET='avx512' asks for what this machine lacks (avx512dq, avx512vl): it has avx2.",
+            "TIDEGATE_TARGET must be avx2 on this machine, got 'avx512', which needs avx512dq, avx512vl.",
         ),
-        ("neon", WIDE, "TIDEGATE_TARGET='neon' is no target: this machine has avx512 and avx2."),
+        ("neon", WIDE, "TIDEGATE_TARGET must be avx512 or avx2 on this machine, got 'neon'."),
         (
             "",
             NARROW - {"avx2", "fma"},
-            "Native kernels need a processor with avx512 or avx2, and this one has neither: avx512 lacks avx512f, "
-            "avx512bw, avx512cd, avx512dq, avx512vl, fma; avx2 lacks avx2, fma. Layers compute by the reference path.",
+            "Native kernels need a processor with avx512 or avx2, and this one supports neither: avx512 lacks avx512f, "
+            "avx512bw, avx512cd, avx512dq, avx512vl, fma; avx2 lacks avx2, fma. Layers use the reference path.",
         ),
     ],
 )

@@ -18,11 +18,11 @@ from tidegate.equations.graph import Graph
 from tidegate.equations.values import SCALAR, Rate, Value, products
 from tidegate.native.compile.arguments import early_calls
 from tidegate.native.compile.canonical import bias, canonical_graph
-from tidegate.native.compile.plan import CHEAP, WIDEST, KernelPlan, Stage, StepLoop, make_plan, peeled
+from tidegate.native.compile.plan import BLOCK_VECTORS, RECOMPUTED, KernelPlan, Stage, StepLoop, make_plan, peeled
 from tidegate.reference import numpy_ops, step
 
 FEW = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-GIVEN = {"input", "sequence", "old", "new", "kept", "output", "adjoint"}  # in memory before a step
+GIVEN = {"input", "sequence", "old", "new", "kept", "output", "gradient"}  # in memory before a step
 every_cell = pytest.mark.parametrize("made", ALL.values(), ids=ALL)
 
 
@@ -151,7 +151,7 @@ def computed_once(loop: StepLoop) -> None:
     """
     for name in {s.only_for for s in loop.stages}:
         found = Counter(v for s in loop.stages if s.only_for in (None, name) for v in values_of(s))
-        assert {v.op for v, n in found.items() if n > 1} <= CHEAP
+        assert {v.op for v, n in found.items() if n > 1} <= RECOMPUTED
 
 
 def at_hand(loop: StepLoop, wanted: set[str]) -> None:
@@ -190,7 +190,7 @@ def slots_cover_terms(plan: KernelPlan, loop: StepLoop) -> None:
         begun = set(stage.zeroed)
         for call in _in_order_of_emission(stage, loop):
             slots = range(call.first, call.first + len(call.matrices))
-            assert len(call.matrices) <= WIDEST
+            assert len(call.matrices) <= BLOCK_VECTORS
             assert not begun & set(slots) if call.fresh else begun >= set(slots)
             begun |= set(slots)
             for slot, matrix in zip(slots, call.matrices, strict=True):
@@ -263,7 +263,7 @@ def _place(value: Value, loop: StepLoop, number: int, backward: bool) -> object:
         return None
     if home.where == "old":
         return "carry", home.name, number % 2
-    if home.where == "adjoint":
+    if home.where == "gradient":
         return "carry", home.name, (number + 1) % 2
     return {"row": ("row", home.name), "dz": ("dz", home.name, number)}.get(home.where)
 

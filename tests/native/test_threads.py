@@ -64,7 +64,7 @@ def integers(*shape: int) -> np.ndarray:
 
 
 def flags() -> np.ndarray:
-    return integers(threads.MOST, threads.LINE)
+    return integers(threads.MAX_TEAM, threads.LINE)
 
 
 # the library
@@ -204,7 +204,7 @@ def test_a_smaller_team_than_wanted_knows_it(limit: str, size: int) -> None:
     assert program(text, OMP_THREAD_LIMIT=limit) == str(size)
 
 
-@pytest.mark.parametrize(("wanted", "given"), [(1, 1), (2, 2), (0, 1), (-1, 1), (7, 7), (100_000, threads.MOST)])
+@pytest.mark.parametrize(("wanted", "given"), [(1, 1), (2, 2), (0, 1), (-1, 1), (7, 7), (100_000, threads.MAX_TEAM)])
 def test_the_number_of_threads(wanted: int, given: int) -> None:
     assert threads.count(wanted) == given
 

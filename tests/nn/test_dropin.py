@@ -455,18 +455,18 @@ def test_errors_of_the_initial_state() -> None:
 
 def test_errors_of_the_input() -> None:
     gru = tg.GRU(3, 5)
-    refused("input 'x' must be [T, B, size] = [6, 4, 3], and [6, 4, 2] came", gru, torch.randn(6, 4, 2))
+    refused("input 'x' must be [T, B, size] = [6, 4, 3], got [6, 4, 2]", gru, torch.randn(6, 4, 2))
     refused(
-        "input 'x' is torch.float64, and the weights are torch.float32: give it as x.to(torch.float32), or move the "
-        "weights with .to(dtype)",
+        "input 'x' is torch.float64, but the weights are torch.float32: pass x.to(torch.float32), or convert the "
+        "layer with .to(dtype)",
         gru,
         torch.randn(6, 4, 3).double(),
     )
     packed = pack_padded_sequence(torch.randn(6, 2, 3), torch.tensor([6, 4]))
-    refused("a PackedSequence has its own lengths: leave lengths= away", gru, packed, lengths=[6, 4])
+    refused("a PackedSequence has its own lengths: omit lengths=", gru, packed, lengths=[6, 4])
     with pytest.raises(ArgumentError) as caught:
         gru._elsewhere(packed, None, [6, 4], None)
-    assert str(caught.value) == "a PackedSequence has its own lengths: leave lengths= away"
+    assert str(caught.value) == "a PackedSequence has its own lengths: omit lengths="
 
 
 def test_forget_bias_without_biases() -> None:

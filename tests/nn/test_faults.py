@@ -39,7 +39,7 @@ def test_a_forked_child_computes(held: bool) -> None:
         inside, leave = threading.Event(), threading.Event()
 
         def compile():
-            with _llvm._told("compile"), _llvm._one_at_a_time:
+            with _llvm._llvm_errors("compile"), _llvm._one_at_a_time:
                 inside.set()
                 leave.wait()
 
@@ -207,7 +207,7 @@ def test_a_state_of_another_type_is_refused(cell: str, dtype: torch.dtype) -> No
             use()
         assert str(error.value) == (
             f"state {name!r} of layer 0 must be torch.float32 as the weights are, got {dtype}: "
-            "give it as .to(torch.float32)"
+            "convert it with .to(torch.float32)"
         )
 
 

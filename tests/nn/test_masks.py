@@ -196,11 +196,11 @@ def test_a_step_draws_as_a_sequence_of_one(x: Tensor) -> None:
 REFUSED: dict[str, tuple[Callable[[Recurrent], object], str]] = {
     "of another shape": (
         lambda layer: layer({"x": torch.zeros(T, B, I), "zoneout_c_mask": torch.zeros(T, B, H + 1)}),
-        "input 'zoneout_c_mask' must be [T, B, size] = [6, 4, 5], and [6, 4, 6] came",
+        "input 'zoneout_c_mask' must be [T, B, size] = [6, 4, 5], got [6, 4, 6]",
     ),
     "of another name": (
         lambda layer: layer({"x": torch.zeros(T, B, I), "zoneout_mask": torch.zeros(T, B, H)}),
-        "cell 'lstm_zoneout' takes the inputs x, and x, zoneout_mask came: give them as {'x': tensor}",
+        "cell 'lstm_zoneout' takes the inputs x, got x, zoneout_mask: give them as {'x': tensor}",
     ),
 }
 

@@ -219,13 +219,13 @@ def set_state(stepper: Stepper, state: Any) -> None:
 
 def test_errors_of_the_inputs() -> None:
     stepper = lstm().stepper(2)
-    refused("input 'x' must be numbers of [2, 3], and [2, 4] of float64 came", stepper, np.zeros((2, 4)))
-    refused("input 'x' must be numbers of [2], and [3] of int64 came", stepper, np.zeros(3, dtype=int))
-    refused("input 'x' must be numbers of [2, 3], and [2, 3] of <U1 came", stepper, np.full((2, 3), "a"))
+    refused("input 'x' must be numbers of shape [2, 3], got [2, 4] of float64", stepper, np.zeros((2, 4)))
+    refused("input 'x' must be numbers of shape [2], got [3] of int64", stepper, np.zeros(3, dtype=int))
+    refused("input 'x' must be numbers of shape [2, 3], got [2, 3] of <U1", stepper, np.full((2, 3), "a"))
     refused("indices of a one-hot of size 3 must be between 0 and 2, got -1 to 2", stepper, np.array([2, -1]))
     refused("indices of a one-hot of size 3 must be between 0 and 2, got 0 to 3", stepper, torch.tensor([0, 3]))
-    refused("the stepper takes the inputs x, and none came", stepper, {})
-    refused("the stepper takes the inputs x, and x, 3 came", stepper, {"x": np.zeros((2, 3)), 3: 0})
+    refused("the stepper takes the inputs x, got none", stepper, {})
+    refused("the stepper takes the inputs x, got x, 3", stepper, {"x": np.zeros((2, 3)), 3: 0})
     x = np.zeros((2, 3))
     refused("active must be one flag per row, [2], got [3] of bool", stepper, x, active=[True] * 3)
     refused("active must be one flag per row, [2], got [2] of <U3", stepper, x, active=["yes", "no"])
@@ -257,7 +257,7 @@ def test_errors_of_the_state() -> None:
     layer = lstm()
     stepper = layer.stepper(2)
     refused(
-        "state must be a tidegate.State as a layer returns it, got tuple: of tensors [B, size] make one as "
+        "state must be a tidegate.State as returned by a layer, got tuple. Make one of tensors [B, size] as "
         "State([[{'h': h, 'c': c}]]), with a mapping for each layer and direction",
         set_state,
         stepper,
@@ -274,13 +274,13 @@ def test_errors_of_the_state() -> None:
 
 def test_a_type_that_numpy_does_not_know() -> None:
     message = (
-        "a stepper runs on numpy, which knows no torch.bfloat16: make it of a copy in float32, as in "
+        "steppers run on numpy, which has no torch.bfloat16: make one from a float32 copy, as in "
         "copy.deepcopy(layer).float().stepper()"
     )
     layer = lstm().bfloat16()
     refused(message, layer.stepper)
     other = (
-        "state 'h' of layer 0 must be torch.float64 as the weights are, got torch.bfloat16: give it as "
+        "state 'h' of layer 0 must be torch.float64 as the weights are, got torch.bfloat16: convert it with "
         ".to(torch.float64)"
     )
     refused(other, set_state, lstm().stepper(1), layer.initial_state(1))

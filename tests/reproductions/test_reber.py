@@ -11,20 +11,20 @@ LONGEST = 16
 
 
 @cache
-def from_x_or_s(room: int) -> frozenset[str]:
+def from_x_or_s(letters: int) -> frozenset[str]:
     """What follows the X or S loop of the upper path: S, or X T* V (P and the same again, or V)."""
-    if room < 1:
+    if letters < 1:
         return frozenset()
-    return frozenset({"S"} | {"X" + rest for rest in from_t(room - 1)})
+    return frozenset({"S"} | {"X" + rest for rest in from_t(letters - 1)})
 
 
 @cache
-def from_t(room: int) -> frozenset[str]:
+def from_t(letters: int) -> frozenset[str]:
     """T* V, then P and the upper path's end, or V."""
-    if room < 2:
+    if letters < 2:
         return frozenset()
-    ends = {"VV"} | {"VP" + rest for rest in from_x_or_s(room - 2)}
-    return frozenset(ends | {"T" + rest for rest in from_t(room - 1)})
+    ends = {"VV"} | {"VP" + rest for rest in from_x_or_s(letters - 2)}
+    return frozenset(ends | {"T" + rest for rest in from_t(letters - 1)})
 
 
 @cache

@@ -5,18 +5,18 @@ from tidegate.calculus.jacobian import Dense, Diagonal, StepJacobians, direct_ja
 from tidegate.calculus.jvp import Tangent, independent, jvp
 from tidegate.calculus.phases import Phases, phases
 from tidegate.calculus.recurrence import delay_lines, recurrent_matrices
-from tidegate.calculus.saved import Kept, kept
+from tidegate.calculus.saved import Saved, saved_values
 from tidegate.calculus.simplify import simplify, simplify_graph
-from tidegate.calculus.vjp import Adjoint, pulled_back, reverse_prologue, vjp
+from tidegate.calculus.vjp import StepVJP, prologue_vjp, pulled_back, vjp
 
 __all__ = [
-    "Adjoint",
     "Dense",
     "Diagonal",
     "Gate",
-    "Kept",
     "Phases",
+    "Saved",
     "StepJacobians",
+    "StepVJP",
     "Tangent",
     "Update",
     "delay_lines",
@@ -24,12 +24,12 @@ __all__ = [
     "independent",
     "jacobians",
     "jvp",
-    "kept",
     "on_diagonal",
     "phases",
+    "prologue_vjp",
     "pulled_back",
     "recurrent_matrices",
-    "reverse_prologue",
+    "saved_values",
     "simplify",
     "simplify_graph",
     "updates",

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from tidegate.calculus.vjp import Adjoint
+from tidegate.calculus.vjp import StepVJP
 from tidegate.equations.graph import Graph
 from tidegate.equations.ops import OPS
 from tidegate.equations.values import SCALAR, Rate, Value, walk
@@ -20,23 +20,23 @@ VECTOR_COST, SCALAR_COST, INFINITE = 1024, 1, 1 << 40
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class Saved:
     """`stored` values are written in the forward pass, `recomputed` ones computed from them in the backward pass."""
 
     stored: tuple[Value, ...]
     recomputed: tuple[Value, ...]
 
 
-def kept(graph: Graph, adjoint: Adjoint) -> Kept:
+def saved_values(graph: Graph, back: StepVJP) -> Saved:
     """Decide what to store and what to recompute, for a step and its backward pass."""
     at_hand = set(graph.new.values()) | {v for v in graph.values if v.is_leaf or v.rate == Rate.WEIGHTS}
     step = {v for v in graph.values if v not in at_hand}
-    backward = walk(adjoint.roots)
+    backward = walk(back.roots)
     read = {a for v in backward if v not in step and v not in at_hand for a in v.args if a in step}
-    read |= {v for v in adjoint.roots if v in step}
+    read |= {v for v in back.roots if v in step}
     stored = _smallest_cut(step, read)
     recomputed = _between(read, stored | at_hand)
-    return Kept(tuple(sorted(stored, key=_order)), tuple(sorted(recomputed, key=_order)))
+    return Saved(tuple(sorted(stored, key=_order)), tuple(sorted(recomputed, key=_order)))
 
 
 def _order(value: Value) -> int:
@@ -75,8 +75,8 @@ class _Network:
             node = queue.popleft()
             if node == sink:
                 return self._trail(before, source, sink)
-            for other, room in self.capacity[node].items():
-                if room > 0 and other not in before:
+            for other, free in self.capacity[node].items():
+                if free > 0 and other not in before:
                     before[other] = node
                     queue.append(other)
         return None
@@ -91,10 +91,10 @@ class _Network:
     def saturate(self, source: object, sink: object) -> None:
         while (trail := self.path(source, sink)) is not None:
             edges = list(pairwise(trail))
-            room = min(self.capacity[a][b] for a, b in edges)
+            free = min(self.capacity[a][b] for a, b in edges)
             for a, b in edges:
-                self.capacity[a][b] -= room
-                self.capacity[b][a] += room
+                self.capacity[a][b] -= free
+                self.capacity[b][a] += free
 
     def reaching(self, sink: object) -> set[object]:
         """The nodes that can still reach the sink: their border is the minimum cut closest to it."""

@@ -1,11 +1,11 @@
 """The op table: one row per operation, with everything derived from it.
 
-`value(xp, *arrays)` computes over an array namespace (see tidegate.reference) for the pointwise kind, and
-`value(xp, node, bind, *arrays)` for the others, where `size` is the node's size in numbers. `derivative(d, y, *args)`
-gives, for each operand, the graph of its adjoint from the adjoint `d` of the result `y`; None where no gradient flows.
-Corners are torch's: half and half at the tie of a maximum, 0 for relu and abs at 0, infinity for sqrt at 0.
-`latex` is a template over the operands; `level` says how strongly the result binds (1 sum, 2 product, 3 power, 4 atom)
-and `binds` what each operand must reach to stand without parentheses. `cost` counts floating-point operations a unit.
+`value(xp, *arrays)` computes over an array namespace (see tidegate.reference) for the pointwise kind, and `value(xp,
+node, bind, *arrays)` for the others, where `size` is the node's size in numbers. `derivative(d, y, *args)` gives, for
+each operand, the graph of its gradient from the gradient `d` of the result `y`; None where no gradient flows. Corners
+are torch's: half and half at the tie of a maximum, 0 for relu and abs at 0, infinity for sqrt at 0. `latex` is a
+template over the operands; `level` says how strongly the result binds (1 sum, 2 product, 3 power, 4 atom) and `binds`
+what each operand must reach to stand without parentheses. `cost` counts floating-point operations a unit.
 """
 
 import operator
@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from tidegate.equations.values import SCALAR, Size, Value, matrix_product, pointwise, transpose
 
-Kind = Literal["pointwise", "units", "product", "weights", "adjoint", "initial"]
+Kind = Literal["pointwise", "units", "product", "weights", "vjp", "initial"]
 Bind = Callable[[Size], tuple[int, ...]]
 Derivative = Callable[..., tuple[Value | None, ...]]
 
@@ -72,7 +72,7 @@ def part(value: Value, parts: tuple[Value, ...], index: int) -> Value:
 
 
 def outer(left: Value, right: Value, blocks: int | None = None) -> Value:
-    """The product of a column and a row: a term of a matrix's adjoint."""
+    """The product of a column and a row: a term of a matrix's gradient."""
     attrs: dict[str, Any] = {"blocks": blocks} if blocks else {}
     return Value("outer", (left, right), (left.size[0], right.size[0]), **attrs)
 
@@ -84,10 +84,10 @@ def count(size: Size) -> Value:
 
 def _linear_derivative(d: Value, y: Value, *args: Value) -> tuple[Value, ...]:
     pairs = len(y.attrs["labels"])
-    adjoints: list[Value] = []
+    gradients: list[Value] = []
     for k in range(pairs):
-        adjoints += _product_derivative(d, y, args[2 * k], args[2 * k + 1])
-    return (*adjoints, d) if y.attrs["bias"] else tuple(adjoints)
+        gradients += _product_derivative(d, y, args[2 * k], args[2 * k + 1])
+    return (*gradients, d) if y.attrs["bias"] else tuple(gradients)
 
 
 def _product_derivative(d: Value, y: Value, matrix: Value, vector: Value) -> tuple[Value, Value]:
@@ -195,9 +195,9 @@ def _array(name: str) -> Callable[..., Any]:
     return lambda xp, node, bind, *arrays: getattr(xp, name)(*arrays)
 
 
-def _adjoint(name: str, arity: int | None, value: Callable[..., Any] | None = None, cost: int = 0) -> Op:
+def _vjp(name: str, arity: int | None, value: Callable[..., Any] | None = None, cost: int = 0) -> Op:
     """An operation of derivatives only, which are not differentiated again."""
-    return Op(name, arity, "adjoint", value or _array(name), None, "", cost=cost)
+    return Op(name, arity, "vjp", value or _array(name), None, "", cost=cost)
 
 
 def _initial(name: str, arity: int, latex: str) -> Op:
@@ -228,7 +228,7 @@ _OTHERS = [
         binds=(3,),
         cost=0,
     ),
-    _adjoint("diagonal_part", 1),
+    _vjp("diagonal_part", 1),
     Op("eye", 0, "weights", None, lambda d, y: (), "I", cost=0),
     Op("count", 0, "weights", None, lambda d, y: (), "n", cost=0),
     Op("mean", 1, "units", _array("mean"), lambda d, y, a: (spread(d / count(a.size), a.size),), _called("mean")),
@@ -258,21 +258,21 @@ _OTHERS = [
         r"\left[{0}\right]",
         cost=0,
     ),
-    _adjoint("stack_rows", None, lambda xp, node, bind, *m: xp.stack_rows(m)),
-    _adjoint(
+    _vjp("stack_rows", None, lambda xp, node, bind, *m: xp.stack_rows(m)),
+    _vjp(
         "stack_known",
         None,
         lambda xp, node, bind, *m: xp.stack_known(m, node.attrs["known"], bind(tuple(node.attrs["rows"]))),
     ),
-    _adjoint("part", 1, lambda xp, node, bind, a: xp.part(a, sum(bind(tuple(node.attrs["before"]))), *bind(node.size))),
-    _adjoint("outer", 2, lambda xp, node, bind, a, b: xp.outer(a, b, node.attrs.get("blocks")), cost=1),
-    _adjoint("diagonal", 1),
-    _adjoint("scale_rows", 2, lambda xp, node, bind, d, m: xp.column(d) * m, cost=1),
-    _adjoint("scale_columns", 2, lambda xp, node, bind, m, d: m * xp.row(d), cost=1),
-    _adjoint("compose", 2, lambda xp, node, bind, a, b: xp.matmul(a, b), cost=1),
-    _adjoint("dense", 1, cost=1),
-    _adjoint("total_rows", 1, lambda xp, node, bind, m: xp.total_rows(m, bind(node.size)[0]), cost=1),
-    _adjoint("spread_rows", 1, lambda xp, node, bind, m: xp.spread_rows(m, bind(node.size)[0])),
+    _vjp("part", 1, lambda xp, node, bind, a: xp.part(a, sum(bind(tuple(node.attrs["before"]))), *bind(node.size))),
+    _vjp("outer", 2, lambda xp, node, bind, a, b: xp.outer(a, b, node.attrs.get("blocks")), cost=1),
+    _vjp("diagonal", 1),
+    _vjp("scale_rows", 2, lambda xp, node, bind, d, m: xp.column(d) * m, cost=1),
+    _vjp("scale_columns", 2, lambda xp, node, bind, m, d: m * xp.row(d), cost=1),
+    _vjp("compose", 2, lambda xp, node, bind, a, b: xp.matmul(a, b), cost=1),
+    _vjp("dense", 1, cost=1),
+    _vjp("total_rows", 1, lambda xp, node, bind, m: xp.total_rows(m, bind(node.size)[0]), cost=1),
+    _vjp("spread_rows", 1, lambda xp, node, bind, m: xp.spread_rows(m, bind(node.size)[0])),
     _initial("uniform", 2, r"\mathcal{{U}}\left({0}, {1}\right)"),
     _initial("normal", 2, r"\mathcal{{N}}\left({0}, {1}\right)"),
     _initial("orthogonal", 1, _called("orthogonal")),

@@ -154,7 +154,7 @@ def _verify_step_value(graph: Graph, value: Value) -> None:
     if value.op in INITIALISERS:
         _refuse(graph, f"uses {value.op}() in its step, but it is for init= and bias= only", value)
     row = OPS.get(value.op)
-    if row is not None and row.kind == "adjoint":
+    if row is not None and row.kind == "vjp":
         _refuse(graph, f"uses {value.op!r}, which belongs to derivatives only", value)
     if len(value.size) == 2 and value.rate > Rate.WEIGHTS:
         _refuse(graph, "computes a matrix within the step: matrix states are not part of the language yet", value)

@@ -34,7 +34,7 @@ def read_checkpoint(given: object) -> int | str:
             if unit == name.lower() and size.isdecimal() and int(size) > 0:
                 return f"{int(size)}{name}"
     raise ArgumentError(
-        f"checkpoint is a number of states to store or a memory budget, and {given!r} came: give a whole number above "
+        f"checkpoint must be a number of states to store or a memory budget, got {given!r}: give a whole number above "
         f"0, such as 50, or text with one of the units {', '.join(UNITS)}, such as '64MiB'."
     )
 

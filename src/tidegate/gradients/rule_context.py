@@ -26,8 +26,8 @@ class RuleContext:
         layers = [m for m in found if m not in inside]
         if not layers:
             raise ArgumentError(
-                f"{type(rule).__name__} is for modules with Recurrent layers or stacks of them, and a "
-                f"{type(module).__name__} without any came: use one, or BPTT()"
+                f"{type(rule).__name__} takes modules that contain a Recurrent or a Stack, got a "
+                f"{type(module).__name__} without one: add one, or use BPTT()"
             )
         self._layers = [_LayerContext(layer, rule) for layer in layers]
 

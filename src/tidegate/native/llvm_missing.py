@@ -1,6 +1,6 @@
-"""What stands for `llvmlite.ir` where it cannot be imported: modules that emit with it load, and emit nothing.
+"""Stand-in for `llvmlite.ir` where llvmlite is missing, so that the modules that emit code can be imported.
 
-`_llvm` refuses whatever would be made with it.
+`_llvm` raises NativeError before anything is compiled.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class _Nothing:
-    """Every attribute of it, every call and every choice with it is nothing again."""
+    """Every attribute, call and union is this again."""
 
     def __getattr__(self, name: str) -> _Nothing:
         return self

@@ -1,4 +1,4 @@
-"""Locks that a forked child finds free: the threads that held them do not exist there."""
+"""Locks that are free in a forked child: the threads that held them do not exist there."""
 
 import os
 import threading
@@ -6,7 +6,7 @@ import weakref
 
 
 class ForkSafeLock:
-    """A reentrant lock, free in a child process whichever thread held it in the parent."""
+    """A reentrant lock that a forked child starts with unlocked."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -19,7 +19,7 @@ class ForkSafeLock:
         self._lock.release()
 
     def renew(self) -> None:
-        """Forget who holds the lock."""
+        """Replace the lock by an unlocked one."""
         self._lock = threading.RLock()
 
 

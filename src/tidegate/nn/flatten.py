@@ -1,4 +1,4 @@
-"""Layers above each other as the equations of one cell: what looks at all of their states and weights at once."""
+"""Stacked layers as the graph of one cell, for code that needs all their states and weights at once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,13 +20,13 @@ from tidegate.nn.weights import CellWeights, Starts
 from tidegate.reference import bound
 from tidegate.runtime.masks import without_masks
 
-FRESH = "start.fresh"  # an input: 1 where a row starts afresh; no name in a cell has a dot
+FRESH = "start.fresh"  # an input: 1 where a row is reset; names in cells have no dots
 Layer = Recurrent | Stack
 
 
 @dataclass(frozen=True)
 class One:
-    """One layer: its equations, its sizes, where its weights are found, whether its starts are learned."""
+    """One layer: its equations, its sizes, the prefix of its weights, whether its initial states are learned."""
 
     graph: Graph
     sizes: tuple[tuple[str, int], ...]
@@ -36,7 +36,7 @@ class One:
 
 @dataclass(frozen=True)
 class Several:
-    """Layers above each other, and what leads around each; `gates` are the places of highway gates."""
+    """Stacked layers, and the connections around each; `gates` are the prefixes of highway gates."""
 
     parts: "tuple[One | Several, ...]"
     dropout: float = 0.0
@@ -48,22 +48,20 @@ class FlattenedLayer:
     """A layer, stacked or not, as one cell.
 
     `graph` has a state `l1.h` for state h of the second layer, and weights under the names of the layer's parameters.
-    Equal sizes have equal letters: `sizes` binds N8 to 8. Learned starts are weights of the equations, read where the
-    input `start.fresh` is 1. In training masks are drawn, those of dropout between layers among them.
+    Equal sizes have equal letters: `sizes` binds N8 to 8. Learned initial states are weights of the equations, read
+    where the input `start.fresh` is 1. In training, masks are drawn, including those of dropout between layers.
 
-    Raises ArgumentError for a bidirectional layer, and for one that is none.
+    Raises ArgumentError for bidirectional layers and other modules.
     """
 
     def __init__(self, layer: nn.Module) -> None:
         if not isinstance(layer, Recurrent | Stack):
             raise ArgumentError(
-                f"gradients forward in time are for Recurrent layers and stacks of them, and a {type(layer).__name__} "
-                "came: give the layer itself, and what follows it as readout="
+                f"forward gradient rules take a Recurrent or a Stack, got a {type(layer).__name__}: "
+                "pass the layer itself, and what follows it as readout="
             )
         if layer.bidirectional:
-            raise ArgumentError(
-                "gradients forward in time have one direction, and this layer is bidirectional: use BPTT()"
-            )
+            raise ArgumentError("forward gradient rules do not support bidirectional layers: use BPTT()")
         self.layer = layer
         self.graph, self.sizes = _joined(_described(layer, "", layer.training))
         modules = list(layer.named_modules())
@@ -74,27 +72,27 @@ class FlattenedLayer:
         self._made_of = _made_of(layer)
 
     def unchanged(self) -> bool:
-        """Whether the layer consists of the modules and tensors, with the options, that it had."""
+        """Whether the layer still has the same modules, tensors and options."""
         return _made_of(self.layer) == self._made_of
 
     @property
     def declared(self) -> Graph:
-        """The graph with the inputs that a caller gives."""
+        """The graph with only the inputs that callers give."""
         return self._bare
 
     @property
     def learns_starts(self) -> bool:
-        """Whether starts are weights."""
+        """Whether initial states are weights."""
         return self._bare is not self.graph
 
     def weights(self) -> dict[str, Tensor]:
-        """The weights as they are now, by name; each is asked for once, for parametrisations compute it then."""
+        """The current weights by name; each is read once, since parametrisations compute it on access."""
         found = {prefix + name: w for prefix, cell in self._cells for name, w in cell.tensors().items()}
         found |= {name: self.layer.get_parameter(name) for name in self._starts}
         return {name: w for name, w in found.items() if name in self.graph.weights}
 
     def begin(self, rows: int, state: State | None) -> dict[str, Tensor]:
-        """The states by their flat names, `[rows, size]`, detached: those given, or the layer's own starts."""
+        """The given or initial states by their flat names, `[rows, size]`, detached."""
         if state is None and not self.learns_starts:
             return self._declared_starts(rows)
         own = self.layer.initial_state(rows)
@@ -105,17 +103,17 @@ class FlattenedLayer:
         return {f"l{k}.{n}": t.detach() for k, (named,) in enumerate(layers) for n, t in named.items()}
 
     def _declared_starts(self, rows: int) -> dict[str, Tensor]:
-        """What the equations say, where nothing is learned of it."""
+        """The declared initial states, without learned ones."""
         like = next(iter(self._cells[0][1].tensors().values())).detach()
         widths = {s.name: bound(s.size, self.sizes)[0] for s in self.graph.states}
         return {s.name: like.new_full((1, widths[s.name]), s.start).expand(rows, -1) for s in self.graph.states}
 
     def starts(self) -> dict[str, Tensor]:
-        """Where each state starts, `[1, size]`, detached."""
+        """The initial states, `[1, size]`, detached."""
         return self.begin(1, None)
 
     def state(self, flat: Mapping[str, Tensor]) -> State:
-        """States by their flat names as the layer's own State."""
+        """Convert states by their flat names to the layer's State."""
         layers: list[dict[str, Tensor]] = [{} for _ in range(self.layer.num_layers)]
         for s in self.graph.states:
             place, _, name = s.name.partition(".")
@@ -153,7 +151,7 @@ def _without_fresh(graph: Graph) -> Graph:
 
 
 class _Joining:
-    """The graph of several cells, put together from below."""
+    """Builds the graph of several cells, from the lowest layer up."""
 
     def __init__(self) -> None:
         self.sizes: dict[str, int] = {}
@@ -219,7 +217,7 @@ class _Joining:
         return spread(output, self.size(one.graph.output_size, sizes))
 
     def cell(self, one: One, given: Mapping[str, Value], old: Mapping[str, Value]) -> tuple[Value, dict[str, Value]]:
-        """The output and the new states of a cell that is given these."""
+        """The output and the new states of a cell for these operands."""
         graph, sizes = one.graph, dict(one.sizes)
 
         def visit(value: Value, args: tuple[Value, ...]) -> Value:
@@ -243,7 +241,7 @@ class _Joining:
         return found[graph.output], {name: found[v] for name, v in graph.new.items()}
 
     def size(self, size: Size, sizes: Mapping[str, int]) -> Size:
-        """A size by its number: layers that fit on each other have the same letter."""
+        """The letter of a size: equal sizes share one."""
         numbers = [(p, bound((p,), sizes)[0]) for p in size]
         self.sizes |= {f"N{n}": n for p, n in numbers if p not in (1, "1")}
         return tuple(p if p in (1, "1") else f"N{n}" for p, n in numbers)
@@ -280,7 +278,7 @@ class _Joining:
 
 
 def flat_inputs(flat: FlattenedLayer, inputs: Mapping[str, Tensor], like: Tensor) -> dict[str, Any]:
-    """Inputs as numbers: indices of one-hots are written out."""
+    """Inputs as tensors of numbers: indices are expanded to one-hots."""
     first = flat.graph.inputs[0]
     found = dict(inputs)
     if not found[first.name].is_floating_point():

@@ -1,4 +1,4 @@
-"""Initial values: the expressions declared with a cell's weights, drawn with torch's random numbers."""
+"""Initial values: the expressions declared with a cell's weights, drawn with torch's generator."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +18,7 @@ def _uniform(shape: tuple[int, ...], low: float, high: float) -> Tensor:
 
 
 def _orthogonal(shape: tuple[int, ...], gain: float) -> Tensor:
-    """Each matrix, or block of one, from the QR decomposition of normal numbers, its signs made unique."""
+    """Each matrix, or block of one, from the QR decomposition of a normal matrix, with unique signs."""
     rows, columns = shape[-2:]
     flat = torch.randn((*shape[:-2], max(rows, columns), min(rows, columns)), dtype=torch.float64)
     q, r = torch.linalg.qr(flat)
@@ -53,9 +53,9 @@ DRAWS: Mapping[str, Callable[..., Tensor]] = {
 
 
 def draw(graph: Graph, sizes: Mapping[str, int], names: Iterable[str] | None = None) -> dict[str, Tensor]:
-    """An initial value for each weight, float64, in the order of the weights; an expression may use earlier ones.
+    """Draw an initial value for each weight, float64, in order; an expression may use earlier weights.
 
-    With `names` only of these weights, and nothing is drawn that they do not need.
+    With `names`, only these weights are returned, and only what they need is drawn.
     """
     wanted = list(graph.weights) if names is None else list(names)
     needed = _needed(graph, wanted)

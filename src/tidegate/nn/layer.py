@@ -30,15 +30,14 @@ MERGES = ("concat", "sum", "mean")
 class Recurrent(NoTorchScript):
     """A recurrent layer of any cell.
 
-    `cell` is a Cell or the name of one; sizes other than I and H are bound by their letters, as in
-    `Recurrent(scrn, 8, 128, S=40)`. `num_layers` are stacked, each reading the one below; `bidirectional` adds a second
-    set of weights that reads backwards, and `merge` joins the two (`concat`, `sum` or `mean`); `dropout` acts between
-    layers, in training. `learn_initial_state` makes the states' starts parameters (bookkeeping states apart).
-    `init` says how weights start where that is not as the cell declares: an option of `tidegate.init`, its name, or a
-    tuple of these.
-    Weights are parameters under the names of the cell's equations: `l0.i.x`, and `l0_reverse.i.x` backwards.
+    `cell` is a Cell or the name of one; sizes other than I and H are passed by their letters, as in `Recurrent(scrn, 8,
+    128, S=40)`. `num_layers` layers are stacked, each reading the one below; `bidirectional` adds a second set of
+    weights that reads backwards, and `merge` joins the two (`concat`, `sum` or `mean`); `dropout` acts between layers,
+    in training. `learn_initial_state` makes initial states parameters (except bookkeeping states). `init` overrides the
+    initial weights that the cell declares: an option of `tidegate.init`, its name, or a tuple of these. Weights are
+    parameters under the names of the cell's equations: `l0.i.x`, and `l0_reverse.i.x` backwards.
 
-    Raises ArgumentError for a size that is missing, unknown or at odds, and for an option that would have no effect.
+    Raises ArgumentError for missing, unknown or inconsistent sizes, and for options without effect.
     """
 
     def __init__(
@@ -110,14 +109,18 @@ class Recurrent(NoTorchScript):
 
     def _check_options(self, learn_initial_state: bool) -> None:
         if self.merge not in MERGES:
-            raise ArgumentError(f"merge is one of {', '.join(MERGES)}, and {self.merge!r} came")
+            raise ArgumentError(f"merge must be 'concat', 'sum' or 'mean', got {self.merge!r}")
         if self.merge != "concat" and not self.bidirectional:
-            raise ArgumentError(f"merge={self.merge!r} joins two directions, and there is one: set bidirectional=True")
+            raise ArgumentError(
+                f"merge={self.merge!r} joins two directions, but the layer has one: set bidirectional=True"
+            )
         if learn_initial_state and all(s.bookkeeping for s in self.graph.states):
-            raise ArgumentError(f"cell {self.cell.name!r} has bookkeeping states only, whose starts are not learned")
+            raise ArgumentError(
+                f"cell {self.cell.name!r} has only bookkeeping states, whose initial values cannot be learned"
+            )
         if not self.graph.weights:
             raise ArgumentError(
-                f"cell {self.cell.name!r} has no weights, from which a layer takes its type and device: give it one, "
+                f"cell {self.cell.name!r} has no weights, which give a layer its dtype and device: add one, "
                 "as in weight('scale', init=1.0, learn=False)"
             )
 
@@ -126,11 +129,12 @@ class Recurrent(NoTorchScript):
             if layer and "I" in extra.size and sizes["I"] != self.input_size:
                 raise ArgumentError(
                     f"input {extra.name!r} of cell {self.cell.name!r} has the size I, which is {self.input_size} in "
-                    f"the first layer and {sizes['I']} above: stack single layers by hand"
+                    f"the first layer and {sizes['I']} above: build single layers and stack them with Stack"
                 )
 
     def reset_parameters(self) -> None:
-        """Draw every weight anew, by `init` or as the cell declares it; learned starts go back to the declared ones."""
+        """Redraw every weight, by `init` or as the cell declares it; learned initial states become the declared "
+        "ones."""
         for module in self.children():
             if isinstance(module, CellWeights | Starts):
                 module.reset_parameters()
@@ -141,10 +145,10 @@ class Recurrent(NoTorchScript):
         """Run over a batch of sequences.
 
         `x` is `[T, B, I]` (`[B, T, I]` with batch_first, `[T, I]` for one sequence alone), or integers `[T, B]` as
-        indices of one-hots, or a PackedSequence, or a mapping of these by input name. `state` carries on from an
-        earlier call. `lengths` (list, array or tensor, one whole number a row, 0 allowed) ends each row early: its
+        indices of one-hots, or a PackedSequence, or a mapping of these by input name. `state` continues an
+        earlier call. `lengths` (list, array or tensor, one integer per row, 0 allowed) ends each row early: its
         output is 0 from there on, its state the one at its end, and the backward direction starts there. `reset`
-        `[T, B]` starts a row afresh at the flagged steps, from the layer's own start.
+        `[T, B]` resets a row to the layer's initial state at the flagged steps.
 
         Returns the output, in the form of `x` with size `output_size`, and the State at each row's end.
         """
@@ -163,7 +167,7 @@ class Recurrent(NoTorchScript):
         return batch.restore(y), State(ends)
 
     def directions(self) -> list[list[Direction]]:
-        """The layers as they are now; each weight is asked for once, for parametrisations compute it then."""
+        """The layers with their current weights; each is read once, since parametrisations compute it on access."""
         return [[self._direction(k, suffix) for suffix in self._suffixes] for k in range(self.num_layers)]
 
     def _direction(self, k: int, suffix: str) -> Direction:
@@ -174,7 +178,7 @@ class Recurrent(NoTorchScript):
         return Direction(self._unrolls[k], weights, start)
 
     def _start(self, k: int, suffix: str, like: Tensor) -> dict[str, Tensor]:
-        """Where the layer starts, `[1, size]` by state: zeros, what the cell declares, or what was learned."""
+        """The initial states `[1, size]` by name: zeros, declared or learned values."""
         learned, sizes = self._modules.get(f"start_l{k}{suffix}"), self._unrolls[k].state_sizes
         starts = {}
         for s in self.graph.states:
@@ -183,7 +187,7 @@ class Recurrent(NoTorchScript):
         return starts
 
     def initial_state(self, batch: int = 1) -> State:
-        """The layer's own start, for `batch` rows."""
+        """The layer's initial state for `batch` rows."""
         return _own_start(self.directions(), check_count("batch", batch, least=0))
 
     def _begin(self, own: State, state: State | None, hint: Callable[[int], str] | None = None) -> State:
@@ -192,8 +196,8 @@ class Recurrent(NoTorchScript):
         check_is_state(state)
         if self.bidirectional:
             raise ArgumentError(
-                "a bidirectional layer carries no state from call to call: its backward direction starts at the end of "
-                "a sequence, which has not come yet; give the whole sequence, or use one direction"
+                "a bidirectional layer cannot continue from a state: its backward direction starts at the end of "
+                "the sequence. Pass the whole sequence, or use one direction"
             )
         check_state(state, own, hint)
         return state
@@ -201,7 +205,7 @@ class Recurrent(NoTorchScript):
     def step(self, x_t: Any, state: State | None = None) -> tuple[Tensor, State]:
         """One step: `x_t` is `[B, I]` (or `[B]` integers, or a mapping by input name). Returns `[B, size]`, State.
 
-        A bidirectional layer refuses: its backward direction needs the steps to come.
+        Raises ArgumentError for a bidirectional layer, whose backward direction needs the later steps.
         """
         self._refuse_both_directions("step")
         if type(x_t) is Tensor and x_t.dim() == 2 and eager():
@@ -211,7 +215,7 @@ class Recurrent(NoTorchScript):
         return self._step(x_t, state)
 
     def _cached(self, x: Tensor, state: State | None) -> tuple[Tensor, State] | None:
-        """The call of a known signature, where nothing is drawn, learned or read besides x and weights."""
+        """Use the cached call of a known signature, if nothing is drawn or read besides x, weights and state."""
         drawing = self.training and (self.dropout or self.graph.masks)
         if not self._plain or drawing or not (state is None or type(state) is State):
             return None
@@ -233,14 +237,12 @@ class Recurrent(NoTorchScript):
         timed = {n: x.unsqueeze(0) if n in moving and isinstance(x, Tensor) else x for n, x in named.items()}
         x = named.get(self.graph.inputs[0].name)
         if isinstance(x, Tensor) and x.dim() < (2 if x.is_floating_point() else 1):
-            raise ArgumentError(
-                f"step takes x_t of [B, {self.input_size}], or whole numbers [B], and {list(x.shape)} came"
-            )
+            raise ArgumentError(f"step takes x_t of shape [B, {self.input_size}], or integers [B], got {list(x.shape)}")
         y, state = self._run(Batch(self.graph, timed, None, None, False, self.sizes), state)
         return y.squeeze(0), state
 
     def stepper(self, batch: int = 1, state: State | None = None) -> Stepper:
-        """A fast stepper for streaming, with a snapshot of the weights as they are now; see `Stepper`."""
+        """A fast stepper for streaming, with a snapshot of the current weights; see `Stepper`."""
         self._refuse_both_directions("stepper")
         layers = self.directions()
         begin = self._begin(_own_start(layers, check_count("batch", batch, least=0)), state)
@@ -249,7 +251,8 @@ class Recurrent(NoTorchScript):
         return Stepper(graph, [s.sizes for s in self._unrolls], weights, begin, _own_start(layers, 1))
 
     def trace(self, x: Any, state: State | None = None) -> Trace:
-        """Every named value of the equations (gates, pre-activations, states) at each step, `[T, B, size]`, no grad."""
+        """Every named value of the equations (gates, pre-activations, states) at each step, `[T, B, size]`, "
+        "without autograd."""
         self._refuse_both_directions("trace")
         return Trace(self._traced(x, state)[1])
 
@@ -257,7 +260,9 @@ class Recurrent(NoTorchScript):
         """The output in the form of `x`, and the values of each layer."""
         batch = Batch(self.graph, x, None, None, self.batch_first, self.sizes)
         if batch.packed is not None:
-            raise ArgumentError("trace takes sequences of one length, and a PackedSequence came: give them one by one")
+            raise ArgumentError(
+                "trace takes sequences of equal length, got a PackedSequence: trace its sequences one by one"
+            )
         layers = self.directions()
         check_types(batch, _first(layers))
         states, inputs, traced = self._begin(_own_start(layers, batch.rows), state, batch.hint), dict(batch.inputs), []
@@ -272,12 +277,12 @@ class Recurrent(NoTorchScript):
     def _refuse_both_directions(self, what: str) -> None:
         if self.bidirectional:
             raise ArgumentError(
-                f"a bidirectional layer has no {what}: its backward direction reads from the end of the sequence, "
-                "which has not come yet; use one direction"
+                f"a bidirectional layer has no {what}: its backward direction needs the end of the sequence first. "
+                "Use one direction"
             )
 
     def extra_repr(self) -> str:
-        """The cell, its sizes and what differs from a plain layer."""
+        """The cell, its sizes and the options that differ from the defaults."""
         shown = f"{self.cell!r}, {self.input_size}, {self.hidden_size}"
         options: dict[str, Any] = {"num_layers": 1, "bidirectional": False, "merge": "concat", "dropout": 0.0}
         options |= {"batch_first": False, "init": ()}
@@ -289,7 +294,7 @@ OPTIONS = [n for n, p in inspect.signature(Recurrent).parameters.items() if p.ki
 
 
 def _first(layers: list[list[Direction]]) -> Tensor:
-    """A weight of the first layer, whose type the inputs must have."""
+    """A weight of the first layer, whose dtype the inputs must have."""
     return next(iter(layers[0][0].weights.values()))
 
 

@@ -1,4 +1,4 @@
-"""Floating-point operations of a cell, counted from its graph, so that every cell is measured alike."""
+"""Floating-point operations of a cell, counted from its graph."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from tidegate.reference import bound
 
 @dataclass(frozen=True)
 class Operations:
-    """What one step of one row takes: operations in products, other operations, and numbers in recurrent matrices."""
+    """The cost of one step of one row: operations in products, other operations, and elements of recurrent matrices."""
 
     products: int
     others: int
@@ -21,12 +21,12 @@ class Operations:
 
 
 def operations(graph: Graph, sizes: Mapping[str, int]) -> Operations:
-    """Count a step; what is computed from weights alone is done once a call and does not count."""
+    """Count one step, without what is computed once per call from weights alone."""
     return operations_of(simplify_graph(graph).values, sizes)
 
 
 def operations_of(made: Iterable[Value], sizes: Mapping[str, int]) -> Operations:
-    """Count what it takes to compute these values, each once."""
+    """Count the operations of these values, each once."""
     values = [v for v in made if v.rate > Rate.WEIGHTS]
     pairs = [pair for v in values for pair in products(v)]
     recurrent = {matrix for matrix, vector in pairs if vector.rate == Rate.STATE}

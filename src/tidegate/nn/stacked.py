@@ -1,4 +1,4 @@
-"""Layers on top of each other, each in one or two directions: what `Recurrent` and the drop-ins run."""
+"""Running stacked layers in one or two directions, for `Recurrent` and the drop-ins."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Direction:
-    """One direction of one layer: the cell over time with its weights, and where its states start, `[1, size]`."""
+    """One direction of one layer: the unrolled cell, its weights, and its initial states `[1, size]`."""
 
     unroll: Unroll
     weights: Mapping[str, Tensor]
@@ -38,7 +38,7 @@ class Stacked:
     def __call__(
         self, batch: Batch, states: Sequence[Sequence[Mapping[str, Tensor]]]
     ) -> tuple[Tensor, list[list[Tensors]]]:
-        """The top layer's output `[T, B, size]`, and the states at the rows' ends by layer and direction.
+        """The top layer's output `[T, B, size]`, and the final states by layer and direction.
 
         `dropout` is the probability between layers; 0 outside of training.
         """
@@ -58,7 +58,7 @@ class Stacked:
     def _run(
         self, d: Direction, inputs: Mapping[str, Tensor], state: Tensors, batch: Batch, *, backwards: bool
     ) -> tuple[Tensor, Tensors]:
-        """One direction of one layer, with masks of its own."""
+        """Run one direction of one layer, with its own masks."""
         unroll, masks, weights = d.unroll, d.unroll.masks, d.weights
         if masks.any and (self.training or any(name in inputs for name in masks.names)):
             like = next(iter(weights.values()))

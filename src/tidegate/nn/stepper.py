@@ -1,4 +1,4 @@
-"""`Stepper`: one step at a time, for streams, with a snapshot of the weights: on native kernels, or else on numpy."""
+"""`Stepper`: one step at a time for streams, with a snapshot of the weights, on native kernels or numpy."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,9 +27,9 @@ class Stepper:
 
     The weights are a snapshot: training the layer afterwards does not change the stepper; make a new one. There is no
     autograd. `stepper(x_t)` takes `[B, I]` in numpy or torch (a mapping by input name where the cell has several),
-    moves the state by one step, and returns `[B, size]` of the same kind: a view that the next call overwrites.
-    `active=` `[B]` moves only the flagged rows; the others keep their state, and their output is 0. `reset(rows)` puts
-    rows back to the layer's start. `state` reads and sets the state as a State.
+    advances the state by one step, and returns `[B, size]` of the same kind: a view that the next call overwrites.
+    `active=` `[B]` advances only the flagged rows; the others keep their state, and their output is 0. `reset(rows)`
+    resets rows to the layer's initial state. `state` reads and sets the state as a State.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Stepper:
         self._forget_kernels()
 
     def _forget_kernels(self) -> None:
-        """Kernels are made when they are first needed: they stay in one process."""
+        """Drop the kernels, which belong to one process; they are bound again when needed."""
         self._steps: list[BoundStep] = []
         self._index_steps: list[BoundStep] | None = None
         self._indices = np.zeros(len(self._output), np.int64)
@@ -74,11 +74,11 @@ class Stepper:
 
     @property
     def batch(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return int(self._output.shape[0])
 
     def __call__(self, x_t: Any, active: Any = None) -> Any:
-        """Move by one step; see the class."""
+        """Advance by one step; see the class."""
         alone = self._alone
         usual = active is None and self._steps and type(x_t) is np.ndarray
         if usual and alone is not None and x_t.shape == alone.shape and x_t.dtype == alone.dtype:
@@ -126,7 +126,7 @@ class Stepper:
         return self._index_steps
 
     def _compiled(self, one_hot: bool) -> list[BoundStep]:
-        """The layers' kernels; empty where there are none."""
+        """The layers' kernels; empty if kernels cannot run."""
         found: list[BoundStep] = []
         if not self.batch:
             return found
@@ -145,7 +145,7 @@ class Stepper:
         wanted = {i.name: bound(i.size, self._sizes[0]) for i in self._graph.inputs}
         if set(named) != set(wanted):
             raise ArgumentError(
-                f"the stepper takes the inputs {', '.join(wanted)}, and {', '.join(map(str, named)) or 'none'} came"
+                f"the stepper takes the inputs {', '.join(wanted)}, got {', '.join(map(str, named)) or 'none'}"
             )
         found = {n: v.detach().cpu().numpy() if isinstance(v, Tensor) else np.asarray(v) for n, v in named.items()}
         first = self._graph.inputs[0].name
@@ -154,8 +154,8 @@ class Stepper:
             shape = (self.batch,) if one_hot else (self.batch, *size)
             if found[name].shape != shape or found[name].dtype.kind not in "fiub":
                 raise ArgumentError(
-                    f"input {name!r} must be numbers of {list(shape)}, and {list(found[name].shape)} of "
-                    f"{found[name].dtype} came"
+                    f"input {name!r} must be numbers of shape {list(shape)}, got {list(found[name].shape)} of "
+                    f"{found[name].dtype}"
                 )
             if one_hot:
                 check_indices(self._graph, found[name], self._sizes[0])
@@ -175,7 +175,7 @@ class Stepper:
         return moves.astype(bool)
 
     def reset(self, rows: Any = None) -> None:
-        """Put these rows (all, unless given) back to the layer's own start."""
+        """Reset these rows (default: all) to the layer's initial state."""
         chosen = slice(None) if rows is None else rows.cpu().numpy() if isinstance(rows, Tensor) else rows
         try:
             for state, start in zip(self._state, self._start, strict=True):
@@ -188,7 +188,7 @@ class Stepper:
 
     @property
     def state(self) -> State:
-        """The state as it is now; a copy."""
+        """A copy of the current state."""
         return State([[{n: torch.from_numpy(a.copy()) for n, a in layer.items()}] for layer in self._state])
 
     @state.setter
@@ -202,7 +202,7 @@ class Stepper:
 
 
 class _NumpyStep:
-    """The step on numpy, value by value."""
+    """One step on numpy, value by value."""
 
     def __init__(self, graph: Graph, sizes: list[dict[str, int]], weights: list[dict[str, Tensor]]) -> None:
         self._graph, self._sizes = graph, sizes
@@ -212,9 +212,9 @@ class _NumpyStep:
     def __call__(
         self, inputs: dict[str, Array], state: list[dict[str, Array]], outputs: list[Array], moves: Array | None
     ) -> Array:
-        """The top layer's output; the states move."""
+        """Advance the states and return the top layer's output."""
         named = dict(inputs)
-        with np.errstate(all="ignore"):  # as torch: what overflows is infinite, and no warning
+        with np.errstate(all="ignore"):  # as in torch, overflow gives infinity without a warning
             for k, (old, like) in enumerate(zip(state, outputs, strict=True)):
                 named[self._graph.inputs[0].name] = self._layer(k, named, old, like, moves)
         return named[self._graph.inputs[0].name]
@@ -228,7 +228,7 @@ class _NumpyStep:
         output, *new = self._program(numpy_ops, self._sizes[k], env)
         whole = np.array(np.broadcast_to(np.asarray(output, dtype=like.dtype), like.shape))
         fresh = {n: np.array(np.broadcast_to(v, old[n].shape)) for n, v in zip(self._graph.new, new, strict=True)}
-        for name, value in fresh.items():  # only now, for one state's new value may be another's old one
+        for name, value in fresh.items():  # last, because one state's new value may be another's old one
             old[name][...] = value if moves is None else np.where(moves[:, None], value, old[name])
         return whole
 
@@ -237,7 +237,7 @@ def _refuse_types_unknown_to_numpy(state: State) -> None:
     found = {t.dtype for layer in state.layers for t in layer[0].values()} - set(NUMPY)
     if found:
         raise ArgumentError(
-            f"a stepper runs on numpy, which knows no {found.pop()}: make it of a copy in float32, as in "
+            f"steppers run on numpy, which has no {found.pop()}: make one from a float32 copy, as in "
             "copy.deepcopy(layer).float().stepper()"
         )
 
@@ -247,7 +247,7 @@ def _arrays(named: Mapping[str, Tensor]) -> dict[str, Array]:
 
 
 def _prologue(graph: Graph, sizes: Mapping[str, int], weights: Mapping[str, Tensor]) -> dict[Value, Any]:
-    """The snapshot: the weights, and all that is computed from weights only."""
+    """The snapshot: the weights, and everything computed from weights only."""
     env: dict[Value, Any] = {graph.weights[n]: np.array(w.detach().cpu().numpy()) for n, w in weights.items()}
     Program([v for v in graph.values if v.rate == Rate.WEIGHTS])(numpy_ops, sizes, env)
     return env

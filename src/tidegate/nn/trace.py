@@ -1,4 +1,4 @@
-"""Looking inside: every named value of a cell's equations at every step."""
+"""`Trace`: every named value of a cell's equations at every step."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -79,7 +79,7 @@ def _by_kernel(
     state: Tensors,
     labels: tuple[str, ...],
 ) -> tuple[dict[str, Tensor], Tensor] | None:
-    """The trace by a kernel that saves every named value; None where it cannot run."""
+    """The trace by a kernel that saves every named value; None if it cannot run."""
     if torch._C._are_functorch_transforms_active():
         return None
     x = [inputs[i.name] for i in graph.inputs]
@@ -93,7 +93,7 @@ def _by_kernel(
     cell = support.cell_kernel(graph, sizes, numbers, indices=indices, traced=labels)
     if cell is None:
         return None
-    starts = {n: s[:1] for n, s in state.items()}  # not read: nothing is reset
+    starts = {n: s[:1] for n, s in state.items()}  # not read, since nothing is reset
     tensors = known.tensors(UnrollArguments(weights, inputs, state, starts))
     T, B = known.steps_and_rows(tensors)
     y, *_, saved = cell.call(T, B).forward(tensors, saving=True)
@@ -103,12 +103,14 @@ def _by_kernel(
     for label in labels:
         value = plan.graph.named[label]
         shape = T, B, *bound(value.size, sizes)
-        found[label] = saved[offset[value] :][: math.prod(shape)].view(shape).clone()  # saved values are on loan
+        found[label] = (
+            saved[offset[value] :][: math.prod(shape)].view(shape).clone()
+        )  # saved values are in borrowed memory
     return found, y
 
 
 def _all_computed(known: KernelInputs, labels: tuple[str, ...]) -> bool:
-    """Whether a kernel computes every value by itself: some become part of others, and parts are not joined."""
+    """Whether a kernel computes every value separately: some are fused into others."""
     named = known.plan.graph.named
     return all(label in named and named[label].op != "concat" for label in labels)
 

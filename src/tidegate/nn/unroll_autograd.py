@@ -1,4 +1,4 @@
-"""A layer run step by step so that autograd knows every state by itself: what gradients through time are asked for."""
+"""A layer run step by step, so that autograd has a separate tensor for every state: for gradients through time."""
 
 from typing import Any
 
@@ -18,7 +18,8 @@ __all__ = ["AutogradUnroll", "follow", "state_label"]
 def follow(layer: Recurrent | Stack, x: Any, state: State | None = None) -> tuple[Tensor, list[AutogradUnroll]]:
     """The output `[T, B, size]` for time-major `x`, and the run of each layer, the first one first.
 
-    It runs on the reference path, masks at their average, and without dropout. The layer must have one direction.
+    It runs on the reference path, with masks at their expected values and without dropout. The layer must have one
+    direction.
     """
     if isinstance(layer, Stack):
         y, runs = layer.through(x, state, follow)
@@ -37,5 +38,5 @@ def follow(layer: Recurrent | Stack, x: Any, state: State | None = None) -> tupl
 
 
 def state_label(graph: Graph, state: str) -> str:
-    """What a plot calls a state: as the glossary has it, or its bare name."""
+    """A state's label in plots: from the glossary, or its name."""
     return label(graph, state) if state in graph.named else state

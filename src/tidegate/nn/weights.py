@@ -15,7 +15,7 @@ from tidegate.runtime.support import readable
 
 
 class CellWeights(nn.Module):
-    """The weights of one cell, in one layer and direction, under the names that its equations give them."""
+    """The weights of one cell, in one layer and direction, under the names in its equations."""
 
     def __init__(self, graph: Graph, sizes: Mapping[str, int], init: tuple[Init, ...] = (), **factory: Any) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class CellWeights(nn.Module):
         return self.get_submodule(group), leaf
 
     def reset_parameters(self) -> None:
-        """Draw every weight anew: what `init` sets, and the others as the cell declares them."""
+        """Redraw every weight, by `init` or as the cell declares it."""
         tensors = self.tensors()
         if any(t.is_meta for t in tensors.values()):
             return
@@ -53,7 +53,7 @@ class CellWeights(nn.Module):
                 tensor.copy_(drawn[name])
 
     def tensors(self) -> dict[str, Tensor]:
-        """The weights by name, as parametrisations, pruning and weight_norm make them."""
+        """The weights by name, after parametrisations, pruning and weight_norm."""
         holders = self._modules
         for module in (self, *holders.values()):
             if module._forward_pre_hooks:  # type: ignore[union-attr]
@@ -63,12 +63,12 @@ class CellWeights(nn.Module):
             if tensor.shape != self._shapes[name]:
                 raise ArgumentError(
                     f"weight {name!r} of cell {self._graph.name!r} must be {list(self._shapes[name])}, got "
-                    f"{list(tensor.shape)}: give it its own shape back, or make a layer of other sizes"
+                    f"{list(tensor.shape)}: restore its shape, or make a layer of other sizes"
                 )
         return found
 
     def place(self, name: str) -> tuple[dict[str, Any], str, torch.Size]:
-        """Where a weight is kept: the parameters or buffers by name that hold it, its name among them, its shape."""
+        """Where a weight is stored: the dictionary of parameters or buffers, its name there, and its shape."""
         group, _, leaf = name.rpartition(".")
         holder: Any = self._modules[group] if group else self
         held = holder._parameters if self._graph.weights[name].attrs["learn"] else holder._buffers
@@ -80,12 +80,12 @@ class CellWeights(nn.Module):
 
 
 def _weight(module: Any, leaf: str) -> Any:
-    found = module._parameters.get(leaf)  # much faster than asking for the attribute
+    found = module._parameters.get(leaf)  # much faster than getattr
     return getattr(module, leaf) if found is None else found
 
 
 def _compute_weights(module: nn.Module) -> None:
-    """Run what pruning and weight_norm do before a module's forward, which a holder of weights does not have."""
+    """Run the forward pre-hooks of pruning and weight_norm, since this module has no forward."""
     for hook in module._forward_pre_hooks.values():
         hook(module, ())
 
@@ -93,13 +93,13 @@ def _compute_weights(module: nn.Module) -> None:
 def _refuse_taken(graph: Graph, holder: nn.Module, name: str, attribute: str) -> None:
     if hasattr(holder, attribute):
         raise ArgumentError(
-            f"weight {name!r} of cell {graph.name!r} cannot be kept under that name: the layer's module has an "
-            f"attribute {attribute!r} of its own; choose another"
+            f"weight {name!r} of cell {graph.name!r} needs another name: modules have an attribute {attribute!r} of "
+            "their own"
         )
 
 
 class Starts(nn.Module):
-    """Where the states of one layer and direction start, as parameters; bookkeeping states apart."""
+    """The learned initial states of one layer and direction, as parameters, without bookkeeping states."""
 
     def __init__(self, graph: Graph, sizes: Mapping[str, int], **factory: Any) -> None:
         super().__init__()
@@ -110,14 +110,14 @@ class Starts(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Back to the starts that the cell declares."""
+        """Reset to the initial states that the cell declares."""
         with torch.no_grad():
             for name, start in self._declared.items():
                 nn.init.constant_(getattr(self, name), start)
 
 
 class CellWeightSource:
-    """The weights of one layer of a `Recurrent`, read by cached calls where nothing computes one of them."""
+    """The weights of one layer of a `Recurrent`, read directly by cached calls."""
 
     def __init__(self, owner: nn.Module, name: str, names: Sequence[str], dtype: torch.dtype) -> None:
         weights = owner._modules[name]
@@ -133,7 +133,7 @@ class CellWeightSource:
         return mine and list(self._weights._modules.values()) == self._children
 
     def tensors(self) -> list[Tensor] | None:
-        """The weights; None where one of them is computed, or a kernel cannot read it as it is."""
+        """The weights; None if one is computed by a parametrisation, or a kernel cannot read it in place."""
         found: list[Tensor] = []
         dtype = self._dtype
         for parameters, name, shape in self._places:
@@ -147,5 +147,5 @@ class CellWeightSource:
         return found
 
     def call(self, call: KernelCall) -> KernelCall:
-        """The call itself: it takes these weights."""
+        """The call itself, which takes these weights."""
         return call

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tidegate.native.run.workspace import OWN_BYTES, WORKSPACE
+from tidegate.native.run.workspace import MIN_LOAN_BYTES, WORKSPACE
 
 
 class Allocator:
@@ -17,7 +17,7 @@ class Allocator:
 
     def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, kind: np.dtype[Any]) -> None:
         self._shape, self._kind, self._bytes = shape, kind, math.prod(shape) * kind.itemsize
-        self._like = torch.empty(shape, dtype=dtype) if self._bytes < OWN_BYTES else None
+        self._like = torch.empty(shape, dtype=dtype) if self._bytes < MIN_LOAN_BYTES else None
 
     def __call__(self) -> Tensor:
         """A new tensor."""

@@ -462,12 +462,12 @@ def layer() -> tg.Recurrent:
     [
         (
             lambda: diagnose(nn.Linear(2, 3), data()),
-            "diagnose takes a Recurrent, a Stack, or an LSTM, GRU or RNN of tidegate or torch.nn, and a Linear came: "
+            "diagnose takes a Recurrent, a Stack, or an LSTM, GRU or RNN of tidegate or torch.nn, got a Linear: "
             "give the recurrent layer within it",
         ),
         (
             lambda: diagnose(nn.LSTM(F, H, bidirectional=True), data()),
-            "diagnose takes layers of one direction, and a bidirectional one came: a step there has no one past to "
+            "diagnose takes layers of one direction, got a bidirectional one: its steps have no single past to "
             "look back into; give a layer of one direction",
         ),
         (
@@ -477,31 +477,31 @@ def layer() -> tg.Recurrent:
         ),
         (
             lambda: diagnose(layer(), data().numpy()),
-            "diagnose takes x as one tensor [T, B, I], or as whole numbers [T, B], and a ndarray came",
+            "x must be one tensor [T, B, I], or integers [T, B], got a ndarray",
         ),
         (
             lambda: diagnose(layer(), data()[0]),
-            "diagnose takes x as one tensor [T, B, I], or as whole numbers [T, B], and a tensor [5, 2] came",
+            "x must be one tensor [T, B, I], or integers [T, B], got a tensor [5, 2]",
         ),
         (
             lambda: diagnose(layer(), data()[:1]),
-            "diagnose looks back through 2 steps or more of 1 row or more, and [1, 5, 2] came",
+            "diagnose needs at least 2 steps of at least 1 row, got [1, 5, 2]",
         ),
         (
             lambda: diagnose(layer(), data(), lengths=[1, 1, 0, 1, 1]),
-            "diagnose looks back through 2 steps or more, and the longest row has 1",
+            "diagnose needs at least 2 steps, but the longest row has 1",
         ),
         (
             lambda: diagnose(layer(), data(), lengths=[1, 10]),
-            "lengths are 5 whole numbers from 0 to 9, one a row, and [1, 10] came",
+            "lengths must be 5 whole numbers from 0 to 9, one per row, got [1, 10]",
         ),
         (
             lambda: diagnose(layer(), data(), data(H)),
-            "target came without loss: give both, or neither for a random projection of the outputs",
+            "got target without loss: give both, or neither for a random projection of the outputs",
         ),
         (
             lambda: diagnose(layer(), data(), loss=squared),
-            "loss came without target: give both, or neither for a random projection of the outputs",
+            "got loss without target: give both, or neither for a random projection of the outputs",
         ),
         (
             lambda: diagnose(layer(), data(), data(H)[:3], squared),
@@ -524,9 +524,9 @@ def layer() -> tg.Recurrent:
         ),
         (
             lambda: diagnose(layer(), data(), origins=[3, 9]),
-            "origins are one or more steps from 0 to 8, and [3, 9] came",
+            "origins must be one or more steps from 0 to 8, got [3, 9]",
         ),
-        (lambda: diagnose(layer(), data(), origins=[]), "origins are one or more steps from 0 to 8, and [] came"),
+        (lambda: diagnose(layer(), data(), origins=[]), "origins must be one or more steps from 0 to 8, got []"),
         (
             lambda: diagnose(linear_net([[1e200, 0.0, 0.0]] * 3), data()),
             "state 'h' of layer 1 is not finite after step 3 of 9, so that no gradient goes back from there: give "

@@ -71,11 +71,11 @@ def make_subject(
     copied = _copied(layer)
     _check_input(x)
     if (target is None) != (loss is None):
-        came, missing = ("loss", "target") if target is None else ("target", "loss")
-        raise ArgumentError(f"{came} came without {missing}: give both, or neither for {PROBE.partition(' (')[0]}")
+        given, missing = ("loss", "target") if target is None else ("target", "loss")
+        raise ArgumentError(f"got {given} without {missing}: give both, or neither for {PROBE.partition(' (')[0]}")
     if target is not None and len(target) != len(x):
         raise ArgumentError(
-            f"target has {len(target)} steps, and x has {len(x)}: both are time-major, with one target a step"
+            f"target has {len(target)} steps, but x has {len(x)}: both must be time-major, with one target per step"
         )
     ends = _ends(lengths, x)
     valid = valid_steps(len(x), ends)
@@ -91,12 +91,12 @@ def _copied(layer: nn.Module) -> Recurrent | Stack:
         copied = as_recurrent(layer)
     else:
         raise ArgumentError(
-            f"diagnose takes a Recurrent, a Stack, or an LSTM, GRU or RNN of tidegate or torch.nn, and a "
-            f"{type(layer).__name__} came: give the recurrent layer within it"
+            f"diagnose takes a Recurrent, a Stack, or an LSTM, GRU or RNN of tidegate or torch.nn, got a "
+            f"{type(layer).__name__}: pass the recurrent layer inside it"
         )
     if copied.bidirectional:
         raise ArgumentError(
-            "diagnose takes layers of one direction, and a bidirectional one came: a step there has no one past to "
+            "diagnose takes layers of one direction, got a bidirectional one: its steps have no single past to "
             "look back into; give a layer of one direction"
         )
     _check_cells(copied)
@@ -122,19 +122,19 @@ def _check_cells(layer: Any) -> None:
 
 def _check_input(x: Any) -> None:
     if not isinstance(x, Tensor) or x.dim() != (3 if x.is_floating_point() else 2):
-        came = f"a tensor {list(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
-        raise ArgumentError(f"diagnose takes x as one tensor [T, B, I], or as whole numbers [T, B], and {came} came")
+        found = f"a tensor {list(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+        raise ArgumentError(f"x must be one tensor [T, B, I], or integers [T, B], got {found}")
     if len(x) < 2 or not x.shape[1]:
-        raise ArgumentError(f"diagnose looks back through 2 steps or more of 1 row or more, and {list(x.shape)} came")
+        raise ArgumentError(f"diagnose needs at least 2 steps of at least 1 row, got {list(x.shape)}")
 
 
 def _ends(lengths: Any, x: Tensor) -> Tensor:
     T, B = x.shape[:2]
     ends = torch.full((B,), T) if lengths is None else torch.as_tensor(lengths).cpu()
     if ends.shape != (B,) or ends.is_floating_point() or int(ends.min()) < 0 or int(ends.max()) > T:
-        raise ArgumentError(f"lengths are {B} whole numbers from 0 to {T}, one a row, and {lengths!r} came")
+        raise ArgumentError(f"lengths must be {B} whole numbers from 0 to {T}, one per row, got {lengths!r}")
     if int(ends.max()) < 2:
-        raise ArgumentError(f"diagnose looks back through 2 steps or more, and the longest row has {int(ends.max())}")
+        raise ArgumentError(f"diagnose needs at least 2 steps, but the longest row has {int(ends.max())}")
     return ends.to(x.device)
 
 
@@ -159,6 +159,6 @@ def origin_steps(subject: DiagnosedLayer, origins: Sequence[int] | None) -> list
     found = [torch.where(subject.lengths > step, step, -1) for step in origins]
     if not found or any(step < 0 or bool((at < 0).all()) for step, at in zip(origins, found, strict=True)):
         raise ArgumentError(
-            f"origins are one or more steps from 0 to {int(subject.lengths.max()) - 1}, and {list(origins)} came"
+            f"origins must be one or more steps from 0 to {int(subject.lengths.max()) - 1}, got {list(origins)}"
         )
     return found

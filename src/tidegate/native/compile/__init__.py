@@ -1,1 +1,1 @@
-"""From a graph to machine code: the plan of a kernel, and the code that LLVM compiles."""
+"""From graphs to LLVM IR: plans of kernels, and the code emitted for them."""

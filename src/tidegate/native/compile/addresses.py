@@ -1,4 +1,4 @@
-"""Where things stand while a kernel is emitted: sizes, threads' shares, and the addresses of all that a step reads."""
+"""Addresses while a kernel is emitted: sizes, each thread's share, and the places of all values."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +15,10 @@ from tidegate.native.run import threads
 
 @dataclass(eq=False)
 class Rows:
-    """The rows that a piece of code goes through, and the step that they are in.
+    """The rows that a piece of code processes, and their step.
 
-    Of a chunk they are those of all its steps, one step's below the other's; `since` counts this step from its chunk's
-    first, where it is in one.
+    For a chunk these are the rows of all its steps, one step after the other; `since` counts a step from the first of
+    its chunk.
     """
 
     step: ir.Value
@@ -27,9 +27,9 @@ class Rows:
 
 
 class Places:
-    """A kernel's arguments, this thread's share of rows and panels, and where values are found.
+    """A kernel's arguments, this thread's share of rows and panels, and the addresses of values.
 
-    Rows are counted from this thread's first; a row's slot is its number among all.
+    Rows are counted from this thread's first; a slot is a row's number among those of all threads.
     """
 
     def __init__(self, k: Builder, plan: KernelPlan, direction: Pass, f: ir.Function) -> None:
@@ -44,28 +44,28 @@ class Places:
         self.parts = k.b.select(self.split, self.team, I64(1))
         self.part = k.b.select(self.split, self.me, I64(0))
         self.shares = k.b.select(self.split, self.team, self.a["threads"])
-        self.take_all()
+        self.share_all()
         self.number = k.b.alloca(I64)
         k.b.store(I64(0), self.number)
         self.one = k.b.alloca(k.real)
         k.b.store(k.number(1.0), self.one)
 
-    def take_all(self) -> None:
-        """Go through all rows."""
-        self._take(I64(0), self.B)
+    def share_all(self) -> None:
+        """Process all rows."""
+        self._set_rows(I64(0), self.B)
 
-    def take(self, share: ir.Value) -> None:
-        """Go through a share of the rows: of as many as threads were wanted, each with its longest rows first.
+    def set_share(self, share: ir.Value) -> None:
+        """Process one of `shares` equal shares of the rows, each with its longest rows first.
 
-        Where units are shared, each thread goes through all rows.
+        Where units are shared, each thread processes all rows.
         """
         k = self.k
         parts = k.b.select(self.split, I64(1), self.shares)
         part = k.b.select(self.split, I64(0), share)
         first = k.div(k.mul(self.B, part), parts)
-        self._take(first, k.sub(k.div(k.mul(self.B, k.add(part, 1)), parts), first))
+        self._set_rows(first, k.sub(k.div(k.mul(self.B, k.add(part, 1)), parts), first))
 
-    def _take(self, first: ir.Value, count: ir.Value) -> None:
+    def _set_rows(self, first: ir.Value, count: ir.Value) -> None:
         self.first_row, self.rows = first, count
         self.chunk = self._chunk()
 
@@ -79,7 +79,7 @@ class Places:
         return self.k.b.gep(memory, [self.k.load_int(arguments, index)], source_etype=I8)
 
     def _chunk(self) -> ir.Value:
-        """How many steps are taken together: backwards only where their rows lie one below the other, without gaps."""
+        """Steps per chunk; backwards there are chunks only where the rows of steps are contiguous."""
         k, chunk = self.k, self.a["chunk"]
         if not self.backward:
             return chunk
@@ -89,7 +89,7 @@ class Places:
     # sizes and shares
 
     def width(self, size: Size) -> ir.Value:
-        """A size in numbers."""
+        """A size in elements."""
         letters = [x for p in size for x in ([p] if isinstance(p, int) else p.split("+"))]
         return self.k.add(*(self._letter(x) for x in letters))
 
@@ -97,12 +97,12 @@ class Places:
         return 1 if letter in (1, "1") else self.a[f"size.{letter}"]
 
     def padded(self, size: Size) -> ir.Value:
-        """The leading dimension of working memory, as `frame.padded` has it."""
+        """The leading dimension of working memory, as `arguments.padded` computes it."""
         k = self.k
         return k.add(k.mul(k.ceil(self.width(size), PAD), PAD), PAD)
 
     def panels(self, size: Size) -> tuple[ir.Value, ir.Value]:
-        """The first panel of this thread and how many it has; vectors of one unit are everyone's."""
+        """This thread's first panel and number of panels; each thread computes vectors of one unit."""
         k = self.k
         if size == SCALAR:
             return I64(0), I64(1)
@@ -111,7 +111,7 @@ class Places:
         return first, k.sub(k.div(k.mul(every, k.add(self.part, 1)), self.parts), first)
 
     def blocking(self, stage: Stage) -> tuple[ir.Value, ir.Value]:
-        """As `frame.blocking` has it: panels side by side, and blocks of a part."""
+        """Panels side by side, and blocks of a part, as `arguments.blocking` computes them."""
         k, most = self.k, most_panels(len(stage.linears))
         parts = I64(1) if stage.size == SCALAR else self.parts
         mine = k.b.udiv(k.sub(k.add(k.ceil(self.width(stage.size), k.lanes), parts), 1), parts)
@@ -119,11 +119,11 @@ class Places:
         return k.b.udiv(k.sub(k.add(mine, blocks), 1), blocks), blocks
 
     def region(self, stage: Stage) -> ir.Value:
-        """Which part of packed weights is this thread's: one part serves all where rows are shared."""
+        """This thread's part of the packed weights; there is a single part where rows are shared."""
         return I64(0) if stage.size == SCALAR else self.part
 
     def columns(self) -> list[ir.Value]:
-        """Where each left factor begins in a row of `dz`, and the row's leading dimension."""
+        """The offset of each left factor in a row of `dz`, and the row's leading dimension."""
         k = self.k
         offsets: list[ir.Value] = [I64(0)]
         for d in self.plan.columns:
@@ -132,7 +132,7 @@ class Places:
 
     @contextmanager
     def each(self, size: Size) -> Iterator[tuple[ir.Value, ir.Value, ir.Value]]:
-        """Each row and panel of this thread: slot, first unit and the mask of the panel."""
+        """Iterate over this thread's rows and panels: slot, first unit and mask of the panel."""
         k = self.k
         first, count = self.panels(size)
         width = self.width(size)
@@ -149,39 +149,39 @@ class Places:
         self.k.call(symbol(function, self.k.target, self.k.dtype), VOID, *(self.k.int(a) for a in arguments))
 
     def wait(self) -> None:
-        """The barrier of the team."""
+        """Wait at the team's barrier."""
         k = self.k
         number = k.add(k.b.load(self.number, typ=I64), 1)
         k.b.store(number, self.number)
         threads.wait(k, self.a["flags"], self.me, self.team, number)
 
     def given(self, pointer: ir.Value) -> ir.Value:
-        """Whether an argument was given."""
+        """Whether an optional argument is not null."""
         return self.k.b.icmp_unsigned("!=", self.k.b.ptrtoint(pointer, I64), I64(0))
 
-    # where values stand
+    # addresses of values
 
     def here(self, step: ir.Value, slot: ir.Value) -> ir.Value:
-        """The number of a step and row among all steps and rows."""
+        """The index of a step and row among all steps and rows."""
         return self.k.add(self.k.mul(step, self.B), slot)
 
     def own(self, name: str, copies: ir.Value | None, ld: ir.Value) -> ir.Value:
-        """A thread's copy of working memory of B rows."""
+        """This thread's copy of a working array of B rows."""
         k = self.k
         return k.at(self.a[name], k.mul(self.me if copies is None else copies, k.mul(self.B, ld)))
 
     def carried(self, name: str, size: Size, parity: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """The rows of a carried vector, old or new by the parity, and their leading dimension."""
+        """The rows of a carried vector, old or new by parity, and their leading dimension."""
         k, ld = self.k, self.padded(size)
         copy = self.me if size == SCALAR else I64(0)
         return k.at(self.a[f"carry.{name}"], k.mul(k.add(k.mul(copy, 2), parity), k.mul(self.B, ld))), ld
 
     def block(self, home: Home, rows: Rows) -> tuple[ir.Value, ir.Value]:
-        """The first of this thread's rows of what stands in rows one below the other, and the leading dimension."""
+        """The address of this thread's first row of a value stored in rows, and the leading dimension."""
         k = self.k
         if home.where == "old" and not self.backward:
             base, ld = self.carried(home.name, home.size, k.b.and_(rows.step, I64(1)))
-        elif home.where == "adjoint":
+        elif home.where == "gradient":
             base, ld = self.carried(home.name, home.size, k.b.and_(k.add(rows.step, 1), I64(1)))
         elif home.where in ("row", "private"):
             ld = self.padded(home.size)
@@ -211,15 +211,15 @@ class Places:
         return k.at(base, k.mul(row, ld))
 
     def letters(self, part: str | int) -> ir.Value:
-        """A part of a size in numbers."""
+        """A part of a size in elements."""
         return self.width((part,))
 
     def batch_row(self, slot: ir.Value) -> ir.Value:
-        """Which row of the batch stands in a slot."""
+        """The batch row in a slot."""
         return self.k.load_int(self.a["rows"], slot)
 
     def before(self, home: Home, step: ir.Value, slot: ir.Value) -> ir.Value:
-        """The address of a state as a step of the backward pass found it: given, fresh, or the last step's new one."""
+        """The address of a step's old state in the backward pass: initial, reset, or the previous step's new state."""
         k, width = self.k, self.width(home.size)
         own_row = k.mul(self.batch_row(slot), self.a[f"step.begin.{home.name}"])
         given = k.at(self.a[f"begin.{home.name}"], k.mul(own_row, width))
@@ -228,13 +228,13 @@ class Places:
         return k.b.select(self.is_fresh(step, slot), self.a[f"start.{home.name}"], found)
 
     def is_fresh(self, step: Int, slot: ir.Value) -> ir.Value:
-        """Whether the row starts afresh at this step."""
+        """Whether the row's state is reset at this step."""
         k = self.k
         index = k.mul(self.here(k.int(step), slot), self.a["fresh.step"])
         return k.b.icmp_unsigned("!=", k.b.load(k.b.gep(self.a["fresh"], [index], source_etype=I8), typ=I8), I8(0))
 
     def index(self, step: ir.Value, slot: ir.Value) -> ir.Value:
-        """The index that an input of whole numbers has at a step and row."""
+        """The value of the integer input at a step and row."""
         assert self.plan.index is not None
         k, name = self.k, self.loop.homes[self.plan.index].name
         place = k.load_int(self.a["place"], self.here(step, slot))
@@ -245,7 +245,7 @@ class Places:
         return self.k.load_int(self.a["lens"], slot)
 
     def fixed(self, value: Value) -> int:
-        """The number of a value of weights among those that a kernel is given."""
+        """The position of a value of weights among those given to the kernel."""
         return int(self.loop.homes[value].name)
 
     # operands that are read whole
@@ -258,7 +258,7 @@ class Places:
         return self.block(self.loop.homes[value], rows)
 
     def gathered_rows(self, number: int, value: Value) -> tuple[ir.Value, ir.Value]:
-        """Where this thread's copies of a value stand, and their leading dimension."""
+        """This thread's gathered copies of a value, and their leading dimension."""
         k, ld = self.k, self.padded(value.size)
         return k.at(self.a[f"gather.{number}"], k.mul(k.mul(self.me, self.most_rows()), ld)), ld
 

@@ -1,8 +1,8 @@
 """The arguments of a kernel, by name, and the memory that it works in.
 
 A kernel is called with one pointer to an array of 64-bit integers: numbers and addresses, in the order of a `Frame`.
-`step.begin.h` is 1 where `begin.h` has a row for each row of the batch, and 0 where all begin with the same row; so it
-is with the slopes at the ends.
+`step.begin.h` is 1 if `begin.h` has a row for each batch row, and 0 if all share one row; likewise for the gradients of
+final states.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,19 +11,19 @@ from itertools import pairwise
 from typing import Literal
 
 from tidegate.equations.values import Rate, Size, Value
-from tidegate.native.compile.plan import WIDEST, KernelPlan, MatrixCall, Stage, StepLoop
+from tidegate.native.compile.plan import BLOCK_VECTORS, KernelPlan, MatrixCall, Stage, StepLoop
 
 Pass = Literal["forward", "backward"]
 NUMBERS: tuple[str, ...] = ("threads", "hidden", "T", "B", "fresh.step", "packed", "keeping", "count", "block.count")
 NUMBERS += ("chunk", "ld.products", "ld.scratch")
 TABLES = ("flags", "rows", "lens", "place", "fresh", "valid", "blocks")
-PAST_CACHES = 2  # as `keeping`: every number is stored at once, where it is aligned to a vector, past the caches
-PAD = 16  # numbers by which rows of working memory are set apart, so that they do not fall into one set of a cache
+PAST_CACHES = 2  # value of `keeping`: saved values that are aligned to vectors bypass the caches
+PAD = 16  # elements between rows of working memory, so that rows map to different cache sets
 
 
 @dataclass(frozen=True)
 class Span:
-    """Neighbouring columns of the left factors that are multiplied by one right factor."""
+    """Adjacent columns of the left factors that are multiplied by one right factor."""
 
     vector: Value
     columns: tuple[int, ...]
@@ -31,10 +31,10 @@ class Span:
 
 @dataclass(frozen=True, eq=False)
 class CallShape:
-    """The sizes of a call in numbers.
+    """The sizes of a call.
 
-    `chunk` steps are taken together where that can be done: inputs are multiplied for all of them before the recurrence
-    goes through them, and their own gradients computed after it; with 0, step by step.
+    Inputs are multiplied for `chunk` steps at once, before the recurrence, and their gradients are computed after it;
+    0 is step by step.
     """
 
     T: int
@@ -46,19 +46,18 @@ class CallShape:
     chunk: int = 0
 
     def number(self, size: Size) -> int:
-        """A size in numbers."""
+        """A size in elements."""
         return sum(p if isinstance(p, int) else self.letter(p) for p in size)
 
     def letter(self, letters: str) -> int:
-        """A letter, or several added, as a number."""
+        """A size letter, or a sum of letters, as a number."""
         return sum(1 if part == "1" else self.sizes[part] for part in letters.split("+"))
 
 
 class Frame:
-    """The names of a kernel's arguments, in their order.
+    """The names of a kernel's arguments, in order.
 
-    Those of working memory stand at the end: each is given as its distance in bytes from `flags`, with which that
-    memory begins.
+    Working memory comes last: each array is given as its offset in bytes from `flags`, where that memory begins.
     """
 
     def __init__(self, names: Iterable[str], working: Iterable[str]) -> None:
@@ -68,7 +67,7 @@ class Frame:
 
 
 def spans(plan: KernelPlan) -> list[Span]:
-    """The products that make the matrices' gradients: for each right factor its runs of neighbouring left ones."""
+    """The products that give the matrices' gradients: for each right factor its runs of adjacent left factors."""
     place = {d: k for k, d in enumerate(plan.columns)}
     found: list[Span] = []
     for vector in dict.fromkeys(g.vector for g in plan.gradients):
@@ -79,7 +78,7 @@ def spans(plan: KernelPlan) -> list[Span]:
 
 
 def frame_of(plan: KernelPlan, direction: Pass) -> Frame:
-    """The arguments of one of a cell's kernels."""
+    """The arguments of a cell's forward or backward kernel."""
     graph, loop = plan.graph, loop_of(plan, direction)
     inputs = [i.name for i in graph.inputs]
     moving = [i.name for i in graph.inputs if i.rate != Rate.SEQUENCE]
@@ -99,7 +98,7 @@ def frame_of(plan: KernelPlan, direction: Pass) -> Frame:
 
 
 def loop_of(plan: KernelPlan, direction: Pass) -> StepLoop:
-    """The step that is repeated."""
+    """The step that the pass repeats."""
     return plan.forward if direction == "forward" else plan.backward
 
 
@@ -127,7 +126,7 @@ def padded(numbers: int) -> int:
 
 
 def column_offsets(plan: KernelPlan, shape: CallShape) -> list[int]:
-    """Where each left factor begins in a row of `dz`; the last item is the row's leading dimension."""
+    """The offset of each left factor in a row of `dz`; the last item is the row's leading dimension."""
     offsets = [0]
     for d in plan.columns:
         offsets.append(offsets[-1] + -(-shape.number(d.size) // PAD) * PAD)
@@ -135,12 +134,12 @@ def column_offsets(plan: KernelPlan, shape: CallShape) -> list[int]:
 
 
 def most_panels(slots: int) -> int:
-    """How many panels of a stage with so many products are computed side by side, at most."""
-    return {1: WIDEST, 2: WIDEST // 2}.get(slots, 1)
+    """The most panels computed side by side in a stage with this many products."""
+    return {1: BLOCK_VECTORS, 2: BLOCK_VECTORS // 2}.get(slots, 1)
 
 
 def work_sizes(plan: KernelPlan, direction: Pass, shape: CallShape, scratch: int) -> dict[str, int]:
-    """How many numbers each piece of working memory holds; `scratch` is for one thread's gradients of matrices."""
+    """Elements of each working array; `scratch` is for one thread's gradients of matrices."""
     loop = loop_of(plan, direction)
     B, threads = max(shape.B, 1), shape.threads
     found = {f"carry.{s.name}": 2 * threads * B * padded(shape.number(s.size)) for s in plan.graph.states}
@@ -156,7 +155,7 @@ def work_sizes(plan: KernelPlan, direction: Pass, shape: CallShape, scratch: int
             found[f"packed.{s}.{c}"] = _packed(stage, len(call.matrices), shape, shape.number(call.vector.size))
     widest = max((len(s.linears) * most_panels(len(s.linears)) for s in loop.stages if s.linears), default=1)
     late = together if direction == "backward" else B
-    found["products"] = threads * max(late, 2 * WIDEST) * widest * shape.lanes
+    found["products"] = threads * max(late, 2 * BLOCK_VECTORS) * widest * shape.lanes
     for s, stage in enumerate(loop.stages):
         found[f"early.{s}"] = _early(stage, shape)
     found["pointers"] = _as_numbers(threads * together)
@@ -168,7 +167,7 @@ def work_sizes(plan: KernelPlan, direction: Pass, shape: CallShape, scratch: int
 
 
 def early_calls(stage: Stage, loop: StepLoop) -> list[MatrixCall]:
-    """The products that can be computed before the recurrence: they come first, and multiply inputs."""
+    """The leading products of a stage that multiply inputs, so they can be computed before the recurrence."""
     if stage.only_for is not None:
         return []
     gathered = set(loop.gathered)
@@ -176,7 +175,7 @@ def early_calls(stage: Stage, loop: StepLoop) -> list[MatrixCall]:
 
 
 def _early(stage: Stage, shape: CallShape) -> int:
-    """How many numbers all threads need for a stage's products of a chunk of inputs."""
+    """Elements that all threads need for a stage's products of a chunk of inputs."""
     if not stage.linears:
         return 0
     panels = -(-shape.number(stage.size) // shape.lanes)
@@ -186,7 +185,7 @@ def _early(stage: Stage, shape: CallShape) -> int:
 
 
 def _most_side_by_side(panels: int, parts: int, slots: int) -> int:
-    """The panels of all blocks of all parts, at most, for a team may turn out smaller than it was wanted."""
+    """The most panels in all blocks of all parts: the actual team may be smaller than requested."""
     cuts = [(part, *blocking(panels, part, slots)) for part in range(1, parts + 1)]
     return max(part * side * blocks for part, side, blocks in cuts)
 
@@ -203,7 +202,7 @@ def _packed(stage: Stage, matrices: int, shape: CallShape, depth: int) -> int:
 
 
 def blocking(panels: int, parts: int, slots: int) -> tuple[int, int]:
-    """How many panels stand side by side, and how many blocks of them each part of the panels has at most."""
+    """Panels side by side in a block, and the most blocks in each part of the panels."""
     mine = -(-panels // parts)
     blocks = -(-mine // most_panels(slots))
     return -(-mine // max(blocks, 1)), blocks

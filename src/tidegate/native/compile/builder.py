@@ -1,4 +1,4 @@
-"""A module under construction: numbers, memory, loops and functions, for one target and one type of numbers."""
+"""Builder of an LLVM module: arithmetic, memory, loops and functions, for one target and dtype."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,15 +9,15 @@ from tidegate.native.target import ITEM_BYTES, DType, Target
 
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 POINTER, VOID = ir.PointerType(), ir.VoidType()
-Known: TypeAlias = int  # inside the class `int` is a method
+Known: TypeAlias = int  # alias, because `int` is a method of the class
 Int: TypeAlias = ir.Value | int
 
 
 class Builder:
-    """What is emitted goes where `b` stands; functions are opened with `function`, loops with `loop`.
+    """Emits instructions at the position of `b`; `function` opens a function, `loop` a loop.
 
-    `real` is the type of numbers, `vector` of `lanes` of them, `integers` and `mask` the vectors of the same number of
-    integers and of bits. Offsets count numbers, not bytes.
+    `real` is the element type, `vector` a vector of `lanes` elements, `integers` and `mask` vectors of as many integers
+    and bits. Offsets count elements, not bytes.
     """
 
     def __init__(self, name: str, target: Target, dtype: DType) -> None:
@@ -25,11 +25,11 @@ class Builder:
         self.target, self.dtype, self.lanes = target, dtype, target.lanes(dtype)
         self.item = ITEM_BYTES[dtype]
         self.real: ir.Type = ir.FloatType() if dtype == "float32" else ir.DoubleType()
-        self.integer = I32 if dtype == "float32" else I64  # as wide as a number
+        self.integer = I32 if dtype == "float32" else I64  # as wide as an element
         self.vector = ir.VectorType(self.real, self.lanes)
         self.integers = ir.VectorType(self.integer, self.lanes)
         self.mask = ir.VectorType(I1, self.lanes)
-        self.suffix = f"v{self.lanes}{'f32' if dtype == 'float32' else 'f64'}"  # as intrinsics are called
+        self.suffix = f"v{self.lanes}{'f32' if dtype == 'float32' else 'f64'}"  # suffix of vector intrinsics
         self.b: ir.IRBuilder = ir.IRBuilder()
         self._functions: dict[str, ir.Function] = {}
         self._constants: dict[tuple[str, tuple[str, ...]], ir.Constant] = {}
@@ -43,7 +43,7 @@ class Builder:
     # functions
 
     def external(self, name: str, returns: ir.Type, arguments: Sequence[ir.Type]) -> ir.Function:
-        """A function that stands elsewhere, or is an intrinsic."""
+        """Declare a function of another module, or an intrinsic."""
         if name not in self._functions:
             self._functions[name] = ir.Function(self.module, ir.FunctionType(returns, arguments), name)
         return self._functions[name]
@@ -54,7 +54,7 @@ class Builder:
 
     @contextmanager
     def function(self, name: str, arguments: Sequence[ir.Type], *, public: bool = False) -> Iterator[ir.Function]:
-        """Open a function that returns nothing; inside the block `b` stands in it."""
+        """Open a void function; inside the block, `b` is positioned in it."""
         f = ir.Function(self.module, ir.FunctionType(VOID, arguments), name)
         self._functions[name] = f
         if not public:
@@ -67,7 +67,7 @@ class Builder:
         self.b = outer
 
     def defined(self, name: str) -> ir.Function | None:
-        """A function of this module, if it is there already."""
+        """A function of this module, if it exists."""
         return self._functions.get(name)
 
     # integers
@@ -77,7 +77,7 @@ class Builder:
         return value if isinstance(value, ir.Value) else ir.Constant(I64, value)
 
     def add(self, *terms: Int) -> ir.Value:
-        """The sum of integers; those known now are added now."""
+        """The sum of integers; constants are folded."""
         known = sum(t for t in terms if isinstance(t, int))
         moving = [t for t in terms if not isinstance(t, int)]
         if not moving:
@@ -102,15 +102,15 @@ class Builder:
         return self.b.mul(self.int(a), self.int(b))
 
     def div(self, a: Int, b: Int) -> ir.Value:
-        """The quotient of integers that are not negative, without its fraction."""
+        """The quotient of non-negative integers, rounded down."""
         return self.int(a // b) if isinstance(a, int) and isinstance(b, int) else self.b.udiv(self.int(a), self.int(b))
 
     def rem(self, a: Int, b: Int) -> ir.Value:
-        """The remainder of integers that are not negative."""
+        """The remainder of non-negative integers."""
         return self.int(a % b) if isinstance(a, int) and isinstance(b, int) else self.b.urem(self.int(a), self.int(b))
 
     def ceil(self, a: Int, b: Int) -> ir.Value:
-        """How many parts of `b` it takes to hold `a`."""
+        """a / b, rounded up."""
         return self.div(self.add(a, b - 1 if isinstance(b, int) else self.sub(b, 1)), b)
 
     def least(self, a: Int, b: Int) -> ir.Value:
@@ -125,7 +125,7 @@ class Builder:
     # numbers
 
     def number(self, value: float) -> ir.Constant:
-        """A number."""
+        """A scalar constant."""
         return ir.Constant(self.real, value)
 
     def splat_constant(self, value: float) -> ir.Constant:
@@ -133,14 +133,14 @@ class Builder:
         return self.lanes_constant(self.real, (value,) * self.lanes)
 
     def lanes_constant(self, kind: ir.Type, values: tuple[float, ...]) -> ir.Constant:
-        """What is known now of every lane; one for all its uses, for its text is made once."""
+        """A vector constant; cached, so that its text is made once."""
         key = str(kind), tuple(map(repr, values))
         if key not in self._constants:
             self._constants[key] = ir.Constant(ir.VectorType(kind, self.lanes), list(values))
         return self._constants[key]
 
     def splat(self, number: ir.Value) -> ir.Value:
-        """The same number in every lane, not known now."""
+        """The same run-time number in every lane."""
         wide = ir.VectorType(number.type, self.lanes)
         undefined = ir.Constant(wide, ir.Undefined)
         one = self.b.insert_element(undefined, number, I32(0))
@@ -153,11 +153,11 @@ class Builder:
     # memory
 
     def at(self, pointer: ir.Value, *offsets: Int) -> ir.Value:
-        """The address so many numbers on."""
+        """The address that many elements further."""
         return self.b.gep(pointer, [self.add(*offsets)], source_etype=self.real) if offsets else pointer
 
     def at_int(self, pointer: ir.Value, *offsets: Int) -> ir.Value:
-        """The address so many 64-bit integers or pointers on."""
+        """The address that many 64-bit integers or pointers further."""
         return self.b.gep(pointer, [self.add(*offsets)], source_etype=I64)
 
     def load_int(self, pointer: ir.Value, *offsets: Int) -> ir.Value:
@@ -173,7 +173,7 @@ class Builder:
         return self.b.load(self.at(pointer, *offsets), typ=self.real)
 
     def load(self, pointer: ir.Value, *offsets: Int, mask: ir.Value | None = None) -> ir.Value:
-        """A vector from memory, aligned to its numbers; lanes outside the mask are not touched, and 0."""
+        """Load a vector, aligned to its elements; lanes outside the mask are not read, and 0."""
         if mask is not None:
             name = f"llvm.masked.load.{self.suffix}.p0"
             return self.call(name, self.vector, self.at(pointer, *offsets), mask, self.splat_constant(0.0))
@@ -182,40 +182,40 @@ class Builder:
         return found
 
     def store(self, value: ir.Value, pointer: ir.Value, *offsets: Int, mask: ir.Value | None = None) -> None:
-        """A vector to memory, aligned to its numbers; lanes outside the mask are not touched."""
+        """Store a vector, aligned to its elements; lanes outside the mask are not written."""
         if mask is not None:
             self.call(f"llvm.masked.store.{self.suffix}.p0", VOID, value, self.at(pointer, *offsets), mask)
         else:
             self.b.store(value, self.at(pointer, *offsets)).align = self.item
 
     def store_past_caches(self, value: ir.Value, pointer: ir.Value, *offsets: Int) -> None:
-        """A vector to memory, aligned to a vector, for a reader who comes much later; `fence` makes others see it."""
+        """Store a vector, aligned to a vector, bypassing the caches; `fence` makes it visible to other threads."""
         store = self.b.store(value, self.at(pointer, *offsets))
         store.align = self.target.bytes
         store.set_metadata("nontemporal", self.module.add_metadata([I32(1)]))
 
     def fence(self) -> None:
-        """What was stored past the caches comes before what is stored from here on."""
+        """Order stores that bypass the caches before all later ones."""
         self.call("llvm.x86.sse.sfence", VOID)
 
     def lanes_below(self, count: Int) -> ir.Value:
-        """The mask of the lanes whose number lies below `count`, which may be negative or beyond the last lane."""
+        """The mask of the lanes below `count`, which may be negative or beyond the last lane."""
         limit = self.splat(self.b.trunc(self.int(count), I32))
         return self.b.icmp_signed("<", self.lanes_constant(I32, tuple(range(self.lanes))), limit)
 
-    def room(self, kind: ir.Type, count: Known) -> ir.Value:
-        """Room on the stack for so many values, of the function that is open; aligned to a vector."""
+    def stack_array(self, kind: ir.Type, count: Known) -> ir.Value:
+        """Allocate `count` values on the open function's stack, aligned to a vector."""
         with self.b.goto_entry_block():
             found = self.b.alloca(ir.ArrayType(kind, count))
         found.align = self.target.bytes
-        found.type = POINTER  # llvmlite gives it a type of old, which would be compared with what is stored
+        found.type = POINTER  # llvmlite gives it a typed pointer, which would not match what is stored
         return found
 
     # control
 
     @contextmanager
     def loop(self, start: Int, stop: Int, step: Int = 1) -> Iterator[ir.Value]:
-        """For index = start, start + step, ... while below stop."""
+        """Loop over index = start, start + step, ... below stop."""
         with self.carrying(start, stop, step) as (index, _):
             yield index
 
@@ -223,7 +223,7 @@ class Builder:
     def carrying(
         self, start: Int, stop: Int, step: Int = 1, carry: Sequence[ir.Value] = ()
     ) -> Iterator[tuple[ir.Value, list[Any]]]:
-        """A loop that carries values: replace the items of the list; after the loop it holds the last ones."""
+        """A loop with carried values: the body replaces the items of the list, which holds the last ones afterwards."""
         b, function, before = self.b, self.b.function, self.b.block
         head, body, after = (function.append_basic_block(name) for name in ("head", "body", "after"))
         b.branch(head)
@@ -246,6 +246,6 @@ class Builder:
 
     @contextmanager
     def when(self, condition: ir.Value) -> Iterator[None]:
-        """Only if the condition holds."""
+        """Run the block only if the condition holds."""
         with self.b.if_then(condition):
             yield

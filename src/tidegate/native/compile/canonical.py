@@ -1,7 +1,7 @@
-"""Graphs in the one form that kernels are planned from.
+"""The canonical form of graphs that kernels are planned from.
 
-Products are linears of one term; linears that are only added become one linear, whose products run in one chain; what a
-matrix makes of weights alone is a value of weights; a mean is a total over a count.
+Products become linears of one term; linears that are only added become one linear, whose products form one chain; a
+product of weights alone is a value of weights; a mean is a total over a count.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from tidegate.equations.ops import count, total
 from tidegate.equations.rewrite import rewrite, with_args
 from tidegate.equations.values import Rate, Value, products, walk
 
-Term = tuple[Value, Value]  # a matrix and the vector that it multiplies
+Term = tuple[Value, Value]  # matrix, vector
 
 
 def canonical_graph(graph: Graph) -> Graph:
@@ -24,7 +24,7 @@ def canonical_graph(graph: Graph) -> Graph:
 
 
 def canonical(roots: Iterable[Value], fixed: Iterable[Value] = ()) -> dict[Value, Value]:
-    """What stands in the place of each value; `fixed` values stay themselves."""
+    """The canonical form of each value; `fixed` values stay as they are."""
     ends, kept = list(roots), set(fixed)
     plain = rewrite(ends, lambda value, args: value if value in kept else _plain(value, args))
     joined = _with_joined_sums([plain[r] for r in ends], kept)
@@ -32,12 +32,12 @@ def canonical(roots: Iterable[Value], fixed: Iterable[Value] = ()) -> dict[Value
 
 
 def bias(value: Value) -> Value | None:
-    """What a linear adds to its products."""
+    """The bias of a linear, if it has one."""
     return value.args[-1] if value.attrs["bias"] else None
 
 
 def linear(terms: list[Term], added: Value | None, size: tuple[str | int, ...]) -> Value:
-    """A linear of these products."""
+    """A linear with these terms."""
     args = [part for term in terms for part in term]
     labels = [str(k) for k in range(len(terms))]
     return Value(
@@ -99,7 +99,7 @@ def _addends(value: Value, single: set[Value]) -> list[Value]:
 
 
 def _one_chain(value: Value, addends: list[tuple[Value, bool]]) -> Value:
-    """The sum with its linears made one, where there are several that nothing else needs."""
+    """The sum with its linears merged into one, if there are several that nothing else reads."""
     linears = [
         a for a, alone in addends if alone and a.op == "linear" and a.rate > Rate.WEIGHTS and a.size == value.size
     ]

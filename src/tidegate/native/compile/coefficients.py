@@ -1,4 +1,4 @@
-"""The numbers of vector mathematics; docs/decisions/0007-vector-mathematics.md says how they were found."""
+"""Coefficients of vector mathematics; docs/decisions/0007-vector-mathematics.md says how they were computed."""
 
 from dataclasses import dataclass
 
@@ -9,19 +9,19 @@ def _row(text: str) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class CoefficientTable:
-    """What depends on the type of numbers. Polynomials from the constant term upwards, splits from the largest part."""
+    """The coefficients for one dtype. Polynomials start with the constant term, splits with the largest part."""
 
     mantissa: int  # bits
     bias: int
-    root_half: int  # the bits of the root of 1/2
+    root_half: int  # the bits of sqrt(1/2)
     highest: float  # exp is finite up to here ...
     lowest: float  # ... and normal from here
     gone: float  # 1 + exp(-x) is 1 from here
     far: float  # the split of pi / 2 serves up to here
-    split_ln2: tuple[float, ...]  # the first part times any exponent is exact
+    split_ln2: tuple[float, ...]  # the product of the first part and any exponent is exact
     split_half_pi: tuple[float, ...]
     exp: tuple[float, ...]  # (e^x - 1 - x) / x^2
-    exp_rough: tuple[float, ...]  # e^x, where other errors are larger
+    exp_rough: tuple[float, ...]  # e^x, where other errors dominate
     log: tuple[float, ...]  # (2 artanh(s) / s - 2 - 2/3 s^2) / s^4 by s^2
     sin: tuple[float, ...]  # (sin(x) / x - 1) / x^2 by x^2
     cos: tuple[float, ...]  # (cos(x) - 1 + x^2 / 2) / x^4 by x^2

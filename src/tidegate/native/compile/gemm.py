@@ -1,8 +1,8 @@
-"""Products of matrices and the packing they need, for all kernels: emitted once into the library.
+"""Matrix products and packing for all kernels: emitted once into the library.
 
-Every element of `product` is one chain of fused multiply-adds over the depth in ascending order, whatever tile it falls
-into, so that a row's bits depend neither on its company nor on threads. What hides the latency of the chains is that a
-tile has many of them: rows times vectors, and where rows are few, several blocks of weights side by side.
+Every element of `product` is one chain of fused multiply-adds over the depth in ascending order, whatever tile it is
+in, so a row's bits depend neither on the other rows nor on threads. A tile hides the latency of its chains by having
+many of them: rows times vectors, and with few rows, several blocks of weights side by side.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,18 +14,18 @@ from tidegate.native.compile.library import symbol
 from tidegate.native.compile.reductions import added
 from tidegate.native.target import DType, Target
 
-DEEP, DEEP_ROWS, DEEP_BLOCK = 384, 16, 128  # from this depth and number of rows on, blocks of the depth stay in L1
-SMALL = 1 << 20  # bytes of weights that stay in L2
-LOW, TALL = 48, 256  # rows that pass over a block of weights before the next one, where weights are small and where not
-PREFETCHING = 3  # rows of a tile from which on it prefetches; with fewer there is no time to spare for it
-INTO_L2 = 2  # as prefetches say it; into L1 they would push out what is in use
+BLOCKED_DEPTH, BLOCKED_ROWS, DEPTH_BLOCK = 384, 16, 128  # depth and rows from which blocks of the depth stay in L1
+L2_WEIGHT_BYTES = 1 << 20  # bytes of weights that stay in L2
+L2_ROWS, UNCACHED_ROWS = 48, 256  # rows per pass over a block of weights, if all weights stay in L2 and if not
+PREFETCH_ROWS = 3  # rows of a tile from which it prefetches; smaller tiles have no time for it
+PREFETCH_TO_L2 = 2  # locality of prefetches; L1 would evict what is in use
 
-GRADIENT_BLOCK = 128  # the most rows whose sum is one chain in `weight_gradient`, from 0
-NARROW = 8  # up to this width `weight_gradient` has its lanes along the rows of the result
+GRADIENT_BLOCK = 128  # the most rows that are summed in one chain in `weight_gradient`
+STRIP_WIDTH = 8  # width up to which `weight_gradient` has its lanes along the rows of the result
 
 
 def emit(k: Builder) -> None:
-    """Add the products and the packing to a library."""
+    """Emit products and packing into a library."""
     for vectors in (1, 2, 3, 4):
         _product(k, vectors)
     _narrow(k)
@@ -40,7 +40,7 @@ def emit(k: Builder) -> None:
 
 @dataclass(frozen=True)
 class _Tiles:
-    """Tiles of up to `rows` rows by `vectors` vectors; used where a product has no more than `limit` rows."""
+    """Tiles of up to `rows` rows by `vectors` vectors; used for products of at most `limit` rows."""
 
     vectors: int
     rows: int
@@ -52,7 +52,7 @@ _TILES: dict[int, tuple[_Tiles, ...]] = {  # by the registers of a target; wides
     16: (_Tiles(8, 1, 1), _Tiles(6, 2, 2), _Tiles(4, 3), _Tiles(3, 4), _Tiles(2, 6), _Tiles(1, 8)),
 }
 _Load = Callable[[], ir.Value]
-ADDED = 2  # as `fresh`: the chain starts from 0, and its sum is added to what stands in c
+ADDED = 2  # value of `fresh`: the chain starts from 0, and its sum is added to c
 # strides of a product: a by rows and depth, c by rows, w by depth; hops to the vectors of w and c; the same of what is
 # prefetched, a line for each step of the depth
 _SHAPE = ("lda", "step", "ldc", "width", "w1", "w2", "w4", "c1", "c2", "c4", "ahead", "p1", "p2", "first", "most")
@@ -69,7 +69,7 @@ def _shape(k: Builder, shape: ir.Value) -> dict[str, ir.Value]:
 
 
 def _hops(k: Builder, vectors: int, hops: Sequence[ir.Value]) -> list[ir.Value]:
-    """Where each of the vectors stands: vector j at the sum of the hops for the bits of j (six: three and three)."""
+    """The offset of each vector: vector j is at the sum of the hops for the bits of j (six: three and three)."""
     numbers = range(vectors) if vectors != 6 else (0, 1, 2, 4, 5, 6)
     return [k.add(0, *(hop for bit, hop in enumerate(hops) if j >> bit & 1)) for j in numbers]
 
@@ -80,15 +80,15 @@ def _product(k: Builder, vectors: int) -> None:
     For each block n and row r: c[n * c_stride + r * ldc + 0..WV) = (0 if fresh else itself) + sum over the depth k of
     a[r * lda + k] * w[n * w_stride + k * WV + 0..WV).
 
-    A tile's vectors are those of one block or of several side by side; all it knows are the hops between them.
+    A tile's vectors belong to one block or to several side by side, with the given hops between them.
     """
     name = symbol(f"product{vectors}", k.target, k.dtype)
     arguments = [I64, I64, POINTER, I64, POINTER, I64, I64, POINTER, I64, I64, I64]
     group = _group(k)
     with k.function(name, arguments, public=True) as f:
         rows, depth, a, lda, w, blocks, w_stride, c, ldc, c_stride, fresh = f.args
-        shape = k.room(I64, len(_SHAPE))
-        inside = {1: 0, 2: 1, 3: 2, 4: 2}[vectors]  # hops inside a block, the others lead from block to block
+        shape = k.stack_array(I64, len(_SHAPE))
+        inside = {1: 0, 2: 1, 3: 2, 4: 2}[vectors]  # hops inside a block; the others lead to the next block
         near = [k.int(k.lanes << bit) for bit in range(inside)]
         w1, w2, w4 = near + [k.mul(w_stride, 1 << bit) for bit in range(3 - inside)]
         c1, c2, c4 = near + [k.mul(c_stride, 1 << bit) for bit in range(3 - inside)]
@@ -96,7 +96,7 @@ def _product(k: Builder, vectors: int) -> None:
         hops = {"w1": w1, "w2": w2, "w4": w4, "c1": c1, "c2": c2, "c4": c4}
         _form(k, shape, lda=lda, step=1, ldc=ldc, width=width, **hops, ahead=width, p1=w1, p2=w2, first=0, most=0)
         numbers = k.mul(k.mul(depth, vectors * k.lanes), blocks)
-        most = k.b.select(k.compare("<=", numbers, SMALL // k.item), k.int(LOW), k.int(TALL))
+        most = k.b.select(k.compare("<=", numbers, L2_WEIGHT_BYTES // k.item), k.int(L2_ROWS), k.int(UNCACHED_ROWS))
         height = k.ceil(rows, _at_least_1(k, k.ceil(rows, most)))
         with k.loop(0, rows, _at_least_1(k, height)) as row:
             count = k.least(height, k.sub(rows, row))
@@ -108,7 +108,7 @@ def _product(k: Builder, vectors: int) -> None:
                 side = tiles.vectors // vectors
                 _choose(k, shape, *(k.int(value) for value in _kernels(k, tiles.vectors)))
                 until = k.add(done, k.mul(k.div(k.sub(blocks, done), side), side))
-                if tiles.limit < TALL:
+                if tiles.limit < UNCACHED_ROWS:
                     until = k.b.select(k.compare("<=", rows, tiles.limit), until, done)
                 with k.loop(done, until, side) as n:
                     weights, out = k.at(w, k.mul(n, w_stride)), k.at(there, k.mul(n, c_stride))
@@ -122,7 +122,7 @@ def _at_least_1(k: Builder, value: ir.Value) -> ir.Value:
 
 
 def _kernels(k: Builder, vectors: int) -> tuple[int, int]:
-    """The number of the first of the kernels for so many vectors, for one row, and the most rows they have."""
+    """The number of the one-row kernel for this many vectors, and the most rows of the others."""
     number = 0
     for tiles in _TILES[k.target.registers]:
         if tiles.vectors == vectors:
@@ -137,7 +137,7 @@ def _choose(k: Builder, shape: ir.Value, first: ir.Value, most: ir.Value) -> Non
 
 
 def _group(k: Builder) -> ir.Function:
-    """All rows by some vectors: the depth in blocks that stay in L1, the rows in tiles of nearly the same size."""
+    """All rows by some vectors: the depth in blocks that stay in L1, the rows in tiles of nearly equal size."""
     if found := k.defined("group"):
         return found
     kernels = [_tile(k, row + 1, t.vectors) for t in _TILES[k.target.registers] for row in range(t.rows)]
@@ -146,9 +146,9 @@ def _group(k: Builder) -> ir.Function:
         of = _shape(k, shape)
         count = k.ceil(rows, of["most"])
         size = k.div(rows, count)
-        larger = k.sub(rows, k.mul(size, count))  # so many tiles have a row more
-        deep = k.b.and_(k.compare(">=", depth, DEEP), k.compare(">=", rows, DEEP_ROWS))
-        step = k.b.select(deep, k.int(DEEP_BLOCK), _at_least_1(k, depth))
+        larger = k.sub(rows, k.mul(size, count))  # tiles with one more row
+        deep = k.b.and_(k.compare(">=", depth, BLOCKED_DEPTH), k.compare(">=", rows, BLOCKED_ROWS))
+        step = k.b.select(deep, k.int(DEPTH_BLOCK), _at_least_1(k, depth))
         with k.loop(0, _at_least_1(k, depth), step) as start:
             part = k.least(step, k.sub(depth, start))
             weights = k.at(w, k.mul(start, of["width"]))
@@ -192,8 +192,8 @@ def _tile(k: Builder, rows: int, vectors: int) -> ir.Function:
         sums = _either(k, fresh, places)
         with k.carrying(0, depth, 1, [k.int(0), k.int(0), ahead, *sums]) as (_, carried):
             index, offset, ahead, *sums = carried
-            if rows >= PREFETCHING:
-                k.call("llvm.prefetch.p0", VOID, ahead, I32(0), I32(INTO_L2), I32(1))
+            if rows >= PREFETCH_ROWS:
+                k.call("llvm.prefetch.p0", VOID, ahead, I32(0), I32(PREFETCH_TO_L2), I32(1))
             factors = [lambda p=p: k.splat(k.scalar(p, index)) for p in inputs]
             lines = [lambda p=p: k.load(p, offset) for p in weights]
             _outer(k, factors, lines, sums)
@@ -210,7 +210,7 @@ def _tile(k: Builder, rows: int, vectors: int) -> ir.Function:
 
 
 def _outer(k: Builder, rows: Sequence[_Load], columns: Sequence[_Load], sums: list[ir.Value]) -> None:
-    """Add a column times a row to the sums: the shorter of them is held in registers, the longer one comes by."""
+    """Add a column times a row to the sums: the shorter is held in registers, the longer is streamed."""
     width = len(columns)
     if len(rows) < width:
         held = [load() for load in rows]
@@ -227,7 +227,7 @@ def _outer(k: Builder, rows: Sequence[_Load], columns: Sequence[_Load], sums: li
 
 
 def _either(k: Builder, fresh: ir.Value, places: Sequence[ir.Value]) -> list[ir.Value]:
-    """Zeros if `fresh`, else what stands in these places."""
+    """Zeros if `fresh`, else the values at these addresses."""
     before, function = k.b.block, k.b.function
     loading, after = function.append_basic_block("loading"), function.append_basic_block("begin")
     k.b.cbranch(k.compare("!=", fresh, 0), after, loading)
@@ -246,7 +246,7 @@ def _either(k: Builder, fresh: ir.Value, places: Sequence[ir.Value]) -> list[ir.
 
 
 def _transposed(k: Builder, vectors: list[ir.Value]) -> list[ir.Value]:
-    """As many vectors as lanes, turned."""
+    """The transpose of as many vectors as lanes."""
     V, width = k.lanes, 1
     while width < V:
         low = ir.Constant(ir.VectorType(I32, V), [i if not i & width else i - width + V for i in range(V)])
@@ -288,7 +288,7 @@ def _pack_transposed(k: Builder) -> None:
     arguments = [POINTER, I64, I64, I64, POINTER, I64, I64, I64, I64, I64, I64]
     with k.function(symbol("pack_transposed", k.target, k.dtype), arguments, public=True) as f:
         src, ld, units, depth, dst, p0, p1, q, block_stride, row_width, column = f.args
-        rows = k.room(POINTER, k.lanes)
+        rows = k.stack_array(POINTER, k.lanes)
         with k.loop(p0, p1) as panel:
             for lane in range(k.lanes):
                 unit = k.least(k.add(k.mul(panel, k.lanes), lane), k.sub(units, 1))
@@ -329,8 +329,8 @@ def _pack_plain(k: Builder) -> None:
 def _narrow(k: Builder) -> None:
     """narrow: (rows, depth, a, lda, m, ldm, units, c, ldc, fresh)
 
-    c[r * ldc + j] = (0 if fresh else itself) + sum over the depth k of a[r * lda + k] * m[j * ldm + k]. Lanes lie along
-    the depth: 256 bytes of partial sums, the same number of them for every target.
+    c[r * ldc + j] = (0 if fresh else itself) + sum over the depth k of a[r * lda + k] * m[j * ldm + k]. Lanes run along
+    the depth: 256 bytes of partial sums for every target.
     """
     partials = 256 // k.item
     starts = range(0, partials, k.lanes)
@@ -357,7 +357,7 @@ def _narrow(k: Builder) -> None:
 
 @dataclass(frozen=True)
 class _Gradient:
-    """What a thread works on: `rows` by `columns` of the result stay in L2, `chunk` by `block` of them in L1."""
+    """Block sizes of a thread: `rows` by `columns` of the result stay in L2, `chunk` by `block` of them in L1."""
 
     rows: int
     columns: int
@@ -371,8 +371,8 @@ class _Gradient:
 
 
 def scratch_numbers(n: int, target: Target, dtype: DType) -> int:
-    """How many numbers of scratch `weight_gradient` needs for results of n columns."""
-    if n <= NARROW:
+    """Elements of scratch that `weight_gradient` needs for results of n columns."""
+    if n <= STRIP_WIDTH:
         return 0
     size, lanes = _Gradient.of(target, dtype), target.lanes(dtype)
     columns = min(size.columns, -(-n // lanes) * lanes)
@@ -383,20 +383,20 @@ def _weight_gradient(k: Builder) -> None:
     """weight_gradient: (count, blocks, d_rows, d_offset, m, v_rows, n, out, ldo, bias, scratch)
 
     out[i * ldo + j] += sum over the rows t of d_rows[t][d_offset + i] * v_rows[t][j] for i < m, j < n; and where bias
-    is not 0, bias[i] += sum of d_rows[t][d_offset + i]. `blocks` has `count` pairs: the first row of a block and how
-    many it has, GRADIENT_BLOCK at most. A block makes one chain from 0, and the chains are added in the order of the
-    blocks: bits depend on nothing but these and the rows.
+    is not 0, bias[i] += sum of d_rows[t][d_offset + i]. `blocks` has `count` pairs: the first row of a block and its
+    number of rows, at most GRADIENT_BLOCK. A block is one chain from 0, and the chains are added in the order of the
+    blocks, so bits depend only on the blocks and the rows.
     """
     wide, strips = _wide(k), {columns: _strips(k, columns) for columns in (0, 1, 2, 4)}
     arguments = [I64, POINTER, POINTER, I64, I64, POINTER, I64, POINTER, I64, POINTER, POINTER]
     with k.function(symbol("weight_gradient", k.target, k.dtype), arguments, public=True) as f:
         count, table, d_rows, d_offset, m, v_rows, n, out, ldo, bias, scratch = f.args
-        narrow = k.compare("<=", n, NARROW)
+        narrow = k.compare("<=", n, STRIP_WIDTH)
         with k.when(k.b.not_(narrow)):
             k.b.call(wide, [count, table, d_rows, d_offset, m, v_rows, n, out, ldo, scratch])
         nothing = ir.Constant(POINTER, None)
         columns = k.b.select(narrow, n, k.int(0))
-        summed = k.b.select(k.compare("==", columns, 0), bias, nothing)  # otherwise the first columns do it
+        summed = k.b.select(k.compare("==", columns, 0), bias, nothing)  # the first columns add the bias
         with k.loop(0, count) as block:
             t, part = _block(k, table, block)
             d, v = k.at_int(d_rows, t), k.at_int(v_rows, t)
@@ -412,7 +412,7 @@ def _weight_gradient(k: Builder) -> None:
 
 
 def _block(k: Builder, table: ir.Value, number: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """The first row of a block, and how many it has."""
+    """The first row of a block, and its number of rows."""
     place = k.mul(number, 2)
     return k.load_int(table, place), k.load_int(table, k.add(place, 1))
 
@@ -425,7 +425,7 @@ def _strips(k: Builder, columns: int) -> ir.Function:
     V, vectors = k.lanes, k.target.registers // 4 // max(1, columns)
     with k.function(f"strips{columns}", [I64, POINTER, I64, I64, POINTER, I64, POINTER, I64, POINTER]) as f:
         count, d_rows, d_offset, m, v_rows, v_offset, out, ldo, bias = f.args
-        found = k.room(k.real, vectors * V * (columns + 1))
+        found = k.stack_array(k.real, vectors * V * (columns + 1))
         with k.loop(0, m, vectors * V) as i:
             masks = [k.lanes_below(k.sub(m, k.add(i, s * V))) for s in range(vectors)]
             with k.carrying(0, count, 1, [k.splat_constant(0.0)] * (vectors * (columns + 1))) as (t, sums):
@@ -464,7 +464,7 @@ def _wide(k: Builder) -> ir.Function:
         part = k.b.inttoptr(aligned, POINTER)
         chunk = k.at(part, size.chunk * size.block)
         blocks = k.at(chunk, size.chunk * GRADIENT_BLOCK)
-        shape = k.room(I64, len(_SHAPE))
+        shape = k.stack_array(I64, len(_SHAPE))
         with k.loop(0, n, size.columns) as j, k.loop(0, m, size.rows) as i, k.loop(0, count) as number:
             t, depth = _block(k, table, number)
             after = _block(k, table, k.least(k.add(number, 1), k.sub(count, 1)))
@@ -502,7 +502,7 @@ def _wide(k: Builder) -> ir.Function:
 
 
 def _entry(k: Builder, numbers: Sequence[int], index: ir.Value) -> ir.Value:
-    """The number of this index, of those known now."""
+    """Select the constant of this index."""
     found = k.int(numbers[0])
     for i, number in enumerate(numbers[1:], 1):
         found = k.b.select(k.compare("==", index, i), k.int(number), found)
@@ -510,14 +510,14 @@ def _entry(k: Builder, numbers: Sequence[int], index: ir.Value) -> ir.Value:
 
 
 def _following(k: Builder, rows: ir.Value, t: ir.Value, count: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """The first row of a block, and how far it is to the next: a guess is enough where one only prefetches."""
+    """The first row of a block, and the distance to the next: an estimate, for prefetching only."""
     after = k.b.select(k.compare("<", 1, count), k.add(t, 1), t)
     distance = k.sub(k.load_int(rows, after), k.load_int(rows, t))
     return k.load_pointer(rows, t), k.b.sdiv(distance, k.int(k.item))
 
 
 def _pack_lines(k: Builder, group: int) -> ir.Function:
-    """(count, rows, offset, columns, dst): groups of so many columns, the last one of whole vectors of what is left.
+    """(count, rows, offset, columns, dst): groups of `columns`, the last one rounded up to whole vectors.
 
     Column c of row t stands at c / group * group * GRADIENT_BLOCK + t * (width of that group) + c % group.
     """

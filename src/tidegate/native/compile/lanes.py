@@ -1,4 +1,4 @@
-"""A vector of a kernel under Python's operators."""
+"""Vectors of a kernel with Python's operators."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tidegate.native.compile.builder import Builder
 
 
 class Lanes:
-    """A vector, for formulas that read as such; a number stands for a vector of it. Relations give masks."""
+    """A vector with operators; numbers are broadcast, and relations give masks."""
 
     def __init__(self, k: Builder, value: ir.Value) -> None:
         self.k, self.value = k, value
@@ -54,24 +54,24 @@ class Lanes:
         return self.relation(">=", other)
 
     def relation(self, sign: str, other: Lanes | float) -> ir.Value:
-        """A mask; beside NaN only != holds."""
+        """The mask of an ordered comparison; for NaN only != holds."""
         compare = self.k.b.fcmp_unordered if sign == "!=" else self.k.b.fcmp_ordered
         return compare(sign, self.value, self._of(other))
 
     def is_nan(self) -> ir.Value:
-        """A mask."""
+        """The mask of NaN lanes."""
         return self.k.b.fcmp_unordered("uno", self.value, self.value)
 
     def is_(self, other: Lanes | float) -> ir.Value:
-        """A mask of equal lanes."""
+        """The mask of equal lanes."""
         return self.relation("==", other)
 
     def but(self, other: Lanes | float, where: ir.Value) -> Lanes:
-        """The other where the mask holds."""
+        """`other` where the mask holds, else self."""
         return self._new(self.k.b.select(where, self._of(other), self.value))
 
     def clamp(self, low: float, high: float) -> Lanes:
-        """Within bounds; NaN stays."""
+        """Clamp to bounds; NaN stays NaN."""
         above = self.but(high, self > high)
         return above.but(low, above < low)
 
@@ -80,14 +80,14 @@ class Lanes:
         return self._new(self.k.fma(self.value, self._of(factor), self._of(term)))
 
     def polynomial(self, coefficients: Sequence[float]) -> Lanes:
-        """From the constant term upwards, by Horner's rule."""
+        """A polynomial by Horner's rule; coefficients start with the constant term."""
         total = self.fma(coefficients[-1], coefficients[-2])
         for c in reversed(coefficients[:-2]):
             total = total.fma(self, c)
         return total
 
     def call(self, intrinsic: str, *others: Lanes) -> Lanes:
-        """An intrinsic of vectors."""
+        """Call a vector intrinsic."""
         values = [self.value, *(v.value for v in others)]
         return self._new(self.k.call(f"llvm.{intrinsic}.{self.k.suffix}", self.k.vector, *values))
 

@@ -1,4 +1,4 @@
-"""The names of what does not depend on a cell: functions compiled once for a target and a type of numbers."""
+"""The names of the shared library's functions, compiled once for a target and a dtype."""
 
 from tidegate.native.target import DType, Target
 
@@ -15,5 +15,5 @@ FUNCTIONS = (
 
 
 def symbol(function: str, target: Target, dtype: DType) -> str:
-    """The name under which kernels call a function of the library."""
+    """The symbol of a library function."""
     return f"tg_{function}_{dtype}_{target.name}"

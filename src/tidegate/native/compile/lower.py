@@ -1,9 +1,9 @@
-"""From a plan to LLVM's language: one emitter for the forward and the backward kernel of any cell.
+"""From a plan to LLVM IR: one emitter for the forward and the backward kernel of any cell.
 
-A kernel is one function that each thread of the team runs: it packs the weights, sets up what is carried, and goes
-through the steps. Threads share the rows of the batch, or, where these are few, the panels of units (`hidden`); then
-they wait for each other where the plan has barriers. Rows stand in the order in which a call gives them, longest first,
-so that those that are not at their end are the first ones of a thread.
+A kernel is one function that each thread of the team runs: it packs the weights, initialises the carried values, and
+iterates over the steps. Threads share the rows of the batch or, with few rows, the panels of units (`hidden`); then
+they synchronise at the plan's barriers. Rows come in the order given by the call, longest first, so that the rows that
+have not ended are the first ones of a thread.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,12 +22,12 @@ from tidegate.native.compile.plan import KernelPlan, Stage
 from tidegate.native.run import threads
 from tidegate.native.target import DType, Target
 
-LASTING = ("dz", "kept", "new", "weights")  # what has a place of its own for each step and row, one below the other
+LASTING = ("dz", "kept", "new", "weights")  # stored separately for each step and row, contiguously
 BY_PLACE = ("input", "output")
 
 
 def lower(plan: KernelPlan, target: Target, dtype: DType) -> str:
-    """The text of a module with the functions `forward` and `backward`."""
+    """The LLVM IR of a module with the functions `forward` and `backward`."""
     k = Builder(plan.graph.name, target, dtype)
     mathematics = Mathematics(k)
     directions: tuple[Pass, ...] = ("forward", "backward")
@@ -39,7 +39,7 @@ def lower(plan: KernelPlan, target: Target, dtype: DType) -> str:
 
 
 class _Kernel:
-    """What each thread of the team does."""
+    """Emits what each thread of the team runs."""
 
     def __init__(self, places: Places, mathematics: Mathematics) -> None:
         self.places, self.mathematics = places, mathematics
@@ -59,10 +59,10 @@ class _Kernel:
             weight_gradients.matrices(self.places)
 
     def _shares(self) -> None:
-        """The steps of this thread's share of the rows, and of those for which a smaller team has no thread."""
+        """The steps of this thread's share of the rows, and of shares left over in a smaller team than requested."""
         places = self.places
         with self.k.loop(places.me, places.shares, places.team) as share:
-            places.take(share)
+            places.set_share(share)
             self._begin()
             self._gather(set(self.loop.gathered) - self._moving(), Rows(I64(0), places.rows))
             with self.k.when(places.split):
@@ -72,10 +72,10 @@ class _Kernel:
             else:
                 self._steps()
             self._end()
-        places.take_all()
+        places.share_all()
 
     def _steps(self) -> None:
-        """From the first step to the last, in chunks; rows leave when they are at their end."""
+        """From the first step to the last, in chunks; rows are dropped when they end."""
         k, chunk = self.k, self.places.chunk
         stride = k.b.select(k.compare("==", chunk, 0), I64(1), chunk)
         with k.carrying(0, self.places.T, stride, carry=[self.places.rows]) as (begin, outer):
@@ -88,7 +88,7 @@ class _Kernel:
             outer[0] = state[0]
 
     def _steps_back(self) -> None:
-        """From the last step to the first; rows join when their own last step comes.
+        """From the last step to the first; rows are added at their own last step.
 
         The inputs' gradients of a chunk are computed after its steps.
         """
@@ -113,14 +113,14 @@ class _Kernel:
                 Panels(self.places, self.mathematics, number, stage, rows).emit_early()
 
     def _late(self, rows: Rows) -> None:
-        """The stages that can wait until their chunk is through."""
+        """The stages that can wait until the end of their chunk."""
         for number, stage in enumerate(self.loop.stages):
             if stage.only_for in self.waiting:
                 with self.k.when(self.places.given(self.places.a[f"gradient.{stage.only_for}"])):
                     self._stage(number, stage, rows)
 
     def _can_wait(self, stage: Stage) -> bool:
-        """Whether a stage reads and writes only what has a place of its own for each step."""
+        """Whether a stage reads and writes only values that are stored separately for each step."""
         read = {a for v in stage.values if v.op != "linear" for a in v.args} | {w.value for w in stage.writes}
         homes = [self.loop.homes[v].where for v in read if v in self.loop.homes]
         whole = [self.loop.homes[c.vector].where for c in stage.calls]
@@ -129,7 +129,7 @@ class _Kernel:
         return stage.across is None and lasting and not summed
 
     def _still(self, step: ir.Value, count: ir.Value) -> ir.Value:
-        """How many of the rows have not come to their end."""
+        """The number of rows that have not ended."""
         k = self.k
         with self._while(count) as (found, decide):
             last = k.sub(found, 1)
@@ -147,7 +147,7 @@ class _Kernel:
 
     @contextmanager
     def _while(self, start: ir.Value) -> Iterator[tuple[ir.Value, Callable[[ir.Value, ir.Value], None]]]:
-        """A number that is changed as long as a condition holds: `decide(condition, next)` ends the block."""
+        """A loop over a number while a condition holds: `decide(condition, next)` ends the block."""
         b = self.k.b
         before, head, after = b.block, b.function.append_basic_block("head"), b.function.append_basic_block("after")
         b.branch(head)
@@ -183,7 +183,7 @@ class _Kernel:
         return {v for v in self.loop.gathered if self.loop.homes[v].where != "sequence"}
 
     def _only_early(self) -> set[Value]:
-        """The gathered values that a step does not read itself, if its chunk's products are there."""
+        """The gathered values that a step does not read itself if its chunk's products are precomputed."""
         early = {c for s in self.loop.stages for c in early_calls(s, self.loop)}
         used = {c.vector for s in self.loop.stages for c in s.calls if c not in early}
         used |= {a for s in self.loop.stages if s.across is not None for a in s.across.args}
@@ -207,7 +207,7 @@ class _Kernel:
         self.places.call(name, rows.count, source, ld, many, few, into, into_ld)
 
     def _gather(self, values: set[Value], rows: Rows) -> None:
-        """Copy values to rows one below the other; of a chunk, one step's rows below the other's."""
+        """Copy values to contiguous rows; for a chunk, one step after the other."""
         k = self.k
         pointers = k.at_int(self.places.a["pointers"], k.mul(self.places.me, self.places.most_rows()))
         for number, value in enumerate(self.loop.gathered):
@@ -221,10 +221,10 @@ class _Kernel:
             into, ld = self.places.gathered_rows(number, value)
             self.places.call("gather", rows.count, pointers, self.places.width(value.size), into, ld)
 
-    # the ends of time
+    # initial and final states
 
     def _begin(self) -> None:
-        """What is carried into the first step of each row."""
+        """Initialise what each row carries into its first step."""
         k = self.k
         for state in self.places.plan.graph.states:
             width = self.places.width(state.size)
@@ -242,7 +242,7 @@ class _Kernel:
                 k.store(k.load(row, unit, mask=mask), base, k.mul(slot, ld), unit)
 
     def _end(self) -> None:
-        """What each row carries at its own end: its state, or the adjoint of the state that it was given."""
+        """Store what each row carries at its end: the final state, or the gradient of the initial state."""
         if not self.places.backward:
             for state in self.places.plan.graph.states:
                 self._store_carried(state, self.places.a[f"end.{state.name}"])

@@ -1,7 +1,7 @@
-"""Vector mathematics: the pointwise operations of the op table on vectors, without any library of functions.
+"""Vector mathematics: the pointwise operations of the op table on vectors, without a maths library.
 
-Formulas, errors and speed: docs/decisions/0007-vector-mathematics.md. Arguments below the smallest normal number may
-count as 0, and results there may be 0.
+Formulas, errors and speed: docs/decisions/0007-vector-mathematics.md. Denormal arguments and results may be treated
+as 0.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ def _choose(where: ir.Value, yes: Lanes, no: Lanes) -> Lanes:
     return no.but(yes, where)
 
 
-_SHORT: dict[str, Callable[..., Lanes]] = {
+_INLINED: dict[str, Callable[..., Lanes]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
     "mul": lambda a, b: a * b,
@@ -46,7 +46,7 @@ _SHORT: dict[str, Callable[..., Lanes]] = {
     "clip_gradient": lambda a, limit: a,
 }
 _RELATIONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
-# As torch has them for exponents that are numbers.
+# constant exponents, as in torch
 _POWERS: dict[float, Callable[[Lanes], Lanes]] = {
     1.0: lambda a: a,
     2.0: lambda a: a * a,
@@ -59,7 +59,7 @@ _POWERS: dict[float, Callable[[Lanes], Lanes]] = {
 
 
 class Mathematics:
-    """Emits the pointwise operations where `k` stands; the long ones become functions of its module, once each."""
+    """Emits the pointwise operations at the position of `k`; long ones become functions of its module, once each."""
 
     def __init__(self, k: Builder) -> None:
         self.k = k
@@ -68,7 +68,7 @@ class Mathematics:
         self._tiny = 2.0 ** (1 - self._table.bias)  # the smallest normal number
 
     def apply(self, op: str, *args: ir.Value) -> ir.Value:
-        """The value of an operation, by its name in the op table, of vectors."""
+        """Apply an operation of the op table to vectors."""
         if op == "pow" and isinstance(args[1], ir.Constant):
             for exponent, power in _POWERS.items():
                 if str(args[1]) == str(self.k.splat_constant(exponent)):
@@ -79,7 +79,7 @@ class Mathematics:
         lanes = [Lanes(self.k, a) for a in args]
         if op in _RELATIONS:
             return self._splat(0.0).but(1.0, lanes[0].relation(_RELATIONS[op], lanes[1])).value
-        formula: Callable[..., Lanes] = _SHORT[op] if op in _SHORT else getattr(self, f"_{op}")
+        formula: Callable[..., Lanes] = _INLINED[op] if op in _INLINED else getattr(self, f"_{op}")
         return formula(*lanes).value
 
     def _outlined(self, op: str, args: Sequence[ir.Value]) -> ir.Value:
@@ -119,7 +119,7 @@ class Mathematics:
     def _halvings(self, x: Lanes, offset: int = 0) -> tuple[Lanes, ir.Value, Lanes]:
         """n, the bits of n + offset as an exponent, and r, with x = n ln 2 + r, n whole and |r| <= ln 2 / 2."""
         t = self._table
-        # A sum this large has no fraction: the nearest whole number stands in its lowest bits.
+        # A sum this large has no fraction: the nearest integer is in its lowest bits.
         shift = 1.5 * 2.0**t.mantissa + offset
         shifted = x.fma(LOG2E, shift)
         n = shifted - shift
@@ -154,7 +154,7 @@ class Mathematics:
 
     def _tanh(self, x: Lanes) -> Lanes:
         if self.k.dtype == "float32":
-            # tanh of the half, doubled: its error shrinks as the result nears 1.
+            # by tanh(x / 2): its error shrinks as the result approaches 1
             x = x.clamp(-TANH_END, TANH_END)
             z = x * x
             k = z.polynomial(TANH_P).fma(x * z, x)
@@ -168,7 +168,7 @@ class Mathematics:
 
     def _expm1(self, x: Lanes) -> Lanes:
         t = self._table
-        # Half the power of two, so that it is finite wherever the result is.
+        # Half the power of two, which is finite wherever the result is.
         _, bits, r = self._halvings(x.clamp(-2.0 * t.gone, t.highest + 0.125), t.bias - 1)
         half = self._from_bits(bits)
         y = self._expm1_of_small(r).fma(half, half - 0.5) * 2.0
@@ -177,7 +177,7 @@ class Mathematics:
     # logarithms
 
     def _exponent(self, x: Lanes) -> tuple[Lanes, Lanes]:
-        """e and f with x = 2^e (1 + f) and 1 + f between the roots of 1/2 and 2, for normal x > 0."""
+        """e and f with x = 2^e (1 + f) and 1 + f between sqrt(1/2) and sqrt(2), for normal x > 0."""
         b, t = self.k.b, self._table
         root = self._integers(t.root_half)
         shifted = b.add(b.sub(x.bits, root), self._integers(t.bias << t.mantissa))
@@ -197,7 +197,7 @@ class Mathematics:
         return e.fma(high, f - (half - s.fma(half + rest, e.fma(low, more))))
 
     def _log_of_normal_in_two(self, x: Lanes) -> tuple[Lanes, Lanes]:
-        """The logarithm as a sum of two numbers, a dozen bits better than one."""
+        """The logarithm as a sum of two numbers, with a dozen extra bits."""
         e, f = self._exponent(x)
         high, low = self._table.split_ln2
         d = f + 2.0
@@ -242,7 +242,7 @@ class Mathematics:
     def _pow(self, a: Lanes, b: Lanes) -> Lanes:
         if self.k.dtype == "float64":
             return self._pow_double(a, b)
-        # By halves in float64: the logarithm needs more places than float32 has.
+        # In float64, half a vector at a time: the logarithm needs more digits than float32 has.
         k, n = self.k, self.k.lanes
         doubles = Mathematics(k.sibling("float64"))
         halves = []
@@ -269,8 +269,8 @@ class Mathematics:
         return y.but(1.0, either(b.is_(0.0), a.is_(1.0)))
 
     def _mod(self, a: Lanes, b: Lanes) -> Lanes:
-        """With the sign of the divisor."""
-        # What a quotient, rounded to nearest, leaves is exact, and shorter than a by the places of a mantissa.
+        """The remainder, with the sign of the divisor."""
+        # The remainder of a quotient rounded to nearest is exact, and smaller than a by the bits of a mantissa.
         k, before = self.k, self.k.b.block
         head, body, after = (k.b.append_basic_block(name) for name in ("head", "body", "after"))
         k.b.branch(head)
@@ -280,7 +280,7 @@ class Mathematics:
         large = abs(r) >= abs(b)
         k.b.cbranch(self._any(large), body, after)
         k.b.position_at_end(body)
-        step = b.but(b * 2.0**self._table.bias, abs(r / b).is_(_INFINITY))  # too far for a quotient: a multiple first
+        step = b.but(b * 2.0**self._table.bias, abs(r / b).is_(_INFINITY))  # the quotient overflows
         nearer = r.but((-(r / step).call("rint")).fma(step, r), large)
         r.value.add_incoming(nearer.value, k.b.block)
         k.b.branch(head)
@@ -291,7 +291,7 @@ class Mathematics:
     # sine and cosine
 
     def _sin(self, x: Lanes) -> Lanes:
-        return self._wave(x, 0).but(x, x.is_(0.0))  # on its way the sign of a zero is lost
+        return self._wave(x, 0).but(x, x.is_(0.0))  # keeps the sign of zero
 
     def _cos(self, x: Lanes) -> Lanes:
         return self._wave(x, 1)
@@ -316,7 +316,7 @@ class Mathematics:
         return self._from_bits(b.xor(sine.but(cosine, odd).bits, sign))
 
     def _reduce_far(self, x: Lanes, far: ir.Value, r: Lanes, n: ir.Value) -> tuple[Lanes, ir.Value]:
-        """Lane by lane, for those too far out for a split of pi / 2; all others are left as they are."""
+        """Reduce lanes that are too large for the split of pi / 2, one by one; others are unchanged."""
         k = self.k
         stop = k.b.select(self._any(far), k.int(k.lanes), k.int(0))
         with k.carrying(0, stop, carry=[r.value, n]) as (lane, carried):
@@ -338,7 +338,7 @@ class Mathematics:
     def _far_reduction(self) -> ir.Function:
         """A double x -> (r, n) with x = n pi / 2 + r, n modulo 4.
 
-        Of the product of x and 2 / pi only the places that make quarters and their fractions are computed:
+        Only those digits of x * 2 / pi are computed that give the quarters and their fractions:
         Payne & Hanek, Radian reduction for trigonometric functions, SIGNUM Newsletter 18, 1983.
         """
         k, name, double, wide = self.k, "far_reduction", ir.DoubleType(), ir.IntType(192)
@@ -353,7 +353,7 @@ class Mathematics:
         bits = b.bitcast(f.args[0], I64)
         exponent = b.and_(b.lshr(bits, I64(52)), I64(0x7FF))
         mantissa = b.or_(b.and_(bits, I64((1 << 52) - 1)), I64(1 << 52))
-        # |x| = mantissa 2^(exponent - 1075); the window's first place counts 2 after the power is multiplied in.
+        # |x| = mantissa 2^(exponent - 1075); the window's first bit has weight 2 after scaling by the power.
         start = b.sub(I64(1216 + 1075 + 2 - 192), exponent)
         window = b.load(b.gep(places, [b.lshr(start, I64(3))], source_etype=I8), typ=ir.IntType(256))
         window.align = 1

@@ -1,4 +1,4 @@
-"""Weights in the order in which products read them: packed by the threads at the beginning of a call."""
+"""Packing of weights into the order in which products read them, at the beginning of a call."""
 
 from tidegate.equations.values import SCALAR
 from tidegate.native._llvm import ir
@@ -8,7 +8,7 @@ from tidegate.native.compile.plan import MatrixCall, Stage
 
 
 def pack(places: Places) -> None:
-    """Pack every matrix of every stage that will be run."""
+    """Pack the matrices of all stages that will run."""
     k = places.k
     with k.when(k.compare("==", places.a["packed"], 0)):
         for s, stage in enumerate(places.loop.stages):
@@ -21,7 +21,7 @@ def pack(places: Places) -> None:
 
 
 def _pack_call(places: Places, stage: Stage, call: MatrixCall, into: ir.Value) -> None:
-    """Each thread packs a share of the panels; where units are split, those that it will use."""
+    """Each thread packs a share of the panels; where units are shared, those that it will use."""
     k = places.k
     side, blocks = places.blocking(stage)
     depth = places.width(call.vector.size)

@@ -1,4 +1,4 @@
-"""The stages of a step: for each panel the products, then row by row the pointwise mathematics on them."""
+"""Code of a step's stages: for each panel the products, then the pointwise mathematics row by row."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,15 @@ from tidegate.native.compile.builder import I64, VOID, Builder
 from tidegate.native.compile.canonical import bias
 from tidegate.native.compile.library import symbol
 from tidegate.native.compile.mathematics import Mathematics
-from tidegate.native.compile.plan import WIDEST, Home, MatrixCall, Stage, Write
+from tidegate.native.compile.plan import BLOCK_VECTORS, Home, MatrixCall, Stage, Write
 
-FEW_ROWS = 2  # up to so many, several blocks are multiplied together, for a block alone would wait for its own sums
+MULTI_BLOCK_ROWS = 2  # rows up to which several blocks are multiplied together, to hide the latency of their sums
 
 
 @dataclass(frozen=True, eq=False)
 class _Blocks:
-    """How a stage's products are cut: panels side by side, the most blocks of a part, this thread's blocks; a slot's
-    and a row's width in numbers, and a block's size for one step."""
+    """How a stage's products are divided: panels side by side, the most blocks of a part, this thread's blocks; a
+    slot's and a row's width in elements, and a block's size for one step."""
 
     side: ir.Value
     most: ir.Value
@@ -29,7 +29,7 @@ class _Blocks:
 
 
 class Panels:
-    """One stage of a step: for each block of panels the products, then for each panel and row the pointwise part."""
+    """Emits a stage of a step: the products of each block of panels, then the pointwise part of each panel and row."""
 
     def __init__(self, places: Places, mathematics: Mathematics, number: int, stage: Stage, rows: Rows) -> None:
         self.places, self.k, self.number, self.stage, self.rows = places, places.k, number, stage, rows
@@ -39,7 +39,7 @@ class Panels:
         self.slots = {v: slot for slot, v in enumerate(stage.linears)}
 
     def emit(self) -> None:
-        """The code of the stage."""
+        """Emit the stage."""
         k, stage = self.k, self.stage
         first, count = self.places.panels(stage.size)
         if not stage.linears:
@@ -55,7 +55,7 @@ class Panels:
             since = k.mul(k.mul(self.rows.since, self.places.rows), blocks.row_width)
             products = k.b.select(apart, products, k.at(self._early_memory(blocks), since))
             stride = k.b.select(apart, stride, self._chunk_stride(blocks))
-        together = k.b.select(k.compare("<=", self.rows.count, FEW_ROWS), I64(WIDEST), I64(1))
+        together = k.b.select(k.compare("<=", self.rows.count, MULTI_BLOCK_ROWS), I64(BLOCK_VECTORS), I64(1))
         with k.loop(0, blocks.count, together) as block:
             some = k.least(together, k.sub(blocks.count, block))
             here = k.at(products, k.b.select(apart, I64(0), k.mul(block, stride))) if early else products
@@ -72,7 +72,7 @@ class Panels:
                 self._panel(k.add(first, local), (k.at(here, offset), blocks.row_width, blocks.slot_width))
 
     def emit_early(self) -> None:
-        """The products of the inputs of a whole chunk, where the steps will find them and go on from there."""
+        """Emit the products of a whole chunk's inputs, which its steps then add to."""
         blocks = self._blocks(self.rows)
         stride = self._chunk_stride(blocks)
         early = early_calls(self.stage, self.places.loop)
@@ -105,7 +105,7 @@ class Panels:
         products: ir.Value,
         stride: ir.Value,
     ) -> None:
-        """Products of the next `some` blocks, one block `stride` numbers behind the other."""
+        """Products of the next `some` blocks, `stride` elements apart."""
         k = self.k
         for number, call in enumerate(self.stage.calls):
             if call not in calls:
@@ -128,7 +128,7 @@ class Panels:
                 _product(k, widths, vectors, arguments)
 
     def _depth(self, call: MatrixCall, depth: ir.Value, panel: ir.Value, count: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """The part of a vector that some panels read: where all matrices are cut into blocks, their blocks' part."""
+        """The range of a vector that some panels read: for block-diagonal matrices, that of their blocks."""
         k = self.k
         parts = {matrix.attrs.get("blocks") for matrix, _ in call.matrices}
         number = parts.pop()
@@ -142,7 +142,7 @@ class Panels:
         return k.mul(k.b.udiv(begin, units), columns), k.mul(last, columns)
 
     def _columns_read(self, widths: list[int], vectors: ir.Value, last: tuple[ir.Value, ...]) -> None:
-        """For each row the matrices' column of its index, as the product with a one-hot would be."""
+        """Read the matrices' column of each row's index, which equals the product with a one-hot."""
         k, places = self.k, self.places
         packed, some, size, into, row_width, stride, fresh = last
         with k.loop(0, self.rows.count) as row:
@@ -154,7 +154,7 @@ class Panels:
             _product(k, widths, vectors, arguments)
 
     def _zero(self, blocks: _Blocks, some: ir.Value, products: ir.Value, stride: ir.Value) -> None:
-        """Nothing, in the slots that only some of the products of a run begin with."""
+        """Zero the slots that only some products of a run initialise."""
         k = self.k
         for slot in self.stage.zeroed:
             with k.loop(0, some) as n, k.loop(0, self.rows.count) as row, k.loop(0, blocks.side) as j:
@@ -175,7 +175,7 @@ class Panels:
         return self.k.load(start, self.unit, mask=self.mask)
 
     def _still_values(self) -> dict[Value, ir.Value]:
-        """What does not change from row to row."""
+        """Values that are the same for all rows."""
         stage = self.stage
         read = {a for v in stage.values if v.op != "linear" for a in v.args} | {w.value for w in stage.writes}
         read |= {b for v in stage.linears if (b := bias(v)) is not None}
@@ -208,7 +208,7 @@ class _Row:
         self.later: list[tuple[ir.Value, ir.Value]] = []
 
     def emit(self) -> None:
-        """The code of the row."""
+        """Emit the row."""
         k, stage = self.k, self.panels.stage
         for value in stage.values:
             self.known[value] = self._compute(value)
@@ -254,7 +254,7 @@ class _Row:
         k, address = self.k, self._address(home)
         if value.size == SCALAR:
             return k.splat(k.scalar(address))
-        padded = home.where in ("row", "private", "adjoint", "dz") or (home.where == "old" and not self.places.backward)
+        padded = home.where in ("row", "private", "gradient", "dz", *(() if self.places.backward else ("old",)))
         return k.load(address, self.panels.unit, mask=None if padded else self.panels.mask)
 
     def _write(self, write: Write, value: ir.Value) -> None:
@@ -285,7 +285,7 @@ class _Row:
             self._add(write, value, places.a[f"sum.{write.name}"], k.mul(self.slot, width))
 
     def _add(self, write: Write, value: ir.Value, base: ir.Value, offset: ir.Value) -> None:
-        """Add to what stands there; what every thread computes is added by the first."""
+        """Add to memory; values that every thread computes are added by the first thread only."""
         k, panels = self.k, self.panels
         mask = panels.mask
         if write.size == SCALAR:
@@ -294,7 +294,7 @@ class _Row:
         k.store(k.b.fadd(before, value), base, offset, panels.unit, mask=mask)
 
     def _carry(self, write: Write, value: ir.Value) -> None:
-        """The new state, or its start where the row starts afresh next; an adjoint ends where its row did so."""
+        """Carry the new state, or the initial state before a reset; gradients stop at a reset."""
         k, places = self.k, self.places
         width = places.width(write.size)
         if places.backward:
@@ -315,7 +315,7 @@ class _Row:
 
 
 def _product(k: Builder, widths: list[int], vectors: ir.Value, arguments: tuple[ir.Value, ...]) -> None:
-    """The library's product of so many vectors side by side, one of `widths`."""
+    """Call the library's product for this many vectors side by side, one of `widths`."""
     if len(widths) == 1:
         k.call(symbol(f"product{widths[0]}", k.target, k.dtype), VOID, *arguments)
         return

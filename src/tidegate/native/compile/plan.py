@@ -1,9 +1,9 @@
-"""What a kernel does, as plain data: from a cell's equations to the stages of a step, forward and backward.
+"""Plans of kernels as plain data: the stages of a cell's step, forward and backward.
 
 A *stage* runs over panels of units: first its products, each a chain of terms into a small buffer, then the pointwise
-mathematics on it. A value that a later stage reads is kept in a row buffer; a *barrier* stands before a stage that
-reads what other threads have written. The backward step is a step like the forward one: it carries adjoints where that
-carries states, and reads what the forward step kept.
+mathematics. A value that a later stage reads is stored in a row buffer; there is a *barrier* before a stage that reads
+what other threads have written. The backward step has the same form: it carries gradients where the forward step
+carries states, and reads what that step saved.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,24 +13,24 @@ from itertools import pairwise, permutations
 from types import MappingProxyType
 from typing import Literal
 
-from tidegate.calculus import kept, vjp
+from tidegate.calculus import saved_values, vjp
 from tidegate.equations.formats.text import expression
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import SCALAR, Rate, Size, Value, products, show_size
 from tidegate.errors import NativeError
 from tidegate.native.compile.canonical import bias, canonical, canonical_graph
 
-Where = Literal["input", "sequence", "old", "new", "kept", "output", "adjoint", "weights", "row", "private", "dz"]
+Where = Literal["input", "sequence", "old", "new", "kept", "output", "gradient", "weights", "row", "private", "dz"]
 Kind = Literal["carry", "end", "output", "keep", "input", "sequence", "dz", "vector", "sum"]
-ACROSS = ("total", "spread", "part")  # operations that read other units than their own
-CHEAP = frozenset({"add", "sub", "mul", "neg", "stop", "clip_gradient", "spread"})  # as fast as reading the result
-WIDEST = 4  # vectors of a block: what the products are made for
-MAX_ORDERED = 6  # slots up to which every order is tried
+ACROSS = ("total", "spread", "part")  # operations that read other units
+RECOMPUTED = frozenset({"add", "sub", "mul", "neg", "stop", "clip_gradient", "spread"})  # as fast as reading the result
+BLOCK_VECTORS = 4  # vectors of a block, as the products have them
+MAX_PERMUTED = 6  # slots up to which all orders are tried
 
 
 @dataclass(frozen=True, eq=False)
 class Home:
-    """Where a value stands in memory: `name` says which array of that kind."""
+    """Where a value is stored: the kind of array, and its `name`."""
 
     where: Where
     name: str
@@ -40,7 +40,7 @@ class Home:
 
 @dataclass(frozen=True, eq=False)
 class MatrixCall:
-    """One vector times the matrices of neighbouring slots; a matrix may be read transposed."""
+    """One vector times the matrices of adjacent slots; a matrix may be read transposed."""
 
     vector: Value
     matrices: tuple[tuple[Value, bool], ...]
@@ -50,7 +50,7 @@ class MatrixCall:
 
 @dataclass(frozen=True, eq=False)
 class Write:
-    """A value written where it is wanted: a new state, the output from unit `before` on, an array that is kept."""
+    """A value to be written: a new state, the output from unit `before` on, or a saved array."""
 
     kind: Kind
     name: str
@@ -61,7 +61,7 @@ class Write:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """What is computed panel by panel; `unit` stages compute one value that reads across units, row by row."""
+    """A stage, computed panel by panel; with `across`, one value that reads across units, computed row by row."""
 
     level: int
     size: Size
@@ -77,7 +77,7 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class StepLoop:
-    """A step, to be repeated over time. `gathered` leaves are copied to rows of their own before each step."""
+    """A step that is repeated over time. `gathered` leaves are copied to contiguous rows before each step."""
 
     stages: tuple[Stage, ...]
     homes: Mapping[Value, Home]
@@ -95,13 +95,13 @@ class Gradient:
 
 @dataclass(frozen=True, eq=False)
 class KernelPlan:
-    """A cell's kernels.
+    """The plan of a cell's kernels.
 
-    `prologue` are the values of weights that the step reads, whose gradients come back; `fixed` all that the kernels
-    are given. `stored` values are kept by the forward step for the backward one, which keeps `columns` (the left
-    factors of the matrices' gradients) and `vectors` (right ones that are nowhere else). `biases` and `sums` are
-    gradients of vectors and scalars, those that are columns too and the others. `index` is an input that comes as
-    whole numbers, the indices of one-hots: a column of a matrix is read instead of a product.
+    `prologue` are the values of weights that the step reads, whose gradients are returned; `fixed` are all values of
+    weights given to the kernels. The forward step saves `stored` values; the backward step writes `columns` (the left
+    factors of the matrices' gradients) and `vectors` (right factors not stored elsewhere). `biases` and `sums` are
+    gradients of vectors and scalars: those that are columns too, and the others. `index` is an input given as integers
+    instead of one-hots: columns of matrices are read instead of products.
     """
 
     graph: Graph
@@ -123,7 +123,7 @@ class KernelPlan:
 
 
 def peeled(matrix: Value, known: Iterable[Value]) -> tuple[Value, bool]:
-    """A matrix that the kernel is given, and whether it is read transposed."""
+    """The given matrix that this one is read from, and whether it is transposed."""
     given, turned = set(known), False
     while matrix not in given and matrix.op == "transpose":
         matrix, turned = matrix.args[0], not turned
@@ -142,7 +142,7 @@ def _reads_across(value: Value) -> bool:
 
 
 def _crossing(value: Value) -> tuple[Value, ...]:
-    """The operands that must stand in memory whole before the value is computed."""
+    """The operands that must be in memory completely before the value is computed."""
     if value.op == "linear":
         return tuple(v for _, v in products(value))
     return value.args if _reads_across(value) else ()
@@ -184,12 +184,12 @@ class _Draft:
 
     @property
     def made(self) -> set[Value]:
-        """What is computed here."""
+        """Values computed in this stage."""
         return set(self.values)
 
     @property
     def read(self) -> set[Value]:
-        """What is read here unit by unit, or written out."""
+        """Values that are read unit by unit, or written, in this stage."""
         own = {a for v in self.values if v.op != "linear" and self.across is None for a in v.args}
         return own | {w.value for w in self.writes}
 
@@ -199,7 +199,7 @@ class _Draft:
 
 
 class _Schedule:
-    """Stages for some values and writes; `known` values are given."""
+    """Schedules values and writes into stages; `known` values are given."""
 
     def __init__(self, known: Iterable[Value], fixed: tuple[Value, ...]) -> None:
         self.known, self.fixed = set(known), fixed
@@ -207,8 +207,8 @@ class _Schedule:
         self.drafts: list[_Draft] = []
 
     def add(self, writes: list[Write], only_for: str | None = None) -> None:
-        """What is needed for these writes; what is made only for an input's gradient serves no other, for it may be
-        left out."""
+        """Schedule these writes and what they need; values made only for an input's gradient are not shared, since they
+        may be skipped."""
         values = [v for v in _needed([w.value for w in writes], self.known) if v not in self.levels]
         levels = _levels(values, self.levels)
         for value in values:
@@ -229,7 +229,7 @@ class _Schedule:
         return self.drafts[-1]
 
     def _draft_of(self, write: Write, level: int, only_for: str | None) -> _Draft:
-        """The first stage in which the value is at hand, of the size that is written."""
+        """The first stage in which the value is available, of the size that is written."""
         fitting = [d for d in self.drafts if d.across is None and d.size == write.size and d.only_for == only_for]
         late = sorted((d for d in fitting if d.level >= level), key=lambda d: d.level)
         return late[0] if late else self._draft(level, write.size, only_for)
@@ -241,17 +241,17 @@ class _Schedule:
         whole |= {v for d in self.drafts for v in d.values if _reads_across(v)}
         homed = self._homed(whole)
         for value in sorted(homed - whole, key=lambda v: -v.order):
-            if value.op in CHEAP and self._put_off(value, homed):
+            if value.op in RECOMPUTED and self._put_off(value, homed):
                 homed = self._homed(whole)
         return [_stage(d, self.fixed) for d in self.drafts], homed
 
     def _homed(self, whole: set[Value]) -> set[Value]:
-        """What is read in another stage than the one that computes it, or read whole."""
+        """Values that are read in another stage than the one that computes them, or read across units."""
         made = {v for d in self.drafts for v in d.values}
         return (whole & made).union(*((d.read & made) - d.made for d in self.drafts))
 
     def _put_off(self, value: Value, homed: set[Value]) -> bool:
-        """Compute a value where it is read, if no more values have to be kept for that than are now."""
+        """Move a value to the stages that read it, if that needs no more stored values."""
         users = [d for d in self.drafts if value in d.read and value not in d.made]
         own = next(d for d in self.drafts if value in d.made)
         made = {v for d in self.drafts for v in d.values}
@@ -281,8 +281,8 @@ def _stage(draft: _Draft, fixed: tuple[Value, ...]) -> Stage:
 
 
 def _calls(linears: list[Value], fixed: tuple[Value, ...]) -> tuple[list[Value], list[MatrixCall], list[int]]:
-    """An order of the linears in which each vector's matrices lie side by side as far as can be, and the products."""
-    orders = permutations(linears) if len(linears) <= MAX_ORDERED else [tuple(linears)]
+    """The linears in an order that puts each vector's matrices side by side where possible, and the products."""
+    orders = permutations(linears) if len(linears) <= MAX_PERMUTED else [tuple(linears)]
     order = min(orders, key=lambda o: len(_runs(o)), default=())
     calls: list[MatrixCall] = []
     filled: set[int] = set()
@@ -305,7 +305,7 @@ class _Run:
 
 
 def _runs(order: Iterable[Value]) -> list[_Run]:
-    """For each vector, the runs of neighbouring slots that it is multiplied for, none wider than a block."""
+    """For each vector, the runs of adjacent slots that it is multiplied for, none wider than a block."""
     slots: dict[tuple[Value, int], list[tuple[int, Value]]] = {}
     for slot, value in enumerate(order):
         seen: dict[Value, int] = {}
@@ -316,7 +316,7 @@ def _runs(order: Iterable[Value]) -> list[_Run]:
     for (vector, _), places in slots.items():
         run = None
         for slot, matrix in places:
-            if run is None or slot != run.first + len(run.matrices) or len(run.matrices) == WIDEST:
+            if run is None or slot != run.first + len(run.matrices) or len(run.matrices) == BLOCK_VECTORS:
                 run = _Run(vector, slot, [])
                 found.append(run)
             run.matrices.append(matrix)
@@ -327,11 +327,10 @@ def _runs(order: Iterable[Value]) -> list[_Run]:
 
 
 def _with_barriers(stages: list[Stage], homes: Mapping[Value, Home], gathered: Iterable[Value]) -> list[Stage]:
-    """Barriers where a stage reads what other threads wrote since the last one, or writes what they may still read.
+    """Add barriers where a stage reads what other threads wrote since the last one, or writes what they may still read.
 
-    Each thread writes its own units. What is carried has two buffers that change places from step to step, so the
-    stages are gone through for three steps. The barrier of a stage that may be left out is one only for stages that are
-    left out with it.
+    Each thread writes its own units. Carried values have two buffers that alternate from step to step, so three steps
+    are simulated. The barrier of an optional stage counts only for stages that are skipped with it.
     """
     found = [False] * len(stages)
     own = set(gathered)
@@ -350,11 +349,11 @@ def _with_barriers(stages: list[Stage], homes: Mapping[Value, Home], gathered: I
 
 
 def _shared(home: Home, step: int) -> object:
-    """The name of a place that all threads read; None where each has its own, or none writes."""
+    """The key of memory that threads share; None for private or read-only memory."""
     if home.size == SCALAR:
         return None
-    number = {"old": step % 2, "adjoint": step % 2, "dz": step, "row": 0}.get(home.where)
-    kind = "carry" if home.where in ("old", "adjoint") else home.where
+    number = {"old": step % 2, "gradient": step % 2, "dz": step, "row": 0}.get(home.where)
+    kind = "carry" if home.where in ("old", "gradient") else home.where
     return None if number is None else (kind, home.name, number)
 
 
@@ -373,13 +372,13 @@ def _operands(stage: Stage) -> list[Value]:
 
 @lru_cache(maxsize=256)
 def make_plan(graph: Graph, traced: tuple[str, ...] = (), *, indices: bool = False) -> KernelPlan:
-    """The kernels of a cell; `traced` names further values that the forward step keeps; with `indices` the first input
-    comes as indices of one-hots.
+    """Plan the kernels of a cell; `traced` names further values that the forward step saves; with `indices` the first
+    input is given as indices of one-hots.
 
-    Raises NativeError for what no kernel is made for.
+    Raises NativeError for cells that kernels do not support.
     """
     if any(a.op == "concat" for v in graph.values for a in v.args):
-        raise NativeError("a concatenation is read by an equation, and no kernel is made for other ones than outputs")
+        raise NativeError("native kernels support a concatenation only as the output, but an equation reads one")
     back = _backward_of(graph)
     graph = back.graph
     index = graph.input_values[graph.inputs[0].name] if indices else None
@@ -406,7 +405,7 @@ def make_plan(graph: Graph, traced: tuple[str, ...] = (), *, indices: bool = Fal
 
 
 def _of_weights(values: Iterable[Value], roots: Iterable[Value]) -> tuple[Value, ...]:
-    """What these read that is made of weights only."""
+    """The values of weights that these read."""
     read = {a for v in values for a in v.args} | set(roots)
     found = {v for v in read if v.rate == Rate.WEIGHTS and v.op not in ("constant", "count")}
     return tuple(sorted(found, key=lambda v: v.order))
@@ -440,19 +439,19 @@ def _input_homes(graph: Graph) -> dict[Value, Home]:
 
 
 class _BackwardPlanner:
-    """The backward step of a canonical graph, and what it has to keep and to sum."""
+    """Plans the backward step of a canonical graph, and what it stores and sums."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        adjoint = vjp(graph)
-        self.seeds = adjoint.seeds
-        form = canonical(adjoint.roots, fixed=graph.values)
-        self.states = {n: form[v] for n, v in adjoint.states.items()}
-        self.inputs = {n: form[v] for n, v in adjoint.inputs.items()}
-        self.stored = kept(graph, adjoint).stored
+        back = vjp(graph)
+        self.seeds = back.seeds
+        form = canonical(back.roots, fixed=graph.values)
+        self.states = {n: form[v] for n, v in back.states.items()}
+        self.inputs = {n: form[v] for n, v in back.inputs.items()}
+        self.stored = saved_values(graph, back).stored
         self.new = {v: n for n, v in graph.new.items() if not _is_leaf(v)}
         self.known = {*self.stored, *self.new}
-        groups = [(m, tuple(form[c] for c in group)) for m, group in adjoint.weights.items()]
+        groups = [(m, tuple(form[c] for c in group)) for m, group in back.weights.items()]
         found = tuple(_gradient(m, c) for m, group in groups if len(m.size) == 2 for c in group)
         self.columns = _columns(found)
         place = {d: k for k, d in enumerate(self.columns)}
@@ -469,24 +468,24 @@ class _BackwardPlanner:
 
     @property
     def history(self) -> tuple[str, ...]:
-        """The states whose values at all steps are read."""
+        """The states whose values at all steps the backward pass reads."""
         read = {a for v in self.values for a in v.args} | set(self.roots) | {g.vector for g in self.gradients}
         names = {self.new[v] for v in read if v in self.new} | {v.attrs["name"] for v in read if v.op == "old"}
         return tuple(s.name for s in self.graph.states if s.name in names)
 
     def of_weights(self, prologue: tuple[Value, ...]) -> tuple[Value, ...]:
-        """What the backward step reads of weights, matrices as they are given."""
+        """The values of weights that the backward step reads; matrices as they are given."""
         read = _of_weights(self.values, self.roots)
         return tuple(dict.fromkeys(peeled(v, prologue)[0] if len(v.size) == 2 else v for v in read))
 
     def loop(self, fixed: tuple[Value, ...], index: Value | None) -> StepLoop:
-        """The stages of the backward step: what carries on first, then the inputs' adjoints."""
+        """The stages of the backward step: first what is carried, then the inputs' gradients."""
         graph, name = self.graph, self.graph.output_name
         homes = {v: Home("old", n, _state_size(graph, n)) for n, v in graph.old.items()} | _input_homes(graph)
         homes |= {v: Home("new", n, _state_size(graph, n)) for v, n in self.new.items()}
         homes |= {v: Home("kept", str(k), v.size) for k, v in enumerate(self.stored)}
         homes |= {
-            s: Home("output" if n.startswith("out.") else "adjoint", n[4:], s.size) for n, s in self.seeds.items()
+            s: Home("output" if n.startswith("out.") else "gradient", n[4:], s.size) for n, s in self.seeds.items()
         }
         homes |= {v: Home("output", name, v.size, tuple(v.attrs["before"])) for v in self.values if v.op == "part"}
         zero = Value("constant", value=0.0)
@@ -511,12 +510,12 @@ def _backward_of(graph: Graph) -> _BackwardPlanner:
 
 def _gradient(matrix: Value, contribution: Value) -> Gradient:
     if contribution.op != "outer":
-        raise NativeError(f"the gradient of a matrix is a sum of {contribution.op!r}, which no kernel is made for")
+        raise NativeError(f"native kernels do not support {contribution.op!r} in the gradient of a matrix")
     return Gradient(matrix, *contribution.args)
 
 
 def _columns(gradients: tuple[Gradient, ...]) -> tuple[Value, ...]:
-    """The left factors, in an order in which those of one right factor lie side by side as far as can be."""
+    """The left factors, in an order that puts those of one right factor side by side where possible."""
     found = tuple(dict.fromkeys(g.d for g in gradients))
     of = {v: [g.d for g in gradients if g.vector is v] for v in {g.vector for g in gradients}}
 
@@ -525,7 +524,7 @@ def _columns(gradients: tuple[Gradient, ...]) -> tuple[Value, ...]:
         places = [sorted(place[d] for d in ds) for ds in of.values()]
         return sum(b - a != 1 for place in places for a, b in pairwise(place))
 
-    return min(permutations(found), key=breaks) if len(found) <= MAX_ORDERED else found
+    return min(permutations(found), key=breaks) if len(found) <= MAX_PERMUTED else found
 
 
 def _loop(
@@ -557,7 +556,7 @@ def _loop(
 
 
 def print_plan(plan: KernelPlan) -> str:
-    """The plan as text: what is kept, then the stages of both steps."""
+    """The plan as text: what is saved, then the stages of both steps."""
     shown = _Shown(plan)
     lines = [f"plan of {plan.graph.name}"]
     lines.append("given    " + ", ".join(f"{shown.word(v)}: {show_size(v.size)}" for v in plan.fixed))
@@ -577,7 +576,7 @@ def print_plan(plan: KernelPlan) -> str:
 
 
 class _Shown:
-    """Values by their names, those without one by numbers."""
+    """Names of values, with numbers for unnamed ones."""
 
     def __init__(self, plan: KernelPlan) -> None:
         loops = (plan.forward, plan.backward)

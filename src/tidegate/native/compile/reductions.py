@@ -1,4 +1,4 @@
-"""Sums over units, their reverse, and the gathering of rows: emitted once into the library, for all kernels."""
+"""Sums over units, their reverse, and gathering of rows: emitted once into the library."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,11 +6,11 @@ from tidegate.native._llvm import ir
 from tidegate.native.compile.builder import I32, I64, POINTER, Builder
 from tidegate.native.compile.library import symbol
 
-PARTIALS = 16  # sums side by side, the same for every target so that bits are
+PARTIALS = 16  # partial sums, the same for every target so that the bits are the same
 
 
 def emit(k: Builder) -> None:
-    """Add total, spread and gather to a library."""
+    """Emit total, spread and gather into a library."""
     _total(k)
     _spread(k)
     _gather(k)
@@ -38,7 +38,7 @@ def _total(k: Builder) -> None:
 
 
 def added(k: Builder, sums: Sequence[ir.Value]) -> ir.Value:
-    """The sum of all lanes of all vectors: halves added until one number is left, the same order for every target."""
+    """The sum of all lanes of all vectors: halves are added until one is left, in the same order for every target."""
     while len(sums) > 1:
         half = len(sums) // 2
         sums = [k.b.fadd(x, y) for x, y in zip(sums[:half], sums[half:], strict=True)]
@@ -52,7 +52,7 @@ def added(k: Builder, sums: Sequence[ir.Value]) -> ir.Value:
 
 
 def _spread(k: Builder) -> None:
-    """spread: (rows, a, lda, groups, units, c, ldc): each of a row's groups units / groups times in place."""
+    """spread: (rows, a, lda, groups, units, c, ldc): each group's value copied units / groups times."""
     with k.function(symbol("spread", k.target, k.dtype), [I64, POINTER, I64, I64, I64, POINTER, I64], public=True) as f:
         rows, a, lda, groups, units, c, ldc = f.args
         size = k.div(units, groups)
@@ -72,7 +72,7 @@ def _gather(k: Builder) -> None:
 
 
 def strips(k: Builder, width: ir.Value, body: Callable[[ir.Value, ir.Value | None], None]) -> None:
-    """body(index, mask) for each vector of a row: no mask for whole ones, then the rest."""
+    """Call body(index, mask) for each vector of a row; full vectors have no mask."""
     whole = k.b.and_(width, k.int(-k.lanes))
     with k.loop(0, whole, k.lanes) as index:
         body(index, None)

@@ -1,4 +1,4 @@
-"""The gradients of matrices, after the backward steps: sums over all rows and steps of outer products."""
+"""Gradients of matrices after the backward steps: sums of outer products over all rows and steps."""
 
 from tidegate.equations.values import Value
 from tidegate.native._llvm import ir
@@ -7,7 +7,7 @@ from tidegate.native.compile.arguments import PAD, Span, right_factors, spans
 
 
 def matrices(places: Places) -> None:
-    """Sum what the backward steps have kept: each thread its share of the rows of every result."""
+    """Sum what the backward steps have stored: each thread computes a share of the rows of every result."""
     k = places.k
     count = places.a["count"]
     *offsets, ld = places.columns()
@@ -30,8 +30,8 @@ def _factor(places: Places, vector: Value, place: ir.Value) -> ir.Value:
     """The address of a right factor at one step and row."""
     k = places.k
     step, slot = k.b.udiv(place, places.B), k.b.urem(place, places.B)
-    for number, kept in enumerate(places.plan.vectors):
-        if kept is vector:
+    for number, stored in enumerate(places.plan.vectors):
+        if stored is vector:
             return k.at(places.a[f"vector.{number}"], k.mul(place, places.width(vector.size)))
     return places.row(places.loop.homes[vector], Rows(step, places.rows), k.sub(slot, places.first_row))
 
@@ -77,9 +77,9 @@ def _columns_added(
     height: ir.Value,
     bias_into: ir.Value,
 ) -> None:
-    """The gradient of a matrix whose columns were read by an index, transposed: a row for each index.
+    """The gradient of a matrix whose columns were read by an index, transposed: one row per index.
 
-    Summed from the last step to the first, as the blocks of other matrices are.
+    Summed from the last step to the first, like the blocks of other matrices.
     """
     k = places.k
     last = k.sub(places.a["count"], 1)

@@ -1,1 +1,1 @@
-"""Kernels of eligibility traces: their form, their code, and how they are called."""
+"""Kernels for eligibility traces: form, code and calls."""

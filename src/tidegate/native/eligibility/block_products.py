@@ -1,4 +1,4 @@
-"""Products of traces: what some rows of a linear gain over a block of steps, in tiles that stay in registers."""
+"""Products over a block of steps for some rows of a linear, in tiles that stay in registers."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,16 +9,16 @@ from tidegate.native.compile.builder import I32, I64, POINTER, VOID, Builder, In
 
 HEIGHTS = (8, 4, 2, 1)  # rows of tiles; those of a single row do not prefetch
 _INTO_L1 = 3
-_WIDEST = {32: 3, 16: 3}  # vectors of a tile, by the registers of a target
-_TALLEST = {32: 8, 16: 4}
+_TILE_VECTORS = {32: 3, 16: 3}  # vectors of a tile, by the registers of a target
+_TILE_ROWS = {32: 8, 16: 4}
 
 
 class Product(NamedTuple):
     """out[r, j] = base[r, j] + sum over states s of factors[s, r] * old[s, r, j] + sum over t of c[t, r] * v[t, j].
 
-    The last vector has `left` numbers; `ld` stands before the name of what it is the leading dimension of. States of
-    `old` are `plane` apart, their factors follow each other in vectors. `out` may be `base`, and one of the states.
-    What is read soon is fetched meanwhile, a line a step: the first tile of rows begins at `soon`, others at `later`.
+    The last vector has `left` elements; `ld*` are leading dimensions. The states of `old` are `plane` elements apart,
+    their factors one vector apart. `out` may be `base`, and one of the states. One cache line per step is prefetched:
+    the first tile of rows from `soon`, the others from `later`.
     """
 
     rows: ir.Value
@@ -46,14 +46,14 @@ _TYPES = [I64, I64, I64, *[POINTER, I64] * 5, I64, POINTER, *[POINTER, I64] * 2]
 
 
 def products(k: Builder, states: Sequence[int]) -> list[ir.Function]:
-    """outer{vectors}(Product), for each number of vectors that a tile may have; the numbers of the states in `old`."""
-    return [_product(k, n + 1, states) for n in range(_WIDEST[k.target.registers])]
+    """Emit outer{vectors}(Product) for each number of vectors that a tile may have, with these states of `old`."""
+    return [_product(k, n + 1, states) for n in range(_TILE_VECTORS[k.target.registers])]
 
 
 def _product(k: Builder, vectors: int, states: Sequence[int]) -> ir.Function:
     with k.function(f"outer{vectors}", _TYPES) as f:
         at, done = Product(*f.args), k.int(0)
-        for high in (h for h in HEIGHTS if h <= _TALLEST[k.target.registers]):
+        for high in (h for h in HEIGHTS if h <= _TILE_ROWS[k.target.registers]):
             until = k.sub(at.rows, k.rem(at.rows, high))
             with k.loop(done, until, high) as row:
                 _tile(k, at, row, high, vectors, states)
@@ -82,7 +82,7 @@ def _tile(k: Builder, at: Product, row: ir.Value, rows: int, vectors: int, state
 def _finish(
     k: Builder, at: Product, row: ir.Value, vectors: int, states: Sequence[int], sums: Sequence[ir.Value]
 ) -> None:
-    """All loads come before all stores: a load would wait for a masked store beside it."""
+    """All loads come before all stores: a load would wait for a neighbouring masked store."""
     masks = [None] * (vectors - 1) + [k.lanes_below(at.left)]
     totals = []
     for r in range(len(sums) // vectors):
@@ -101,8 +101,8 @@ def _finish(
 
 @contextmanager
 def each_width(k: Builder, V: Int, most: int) -> Iterator[tuple[ir.Value, ir.Value, ir.Value]]:
-    """Groups of nearly as many vectors each, `most` at most, that cover V columns: the first column, how many vectors,
-    and how many numbers the last of them has."""
+    """Groups of nearly equal numbers of vectors, at most `most`, that cover V columns: the first column, how many
+    vectors, and how many numbers the last of them has."""
     vectors = k.ceil(V, k.lanes)
     count = k.ceil(vectors, most)
     size, larger = _shares(k, vectors, count)
@@ -114,6 +114,6 @@ def each_width(k: Builder, V: Int, most: int) -> Iterator[tuple[ir.Value, ir.Val
 
 
 def _shares(k: Builder, total: ir.Value, count: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """How many of a total each of so many has, and how many have one more; there may be none."""
+    """The size of each of `parts` equal shares, and how many have one more."""
     some = k.b.select(k.compare("<", count, 1), k.int(1), count)
     return k.div(total, some), k.rem(total, some)

@@ -1,4 +1,4 @@
-"""Traces over a block of steps at once: what each step gives to the end, then products.
+"""Traces over a block of steps at once: a backward recursion for the coefficients, then matrix products.
 
 Traces after a block, and what the block adds to the gradient, are linear in what drives it and in the traces before:
 
@@ -26,7 +26,7 @@ from tidegate.native.eligibility.arguments import read
 from tidegate.native.eligibility.block_products import Product, each_width
 from tidegate.native.eligibility.form import GRADIENT, TraceForm
 
-FEW = 12  # steps, from which on a block is faster than its steps one by one
+MIN_BLOCK_STEPS = 12  # steps from which a block is faster than single steps
 
 
 class TracePanel(NamedTuple):
@@ -35,7 +35,7 @@ class TracePanel(NamedTuple):
     Its coefficients are those of the kernel's `arguments`, where its first step is line `first`; those of the next
     panel begin at `next_first` and `next_row`. Traces before the block stand at `start`, with `fresh` they count as
     zero; those after it go to `end`. States are `plane` apart. Traces and `g` have `width` columns, the last one
-    for the bias if there is one. At `c` there is room for what comes of the coefficients.
+    for the bias if there is one. `c` is working memory for the products' coefficients.
     """
 
     arguments: ir.Value
@@ -63,7 +63,7 @@ _Held = dict[tuple[int, int], ir.Value]  # by output and state
 
 
 def block(k: Builder, form: TraceForm, ends: tuple[int, ...], tiles: Sequence[ir.Function]) -> ir.Function:
-    """block{ends}(panel): adds to the gradient and computes the traces of the states `ends`; others are not touched."""
+    """Emit block{ends}(panel): add to the gradient and compute the traces of the states `ends` only."""
     with k.function("block" + "".join(f".{s}" for s in ends), _TYPES) as f:
         if wanted := form.outputs(ends):
             _Block(k, form, wanted, TracePanel(*f.args)).emit(tiles)
@@ -75,7 +75,7 @@ class _Block:
         self.k, self.form, self.wanted, self.at = k, form, wanted, at
         self.n, self.mask = read(k, form, at.arguments), k.lanes_below(at.rows)
         self.ldc = len(wanted) * k.lanes
-        self.kept = k.at(at.c, k.mul(at.steps, self.ldc))  # for each output its sum, then what is carried by state
+        self.kept = k.at(at.c, k.mul(at.steps, self.ldc))  # for each output its sum, then the carried values by state
         self.places = {s: at.g if s == GRADIENT else k.at(at.end, k.mul(at.plane, s)) for s in wanted}
         read_on = [s for s in wanted if s in form.taken][:-1]  # while the traces of others are computed
         self.late = {s: self.places[s] for s in read_on}
@@ -87,7 +87,7 @@ class _Block:
         self._backwards()
         with k.when(k.compare("!=", at.bias, 0)):
             self._add_bias()
-        zeros, none = k.room(k.vector, len(tiles)), k.int(0)
+        zeros, none = k.stack_array(k.vector, len(tiles)), k.int(0)
         for i in range(len(tiles)):
             k.store(k.splat_constant(0.0), zeros, i * k.lanes)
         plane, ld_old = (k.b.select(at.fresh, none, n) for n in (at.plane, at.width))
@@ -104,8 +104,8 @@ class _Block:
             _copy(k, self.places[s], place, k.mul(at.rows, at.width))
 
     def _ahead(self, number: int, column: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """Where a coefficient of the next block stands, and how far its steps are apart; another one where columns are
-        not the first, so that each of them comes once."""
+        """The address and step stride of a coefficient of the next block to prefetch; another one for each group of
+        columns, so that each is prefetched once."""
         k, n, at, names = self.k, self.n, self.at, self.form.coefficients
         first, others = names[number % len(names)], names[(number + 2 * len(self.wanted)) % len(names)]
         begun = k.compare("==", column, 0)
@@ -114,7 +114,7 @@ class _Block:
         return k.at(base, k.mul(at.next_first, ld), at.next_row), k.mul(n["B"], ld)
 
     def _carried(self, number: int, state: int | None = None) -> ir.Value:
-        """Where an output's sum over the steps is kept, or what traces of a state from before are multiplied with."""
+        """The address of an output's sum over the steps, or of the factor of a state's earlier traces."""
         inside = 0 if state is None else 1 + self.form.taken.index(state)
         return self.k.at(self.kept, (number * (1 + len(self.form.taken)) + inside) * self.k.lanes)
 
@@ -144,7 +144,7 @@ class _Block:
         return k.load(n[name], k.mul(where, n[f"ld.{name}"]), at.row, mask=self.mask)
 
     def _factors(self, step: ir.Value, held: _Held, sums: Sequence[ir.Value]) -> list[ir.Value]:
-        """What v of a step is multiplied with is put down for each output, and added to the sums."""
+        """Store each output's factor of a step's v, and add it to the sums."""
         k = self.k
         u = {s: self._load(f"u.{s}", step) for s in self.form.driven}
         out = k.at(self.at.c, k.mul(step, self.ldc))
@@ -157,7 +157,7 @@ class _Block:
         return found
 
     def _earlier(self, step: ir.Value, held: _Held, *, scores: bool) -> _Held:
-        """What is held of the step before; `scores` if there is one in the block."""
+        """The recursion's values for the step before; `scores` if there is one in the block."""
         k, form = self.k, self.form
         d = {(s, of): self._load(f"d.{s}.{of}", step) for s, of in form.pairs}
         delta = {s: self._load(f"delta.{s}", k.sub(step, 1)) for s in form.scored} if scores else {}
@@ -169,7 +169,7 @@ class _Block:
         return found
 
     def _add_bias(self) -> None:
-        """The last column, whose v is 1: a row at a time, for the numbers of a column lie far apart."""
+        """The last column, whose v is 1: row by row, since the elements of a column are far apart."""
         k, at, taken = self.k, self.at, self.form.taken
         zero = k.number(0.0)
         with k.loop(0, at.rows) as row:
@@ -187,7 +187,7 @@ def _copy(k: Builder, old: ir.Value, new: ir.Value, count: ir.Value) -> None:
 
 
 def _chained(k: Builder, terms: Sequence[tuple[ir.Value, ir.Value]], first: ir.Value | None) -> ir.Value:
-    """The sum of products, one after the other, from `first` or from 0."""
+    """The sum of products as one chain, from `first` or from 0."""
     total = first
     for x, y in terms:
         total = k.b.fmul(x, y) if total is None else k.fma(x, y, total)

@@ -1,9 +1,9 @@
-"""Kernels of eligibility traces: threads, rows of the batch and segments of steps around the inner loops.
+"""Outer loops of the eligibility-trace kernels: threads, batch rows and segments of steps.
 
-Each row of a linear is one thread's, whose sum it adds up over rows of the batch and segments in ascending order:
-nothing depends on the number of threads. A segment begins with the call, with a reset, and STEPS steps after the last
-one began. Those of fewer than FEW steps go step by step, others as a block: the same steps in several calls have the
-same bits where calls begin with segments, and where all of them are that short.
+Each row of a linear belongs to one thread, which sums over batch rows and segments in ascending order, so results do
+not depend on the number of threads. A segment begins with the call, at a reset, and STEPS steps after the last one
+began. Segments of fewer than MIN_BLOCK_STEPS steps run step by step, others as a block: a sequence cut into calls gives
+the same bits if calls begin with segments, or if all are that short.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,17 +16,17 @@ from tidegate.native.compile.gemm import switch
 from tidegate.native.compile.reductions import strips
 from tidegate.native.eligibility.arguments import STEPS, read
 from tidegate.native.eligibility.block_products import each_width, products
-from tidegate.native.eligibility.blocks import FEW, TracePanel, block
+from tidegate.native.eligibility.blocks import MIN_BLOCK_STEPS, TracePanel, block
 from tidegate.native.eligibility.form import TraceForm
 from tidegate.native.eligibility.tiles import Strip, advanced, begun, ended, strip, widest
 from tidegate.native.run import threads
 from tidegate.native.target import DType, Target
 
-MATRIX, VECTOR = "matrix", "vector"  # kernels for columns that are read, and for a bias alone
+MATRIX, VECTOR = "matrix", "vector"  # kernels for a linear with columns, and for a bias alone
 
 
 def traces_text(form: TraceForm, target: Target, dtype: DType) -> str:
-    """The module of both kernels."""
+    """The text of the module with both kernels."""
     k = Builder(f"traces {dtype} {target.name}", target, dtype)
     tiles = [strip(k, form, n + 1) for n in range(widest(form, target.registers))]
     blocks = _blocks(k, form) if form.pays_in_blocks else []
@@ -40,13 +40,13 @@ def traces_text(form: TraceForm, target: Target, dtype: DType) -> str:
 
 
 def _blocks(k: Builder, form: TraceForm) -> list[ir.Function]:
-    """For the gradient alone, for the traces that one takes from, and where that is not the same, for all traces."""
+    """Block functions for the gradient alone, for the traces that others read, and for all traces if these differ."""
     tiles, every = products(k, form.taken), tuple(range(form.states))
     return [block(k, form, ends, tiles) for ends in dict.fromkeys(((), form.taken, every))]
 
 
 class _Segment(NamedTuple):
-    """Steps t to stop of row b of the batch; with `fresh`, traces begin with zero."""
+    """Steps t to stop of batch row b; with `fresh`, traces begin at zero."""
 
     b: ir.Value
     t: ir.Value
@@ -55,7 +55,7 @@ class _Segment(NamedTuple):
 
 
 class _Body:
-    """A thread's part of a call: some rows of the linear."""
+    """One thread's part of a call: some rows of the linear."""
 
     def __init__(self, k: Builder, form: TraceForm, arguments: ir.Value, me: ir.Value, size: ir.Value) -> None:
         self.k, self.form, self.arguments, self.me = k, form, arguments, me
@@ -64,8 +64,8 @@ class _Body:
         self.last = k.div(k.mul(self.n["K"], k.add(me, 1)), size)
 
     def matrix(self, tiles: Sequence[ir.Function], blocks: Sequence[ir.Function]) -> None:
-        """Columns in lanes: v of a segment is gathered, then panels of rows go over it, all steps at once where they
-        are many."""
+        """Lanes are columns: gather v of a segment, then process panels of rows, as a block where there are many
+        steps."""
         k, n = self.k, self.n
         ldv = k.mul(k.b.or_(k.ceil(n["V"], k.lanes), k.int(1)), k.lanes)
         v = k.at(n["work"], k.mul(self.me, n["ld.work"]))
@@ -88,7 +88,7 @@ class _Body:
                     )
 
     def _places(self, segment: _Segment, row: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
-        """Where a panel's coefficients begin, line and row, and the next one's: beside it, else after the segment."""
+        """The line and row where a panel's coefficients begin, and those of the next panel to prefetch."""
         k = self.k
         first, beside = self._row(segment.t, segment.b), k.add(row, k.lanes)
         more = k.compare("<", beside, self.last)
@@ -96,7 +96,7 @@ class _Body:
         return first, row, after, k.b.select(more, beside, self.first)
 
     def _kind(self, segment: _Segment, blocks: int) -> ir.Value:
-        """0 where one goes step by step; else the block for the gradient alone, for traces that go on, or for all."""
+        """0 for step by step, else which block: for the gradient alone, for the traces that continue, or for all."""
         k, n = self.k, self.n
         if not blocks:
             return k.int(0)
@@ -104,7 +104,7 @@ class _Body:
         dropped = self._reset(k.least(segment.stop, k.sub(n["T"], 1)), segment.b)
         over = k.b.select(k.compare("!=", n["forget"], 0), k.int(1), k.int(blocks))
         many = k.b.select(after, k.b.select(dropped, k.int(1), k.int(2)), over)
-        return k.b.select(k.compare("<", k.sub(segment.stop, segment.t), FEW), k.int(0), many)
+        return k.b.select(k.compare("<", k.sub(segment.stop, segment.t), MIN_BLOCK_STEPS), k.int(0), many)
 
     def _by_steps(self, tiles: Sequence[ir.Function], at: Mapping[str, ir.Value]) -> None:
         k = self.k
@@ -113,7 +113,7 @@ class _Body:
             switch(k, vectors, tiles, Strip(**{**at, **moving}, left=left))
 
     def _clear(self, v: ir.Value, ldv: ir.Value) -> None:
-        """Zeros beyond the columns, and the 1 of a bias, which stay there for all steps."""
+        """Write the zeros beyond the columns and the 1 of a bias, which hold for all steps."""
         k, n = self.k, self.n
         with k.loop(0, k.least(n["T"], STEPS)) as step:
             last = k.add(k.mul(ldv, step), k.mul(k.div(k.sub(n["V"], 1), k.lanes), k.lanes))
@@ -123,7 +123,7 @@ class _Body:
 
     @contextmanager
     def _segments(self) -> Iterator[_Segment]:
-        """For each row of the batch, blocks of steps; a flag of `reset` begins a new one."""
+        """Iterate over batch rows and their segments; a `reset` flag begins a new one."""
         k, n = self.k, self.n
         with k.loop(0, n["B"]) as b:
             before, function = k.b.block, k.b.function
@@ -151,7 +151,7 @@ class _Body:
         return k.b.icmp_unsigned("!=", k.b.load(where, typ=I8), I8(0))
 
     def _gather(self, segment: _Segment, v: ir.Value, ldv: ir.Value) -> None:
-        """The pieces of v side by side, for each step of a segment."""
+        """Copy the pieces of v side by side, for each step of a segment."""
         k, first = self.k, len(self.n)
         with k.loop(segment.t, segment.stop) as t:
             line = k.at(v, k.mul(ldv, k.sub(t, segment.t)))
@@ -164,7 +164,7 @@ class _Body:
                 column[0] = k.add(column[0], width)
 
     def _coefficients(self, segment: _Segment, row: ir.Value, rows: ir.Value, c: ir.Value) -> None:
-        """A vector of each coefficient, a lane a row, for each step of a segment."""
+        """Copy each coefficient to a vector, one lane per row, for each step of a segment."""
         k, mask = self.k, self.k.lanes_below(rows)
         with k.loop(segment.t, segment.stop) as t:
             out = k.at(c, k.mul(k.sub(t, segment.t), len(self.form.coefficients) * k.lanes))
@@ -176,14 +176,14 @@ class _Body:
         return [k.load(n[x], k.mul(where, n[f"ld.{x}"]), row, mask=mask) for x in self.form.coefficients]
 
     def _traces(self, segment: _Segment, row: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """Where the traces of a panel stand before and after a segment."""
+        """The addresses of a panel's traces before and after a segment."""
         k, n = self.k, self.n
         before = k.b.select(k.compare("==", segment.t, 0), n["start"], n["end"])
         offset = k.mul(k.add(k.mul(k.mul(segment.b, self.form.states), n["K"]), row), n["V"])
         return k.at(before, offset), k.at(n["end"], offset)
 
     def vector(self) -> None:
-        """Rows in lanes: of a bias alone, whose v is 1."""
+        """Lanes are rows: for a bias alone, whose v is 1."""
         k, form = self.k, self.form
         places = [k.mul(self.n["K"], s) for s in range(form.states)]
         with self._segments() as segment, k.loop(self.first, self.last, k.lanes) as row:

@@ -1,4 +1,4 @@
-"""Kernels of eligibility traces in this process: compiled or from disk, ready to be called with addresses and sizes."""
+"""Eligibility-trace kernels in this process: compiled or read from disk, called with addresses and sizes."""
 
 import ctypes
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from tidegate.native.run.kernel import ArgumentLayout, Bound
 from tidegate.native.run.workspace import LINE_BYTES
 from tidegate.native.target import ITEM_BYTES, DType, Target
 
-WORTH = 1 << 17  # steps times traces, from which on a team of threads is faster than one
-MOST_LAYOUTS = 256
+TEAM_ELEMENTS = 1 << 17  # steps times trace elements from which a team of threads is faster than one
+MAX_LAYOUTS = 256
 
 
 class TraceKernel:
-    """The kernels of one form of traces for one type of numbers. Raises NativeError where they cannot be made."""
+    """The kernels of one form of traces for one dtype. Raises NativeError if they cannot be compiled."""
 
     def __init__(self, form: TraceForm, dtype: DType, target: Target) -> None:
         self.form, self.dtype = form, dtype
@@ -33,9 +33,9 @@ class TraceKernel:
         self._layouts: dict[tuple[int, ...], tuple[ArgumentLayout, dict[str, int]]] = {}
 
     def bind(self, T: int, B: int, K: int, V: int, pieces: int, wanted: int, given: Mapping[str, int]) -> Bound:
-        """A kernel with its arguments, numbers and addresses by the names of its frame; what is missing is 0.
+        """Bind a kernel to its arguments, numbers and addresses by name; missing ones are 0.
 
-        Without pieces, V is 1: a bias alone, whose `g` has no gaps. `wanted` is the number of threads.
+        Without pieces, V is 1: a bias alone, whose `g` is contiguous. `wanted` is the number of threads.
         """
         layout, index = self._layout(T, B, K, V, pieces, threads.count(wanted))
         arguments = type(layout.arguments).from_buffer_copy(layout.arguments)
@@ -46,7 +46,7 @@ class TraceKernel:
     def _layout(self, *sizes: int) -> tuple[ArgumentLayout, dict[str, int]]:
         found = self._layouts.get(sizes)
         if found is None:
-            if len(self._layouts) > MOST_LAYOUTS:
+            if len(self._layouts) > MAX_LAYOUTS:
                 self._layouts.clear()
             found = self._layouts[sizes] = self._laid_out(*sizes)
         return found
@@ -55,7 +55,7 @@ class TraceKernel:
         self, T: int, B: int, K: int, V: int, pieces: int, wanted: int
     ) -> tuple[ArgumentLayout, dict[str, int]]:
         frame = Frame(argument_names(self.form, pieces), ())
-        count = min(wanted, K) if T * B * K * V * self.form.states >= WORTH else 1
+        count = min(wanted, K) if T * B * K * V * self.form.states >= TEAM_ELEMENTS else 1
         per_thread = -(-work_numbers(self.form, T, V, self.lanes) * self.item // LINE_BYTES) * LINE_BYTES
         numbers = {"threads": count, "T": T, "B": B, "K": K, "V": V, "pieces": pieces}
         numbers["ld.work"] = per_thread // self.item
@@ -65,5 +65,5 @@ class TraceKernel:
 
 @lru_cache(maxsize=256)
 def trace_kernel(form: TraceForm, dtype: DType) -> TraceKernel:
-    """The kernels of a form of traces on this machine. Raises NativeError where there are none."""
+    """The kernels of a form of traces on this machine. Raises NativeError if there are none."""
     return TraceKernel(form, dtype, cpu.host())

@@ -1,4 +1,4 @@
-"""The inner loop of traces: a tile of rows and vectors stays in registers while steps go by."""
+"""The inner loop of traces: a tile of rows and vectors stays in registers over all steps."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -7,15 +7,15 @@ from tidegate.native._llvm import ir
 from tidegate.native.compile.builder import I1, I64, POINTER, Builder
 from tidegate.native.eligibility.form import TraceForm
 
-MOST_VECTORS = 6  # of a tile
+MAX_TILE_VECTORS = 6  # of a tile
 
 
 class Strip(NamedTuple):
     """The arguments of a strip: neighbouring rows of traces by a tile's vectors.
 
-    Per step `v` moves by `ldv`, and `c`, which holds a vector for each coefficient, one lane a row, by all of these. A
-    row of traces has `width` numbers, a state `plane`. With `fresh`, what stands at `start` counts as zero. The last
-    vector has `left` numbers.
+    Per step `v` advances by `ldv`, and `c` by one vector for each coefficient, which has one lane per row. A row of
+    traces has `width` elements, a state `plane`. With `fresh`, traces start at zero instead of at `start`. The last
+    vector has `left` elements.
     """
 
     rows: ir.Value
@@ -36,25 +36,25 @@ _TYPES = [I64, I64, POINTER, I64, POINTER, POINTER, POINTER, POINTER, I64, I64, 
 
 
 def fits(form: TraceForm, registers: int, rows: int, vectors: int) -> bool:
-    """Whether a tile stays in registers, with v and a row's coefficients beside it; one of these may come from memory,
-    and so may v where there is one row."""
+    """Whether a tile fits into registers with v and a row's coefficients; one of these may be a memory operand, and so
+    may v where there is one row."""
     lines = vectors if rows > 1 else 1
     beside = lines + len(form.coefficients) - 1 + form.states
     return rows * vectors * (form.states + 1) + beside <= registers
 
 
 def widest(form: TraceForm, registers: int) -> int:
-    """How many vectors a tile has at most."""
-    return max((n for n in range(2, MOST_VECTORS + 1) if fits(form, registers, 1, n)), default=1)
+    """The most vectors that a tile may have."""
+    return max((n for n in range(2, MAX_TILE_VECTORS + 1) if fits(form, registers, 1, n)), default=1)
 
 
 def tallest(form: TraceForm, registers: int, vectors: int) -> int:
-    """How many rows a tile of so many vectors has at most; a power of two, as a panel's."""
+    """The most rows that a tile of this many vectors may have; a power of two, as a panel's."""
     return next((n for n in (8, 4, 2) if fits(form, registers, n, vectors)), 1)
 
 
 def strip(k: Builder, form: TraceForm, vectors: int) -> ir.Function:
-    """strip{vectors}(Strip): all steps of some rows, in tiles of as many as fit, the rest one by one."""
+    """Emit strip{vectors}(Strip): all steps of some rows, in tiles of as many as fit, the rest one by one."""
     high = tallest(form, k.target.registers, vectors)
     with k.function(f"strip{vectors}", _TYPES) as f:
         at = Strip(*f.args)
@@ -92,7 +92,7 @@ def _tile(k: Builder, form: TraceForm, at: Strip, row: ir.Value, rows: int, vect
 def begun(
     k: Builder, start: ir.Value, fresh: ir.Value, mask: ir.Value | None, places: Sequence[ir.Value]
 ) -> list[ir.Value]:
-    """The traces of all states, in vectors, and a sum from zero."""
+    """The initial traces of all states, as vectors, and a zero sum."""
     zero = k.splat_constant(0.0)
     return [*(k.b.select(fresh, zero, k.load(start, place, mask=mask)) for place in places), zero]
 
@@ -100,7 +100,7 @@ def begun(
 def advanced(
     k: Builder, form: TraceForm, factors: Mapping[str, ir.Value], v: ir.Value | None, held: Sequence[ir.Value]
 ) -> list[ir.Value]:
-    """The traces of all states after a step, and the sum with them; without `v` it is 1."""
+    """The traces of all states after a step, and the updated sum; without `v` it is 1."""
     *old, g = held
     new = [_state(k, form, s, factors, v, old) for s in range(form.states)]
     for s in form.scored:
@@ -128,7 +128,7 @@ def ended(
     places: Sequence[ir.Value],
     g: ir.Value,
 ) -> None:
-    """Store the traces of all states, and add the sum to what stands in memory."""
+    """Store the traces of all states, and add the sum to the gradient in memory."""
     *e, total = held
     for value, place in zip(e, places, strict=True):
         k.store(value, end, place, mask=mask)

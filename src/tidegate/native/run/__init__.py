@@ -1,1 +1,1 @@
-"""Compiled kernels at work: cache, arguments, row order, threads and working memory."""
+"""Running compiled kernels: cache, arguments, row order, threads and working memory."""

@@ -1,7 +1,7 @@
-"""Object code on disk, under a hash of all that it depends on, in a folder private to the user.
+"""Cache of object code on disk: named by a hash of everything it depends on, in a folder private to the user.
 
-Nothing here can make an answer wrong: a folder that others might write to is not used, an entry is believed only if it
-hashes to what its head says, and where nothing can be read or written the code is made again.
+The cache cannot give wrong code: a folder that other users may write to is not used, an entry must match the hash in
+its header, and where nothing can be read or written the code is compiled again.
 """
 
 import hashlib
@@ -21,8 +21,8 @@ from pathlib import Path
 from tidegate.errors import TidegateNotice
 from tidegate.native import _llvm
 
-MOST_BYTES, MOST_FILES = 256 << 20, 2_000
-PACKAGES = ("equations", "calculus", "native")  # whose sources decide what code a cell becomes
+MAX_BYTES, MAX_FILES = 256 << 20, 2_000
+PACKAGES = ("equations", "calculus", "native")  # whose sources the code of a cell depends on
 VARIABLE = "TIDEGATE_CACHE"
 
 _MAGIC = b"tidegate object code 1\n"
@@ -30,14 +30,14 @@ _HEAD = len(_MAGIC) + 64
 _ENTRY = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED, _HOUR = "unfinished-", 3600.0
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-_told: list[bool] = []
+_warned: list[bool] = []
 
 
 def cached(key_text: str, build: Callable[[], bytes]) -> bytes:
-    """What `build` makes, from disk if it was made before for the same text.
+    """The result of `build`, read from disk if it was built before for the same key text.
 
-    The text names the target and all else that the code depends on, but for the versions of LLVM and of the sources in
-    these packages: they are part of every key.
+    The text names the target and everything else that the code depends on, except the versions of LLVM and of the
+    sources in these packages, which are part of every key.
     """
     key = hashlib.sha256("\0".join((_llvm.version(), sources(), key_text)).encode()).hexdigest()
     folder = where()
@@ -52,7 +52,7 @@ def cached(key_text: str, build: Callable[[], bytes]) -> bytes:
 
 
 def where() -> Path | None:
-    """The folder, if it is safe to use; it may still have to be made."""
+    """The folder, if it is safe to use; it may not exist yet."""
     try:
         folder = _folder()
         with suppress(FileNotFoundError):
@@ -63,7 +63,7 @@ def where() -> Path | None:
 
 
 def problem() -> str:
-    """Why nothing can be kept; empty if all is well. Nothing is left behind."""
+    """Why nothing can be cached, or an empty string. Leaves no file behind."""
     try:
         folder = _folder()
         with suppress(FileNotFoundError):
@@ -77,7 +77,7 @@ def problem() -> str:
 
 
 def clear() -> None:
-    """Remove everything that is kept."""
+    """Remove every cached file."""
     folder = where()
     for path, _ in _files(folder) if folder else ():
         with suppress(OSError):
@@ -85,7 +85,7 @@ def clear() -> None:
 
 
 def held() -> tuple[int, int]:
-    """How many files are kept, and their bytes."""
+    """The number of cached files, and their bytes."""
     folder = where()
     sizes = [found.st_size for _, found in _files(folder)] if folder else []
     return len(sizes), sum(sizes)
@@ -93,7 +93,7 @@ def held() -> tuple[int, int]:
 
 @lru_cache(maxsize=1)
 def sources() -> str:
-    """A hash of the sources from equations to code: other sources may make other code of the same cell."""
+    """A hash of the sources that turn equations into code."""
     whole = hashlib.sha256()
     for package in PACKAGES:
         for file in _python_files(resources.files(f"tidegate.{package}")):
@@ -113,7 +113,7 @@ def _folder() -> Path:
     chosen = os.environ.get(VARIABLE)
     if chosen:
         if not os.path.isabs(chosen):
-            raise OSError(f"{VARIABLE}={chosen!r} is not a whole path")
+            raise OSError(f"{VARIABLE}={chosen!r} is not an absolute path")
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME", "")
     path = base if os.path.isabs(base) else os.path.expanduser("~/.cache")
@@ -145,7 +145,7 @@ def _check_owner(path: Path, found: os.stat_result) -> None:
     if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
         raise OSError(f"{path} belongs to another user")
     if os.name == "posix" and found.st_mode & _OTHERS_WRITE:
-        raise OSError(f"others may write to {path}; to forbid it: chmod go-w '{path}'")
+        raise OSError(f"{path} is writable by other users; run: chmod go-w '{path}'")
 
 
 def _read(path: Path, key: str) -> bytes | None:
@@ -158,7 +158,7 @@ def _read(path: Path, key: str) -> bytes | None:
     head, code = whole[:_HEAD], whole[_HEAD:]
     if head != _head(key, code):
         return None
-    with suppress(OSError):  # a folder that is only read keeps its order
+    with suppress(OSError):  # in a read-only folder the order of use is not updated
         os.utime(path)
     return code
 
@@ -174,26 +174,26 @@ def _head(key: str, code: bytes) -> bytes:
 def _write(folder: Path, key: str, code: bytes) -> None:
     handle, unfinished = tempfile.mkstemp(prefix=_UNFINISHED, dir=folder)
     try:
-        with os.fdopen(handle, "wb") as file:  # not synced: what a crash leaves half written does not fit its hash
+        with os.fdopen(handle, "wb") as file:  # not synced: a file cut short by a crash does not match its hash
             file.write(_head(key, code) + code)
         os.replace(unfinished, folder / key)
     except OSError:
         with suppress(OSError):
             os.unlink(unfinished)
         raise
-    if key[0] == "0":  # one write in sixteen looks through the folder
+    if key[0] == "0":  # one write in sixteen prunes the folder
         prune(folder)
 
 
 def prune(folder: Path) -> None:
-    """Remove what was used longest ago until the rest is within the limits, and what killed processes left behind."""
-    kept = 0, 0
+    """Remove the least recently used files beyond the limits, and unfinished ones of killed processes."""
+    count, size = 0, 0
     for path, found in sorted(_files(folder), key=lambda f: -f[1].st_mtime_ns):
         if path.name.startswith(_UNFINISHED):
             gone = found.st_mtime < time.time() - _HOUR
         else:
-            kept = kept[0] + 1, kept[1] + found.st_size
-            gone = kept[0] > MOST_FILES or kept[1] > MOST_BYTES
+            count, size = count + 1, size + found.st_size
+            gone = count > MAX_FILES or size > MAX_BYTES
         if gone:
             with suppress(OSError):
                 path.unlink()
@@ -215,12 +215,12 @@ def _reason(error: OSError) -> str:
 
 
 def _say(error: OSError) -> None:
-    if _told:
+    if _warned:
         return
-    _told.append(True)
+    _warned.append(True)
     warnings.warn(
-        f"Compiled kernels are not kept on disk ({_reason(error)}), so each process compiles them anew. "
-        f"Set {VARIABLE} to a folder of your own.",
+        f"Compiled kernels cannot be cached on disk ({_reason(error)}), so each process compiles them again. "
+        f"Set {VARIABLE} to a folder that only you can write to.",
         TidegateNotice,
         stacklevel=3,
     )

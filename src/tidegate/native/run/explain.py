@@ -1,4 +1,4 @@
-"""A cell's kernels at every level, for people: the plan, LLVM's language, the machine's."""
+"""A cell's kernels as text: the plan, the LLVM IR or the assembly."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ Level = Literal["plan", "ir", "asm"]
 
 
 def explain(graph: Graph, level: Level = "plan", dtype: DType = "float32") -> str:
-    """The text of one level, for this machine's target. Raises NativeError where there are no kernels."""
+    """The text of one level, for this machine's target. Raises NativeError if the cell has no kernels."""
     plan = make_plan(graph)
     if level == "plan":
         return str(plan)

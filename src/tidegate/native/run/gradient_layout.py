@@ -1,4 +1,4 @@
-"""What a call keeps for its backward pass, and where in that pass's results the gradients lie."""
+"""Memory layout of what a call saves for its backward pass, and of the gradients in that pass's results."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Kind = Literal["flat", "sum"]
 
 @dataclass(frozen=True)
 class Piece:
-    """A gradient, or a part that is added to others: numbers of the flat array from `begin` on, or a sum over rows."""
+    """One addend of a gradient: elements of the flat array from `begin` on, or a sum over rows."""
 
     kind: Kind
     begin: int
@@ -23,10 +23,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class GradientLayout:
-    """The arrays of the backward pass for sizes in numbers.
+    """The arrays of the backward pass for given sizes.
 
-    `arrays` lie one after another in one flat array of `total` numbers, which is zero before: a name of the frame and
-    where it begins. `sums` have a row for each slot. `pieces`: of what each value of the prologue's gradient consists.
+    `arrays` are parts of one flat array of `total` elements, which must be zeroed: a name of the frame and the offset.
+    `sums` have a row for each slot. `pieces` are the addends of the gradient of each value of the prologue.
     """
 
     arrays: tuple[tuple[str, int], ...]
@@ -37,7 +37,7 @@ class GradientLayout:
 
 
 def gradient_layout(plan: KernelPlan, shape: CallShape) -> GradientLayout:
-    """Where the gradients of the prologue's values lie; only the letters of the shape count."""
+    """The layout of the gradients of the prologue's values; depends on the sizes of the shape only."""
     offsets, number = column_offsets(plan, shape), shape.number
     place = {v: k for k, v in enumerate(plan.columns)}
     wanted = {place[v] for _, v in plan.biases}
@@ -50,7 +50,7 @@ def gradient_layout(plan: KernelPlan, shape: CallShape) -> GradientLayout:
         first, last = span.columns[0], span.columns[-1]
         height, width = offsets[last] + number(plan.columns[last].size) - offsets[first], number(span.vector.size)
         arrays.append((f"matrix.{k}", total))
-        turned = span.vector is plan.index  # then there is a row for each index
+        turned = span.vector is plan.index  # a row for each index
         strides = (1, height) if turned else (width, 1)
         for c in span.columns:
             matrices[c, span.vector] = total + (offsets[c] - offsets[first]) * strides[0], strides
@@ -71,12 +71,12 @@ def gradient_layout(plan: KernelPlan, shape: CallShape) -> GradientLayout:
 
 
 def saved_arrays(plan: KernelPlan, shape: CallShape) -> tuple[list[tuple[str, int]], int]:
-    """What the forward kernel keeps: names of the frame, where each begins, and how many numbers there are."""
+    """What the forward kernel saves: names of the frame with their offsets, and the number of elements."""
     return _one_after_another(_saved(plan), shape)
 
 
 def saved_widths(plan: KernelPlan, shape: CallShape) -> list[int]:
-    """How many numbers are in a row of each of these."""
+    """Elements in a row of each of these."""
     return [shape.number(size) for _, size in _saved(plan)]
 
 
@@ -87,14 +87,14 @@ def _saved(plan: KernelPlan) -> list[tuple[str, Size]]:
 
 
 def backward_arrays(plan: KernelPlan, shape: CallShape) -> tuple[list[tuple[str, int]], int]:
-    """What the backward kernel writes at each step besides results, in the same form."""
+    """What the backward kernel writes at each step besides results, as `saved_arrays` does."""
     row = column_offsets(plan, shape)[-1]
     vectors, numbers = _one_after_another([(f"vector.{k}", v.size) for k, v in enumerate(plan.vectors)], shape)
     return [*vectors, ("dz", numbers)], numbers + shape.T * shape.B * row
 
 
 def inputs_with_gradient(plan: KernelPlan) -> frozenset[str]:
-    """The inputs on which anything depends through which a gradient flows."""
+    """The inputs that receive a gradient."""
     return frozenset(s.only_for for s in plan.backward.stages if s.only_for is not None)
 
 

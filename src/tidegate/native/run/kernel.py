@@ -1,4 +1,4 @@
-"""A cell's kernels in this process: compiled or from disk, ready to be called with addresses and sizes."""
+"""A cell's kernels in this process: compiled or read from disk, called with addresses and sizes."""
 
 import ctypes
 import json
@@ -22,18 +22,20 @@ from tidegate.native.target import ITEM_BYTES, DType, Target
 
 PASSES: tuple[Pass, ...] = ("forward", "backward")
 FLAG_BYTES = 8 * threads.LINE
-MOST_LAYOUTS = 256
-LITTLE_BYTES = 1 << 16  # of working memory that is not worth giving back after each run
-SMALL, WIDE, LARGE = 64, 256, 512  # units
-SHORT = 1024  # units of all rows and steps
-WORTH = 1 << 14  # the same, of a cell without a recurrence
-BRIEF = 384  # rows of all steps
-FULL_ROWS = 32  # with so many rows a product is as fast as it gets: fewer are taken together over steps
-FAR_ROWS = 256  # the same for weights that do not stay in the second cache
+MAX_LAYOUTS = 256
+MAX_HELD_BYTES = 1 << 16  # of working memory that stays with a bound kernel between runs
+MAX_SERIAL_STEP = 64  # rows times units of a step up to which one thread is fastest
+MAX_SERIAL_CALL = 1024  # the same for all steps, of cells of fewer than MIN_SPLIT_UNITS
+MAX_SERIAL_FEEDFORWARD = 1 << 14  # the same for all steps, of a cell without a recurrence
+MIN_SPLIT_UNITS = 256  # units from which threads share units even where there are rows enough for each
+MIN_UNCACHED_UNITS = 512  # units whose weights exceed one core's L2 cache
+MAX_SPLIT_ROWS = 384  # rows of all steps up to which a core should read the weights that it packed itself
+PRODUCT_ROWS = 32  # rows at which a product reaches its full speed: with fewer, several steps are multiplied together
+UNCACHED_PRODUCT_ROWS = 256  # the same for weights that exceed the L2 cache
 
 
 def library_text(target: Target, dtype: DType) -> str:
-    """The module of what does not depend on a cell."""
+    """The text of the module of functions that all cells share."""
     k = Builder(f"library {dtype} {target.name}", target, dtype)
     gemm.emit(k)
     reductions.emit(k)
@@ -43,7 +45,7 @@ def library_text(target: Target, dtype: DType) -> str:
 
 @lru_cache(maxsize=16)
 def library(target: Target, dtype: DType) -> _llvm.Loaded:
-    """The library in this process, its functions known by name to modules that are loaded later."""
+    """Load the shared library and publish its functions to modules loaded later."""
     threads.publish()
     code = cache.cached(f"library {dtype} {target}", lambda: _llvm.compile_object(library_text(target, dtype), target))
     loaded = _llvm.Loaded(code, target)
@@ -55,17 +57,17 @@ def library(target: Target, dtype: DType) -> _llvm.Loaded:
 
 @lru_cache(maxsize=256)
 def graph_text(graph: Graph) -> str:
-    """The equations as text that says all that kernels depend on, and reads as a graph again."""
+    """The equations as JSON: everything that kernels depend on, readable as a graph again."""
     data = graph_to_json(replace(graph, name="cell", source="", doc="", options={}, symbols={}, masks={}))
     for value in data["values"]:
         if value["op"] == "constant":
-            value["attrs"] = {"value": value["attrs"]["value"]}  # without the name of the option that it came from
+            value["attrs"] = {"value": value["attrs"]["value"]}  # without the option's name
     return json.dumps(data, sort_keys=True)
 
 
 @dataclass(frozen=True)
 class ArgumentLayout:
-    """A call's arguments as far as they do not change, and the bytes of working memory that it needs."""
+    """A call's constant arguments, and the bytes of working memory that it needs."""
 
     arguments: ctypes.Array[Any]
     flag_bytes: int
@@ -73,9 +75,9 @@ class ArgumentLayout:
 
 
 class Kernel:
-    """The forward and the backward kernel of a cell for one type of numbers.
+    """The forward and the backward kernel of a cell for one dtype.
 
-    Raises NativeError where they cannot be made, or cannot run here.
+    Raises NativeError if they cannot be compiled or cannot run here.
     """
 
     def __init__(
@@ -95,18 +97,18 @@ class Kernel:
         self._layouts: dict[tuple[Pass, CallShape], ArgumentLayout] = {}
 
     def shape(self, T: int, B: int, sizes: Mapping[str, int], wanted: int) -> CallShape:
-        """A call of T steps and B rows, divided among as many threads as it is worth, of those that are wanted."""
+        """A call of T steps and B rows, divided among the fastest number of threads, at most `wanted`."""
         known = CallShape(T, B, 1, False, sizes, self.lanes)
         graph, wanted = self.plan.graph, threads.count(wanted)
-        if all(v.op == "constant" for v in graph.new.values()):  # no step waits for another
+        if all(v.op == "constant" for v in graph.new.values()):  # no recurrence
             widest = known.number(graph.output_size)
-            count, hidden = min(wanted, B) if T * B * widest > WORTH else 1, False
+            count, hidden = min(wanted, B) if T * B * widest > MAX_SERIAL_FEEDFORWARD else 1, False
         else:
             widest = max(known.number(s.size) for s in graph.states)
             count, hidden = split(widest, T, B, wanted)
         rows = max(B if hidden else B // count, 1)
-        few, far = rows < FULL_ROWS // 2, hidden and widest >= LARGE
-        chunk = -(-FULL_ROWS // rows) if few else FAR_ROWS // rows if far else 0
+        few, far = rows < PRODUCT_ROWS // 2, hidden and widest >= MIN_UNCACHED_UNITS
+        chunk = -(-PRODUCT_ROWS // rows) if few else UNCACHED_PRODUCT_ROWS // rows if far else 0
         return replace(known, threads=count, hidden=hidden, chunk=min(T, chunk) if T > 1 and chunk > 1 else 0)
 
     def bind(self, direction: Pass, shape: CallShape, given: Mapping[str, int], *, own: bool = False) -> "Bound":
@@ -121,7 +123,7 @@ class Kernel:
         key = direction, shape
         found = self._layouts.get(key)
         if found is None:
-            if len(self._layouts) > MOST_LAYOUTS:
+            if len(self._layouts) > MAX_LAYOUTS:
                 self._layouts.clear()
             found = self._layouts[key] = self._laid_out(direction, shape)
         return found
@@ -151,13 +153,13 @@ class Kernel:
 
 
 class Bound:
-    """A kernel with arguments that may be changed in their places, to be run again and again, in one thread at a time.
+    """A kernel with arguments that may be changed in place between runs. Not thread-safe.
 
-    Its working memory is borrowed for each run; what is little, or its `own` as what is packed there has to stay, comes
-    back when this goes.
+    Working memory is borrowed for each run. Up to MAX_HELD_BYTES of it, or all if `own` (packed weights have to stay),
+    is held until this is deleted.
     """
 
-    _block: Block | None = None  # also where __init__ fails
+    _block: Block | None = None  # for __del__ after a failed __init__
 
     def __init__(
         self,
@@ -172,7 +174,7 @@ class Bound:
         self.arguments = arguments
         self._function, self._layout, self._flags, self._kernel = function, layout, flags, kernel
         self._address, self._several = ctypes.addressof(arguments), layout.flag_bytes > FLAG_BYTES
-        self._block = self._borrow() if own or layout.size <= LITTLE_BYTES else None
+        self._block = self._borrow() if own or layout.size <= MAX_HELD_BYTES else None
 
     def _borrow(self) -> Block:
         block = WORKSPACE.acquire(self._layout.size)
@@ -199,19 +201,19 @@ class Bound:
 
 @lru_cache(maxsize=256)
 def kernel(graph: Graph, dtype: DType, traced: tuple[str, ...] = (), *, indices: bool = False) -> Kernel:
-    """The kernels of a cell on this machine. Raises NativeError where there are none."""
+    """The kernels of a cell on this machine. Raises NativeError if there are none."""
     return Kernel(graph, dtype, cpu.host(), traced, indices=indices)
 
 
 def split(widest: int, T: int, B: int, wanted: int) -> tuple[int, bool]:
-    """How many threads a call is given, and whether they share the units instead of the rows.
+    """The number of threads for a call, and whether they share the units instead of the rows.
 
-    As measured: small cells on few rows are slower with company, and so are short calls; units are shared where there
-    are few rows, where the weights of all units together do not stay in one core's cache, and in brief calls of wide
-    cells, so that a core reads those weights that it has packed itself. `widest` is the size of the widest state.
+    As measured: small cells on few rows and short calls are slower with several threads. Units are shared where there
+    are few rows, where the weights exceed one core's cache, and in short calls of wide cells, so that a core reads the
+    weights that it packed itself. `widest` is the size of the widest state.
     """
-    short = T * B * widest <= SHORT and widest < WIDE
-    if wanted == 1 or B * widest <= SMALL or short:
+    short = T * B * widest <= MAX_SERIAL_CALL and widest < MIN_SPLIT_UNITS
+    if wanted == 1 or B * widest <= MAX_SERIAL_STEP or short:
         return 1, False
-    wide = widest >= LARGE or (widest >= WIDE and (3 * wanted >= B or T * B <= BRIEF))
+    wide = widest >= MIN_UNCACHED_UNITS or (widest >= MIN_SPLIT_UNITS and (3 * wanted >= B or T * B <= MAX_SPLIT_ROWS))
     return wanted, 2 * wanted > B or (wide and 32 * wanted >= B)

@@ -1,8 +1,8 @@
-"""The order in which a call goes through rows and steps.
+"""The order in which a call processes rows and steps.
 
-Rows stand in *slots*, dealt out to the threads so that each has its longest rows first and all have about as much to
-do. `place` says for each step and slot which step and row of the batch that is: `t * B + row`; backwards, a row's first
-step is the last one before its own end.
+Rows are assigned to *slots*, dealt out to the threads so that each has its longest rows first and all have about as
+much to do. `place` says for each step and slot which step and row of the batch that is: `t * B + row`; backwards, a
+row's first step is the last one before its own end.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ Integers = NDArray[np.int64]
 Flags = NDArray[np.uint8]
 NEVER = np.zeros(1, np.uint8)
 NEVER_ADDRESS: int = NEVER.ctypes.data
-MOST_CACHED = 1 << 16  # steps times rows
-BLOCK_STEPS = 32  # no block of a sum over steps goes past a multiple of it: there a sequence may be cut
+MAX_CACHED_PLACES = 1 << 16  # steps times rows
+BLOCK_STEPS = 32  # blocks of a sum over steps end at its multiples: there a sequence may be cut into calls
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +46,12 @@ class RowOrder:
 
 
 def whole(T: int, B: int, backwards: bool) -> RowOrder:
-    """The order where every row has T steps."""
-    return _kept_whole(T, B, backwards) if T * B <= MOST_CACHED else _whole(T, B, backwards)
+    """The order if every row has T steps."""
+    return _cached_whole(T, B, backwards) if T * B <= MAX_CACHED_PLACES else _whole(T, B, backwards)
 
 
 @lru_cache(maxsize=64)
-def _kept_whole(T: int, B: int, backwards: bool) -> RowOrder:
+def _cached_whole(T: int, B: int, backwards: bool) -> RowOrder:
     return _whole(T, B, backwards)
 
 
@@ -63,7 +63,7 @@ def _whole(T: int, B: int, backwards: bool) -> RowOrder:
 
 
 def ragged(lengths: Integers, shape: CallShape, backwards: bool) -> RowOrder:
-    """The order where rows end on their own; `lengths` `[B]`."""
+    """The order if rows have their own `lengths` `[B]`."""
     B = shape.B
     ranked = np.argsort(-lengths, kind="stable")
     rows = _dealt(ranked, 1 if shape.hidden else shape.threads)
@@ -78,7 +78,7 @@ def ragged(lengths: Integers, shape: CallShape, backwards: bool) -> RowOrder:
 
 
 def _blocks(begins: Sequence[int]) -> Integers:
-    """The blocks, from where each step begins among what is computed, and the end."""
+    """The blocks, given where each step begins in `valid`, and the end."""
     borders = [*begins[:-1:BLOCK_STEPS], begins[-1]]
     found = []
     for begin, end in reversed([*pairwise(borders)]):
@@ -89,19 +89,18 @@ def _blocks(begins: Sequence[int]) -> Integers:
 
 
 def _dealt(order: Integers, threads: int) -> Integers:
-    """Rows, longest first, given out in turn to threads that take equal shares of the slots."""
+    """Deal out the rows, longest first, to threads with equal shares of the slots."""
     B = len(order)
-    room = [b - a for a, b in pairwise([B * j // threads for j in range(threads + 1)])]
-    turn = [j for k in range(max(room, default=0)) for j in range(threads) if room[j] > k]
+    capacity = [b - a for a, b in pairwise([B * j // threads for j in range(threads + 1)])]
+    turn = [j for k in range(max(capacity, default=0)) for j in range(threads) if capacity[j] > k]
     who = np.array(turn, dtype=np.int64)
     return np.concatenate([order[who == j] for j in range(threads)]) if B else order
 
 
 def fresh_starts(reset: NDArray[np.bool_], order: RowOrder, backwards: bool) -> Flags:
-    """Which step and slot starts afresh, with a step more that none does; `reset` `[T, B]` as a user gives it.
+    """Where state is reset, by step and slot, with one more step without resets; `reset` `[T, B]` as a user gives it.
 
-    Backwards, that is the last step before a reset, which comes right after the reset's own. After a row's end nothing
-    starts.
+    Backwards, that is the last step before a reset. There are no resets after a row's end.
     """
     T, B = reset.shape
     found = np.zeros((T + 1, B), np.uint8)

@@ -1,4 +1,4 @@
-"""A small kernel that shows whether native code can be made and run here, and by how many threads."""
+"""Self-test: whether native code can be compiled and run here, and by how many threads."""
 
 import ctypes
 
@@ -12,7 +12,7 @@ _FACTOR, _SHIFT = 3.0, 0.5
 
 
 def trial(wanted: int) -> int:
-    """Compile and run x * 3 + 0.5 on a vector for each thread of a team; its size is returned if all is right."""
+    """Compile and run x * 3 + 0.5 on a vector for each thread of a team; returns the team's size."""
     target = host()
     k = Builder("trial", target, "float32")
     _emit(k)
@@ -24,7 +24,7 @@ def trial(wanted: int) -> int:
     size = arguments[2]
     right = [i * _FACTOR + _SHIFT if i < size * k.lanes else float(i) for i in range(len(numbers))]
     if list(numbers) != right or not size:
-        raise NativeError(f"A kernel for {target.name} was compiled and run, and its result is wrong.")
+        raise NativeError(f"The self-test kernel for {target.name} returned a wrong result.")
     return size
 
 

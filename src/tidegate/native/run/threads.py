@@ -1,8 +1,8 @@
-"""Threads: kernels run in the OpenMP team that torch has, entered from native code, and meet at a barrier of their own.
+"""Threads: kernels run in torch's OpenMP team, entered from native code, and synchronise at a barrier of their own.
 
-There is no pool here. The OpenMP library that torch has loaded is found in the process's memory map, so torch itself
-need not be imported, `torch.set_num_threads` is a number that a caller passes on, and nothing is oversubscribed.
-Without such a library, and in a process that was forked, there is one thread.
+There is no thread pool here. The OpenMP library that torch has loaded is found in the process's memory map, so torch
+need not be imported, the caller passes on `torch.set_num_threads`, and no core is oversubscribed.
+Without such a library, and in a forked process, there is one thread.
 """
 
 import ctypes
@@ -17,8 +17,8 @@ from tidegate.native.compile.library import symbol
 from tidegate.native.cpu import host
 
 LINE = 8  # 64-bit integers of a cache line
-MOST = 1 << LINE  # threads of a team: a thread's flags are one line, and a barrier of n threads takes log2(n) rounds
-SPINS = 2000  # looks at a flag, before a thread that waits goes to sleep
+MAX_TEAM = 1 << LINE  # threads: their flags fill one line, and a barrier takes log2(n) rounds
+SPINS = 2000  # polls of a flag before a waiting thread sleeps
 
 _FLUSH = 0x8040  # in mxcsr: denormal results and operands are 0
 _PARALLEL, _THREAD, _SIZE, _SYSTEM = _NAMES = "tg_parallel", "tg_thread", "tg_team_size", "tg_system"
@@ -46,7 +46,7 @@ define i64 @{_SYSTEM}(i64 %call, ptr %flag, i64 %use, i64 %value, i64 %time) {{
 
 
 def library() -> Path | None:
-    """The OpenMP library in this process: torch's, if there are several."""
+    """The OpenMP library in this process; torch's, if there are several."""
     try:
         lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -55,13 +55,13 @@ def library() -> Path | None:
 
 
 def chosen(mapped: set[str]) -> Path | None:
-    """The OpenMP library among the files in a process's memory, torch's if there are several."""
+    """The OpenMP library in a process's memory map; torch's, if there are several."""
     found = sorted((path for path in mapped if _OPENMP.search(path)), key=lambda p: ("/torch/lib/" not in p, p))
     return Path(found[0]) if found else None
 
 
 class _Process:
-    """What is known of threads in this process."""
+    """The state of threading in this process."""
 
     def __init__(self) -> None:
         self.forked = ctypes.c_int64(0)  # kernels read it too
@@ -82,7 +82,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def publish() -> None:
-    """Let modules that are loaded from now on enter the team."""
+    """Publish the entry points of the team to modules loaded from now on."""
     if _here.published:
         return
     path = library()
@@ -102,17 +102,17 @@ def _addresses(openmp: Path) -> list[int] | None:
         loaded = ctypes.CDLL(str(openmp), mode=ctypes.DEFAULT_MODE | getattr(os, "RTLD_NOLOAD", 0))
         functions = loaded.GOMP_parallel, loaded.omp_get_thread_num, loaded.omp_get_num_threads
         return [ctypes.cast(f, ctypes.c_void_p).value or 0 for f in (*functions, ctypes.CDLL(None).syscall)]
-    except (OSError, AttributeError):  # it went, or is one that compilers call by other names
+    except (OSError, AttributeError):  # it is gone, or has other entry points
         return None
 
 
 def count(wanted: int) -> int:
-    """How many threads to ask a team for, where `wanted` are wanted; at least 1.
+    """The number of threads to request from the team, if `wanted` are wanted; at least 1.
 
-    A forked child gets one: its copy of the team has no threads in it, and OpenMP would wait for them for ever.
+    A forked child gets one: its copy of the team has no threads, and OpenMP would wait for them for ever.
     """
     publish()
-    return 1 if _here.forked.value or _here.openmp is None else max(1, min(wanted, MOST))
+    return 1 if _here.forked.value or _here.openmp is None else max(1, min(wanted, MAX_TEAM))
 
 
 # emission
@@ -121,9 +121,8 @@ def count(wanted: int) -> int:
 def team(k: Builder, name: str, body: str) -> None:
     """Emit the public function `name(arguments)`, which runs `body(arguments, me, size)` on each thread of a team.
 
-    `arguments` points to 64-bit integers, the first of them the wanted number of threads. `size` is the number that
-    there really are (1 in a forked child, whatever was asked for); `me` counts from 0. Denormals are 0 inside the body,
-    and the mode is put back after it.
+    `arguments` points to 64-bit integers, the first of them the wanted number of threads. `size` is the actual number
+    (always 1 in a forked child); `me` counts from 0. Denormals are 0 inside the body.
     """
     forked = k.module.globals.get(_FORKED) or ir.GlobalVariable(k.module, I64, _FORKED)
     with k.function(f"{name}.run", [POINTER, I64, I64]) as run:
@@ -152,7 +151,7 @@ def _flushed(k: Builder, body: str, *arguments: ir.Value) -> None:
 
 
 def wait(k: Builder, flags: ir.Value, me: Int, size: Int, number: Int) -> None:
-    """Call the library's barrier: go on when every thread of the team has come to this number.
+    """Call the library's barrier: continue when every thread of the team has reached this number.
 
     `flags` has `LINE` integers for each thread, 0 before the first barrier; `number` is 1 there or more, and grows.
     """
@@ -163,9 +162,9 @@ def wait(k: Builder, flags: ir.Value, me: Int, size: Int, number: Int) -> None:
 def barrier(k: Builder) -> None:
     """Emit the library's barrier(flags, me, size, number).
 
-    In round r a thread says in its own line how far it is, and waits for the one 2^r before it; after the last round it
-    has heard, through others, of all. Numbers only grow, so that the flags are never reset. A flag holds twice the
-    number, and is odd while the one thread that waits for it sleeps.
+    A dissemination barrier: in round r a thread sets its own flag and waits for that of the thread 2^r before it.
+    Numbers only grow, so flags are never reset. A flag holds twice the number, and is odd while the one thread that
+    waits for it sleeps.
     """
     with k.function(symbol("barrier", k.target, k.dtype), [POINTER, I64, I64, I64], public=True) as f:
         flags, me, size, number = f.args
@@ -194,7 +193,7 @@ def _say(k: Builder, flag: ir.Value, said: ir.Value) -> None:
 
 
 def _hear(k: Builder, flag: ir.Value, said: ir.Value) -> None:
-    """Look at a flag until it says so; after many looks mark it, and sleep unless it has changed meanwhile."""
+    """Poll a flag until it reaches the number; after SPINS polls mark it, and sleep unless it has changed."""
     b, f, before = k.b, k.b.function, k.b.block
     look, again, rest, mark, sleep, heard = (
         f.append_basic_block(name) for name in ("look", "again", "rest", "mark", "sleep", "heard")

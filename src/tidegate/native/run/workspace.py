@@ -1,4 +1,4 @@
-"""Memory that is kept from call to call: a fresh page costs more than what is computed on it."""
+"""Working memory reused from call to call: a fresh page costs more than the computation on it."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from tidegate.native.locks import ForkSafeLock
 
 Bytes = NDArray[np.uint8]
 LINE_BYTES = 64
-KEPT_BYTES = 1 << 30
-OWN_BYTES = 1 << 16  # below, what lasts is not worth lending: the C library has such memory at hand
+MAX_FREE_BYTES = 1 << 30
+MIN_LOAN_BYTES = 1 << 16  # smaller arrays are allocated: the C library reuses their memory
 
 
 class Block:
-    """Bytes on the border of a cache line."""
+    """Bytes aligned to a cache line."""
 
     __slots__ = ("address", "bytes", "size")
 
@@ -27,15 +27,15 @@ class Block:
 
 
 class Workspace:
-    """Blocks that were given back, to be taken again by whoever needs about as much."""
+    """Released blocks, reused for requests of about the same size."""
 
     def __init__(self) -> None:
         self._free: dict[int, list[Block]] = {}
         self._held = 0
-        self._lock = ForkSafeLock()  # reentrant: a loan may end, in the same thread, while a block is taken
+        self._lock = ForkSafeLock()  # reentrant: garbage collection may end a loan while this thread holds it
 
     def acquire(self, size: int) -> Block:
-        """A block of at least so many bytes; nothing is known of what it holds."""
+        """An uninitialised block of at least `size` bytes."""
         rounded = _rounded(size)
         with self._lock:
             blocks = self._free.get(rounded)
@@ -45,30 +45,30 @@ class Workspace:
         return Block(rounded)
 
     def release(self, block: Block) -> None:
-        """Put a block back, which nobody may use any more."""
+        """Return a block; it must not be used afterwards."""
         with self._lock:
-            if self._held + block.size <= KEPT_BYTES:
+            if self._held + block.size <= MAX_FREE_BYTES:
                 self._held += block.size
                 self._free.setdefault(block.size, []).append(block)
 
     def lend(self, size: int) -> Bytes:
-        """So many bytes that come back by themselves once neither the array nor a view of it is alive."""
-        return np.empty(size, np.uint8) if size < OWN_BYTES else np.asarray(_Loan(self, self.acquire(size), size))
+        """An array of `size` bytes that is released with the last view of it."""
+        return np.empty(size, np.uint8) if size < MIN_LOAN_BYTES else np.asarray(_Loan(self, self.acquire(size), size))
 
     @property
     def held(self) -> int:
-        """How many bytes lie ready."""
+        """Bytes in free blocks."""
         return self._held
 
     def clear(self) -> None:
-        """Give everything back to the system."""
+        """Free all blocks."""
         with self._lock:
             self._free.clear()
             self._held = 0
 
 
 class _Loan:
-    """What an array of borrowed bytes holds on to; it gives them back when it goes."""
+    """Owner of an array's borrowed block: releases it when deleted."""
 
     def __init__(self, owner: Workspace, block: Block, size: int) -> None:
         self._owner, self._block, self._size = owner, block, size
@@ -82,7 +82,7 @@ class _Loan:
 
 
 def _rounded(size: int) -> int:
-    """Up to the next of eight sizes between powers of two, so that similar calls share blocks."""
+    """Round up to one of eight sizes between powers of two, so that similar calls share blocks."""
     step = 1 << max(12, size.bit_length() - 4)
     return -(-max(size, 1) // step) * step
 

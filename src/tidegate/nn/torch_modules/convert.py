@@ -1,4 +1,4 @@
-"""torch's recurrent modules, and our drop-ins, as `Recurrent` layers of the same weights."""
+"""Convert torch's recurrent modules and the drop-ins to `Recurrent` layers."""
 
 import copy
 from typing import Any
@@ -14,9 +14,9 @@ KNOWN = (*REPLACES, *REPLACES.values())
 
 
 def as_recurrent(module: nn.RNNBase) -> Recurrent:
-    """A `Recurrent` that computes what a `torch.nn.LSTM`, `GRU` or `RNN`, or the drop-in for one, computes.
+    """Convert a `torch.nn.LSTM`, `GRU` or `RNN`, or its drop-in, to a `Recurrent` that computes the same.
 
-    Its weights are copies under the names of the cell's equations; where torch adds two biases, its bias is their sum.
+    Its weights are copies under the names of the cell's equations; each bias is the sum of torch's two.
     """
     copied = copy.deepcopy(module)
     swap(copied)

@@ -13,7 +13,7 @@ CONFIG = "torch._dynamo.config"
 
 
 class _Finder:
-    """Sets the option when torch imports its configuration, which takes a second and most processes never do."""
+    """Sets the option when torch imports its configuration, which takes a second and is rarely needed."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None

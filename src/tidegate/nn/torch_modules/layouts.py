@@ -1,6 +1,6 @@
-"""How torch's recurrent modules store a cell's weights: one table.
+"""How torch's recurrent modules store a cell's weights, as one table.
 
-A row says of which tensors, and of which of their row blocks, a weight of the cell is the sum.
+A row lists the tensors and row blocks whose sum is a weight of the cell.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ TENSORS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
 @dataclass(frozen=True)
 class TorchLayout:
-    """A module's tensors seen as a cell's weights."""
+    """The mapping of a module's tensors to a cell's weights."""
 
     cell: str
     blocks: int
@@ -50,7 +50,7 @@ TORCH: dict[str, TorchLayout] = {
 
 
 def cell_weights(layout: TorchLayout, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The cell's weights as expressions of torch's tensors (by name without layer suffix); absent biases are zero."""
+    """The cell's weights computed from torch's tensors (by name without layer suffix); missing biases are zero."""
     parts = {name: (t,) if name == "weight_hr" else t.chunk(layout.blocks) for name, t in tensors.items()}
     rows = parts["weight_ih"][0]
     zero = rows.new_zeros(rows.shape[0])

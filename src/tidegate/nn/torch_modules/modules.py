@@ -22,11 +22,11 @@ from tidegate.runtime.support import eager, warn_once
 from tidegate.runtime.unroll import Unroll
 
 MOST_UNROLLS = 256
-_unrolls: dict[tuple[str, int, int, int], Unroll] = {}  # not lru_cache, into which torch.compile looks
+_unrolls: dict[tuple[str, int, int, int], Unroll] = {}  # not lru_cache, which torch.compile traces into
 
 
 class _DropIn(NoTorchScript, nn.RNNBase):
-    """What the three drop-ins share: a torch module whose CPU path runs the cell's equations."""
+    """Base of the drop-ins: a torch module whose CPU path runs the cell's equations."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         named = {name: _plain(value) for name, value in kwargs.items()}
@@ -38,7 +38,7 @@ class _DropIn(NoTorchScript, nn.RNNBase):
         self._prepare()
 
     def _prepare(self) -> None:
-        """Make what torch.compile reads and cannot make itself."""
+        """Create what torch.compile reads but cannot create itself."""
         allow_tracing()
         self.calls = CallCache()
         for k in range(self.num_layers):
@@ -91,7 +91,7 @@ class _DropIn(NoTorchScript, nn.RNNBase):
         return Direction(self._unroll(layer), cell_weights(self._layout(), tensors), start)
 
     def _states(self, graph: Graph, hx: Any, batch: Batch) -> dict[str, Tensor]:
-        """The initial states `[L * D, B, size]` by name: zeros, or what was given."""
+        """The given or zero initial states `[L * D, B, size]` by name."""
         count = self.num_layers * (1 + self.bidirectional)
         sizes = {"h": self.proj_size or self.hidden_size, "c": self.hidden_size}
         given = {} if hx is None else self._given(graph, hx)
@@ -125,8 +125,8 @@ class _DropIn(NoTorchScript, nn.RNNBase):
         return weight
 
     def _elsewhere(self, x: Any, hx: Any, lengths: Any, reset: Any) -> tuple[Any, Any]:
-        """Off the CPU: torch's own op, with lengths by packing; what it does not know takes the equations."""
-        packed_twice = isinstance(x, PackedSequence) and lengths is not None  # which is refused there
+        """On other devices: torch's own op, with lengths by packing; the equations where it has no support."""
+        packed_twice = isinstance(x, PackedSequence) and lengths is not None  # raises there
         if packed_twice or (isinstance(x, Tensor) and x.is_meta and lengths is not None):  # torch cannot pack it
             return self._run(x, hx, lengths, reset)
         ends = None if lengths is None else torch.as_tensor(lengths).cpu()
@@ -143,9 +143,9 @@ class _DropIn(NoTorchScript, nn.RNNBase):
         return pad_packed_sequence(y, self.batch_first, total_length=steps)[0], state
 
     def forward(self, input: Any, hx: Any = None, *, lengths: Any = None, reset: Any = None) -> tuple[Any, Any]:
-        """As torch's module, with two more: `lengths` `[B]` and `reset` `[T, B]`, as `tidegate.Recurrent` has them.
+        """As torch's module, plus `lengths` `[B]` and `reset` `[T, B]` as in `tidegate.Recurrent`.
 
-        On any device but the CPU torch's own op runs.
+        Devices other than the CPU run torch's own op.
         """
         x = input.data if isinstance(input, PackedSequence) else input
         if isinstance(x, Tensor) and x.device.type != "cpu":
@@ -157,7 +157,7 @@ class _DropIn(NoTorchScript, nn.RNNBase):
         return self._run(input, hx, lengths, reset)
 
     def _cached(self, x: Tensor, hx: Any) -> tuple[Any, Any] | None:
-        """The call of a known signature, where nothing is drawn or read besides x and weights."""
+        """Use the cached call of a known signature, if nothing is drawn or read besides x, weights and hx."""
         if self.bidirectional or self.batch_first or (self.dropout and self.training):
             return None
         graph = self._graph()
@@ -178,7 +178,7 @@ class _DropIn(NoTorchScript, nn.RNNBase):
         return LayerCall.compile(sources, unrolls, x)
 
     def _initial(self, graph: Graph, hx: Any) -> list[Any] | None:
-        """Each layer's initial states, if these are given as they should be."""
+        """Each layer's initial states, if they are valid."""
         count = self.num_layers
         if hx is None:
             return [None] * count
@@ -193,7 +193,7 @@ class _DropIn(NoTorchScript, nn.RNNBase):
 class LSTM(_DropIn, nn.LSTM):
     """A drop-in for `torch.nn.LSTM`: same arguments, results, state_dict and initial values (same seed, same bits).
 
-    `forget_bias`, where given, is the forget gate's initial bias; torch's own is drawn around 0.
+    `forget_bias` sets the forget gate's initial bias; by default it is drawn around 0, as in torch.
     """
 
     def __init__(self, *args: Any, forget_bias: float | None = None, **kwargs: Any) -> None:
@@ -220,7 +220,7 @@ class RNN(_DropIn, nn.RNN):
 
 
 def _plain(value: Any) -> Any:
-    """numpy's whole numbers as Python's own, which torch takes."""
+    """Convert numpy integers to Python's, which torch requires."""
     number = whole(value)
     return value if number is None else number
 
@@ -229,10 +229,10 @@ REPLACES: dict[type[nn.Module], type[nn.Module]] = {nn.LSTM: LSTM, nn.GRU: GRU, 
 
 
 def swap(model: nn.Module) -> list[str]:
-    """Make every `torch.nn.LSTM`, `GRU` and `RNN` within a model Tidegate's, in place; returns the names of these.
+    """Convert every `torch.nn.LSTM`, `GRU` and `RNN` in a model to its drop-in, in place; returns their names.
 
-    The modules stay the same objects with the same parameters, hooks and state_dict: an optimiser that holds them goes
-    on. Subclasses are left alone, since they may rely on torch's own forward. The model itself is named ''.
+    The modules stay the same objects with the same parameters, hooks and state_dict, so optimisers remain valid.
+    Subclasses are not converted, since they may rely on torch's own forward. The model itself is named ''.
     """
     found = {name: module for name, module in model.named_modules() if type(module) in REPLACES}
     for module in found.values():
@@ -243,9 +243,9 @@ def swap(model: nn.Module) -> list[str]:
 
 
 def unswap(model: nn.Module) -> list[str]:
-    """Make every `LSTM`, `GRU` and `RNN` of Tidegate within a model torch's own, in place; returns the names of these.
+    """Convert every drop-in in a model back to torch's module, in place; returns their names.
 
-    The inverse of `swap`, with the same promises. Other tools, such as torch.jit and torch.onnx, take the model then.
+    The inverse of `swap`, with the same promises. Other tools, such as torch.jit and torch.onnx, accept the model then.
     """
     theirs = {ours: replaced for replaced, ours in REPLACES.items()}
     found = {name: module for name, module in model.named_modules() if type(module) in theirs}
@@ -256,7 +256,7 @@ def unswap(model: nn.Module) -> list[str]:
 
 
 def _beyond_torch(x: Any, ends: Tensor | None, reset: Any) -> str | None:
-    """What torch's op cannot do of what was asked."""
+    """Whether a call needs more than torch's op can do."""
     if reset is not None:
         return "reset"
     if isinstance(x, Tensor) and not x.is_floating_point():

@@ -1,4 +1,4 @@
-"""What layers answer to torch.jit, which cannot convert them."""
+"""Errors for torch.jit, which cannot convert layers."""
 
 from typing import Any, NoReturn
 
@@ -8,14 +8,14 @@ from tidegate.runtime.support import refuse_conversion
 
 
 class NoTorchScript(nn.Module):
-    """A layer that refuses to be traced on the CPU, or scripted."""
+    """A layer that raises if torch.jit traces it on the CPU, or scripts it."""
 
     def _slow_forward(self, *inputs: Any, **options: Any) -> Any:
-        """What torch calls instead of `forward` while it traces."""
+        """Called by torch instead of `forward` while it traces."""
         if all(p.is_cpu for p in self.parameters()):
             refuse_conversion()
         return super()._slow_forward(*inputs, **options)  # type: ignore[no-untyped-call]
 
     def __prepare_scriptable__(self) -> NoReturn:
-        """What torch calls before it scripts a module."""
+        """Called by torch before it scripts a module."""
         refuse_conversion()

@@ -1,4 +1,4 @@
-"""The weights of torch's recurrent modules, read by cached calls as torch keeps them."""
+"""The weights of torch's recurrent modules, read by cached calls in torch's own layout."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -32,7 +32,7 @@ class TorchWeights:
         self._biases = "bias_ih" in self.keys
 
     def unchanged(self) -> bool:
-        """Always: they are read by name at each call."""
+        """Always true: they are read by name at each call."""
         return True
 
     def _named(self) -> dict[str, Tensor] | None:
@@ -51,23 +51,23 @@ class TorchWeights:
         return None if named is None else list(named.values())
 
     def call(self, call: KernelCall) -> KernelCall:
-        """A call that takes these tensors, and gives their gradients."""
+        """A call that takes these tensors and returns their gradients."""
         return _TorchCall(call, self)
 
     def of_cell(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The cell's weights as expressions of torch's tensors."""
+        """The cell's weights computed from torch's tensors."""
         found = cell_weights(self._layout, dict(zip(self.keys, tensors, strict=True)))
         return [found[name] for name in self._names]
 
     def gradients(self, needs: Sequence[bool], of_weight: Callable[[int], Tensor]) -> list[Tensor | None]:
-        """The gradients of torch's tensors, whose row blocks are gradients of the cell's weights."""
+        """The gradients of torch's tensors, assembled from those of the cell's weights."""
         found: list[Tensor | None] = []
         for name, need in zip(self.keys, needs, strict=True):
             found.append(_stacked_rows([of_weight(k) for k in self._blocks[name]], name) if need else None)
         return found
 
     def addresses(self, named: Mapping[str, Tensor]) -> tuple[list[int], Any]:
-        """Their addresses, and what must stay alive while they are used."""
+        """The weights' addresses, and the tensors that must stay alive while these are used."""
         begins: dict[tuple[str, ...], tuple[int, int]] = {
             (name,): _begin_and_block(t, self._layout, name) for name, t in named.items()
         }
@@ -86,13 +86,13 @@ class TorchWeights:
 
 
 def _in_order(terms: Sequence[Terms], name: str) -> list[int]:
-    """The numbers of a cell's weights that are row blocks of a tensor, from its first to its last."""
+    """The indices of the cell's weights that are a tensor's row blocks, in order."""
     placed = [(dict(some)[name], k) for k, some in enumerate(terms) if name in dict(some)]
     return [k for _, k in sorted(placed)]
 
 
 class _TorchCall(KernelCall):
-    """A call whose weights are torch's tensors: autograd sees nothing between them and the kernel."""
+    """A call whose weights are torch's tensors, passed to the kernel without autograd operations between."""
 
     __slots__ = ("_source",)
 
@@ -120,14 +120,16 @@ class _TorchCall(KernelCall):
 
 
 def _stacked_rows(parts: list[Tensor], name: str) -> Tensor:
-    """Row blocks as one tensor, without a copy where they follow each other; two biases must not share memory."""
+    """Row blocks as one tensor, without a copy if they are adjacent; two biases must not share memory."""
     first, size = parts[0], parts[0].numel()
     if len(parts) == 1:
         return first.clone() if name == "bias_hh" else first
     begins = [p.storage_offset() - k * size for k, p in enumerate(parts)]
-    lie = all(b == begins[0] for b in begins) and first.is_contiguous() and not name.startswith("bias")
+    adjacent = all(b == begins[0] for b in begins) and first.is_contiguous() and not name.startswith("bias")
     return (
-        first.as_strided((len(parts) * first.shape[0], *first.shape[1:]), first.stride()) if lie else torch.cat(parts)
+        first.as_strided((len(parts) * first.shape[0], *first.shape[1:]), first.stride())
+        if adjacent
+        else torch.cat(parts)
     )
 
 
