@@ -218,7 +218,7 @@ def captured_run(plan: RulePlan, T: int, B: int, like: Tensor) -> CapturedRun | 
     return _captured_run(plan, T, B, like.dtype, torch.get_num_threads()) if enabled() and like.is_cpu else None
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)  # of up to some 100 MiB each
 def _captured_run(plan: RulePlan, T: int, B: int, dtype: torch.dtype, threads: int) -> CapturedRun | None:
     graph, run, like = plan.graph, plan.both or plan.following, torch.empty(0, dtype=dtype)
     if not plan.reader.only_vectors or graph.masks or not T * B or any(i.rate != Rate.INPUT for i in graph.inputs):
