@@ -596,8 +596,8 @@ def test_a_spec_at_odds(saved: Any) -> None:
     spec["options"]["merge"] = "sum"
     rewritten(folder, spec=spec)
     refused(
-        f"{folder} is damaged: its specification is incomplete or at odds: merge='sum' joins two directions, and there "
-        "is one: set bidirectional=True",
+        f"{folder} is damaged: its specification is incomplete or at odds: merge='sum' joins two directions, but the "
+        "layer has one: set bidirectional=True",
         tg.load, folder,
     )  # fmt: skip
 
