@@ -3,6 +3,8 @@
 The only file that touches llvmlite.binding. Whatever goes wrong here is a `NativeError`.
 """
 
+from __future__ import annotations
+
 import ctypes
 import itertools
 import os
