@@ -1,4 +1,4 @@
-"""A layer's output that is no state: a cell without a recurrence that reads the states as inputs."""
+"""Outputs that are not states, as a cell without a recurrence that reads the states as inputs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class OutputCell:
 
     @staticmethod
     def compile(plan: RulePlan, T: int, B: int, like: Tensor) -> OutputCell | None:
-        """The output of a plan's layer; None where no kernel can run, or a state is smaller than it is declared."""
+        """The output of a plan's layer; None if no kernel can run, or a state is smaller than declared."""
         if any(plan.graph.new[s.name].size != s.size for s in plan.graph.states):
             return None
         cell = cell_kernel(output_graph(plan.graph), plan.sizes, [like])
@@ -38,7 +38,7 @@ class OutputCell:
         self.states = tuple(n for n in plan.names if n in reached)
 
     def forward(self, weights: Tensors, inputs: Tensors, found: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The output `[T, B, size]` from what a run found, and what `backward` takes."""
+        """The output `[T, B, size]` from a run's result, and the argument of `backward`."""
         named = dict(inputs)
         for name in self._read:
             when, _, state = name.partition(".")
