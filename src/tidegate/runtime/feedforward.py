@@ -1,4 +1,4 @@
-"""Cells without a recurrence on kernels: no step waits for another, so steps become rows of a few long ones."""
+"""Cells without a recurrence on kernels: steps are independent, so many of them become rows of one step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tidegate.reference.unroll import UnrollArguments
 from tidegate.runtime.cell_kernel import CellKernel
 
 Tensors = Mapping[str, Tensor]
-NOTHING = StateVariable("nothing", SCALAR)  # the state of such a cell, since every cell must have one
+NOTHING = StateVariable("nothing", SCALAR)  # the state of such a cell: every cell must have one
 
 
 class FeedForward:
@@ -26,7 +26,7 @@ class FeedForward:
         self._nothing = {NOTHING.name: like.new_zeros(rows, 1)}
 
     def forward(self, weights: Tensors, inputs: Tensors) -> tuple[Tensor, list[Tensor]]:
-        """The output `[T, B, size]` from inputs `[T, B, size]`, and what `backward` takes."""
+        """The output `[T, B, size]` from inputs `[T, B, size]`, and the argument of `backward`."""
         named = {n: inputs[n].view(*self._rows, -1) for n in self.inputs.inputs}
         tensors = self.inputs.tensors(UnrollArguments(weights, named, self._nothing, self._nothing))
         y, *_, saved = self._call.forward(tensors, saving=True)
@@ -45,7 +45,7 @@ class FeedForward:
 
 
 def rows_at_once(count: int) -> int:
-    """The rows of a step, of `count` in all: a divisor of them, enough for products and few enough for a cache."""
+    """Rows per step: a divisor of `count`, large enough for products and small enough for a cache."""
     wanted = 2 * math.isqrt(count)
     near = next(n for n in range(min(count, wanted), 0, -1) if not count % n)
     return near if 4 * near >= wanted else count
