@@ -1,4 +1,4 @@
-"""Derivatives of graphs as graphs, and what can be said of a graph without running it."""
+"""Derivatives of graphs as graphs, and static analyses of graphs."""
 
 from tidegate.calculus.gates import Gate, Update, updates
 from tidegate.calculus.jacobian import Dense, Diagonal, StepJacobians, direct_jacobians, jacobians, on_diagonal

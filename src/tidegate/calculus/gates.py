@@ -1,4 +1,4 @@
-"""Which sigmoids keep a state and which let the new in, read off the state's own update, whatever they are called."""
+"""Finds forget and input gates by their role in a state's update, whatever their names."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ LINEAR = frozenset({"add", "sub", "neg", "mul", "where"})
 
 @dataclass(frozen=True, eq=False)
 class Gate:
-    """A sigmoid that scales something; `turned` where it does so as 1 - sigmoid."""
+    """A sigmoid that scales a value; `turned` if the factor is 1 - sigmoid."""
 
     sigmoid: Value
     turned: bool
 
     @property
     def name(self) -> str:
-        """What the equations call it."""
+        """Its name in the equations."""
         return str(self.sigmoid.label or "sigmoid")
 
     @property
     def biases(self) -> list[Value]:
-        """The learned weights that are added under the sigmoid, a linear's bias among them, as they were declared."""
+        """The learned weights added inside the sigmoid, including a linear's bias, in order of declaration."""
         found = [w for w in _biases(self.sigmoid.args[0]) if w.op == "weight" and w.attrs["learn"]]
         return sorted(found, key=lambda w: w.order)
 
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """What scales the old state in its own update, and what scales that which is added: the gates among these."""
+    """The gates of a state's update: `keep` scale the old state, `enter` scale what is added to it."""
 
     state: str
     keep: list[Gate]
@@ -40,10 +40,10 @@ class Update:
 
 
 def updates(graph: Graph) -> list[Update]:
-    """For each state but bookkeeping ones, the gates of its update `new = keep * old + enter * other`.
+    """For each state except bookkeeping ones, the gates of its update `new = keep * old + enter * other`.
 
-    Products, sums and `where` are followed from the new state to the old one, and nothing else is: an old state that
-    comes back through a tanh or a linear is not kept but computed with.
+    Only products, sums and `where` are followed from the new state to the old one: an old state that passes through a
+    tanh or a linear is not kept.
     """
     old = graph.old
     return [
@@ -65,7 +65,7 @@ def _update(state: str, new: Value, old: Value) -> Update:
 
 
 def _carrying(new: Value, old: Value) -> set[Value]:
-    """The values between the new state and the old one, both included, that are linear in the old one."""
+    """The values from the old state to the new one, inclusive, that are linear in the old one."""
     linear = {old}
     for value in walk([new]):
         if value.op in LINEAR and any(a in linear for a in _operands(value)):

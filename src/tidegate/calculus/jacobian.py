@@ -1,7 +1,7 @@
 """The Jacobians of one step: of the new states in the old states, in pre-activations and in weights.
 
-They come as equations, with their structure seen and not declared: `Diagonal` where units do not mix (an element-wise
-recurrence), `Dense` otherwise; what does not depend is absent. The Jacobian in a linear's matrix W is that in its
+They are graphs whose structure is derived from the equations: `Diagonal` if units do not mix (an element-wise
+recurrence), else `Dense`; zero Jacobians are omitted. The Jacobian in a linear's matrix W is that in its
 result, `z = W v`, times v: d s_k / d W_ij = (d s_k / d z_i) v_j, so that only the first factor is computed.
 """
 
@@ -21,14 +21,14 @@ from tidegate.errors import EquationError
 
 @dataclass(frozen=True, eq=False)
 class Diagonal:
-    """d result_k / d of_k, a vector; nothing off the diagonal."""
+    """A diagonal Jacobian: d result_k / d of_k, as a vector."""
 
     value: Value
 
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """d result_k / d of_j, a matrix `[result, of]`."""
+    """A dense Jacobian: d result_k / d of_j, a matrix `[result, of]`."""
 
     value: Value
 
@@ -65,8 +65,8 @@ def jacobians(graph: Graph) -> StepJacobians:
 
 
 def direct_jacobians(graph: Graph) -> dict[tuple[str, str], Jacobian]:
-    """The Jacobians of new states in old ones while the results of linears and products are held fixed: what a state
-    does without any matrix, such as a leak or a forget gate's share of a cell's state."""
+    """The Jacobians of new states in old ones while the results of linears and products are held fixed: the part
+    that goes through no matrix, such as a leak or a forget gate's share of a cell state."""
     found = {
         key: j for name, leaf in graph.old.items() for key, j in _columns(graph, leaf, name, through=False).items()
     }
@@ -75,7 +75,7 @@ def direct_jacobians(graph: Graph) -> dict[tuple[str, str], Jacobian]:
 
 
 def on_diagonal(jacobian: Jacobian) -> Value | None:
-    """The diagonal of a square Jacobian as a vector, without the rest of it; None where it does not come without."""
+    """The diagonal of a square Jacobian as a vector; None if it cannot be computed without the rest."""
     return jacobian.value if isinstance(jacobian, Diagonal) else _diagonal_of(jacobian.value)
 
 
@@ -169,7 +169,7 @@ def _across(value: Value, known: dict[Value, Jacobian]) -> Jacobian:
 
 
 def _side_by_side(value: Value, known: dict[Value, Jacobian]) -> Jacobian:
-    """The Jacobian of a concatenation: those of its parts above each other, zeros for what does not depend."""
+    """The Jacobian of a concatenation: those of its parts stacked, zeros for independent parts."""
     parts = {k: _dense(known[a], a.size).value for k, a in enumerate(value.args) if a in known}
     columns = next(iter(parts.values())).size[1]
     rows = [a.size[0] for a in value.args]
@@ -213,7 +213,7 @@ def _dense(jacobian: Jacobian, size: Size) -> Dense:
 
 
 def _fit(jacobian: Jacobian, have: Size, want: Size) -> Jacobian:
-    """The Jacobian of a value once it is broadcast from `have` to `want`."""
+    """The Jacobian of a value after broadcasting it from `have` to `want`."""
     if have == want:
         return jacobian
     dense = _dense(jacobian, have)

@@ -1,8 +1,8 @@
-"""Forward mode, graph to graph: how the new states of a step move when its old states do.
+"""Forward mode, graph to graph: the jvp of a step with respect to its states.
 
 Baydin et al. 2018, arXiv:1502.05767, section 3.1: the Jacobian of a step times a vector, at the cost of a step and
-without the Jacobian. Inputs and weights stand still. What the vector is multiplied by unit by unit is put together as
-far as it goes, for it is known for all steps at once where their states are.
+without the Jacobian. Inputs and weights are constant. Element-wise factors of the vector are merged as far as
+possible, since they can be computed for all steps at once if the states are known.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from tidegate.equations.ops import OPS, spread, total
 from tidegate.equations.values import SCALAR, Rate, Size, Value, constant, pointwise, products, walk
 from tidegate.errors import EquationError
 
-Sum = dict[Value, Value]  # what moves, each with what it is multiplied by
+Sum = dict[Value, Value]  # tangents with their factors
 
 
 @dataclass(frozen=True, eq=False)
 class Tangent:
-    """What one step does to small changes. `seeds` are leaves to be given, by state: how the old states move. `states`
-    is how the new ones do; those that do not are absent."""
+    """The jvp of one step. `seeds` are leaves for the tangents of the old states, by state. `states` are the tangents
+    of the new ones; zero tangents are omitted."""
 
     seeds: Mapping[str, Value]
     states: Mapping[str, Value]
 
 
 def independent(roots: Iterable[Value], seeds: Iterable[Value]) -> list[Value]:
-    """What the roots read beside their seeds, and what does not depend on these; numbers are left out."""
+    """The values that the roots read and that do not depend on the seeds, without constants."""
     moving, found = set(seeds), dict[Value, None]()
     for value in walk(roots):
         if not moving.isdisjoint(value.args):
@@ -57,21 +57,21 @@ def jvp(graph: Graph, states: Collection[str] | None = None) -> Tangent:
 
 
 class _Step:
-    """The values of a step that move, each as a sum."""
+    """The tangents of a step's values, each as a sum."""
 
     def __init__(self, seeds: Mapping[Value, Value]) -> None:
         self.sums: dict[Value, Sum] = {v: {seed: constant(1.0)} for v, seed in seeds.items()}
         self._wholes: dict[Value, Value] = dict(seeds)
 
     def see(self, value: Value) -> None:
-        """Take note of a value whose operands have been seen."""
+        """Add a value whose operands have been added."""
         if value not in self.sums and any(a in self.sums for a in value.args):
             found = self._through(value)
             if found:
                 self.sums[value] = found
 
     def whole(self, value: Value) -> Value:
-        """How a value moves, as one value of its size, or of one unit where all its units move alike."""
+        """The tangent of a value as one value, of its size or a scalar."""
         if value not in self._wholes:
             self._wholes[value] = reduce(add, (by * moving for moving, by in self.sums[value].items()))
         return self._wholes[value]
@@ -102,7 +102,7 @@ class _Step:
         return found
 
     def _scaled(self, value: Value, by: Value) -> Sum:
-        """A sum of several is multiplied out by numbers only: each product would be one to compute."""
+        """A sum of several terms is expanded by constants only, to avoid extra products."""
         known = self.sums[value]
         if len(known) > 1 and by.op != "constant":
             known = {self.whole(value): constant(1.0)}

@@ -1,8 +1,8 @@
-"""What is computed once, before time, inside it and after it.
+"""Splits a step into phases: before, inside and after the recurrence.
 
-Values of weights only are computed once a call; values of inputs for all steps before time; what the recurrence needs,
-step by step; what only the output needs, for all steps after time. Linears that mix inputs and states are cut so that
-their input part goes before time, and products of one vector with several matrices become one.
+Values of weights only are computed once per call; values of inputs for all steps before the recurrence; what the
+recurrence needs, step by step; what only the output needs, for all steps after it. Linears of inputs and states are
+split so that their input part is computed before, and products of one vector with several matrices become one.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from tidegate.equations.values import Rate, Value, walk
 
 @dataclass(frozen=True, eq=False)
 class Phases:
-    """A graph cut along time; each list holds what the phase hands on, in the order written.
+    """A graph split into phases; each list holds the values that a phase hands on, in the order written.
 
-    `prologue` is of weights only; `before` of inputs (all steps at once); `carried` of the states, kept for `output`
-    after time; `new` the new states by name. Everything else lies between them.
+    `prologue` depends on weights only; `before` on inputs (all steps at once); `carried` on states, saved for `output`
+    after the recurrence; `new` are the new states by name.
     """
 
     prologue: tuple[Value, ...]
@@ -32,7 +32,7 @@ class Phases:
 
 
 def split_linear(value: Value, args: tuple[Value, ...]) -> Value:
-    """A linear as a part that does not depend on states plus one that does; unchanged where it has but one of them."""
+    """Split a linear into a part independent of states plus one that depends on them; unchanged if it has only one."""
     if value.op != "linear" or value.rate != Rate.STATE:
         return with_args(value, args)
     labels = value.attrs["labels"]
@@ -58,7 +58,7 @@ def _sum(value: Value, terms: list[tuple[str, Value, Value]], bias: tuple[Value,
 
 
 def fuse_products(roots: Iterable[Value]) -> dict[Value, Value]:
-    """What stands for each value once the state's products with one vector are one product with a taller matrix."""
+    """Replace products of states with one vector by one product with the stacked matrices."""
     groups: dict[Value, list[Value]] = {}
     for value in walk(roots):
         if value.op == "product" and value.rate == Rate.STATE and "blocks" not in value.args[0].attrs:
@@ -86,7 +86,7 @@ def _tall(group: list[Value], vector: Value) -> Value:
 
 
 def phases(graph: Graph) -> Phases:
-    """Cut a graph along time, once it is simplified."""
+    """Simplify a graph and split it into phases."""
     graph = simplify_graph(graph)
     cut = rewrite(graph.roots, split_linear)
     joined = fuse_products([cut[r] for r in graph.roots])
@@ -112,7 +112,7 @@ def _handed_on(roots: list[Value], belongs: Callable[[Rate], bool]) -> tuple[Val
 
 
 def _carried(output: Value, inside: set[Value]) -> tuple[Value, ...]:
-    """What the output needs of the values that the recurrence has computed."""
+    """The values of the recurrence that the output needs."""
     if output.rate != Rate.STATE:
         return ()
     if output in inside or output.op == "old":

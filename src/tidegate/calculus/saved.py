@@ -1,9 +1,9 @@
-"""What a step keeps for its backward pass, and what that computes again.
+"""Which values a step saves for its backward pass, and which are recomputed.
 
-The backward pass reads values of the step. Old and new states, inputs and weights are at hand anyway; of the rest a
-smallest set is kept from which unit-by-unit operations recompute whatever else is read, products and reductions being
-too dear to do twice. Found as a minimum cut (Ford & Fulkerson 1956; the use for recomputation as in Jain et al. 2020,
-arXiv:1910.02653): of several smallest sets the one nearest to where the values are read, so that least is recomputed.
+The backward pass reads values of the step. Old and new states, inputs and weights are available anyway; of the rest a
+smallest set is saved from which element-wise operations recompute the others, since products and reductions are too
+expensive to repeat. It is a minimum cut (Ford & Fulkerson 1956; for recomputation as in Jain et al. 2020,
+arXiv:1910.02653): of several smallest sets the one nearest to the reads, so that the least is recomputed.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ VECTOR_COST, SCALAR_COST, INFINITE = 1024, 1, 1 << 40
 
 @dataclass(frozen=True, eq=False)
 class Saved:
-    """`stored` values are written down on the way forward; `recomputed` are computed from them on the way back."""
+    """`stored` values are saved by the forward step; `recomputed` ones are computed from them in the backward step."""
 
     stored: tuple[Value, ...]
     recomputed: tuple[Value, ...]
 
 
 def saved_values(graph: Graph, back: StepVJP) -> Saved:
-    """What to store and what to recompute, for a step and its backward pass."""
+    """Which values of a step to store and which to recompute for its backward pass."""
     at_hand = set(graph.new.values()) | {v for v in graph.values if v.is_leaf or v.rate == Rate.WEIGHTS}
     step = {v for v in graph.values if v not in at_hand}
     backward = walk(back.roots)
@@ -61,7 +61,7 @@ def _between(read: Iterable[Value], known: set[Value]) -> set[Value]:
 
 
 class _Network:
-    """A flow network whose nodes have capacities; an edge (value, out) -> (user, in) is without limit."""
+    """A flow network whose nodes have capacities; an edge (value, out) -> (user, in) is unlimited."""
 
     def __init__(self) -> None:
         self.capacity: dict[object, dict[object, int]] = {}
@@ -99,7 +99,7 @@ class _Network:
                 self.capacity[b][a] += free
 
     def reaching(self, sink: object) -> set[object]:
-        """The nodes from which the sink can still be reached: the cut nearest to it lies at their border."""
+        """The nodes from which the sink can still be reached: their border is the cut nearest to it."""
         found, queue = {sink}, deque([sink])
         while queue:
             node = queue.popleft()

@@ -1,6 +1,6 @@
-"""A smaller graph of the same values, to the last bit, NaN and infinity included.
+"""Simplifies graphs without changing a bit of their values, including NaN and infinity.
 
-Equal computations become one, constants are folded, and a product with 1, a sum with 0 and a double negation vanish.
+Equal computations are merged, constants folded, and products with 1, sums with 0 and double negations removed.
 A product with 0 stays: it is NaN where the other factor is not finite. Two weights never merge, however equal.
 """
 
@@ -20,14 +20,14 @@ FOLDED = frozenset({"add", "sub", "mul", "div", "neg"})
 
 
 def simplify(roots: Iterable[Value], fixed: Iterable[Value] = ()) -> dict[Value, Value]:
-    """What stands in the place of each value that the roots are made of; `fixed` values stay themselves."""
+    """The simplified form of each value that the roots depend on; `fixed` values stay as they are."""
     known: dict[Key, Value] = {}
-    kept = set(fixed)
-    for value in walk(kept):
+    unchanged = set(fixed)
+    for value in walk(unchanged):
         known.setdefault(_key(value), value)
 
     def visit(value: Value, args: tuple[Value, ...]) -> Value:
-        if value in kept:
+        if value in unchanged:
             return value
         candidates = (_folded(value, args), _without_effect(value, args), with_args(value, args))
         found = next(c for c in candidates if c is not None)
@@ -37,7 +37,7 @@ def simplify(roots: Iterable[Value], fixed: Iterable[Value] = ()) -> dict[Value,
 
 
 def simplify_graph(graph: Graph) -> Graph:
-    """The graph as a machine would have it; what people are shown stays the graph as written."""
+    """The simplified graph, for computing; printed forms use the graph as written."""
     small = simplify(graph.roots)
     return replace(graph, output=small[graph.output], new={name: small[v] for name, v in graph.new.items()})
 
@@ -68,15 +68,15 @@ def _without_effect(value: Value, args: tuple[Value, ...]) -> Value | None:
     if left is None:
         return None
     first, second = _number(left), _number(args[1]) if len(args) == 2 else None
-    kept: Value | None = None
+    unchanged: Value | None = None
     if value.op == "mul":
-        kept = args[1] if first == 1.0 else left if second == 1.0 else None
+        unchanged = args[1] if first == 1.0 else left if second == 1.0 else None
     elif value.op in ("div", "pow", "scale_columns") and second == 1.0:
-        kept = left
+        unchanged = left
     elif value.op == "neg" and left.op == "neg":
-        kept = left.args[0]
+        unchanged = left.args[0]
     elif value.op == "scale_rows" and first == 1.0:
-        kept = args[1]
+        unchanged = args[1]
     elif value.op == "sub" and second == 0.0:
-        kept = left
-    return kept if kept is not None and kept.size == value.size else None
+        unchanged = left
+    return unchanged if unchanged is not None and unchanged.size == value.size else None

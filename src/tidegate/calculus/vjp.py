@@ -1,4 +1,4 @@
-"""Reverse mode, graph to graph: from a step's equations those of its backward pass.
+"""Reverse mode, graph to graph: the backward pass of a step as equations.
 
 Baydin et al. 2018, arXiv:1502.05767, section 3.2. The gradient of a value that changes with the weights only is a sum
 over rows and steps; the graph gives each step's contribution (an `outer` for a matrix), and whoever runs it sums. From
@@ -20,12 +20,12 @@ from tidegate.errors import EquationError
 
 @dataclass(frozen=True, eq=False)
 class StepVJP:
-    """The backward pass of one step.
+    """The vjp of one step: the equations of its backward pass.
 
     `seeds` are leaves to be given: the gradient of the output under its name with the prefix `out.`, and of each new
     state under `new.`. `states` and `inputs` hold the gradients of the old states and the inputs; `weights` those of
     the values of weights only that the step reads, one contribution for each use, to be summed over rows and steps.
-    Where nothing flows there is no entry.
+    Zero gradients are omitted.
     """
 
     seeds: Mapping[str, Value]
@@ -35,13 +35,13 @@ class StepVJP:
 
     @property
     def roots(self) -> tuple[Value, ...]:
-        """Everything that the backward pass computes."""
+        """All values that the backward pass computes."""
         contributions = (v for group in self.weights.values() for v in group)
         return (*self.states.values(), *self.inputs.values(), *contributions)
 
 
 def vjp(graph: Graph) -> StepVJP:
-    """The backward pass of one step of a cell."""
+    """The vjp of one step of a cell."""
     seeds = {f"out.{graph.output_name}": _seed(f"out.{graph.output_name}", graph.output_size)}
     pairs = [(graph.output, _fitted(seeds[f"out.{graph.output_name}"], graph.output))]
     for state in graph.states:
@@ -67,9 +67,9 @@ def _simplified(
 
 
 def pulled_back(graph: Graph, given: Mapping[str, Value], to: Iterable[Value]) -> dict[Value, Value]:
-    """The gradients of some values of a step, from those of the new states, which are given as values by state. Values
-    of weights only are read as one: what is made of them counts apart. `clip_gradient` counts as the identity, as in a
-    Jacobian. Where nothing flows there is no entry."""
+    """The gradients of some values of a step, given those of the new states by name. Values of weights only are treated
+    as independent of each other. `clip_gradient` counts as the identity, as in a Jacobian. Zero gradients are
+    omitted."""
     plain = rewrite(graph.new.values(), lambda v, args: args[0] if v.op == "clip_gradient" else with_args(v, args))
     ends = [(plain[v], given[name]) for name, v in graph.new.items() if name in given]
     gradients = _propagate([(v, _fitted(gradient, v)) for v, gradient in ends], stop_at=Rate.WEIGHTS)
@@ -79,7 +79,7 @@ def pulled_back(graph: Graph, given: Mapping[str, Value], to: Iterable[Value]) -
 
 
 def prologue_vjp(gradients: Mapping[Value, Value]) -> dict[str, Value]:
-    """The gradients of the weights by name, from the summed gradients of what the step reads of them."""
+    """The gradients of the weights by name, from the summed gradients of the values of weights that the step reads."""
     found = _propagate(gradients.items(), stop_at=None)
     return {v.attrs["name"]: _summed(a) for v, a in found.items() if v.op == "weight" and a}
 
@@ -89,7 +89,7 @@ def _seed(name: str, size: Size) -> Value:
 
 
 def _constants(values: Iterable[Value]) -> set[Value]:
-    """Those that no weight, state or input goes into; operands come before what is made of them."""
+    """The values that depend on no weight, state or input; operands come first."""
     found: set[Value] = set()
     for value in values:
         if value.op in ("constant", "count", "eye") if value.is_leaf else found.issuperset(value.args):
@@ -98,7 +98,7 @@ def _constants(values: Iterable[Value]) -> set[Value]:
 
 
 def _propagate(pairs: Iterable[tuple[Value, Value]], stop_at: Rate | None) -> dict[Value, list[Value]]:
-    """The contributions to each value's gradient; values of rate `stop_at` are not looked into."""
+    """The contributions to each value's gradient; propagation stops at values of rate `stop_at`."""
     pairs = list(pairs)
     values = walk(value for value, _ in pairs)
     constants = _constants(values)
@@ -118,13 +118,13 @@ def _propagate(pairs: Iterable[tuple[Value, Value]], stop_at: Rate | None) -> di
 def _contributions(value: Value, gradient: Value) -> list[tuple[Value, Value]]:
     derivative = OPS[value.op].derivative
     if derivative is None:
-        raise EquationError(f"{value.op!r} has no derivative: it belongs to derivatives itself")
+        raise EquationError(f"{value.op!r} has no derivative: it only occurs in derivatives")
     parts = derivative(gradient, value, *value.args)
     return [(operand, part) for operand, part in zip(value.args, parts, strict=True) if part is not None]
 
 
 def _fitted(gradient: Value, operand: Value) -> Value:
-    """What was broadcast on the way forward is summed on the way back, and the other way round."""
+    """Sum gradients of broadcast operands, and broadcast gradients of summed ones."""
     if gradient.size == operand.size:
         return gradient
     if operand.size == SCALAR:
