@@ -1,7 +1,7 @@
 """The Jacobians of one step: new states with respect to old states, pre-activations and weights.
 
-They come as equations, with their structure seen and not declared: `Diagonal` where units do not mix (an element-wise
-recurrence), `Dense` otherwise; what does not depend is absent. The Jacobian in a linear's matrix W is that in its
+They are graphs whose structure is derived from the equations: `Diagonal` if units do not mix (an element-wise
+recurrence), else `Dense`; zero Jacobians are omitted. The Jacobian in a linear's matrix W is that in its
 result, `z = W v`, times v: d s_k / d W_ij = (d s_k / d z_i) v_j, so that only the first factor is computed.
 """
 
