@@ -216,7 +216,8 @@ def test_a_fan_says_what_came_only_if_it_is_known(truth: np.ndarray | None) -> N
         ),
         (
             lambda: report.by_horizon({"a": [1, 2], "b": [1]}, label="x"),
-            "by_horizon: got 'a' of shape (2,), 'b' of shape (1,); expected one [N] array per method, all of one length",
+            "by_horizon: got 'a' of shape (2,), 'b' of shape (1,); "
+            "expected one [N] array per method, all of one length",
         ),
         (
             lambda: report.gradient_norms({"h": ([1.0], [1.0])}),  # type: ignore[dict-item]

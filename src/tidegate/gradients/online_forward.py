@@ -177,8 +177,8 @@ class OnlineForward:
         with torch.enable_grad():
             values = dict(zip(self.engine.structure.parameters, self.engine.parameters(raw), strict=True))
         wanted = [(values[v], g) for v, g in found.items() if values[v].requires_grad]
-        outputs, gradients = [w for w, _ in wanted], [g for _, g in wanted]
-        gradients = torch.autograd.grad(outputs, list(parameters.values()), gradients, materialize_grads=True)
+        outputs, given = [w for w, _ in wanted], [g for _, g in wanted]
+        gradients = torch.autograd.grad(outputs, list(parameters.values()), given, materialize_grads=True)
         return dict(zip(parameters, gradients, strict=True))
 
     def restored(self, tensors: Mapping[str, Tensor]) -> ForwardMemory:
