@@ -1,8 +1,7 @@
 """What the second direction is for: a later word decides an earlier one.
 
-A sentence is a row of words with one marker among them. A word before the marker has to agree with it: its ending, 0 or
-1, is that of the marker, which has not been read when the word comes. From left to right the ending is a guess; read
-from both ends it is known.
+A sentence is a sequence of words with one marker. A word before the marker must agree with it: its ending, 0 or 1, is
+that of the marker, which comes later. Read from left to right, the ending is a guess; read from both ends, it is known.
 
     python examples/agreement.py
 """

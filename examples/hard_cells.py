@@ -1,7 +1,7 @@
-"""Published cells that put the equation language to the test: each needs something that a plain LSTM does not.
+"""Published cells that test the equation language: each needs something that a plain LSTM does not.
 
-Every cell follows its paper, and the comment at the end of a line is what the value is called there. Biases that a
-paper leaves out of its formulas to save room are kept where the cell would be lame without them, and said so.
+Every cell follows its paper, and the comment at the end of a line is the paper's name for the value. Biases that a
+paper omits from its formulas for brevity are kept where the cell needs them, with a comment.
 """
 
 from tidegate.equations import (

@@ -7,7 +7,7 @@ import polars as pl
 
 from tidegate.data import Panel, read_panel
 from tidegate.tasks.forecast import Forecaster
-from tidegate.tasks.forecast.inputs import Inputs, make_inputs
+from tidegate.tasks.forecast.inputs import ForecastInputs, make_inputs
 from tidegate.tasks.forecast.recipe import Recipe, Scale, make_recipe
 from tidegate.tasks.forecast.split import Split, split_all
 
@@ -37,7 +37,7 @@ def two_series() -> pl.DataFrame:
 
 def prepared(
     values: np.ndarray, horizon: int, season: int, context: int = 12
-) -> tuple[Panel, tuple[Split, ...], Inputs]:
+) -> tuple[Panel, tuple[Split, ...], ForecastInputs]:
     """A panel of one series with its split and inputs."""
     panel = read_panel(pl.DataFrame({"y": values}).with_columns(pl.col("y").fill_nan(None)), "y")
     splits = split_all(panel, horizon, 4 * season)

@@ -7,9 +7,10 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from tidegate.native import _llvm, products, units
-from tidegate.native.builder import Builder
-from tidegate.native.library import symbol
+from tidegate.native import _llvm
+from tidegate.native.compile import gemm, reductions
+from tidegate.native.compile.builder import Builder
+from tidegate.native.compile.library import symbol
 from tidegate.native.target import TARGETS, DType, Target
 
 Array = np.ndarray
@@ -21,8 +22,8 @@ class Calls:
 
     def __init__(self, target: Target, dtype: DType) -> None:
         builder = Builder("library", target, dtype)
-        products.emit(builder)
-        units.emit(builder)
+        gemm.emit(builder)
+        reductions.emit(builder)
         self.target, self.dtype, self.lanes = target, dtype, target.lanes(dtype)
         self.tolerance = 2e-5 if dtype == "float32" else 2e-14
         self.text = str(builder.module)
@@ -47,10 +48,10 @@ def guarded(array: Array) -> Array:
     """A copy whose last number is the last one before a page that cannot be touched."""
     page = mmap.PAGESIZE
     pages = -(-array.nbytes // page)
-    room = mmap.mmap(-1, (pages + 1) * page)
-    start = ctypes.addressof(ctypes.c_char.from_buffer(room))
+    memory = mmap.mmap(-1, (pages + 1) * page)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     assert LIBC.mprotect(ctypes.c_void_p(start + pages * page), ctypes.c_size_t(page), 0) == 0
-    copy = np.frombuffer(room, array.dtype, array.size, pages * page - array.nbytes).reshape(array.shape)
+    copy = np.frombuffer(memory, array.dtype, array.size, pages * page - array.nbytes).reshape(array.shape)
     copy[...] = array
     return copy
 

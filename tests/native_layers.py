@@ -11,11 +11,12 @@ from torch import Tensor
 
 from layer_cases import SIZES, positive
 from tidegate.equations import Graph, Rate
-from tidegate.native.frame import Shape
-from tidegate.nn import native
-from tidegate.nn.native_call import Call
-from tidegate.nn.sequence import Sequence
+from tidegate.native.compile.arguments import CallShape
 from tidegate.reference import bound, weight_shape
+from tidegate.reference.unroll import UnrollArguments
+from tidegate.runtime import support
+from tidegate.runtime.kernel_call import KernelCall
+from tidegate.runtime.unroll import Unroll
 
 Tensors = dict[str, Tensor]
 
@@ -86,7 +87,7 @@ class Setting:
         parts = [self.weights, self.inputs, self.state, self.start]
         given = [{n: _leaf(t, dtype) for n, t in part.items()} for part in parts]
         taken = [{n: form(t) for n, t in part.items()} for part in given] if form else given
-        y, ends = Sequence(self.graph, self.sizes)(*taken, self.lengths, self.reset, backwards=backwards)
+        y, ends = Unroll(self.graph, self.sizes)(UnrollArguments(*taken, self.lengths, self.reset, backwards))
         found = {"y": y, **{f"end {n}": t for n, t in ends.items()}}
         leaves = {f"{k} {n}": t for k, part in zip("wxhs", given, strict=True) for n, t in part.items()}
         leaves = {n: t for n, t in leaves.items() if t.requires_grad}
@@ -141,17 +142,17 @@ def assert_equal(ours: Tensors, theirs: Tensors) -> None:
 
 
 @contextmanager
-def counted_runs(told: Callable[[str, Shape], Any] = lambda direction, shape: direction) -> Iterator[list[Any]]:
+def counted_runs(told: Callable[[str, CallShape], Any] = lambda direction, shape: direction) -> Iterator[list[Any]]:
     """A list that grows with each run of a kernel, by its direction or what else is to be told of it."""
     runs: list[Any] = []
-    take = Call.take
+    acquire = KernelCall.acquire
 
-    def counted(self: Call, direction: Any) -> Any:
+    def counted(self: KernelCall, direction: Any) -> Any:
         runs.append(told(direction, self.shape))
-        return take(self, direction)
+        return acquire(self, direction)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Call, "take", counted)
+        patch.setattr(KernelCall, "acquire", counted)
         yield runs
 
 
@@ -162,7 +163,7 @@ def assert_as_reference(
     with counted_runs() as runs:
         ours = setting.run(dtype, **options)
     assert runs == ["forward", "backward"]
-    with native.disabled():
+    with support.disabled():
         theirs = setting.run(**options)
         others = setting.run(dtype, **options) if dtype != torch.float64 else None
     assert_near(ours, theirs, TOLERANCE[dtype], cancelled, others)

@@ -4,7 +4,7 @@ import json
 import math
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -222,21 +222,6 @@ def test_bookkeeping_states_are_marked() -> None:
         "gru_d": ["last"],
         "clockwork": ["n"],
     }
-
-
-def blocks_of_the_guide() -> Iterator[tuple[int, str]]:
-    text = (ROOT / "docs" / "language.md").read_text(encoding="utf-8")
-    for match in re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
-        yield text[: match.start(1)].count("\n"), match.group(1)
-
-
-def test_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    """Every example of docs/language.md, one after another, each at its own line so that legends are found."""
-    scope: dict[str, Any] = {}
-    for line, code in blocks_of_the_guide():
-        exec(compile("\n" * line + code, str(ROOT / "docs" / "language.md"), "exec"), scope)  # noqa: S102
-    assert "c: H state = f * c[t-1] + i * g    # cell state" in capsys.readouterr().out
-    assert scope["message"].startswith(f"{ROOT / 'docs' / 'language.md'}:")
 
 
 def test_the_guide_names_every_cell() -> None:

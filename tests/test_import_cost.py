@@ -39,9 +39,9 @@ def test_help_brings_neither_torch_nor_llvmlite() -> None:
     assert not found & {"torch", "llvmlite", "numpy", "polars", "matplotlib"}
 
 
-@pytest.mark.parametrize("room", ["errors", "equations", "cells", "calculus", "files", "config", "report"])
-def test_rooms_without_torch(room: str) -> None:
-    assert not brought(f"import tidegate.{room}") & {"torch", "llvmlite"}
+@pytest.mark.parametrize("package", ["errors", "equations", "cells", "calculus", "files", "config", "report"])
+def test_packages_without_torch(package: str) -> None:
+    assert not brought(f"import tidegate.{package}") & {"torch", "llvmlite"}
 
 
 def test_layers_work_without_the_extra() -> None:
@@ -61,7 +61,7 @@ def test_type_checkers_see_the_same_names() -> None:
     tree = ast.parse(INIT.read_text(encoding="utf-8"))
     (block,) = [n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
     seen = {(n.module, a.name) for n in block.body if isinstance(n, ast.ImportFrom) for a in n.names}
-    lazy = {(home, name) for name, home in tidegate._HOMES.items()} | {("tidegate", r) for r in tidegate._ROOMS}
+    lazy = {(home, name) for name, home in tidegate._HOMES.items()} | {("tidegate", r) for r in tidegate._PACKAGES}
     assert seen == lazy
     assert {name for _, name in seen} | {"__version__"} == set(tidegate.__all__)
 

@@ -520,7 +520,7 @@ def test_stacks_that_are_not_sound(tmp_path: Path) -> None:
     spec, damaged = spec_of(tmp_path), f"{tmp_path} is damaged: its specification is incomplete or at odds: "
     rewritten(tmp_path, spec=spec | {"options": spec["options"] | {"residual": True}})
     refused(
-        f"{damaged}residual=True and highway=True are two ways around a layer, and both came: choose one",
+        f"{damaged}residual=True and highway=True exclude each other: choose one",
         tg.load, tmp_path,
     )  # fmt: skip
     rewritten(tmp_path, spec=spec | {"options": spec["options"] | {"highway": False}})

@@ -1,10 +1,10 @@
-"""Measures and draws what docs/diagnose.md shows.
+"""Measure and draw the figures of docs/diagnose.md.
 
-    python docs/diagnose/generate.py --measure       # or: make diagnose; some seconds
-    python docs/diagnose/generate.py                 # draws anew from the figures measured before
+    python docs/diagnose/generate.py --measure       # or: make diagnose; seconds
+    python docs/diagnose/generate.py                 # draw from the stored figures
 
-`nets.json` holds what was measured, and how. The drawings and the table between the marks of the page are made of it
-and of nothing else.
+`nets.json` holds the measurements and their settings. The drawings and the table between the marks of the page are
+made from it alone.
 """
 
 from __future__ import annotations
@@ -20,20 +20,19 @@ import torch
 from matplotlib.figure import Figure
 
 import tidegate as tg
-from tidegate.bench.plots import standalone
 from tidegate.report import gradient_norms
-from tidegate.report.canvas import COLOURS, draw, words
+from tidegate.report.canvas import COLOURS, draw, standalone, words
 
 HERE = Path(__file__).parent
 PAGE = HERE.with_suffix(".md")
 Figures = dict[str, Any]
 HOW: Figures = {"steps": 100, "rows": 16, "input_size": 4, "hidden_size": 48, "seed": 1}
 DRAWINGS = ("lags", "eigenvalues")
-SHARE = 1e-6  # of the norm at lag 0: below it nothing is drawn
+SHARE = 1e-6  # of the norm at lag 0: smaller norms are not drawn
 
 
 def recurrent(gain: float) -> Callable[[], tg.Recurrent]:
-    """An Elman net whose recurrent matrix is normal, with a spectral radius near `gain`, and whose inputs are weak."""
+    """An Elman network with a normal recurrent matrix of spectral radius near `gain`, and weak inputs."""
 
     def make() -> tg.Recurrent:
         layer = tg.Recurrent("elman", HOW["input_size"], HOW["hidden_size"])
@@ -46,7 +45,7 @@ def recurrent(gain: float) -> Callable[[], tg.Recurrent]:
 
 
 def lstm(init: tg.init.Init) -> Callable[[], tg.Recurrent]:
-    """An LSTM that starts with these biases."""
+    """An LSTM with this initialisation."""
     return lambda: tg.Recurrent("lstm", HOW["input_size"], HOW["hidden_size"], init=init)
 
 
@@ -59,7 +58,7 @@ NETS: dict[str, Callable[[], tg.Recurrent]] = {
 
 
 def measure() -> Figures:
-    """The diagnosis of each net at its start, on noise."""
+    """The diagnosis of each untrained network, on noise."""
     found = {}
     for name, make in NETS.items():
         torch.manual_seed(HOW["seed"])
@@ -79,10 +78,10 @@ def measure() -> Figures:
 
 
 def draw_lags(figures: Figures) -> str:
-    """Norms by lag, each as a share of that at lag 0."""
+    """Norms by lag, relative to lag 0."""
     curves = {name: _shares(net["lags"]) for name, net in figures["nets"].items()}
-    title = "The gradient by lag, as a share of that at lag 0"
-    return standalone(gradient_norms(curves, label="share of the gradient", levels={"1/e": 0.3679}, title=title))
+    title = "The gradient by lag, relative to lag 0"
+    return standalone(gradient_norms(curves, label="norm relative to lag 0", levels={"1/e": 0.3679}, title=title))
 
 
 def _shares(lags: Figures) -> tuple[list[float], list[float], list[float]]:
@@ -92,12 +91,12 @@ def _shares(lags: Figures) -> tuple[list[float], list[float], list[float]]:
 
 
 def draw_eigenvalues(figures: Figures) -> str:
-    """The eigenvalues of each net's step, side by side."""
+    """The eigenvalues of each network's step, side by side."""
 
     def paint(figure: Figure) -> None:
         grid = figure.subplots(1, len(figures["nets"]), sharex=True, sharey=True)
         for axes, (name, net) in zip(grid, figures["nets"].items(), strict=True):
-            turn = torch.linspace(0, 2 * torch.pi, 121)
+            turn = torch.linspace(0, 2 * torch.pi, 121, dtype=torch.float64)
             axes.plot(turn.cos().numpy(), turn.sin().numpy(), color=COLOURS["soft"], lw=0.9, ls=(0, (2, 2)))
             real, imaginary = zip(*net["eigenvalues"], strict=True)
             axes.scatter(real, imaginary, s=5, color=COLOURS["blue"], alpha=0.45, lw=0)
@@ -105,12 +104,12 @@ def draw_eigenvalues(figures: Figures) -> str:
             words(axes, title=name)
 
     alt = "; ".join(f"{name}: spectral radius {net['radius']:.2f}" for name, net in figures["nets"].items())
-    return standalone(draw(2.6, paint, title="Eigenvalues of a step's Jacobian beside the unit circle", alt=alt))
+    return standalone(draw(2.6, paint, title="Eigenvalues of the Jacobian of a step, with the unit circle", alt=alt))
 
 
 def table(figures: Figures) -> list[str]:
     """The rows of the page's table."""
-    rows = ["| net | 1/e left until | 1 % left until | spectral radius | growth along the data |", "|---" * 5 + "|"]
+    rows = ["| network | 1/e left until | 1 % left until | spectral radius | growth along the data |", "|---" * 5 + "|"]
     for name, net in figures["nets"].items():
         lags = net["lags"]
         ends = [f"lag {lags[key]}" if lags[key] else "never" for key in ("memory", "memory_percent")]
@@ -119,7 +118,7 @@ def table(figures: Figures) -> list[str]:
 
 
 def files() -> dict[Path, str]:
-    """Every file that is made of the figures, with its text."""
+    """Every file made from the figures, with its text."""
     figures = json.loads((HERE / "nets.json").read_text("utf-8"))
     marks = "<!-- nets -->\n", "<!-- end -->"
     body = "\n".join(table(figures)) + "\n"

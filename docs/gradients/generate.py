@@ -1,10 +1,10 @@
-"""Measures and draws what docs/gradients.md shows of rules.
+"""Measure and draw the figures of docs/gradients.md.
 
     python docs/gradients/generate.py --measure      # or: make gradients; a minute
-    python docs/gradients/generate.py                # draws anew from the figures measured before
+    python docs/gradients/generate.py                # draw from the stored figures
 
-`rules.json` holds what was measured, and how. The drawings and the table between the marks of the page are made of it
-and of nothing else.
+`rules.json` holds the measurements and their settings. The drawings and the table between the marks of the page are
+made from it alone.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
 import tidegate as tg
-from tidegate.bench.plots import standalone
 from tidegate.equations import Cell, cell, linear, tanh
 from tidegate.gradients import KFRTRL, RTRL, UORO, EProp, Forward, Rule, SnAp, gradient, online, rule_from_text
-from tidegate.report.canvas import COLOURS, draw, words
+from tidegate.report.canvas import COLOURS, draw, standalone, words
 
 HERE = Path(__file__).parent
 PAGE = HERE.with_suffix(".md")
@@ -45,14 +44,14 @@ HOW: Figures = {
 }
 NETS = ("elman", "lstm")
 RULES = ("rtrl", "snap:1", "eprop", "uoro", "kfrtrl", "truncated:1,2", "truncated:1,5", "truncated:1,20")
-UNITS, INPUTS, TAKEN = 6, 2, 5  # of the drawn influence: the net's sizes, and the steps taken
-FAINT = 0.03  # of the largest entry: less is not drawn
+UNITS, INPUTS, TAKEN = 6, 2, 5  # of the drawn influence: sizes of the network, and steps
+FAINT = 0.03  # of the largest entry: smaller ones are not drawn
 DRAWINGS = ("influence", "cosines")
 
 
 @cell(states="h", source="two Elman nets side by side")
 def halves(x: Any, h: Any) -> Any:
-    """Units of one half do not read those of the other."""
+    """Units of one half do not read units of the other."""
     return tanh(linear("h", x, h, blocks={"h": 2}))
 
 
@@ -67,7 +66,7 @@ PANELS: dict[str, tuple[str | Cell, Forward]] = {
 
 
 def influence(of: str | Cell, rule: Forward) -> Tensor:
-    """What is kept after some steps of the influence of recurrent weights on units, `[units, weights]`."""
+    """The influence of recurrent weights on units that a rule keeps after some steps, `[units, weights]`."""
     torch.manual_seed(HOW["seed"])
     layer = tg.Recurrent(of, INPUTS, UNITS)
     stream = online(layer, rule)
@@ -92,7 +91,7 @@ def influence(of: str | Cell, rule: Forward) -> Tensor:
 
 
 def sequences() -> tuple[Tensor, Tensor]:
-    """Noise, and the sum of what two of its channels were some steps before."""
+    """Noise, and the sum of two of its channels, each delayed by some steps."""
     x = torch.randn(HOW["steps"], HOW["rows"], 2)
     first, second = (torch.cat([torch.zeros(lag, HOW["rows"]), x[:-lag, :, k]]) for k, lag in enumerate(HOW["lags"]))
     return x, (first + second).unsqueeze(-1)
@@ -104,7 +103,7 @@ def loss(outputs: Tensor, target: Tensor) -> Tensor:
 
 
 def trained(name: str) -> tuple[tg.Recurrent, nn.Linear, float]:
-    """A net that has learned the task for a while, its readout, and its error on new data, 1 for an output of 0."""
+    """A network after some training, its readout, and its error on new data relative to an output of 0."""
     torch.manual_seed(HOW["seed"])
     layer, readout = tg.Recurrent(name, 2, HOW["hidden_size"]), nn.Linear(HOW["hidden_size"], 1)
     optimizer = torch.optim.Adam([*layer.parameters(), *readout.parameters()], lr=HOW["learning_rate"])
@@ -138,7 +137,7 @@ def flat(layer: tg.Recurrent, readout: nn.Linear, x: Tensor, target: Tensor, rul
 
 
 def measure() -> Figures:
-    """The influence as each rule keeps it, and the cosines of trained nets."""
+    """The influence as each rule keeps it, and the cosines of trained networks."""
     kept = {title: [[round(float(v), 4) for v in row] for row in influence(*p)] for title, p in PANELS.items()}
     nets = {}
     for name in NETS:
@@ -167,7 +166,7 @@ def draw_influence(figures: Figures) -> str:
 
 
 def matrix(axes: Axes, rows: list[list[float]]) -> None:
-    """Entries as squares: blue above zero, red below, the stronger the larger."""
+    """Entries as squares: blue above zero, red below, stronger if larger."""
     largest = max(abs(v) for row in rows for v in row)
     squares, colours = [], []
     for k, row in enumerate(rows):
@@ -184,7 +183,7 @@ def matrix(axes: Axes, rows: list[list[float]]) -> None:
 
 
 def draw_cosines(figures: Figures) -> str:
-    """Each rule's cosines, a dot a batch, and their median."""
+    """The cosines of each rule, a dot per batch, and their median."""
 
     def paint(figure: Figure) -> None:
         grid = figure.subplots(1, len(figures["nets"]), sharey=True)
@@ -200,7 +199,7 @@ def draw_cosines(figures: Figures) -> str:
         f"{name}: " + ", ".join(f"{rule} {median(v):.2f}" for rule, v in net["cosines"].items())
         for name, net in figures["nets"].items()
     )
-    return standalone(draw(3.0, paint, title="The gradient of each rule beside the exact one", alt=alt))
+    return standalone(draw(3.0, paint, title="The gradient of each rule compared with the exact one", alt=alt))
 
 
 def table(figures: Figures) -> list[str]:
@@ -216,7 +215,7 @@ def table(figures: Figures) -> list[str]:
 
 
 def files() -> dict[Path, str]:
-    """Every file that is made of the figures, with its text."""
+    """Every file made from the figures, with its text."""
     figures = json.loads((HERE / "rules.json").read_text("utf-8"))
     body = "\n".join(table(figures)) + "\n"
     marks = re.compile(r"(<!-- cosines -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -1,11 +1,11 @@
-"""Measures and draws what docs/initialisation.md shows.
+"""Measure and draw the figures of docs/initialisation.md.
 
     python docs/initialisation/generate.py --measure             # or: make initialisation; 10 minutes on one core
     python docs/initialisation/generate.py --measure memory      # one of the two
-    python docs/initialisation/generate.py                       # draws anew from the figures measured before
+    python docs/initialisation/generate.py                       # draw from the stored figures
 
-`adding.json` and `memory.json` hold what was measured, and how. The drawings, and the tables between the marks of the
-page, are made of them and of nothing else.
+`adding.json` and `memory.json` hold the measurements and their settings. The drawings, and the tables between the marks
+of the page, are made from them alone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Figures = dict[str, Any]
 
 # The adding problem
 
-BASELINE = 1 / 6  # the mean square error of one who always says 1
+BASELINE = 1 / 6  # the mean square error of a constant output of 1
 SOLVED = 0.01
 ADDING: Figures = {
     "steps": 200,
@@ -54,7 +54,7 @@ LOOKS: dict[str, tuple[tg.init.Init, str]] = {
 
 
 def examples(steps: int, batch: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A batch `[T, B, 2]` of numbers from [0, 1), two of them marked, one in each half; and the sum of these two."""
+    """A batch `[T, B, 2]` of values from [0, 1), two of them marked, one in each half; and the sum of these two."""
     x = torch.zeros(steps, batch, 2)
     x[..., 0] = torch.rand(steps, batch, generator=random)
     half, rows = steps // 2, torch.arange(batch)
@@ -64,7 +64,7 @@ def examples(steps: int, batch: int, random: torch.Generator) -> tuple[Tensor, T
 
 
 def adding_run(init: tg.init.Init, seed: int, how: Figures) -> list[float]:
-    """The loss against updates, each the mean over `each` updates on data that was never seen before."""
+    """The loss against updates, each point the mean over `each` updates on new data."""
     torch.manual_seed(seed)
     random = torch.Generator().manual_seed(seed)
     layer, head = tg.Recurrent("lstm", 2, how["hidden_size"], init=init), torch.nn.Linear(how["hidden_size"], 1)
@@ -84,7 +84,7 @@ def adding_run(init: tg.init.Init, seed: int, how: Figures) -> list[float]:
 
 
 def measure_adding(how: Figures) -> Figures:
-    """The curves of every start and seed."""
+    """The curves of every initialisation and seed."""
     found: Figures = {"how": how, "baseline": BASELINE, "curves": {}, "seconds": 0}
     for name, (init, _) in LOOKS.items():
         found["curves"][name] = []
@@ -98,7 +98,7 @@ def measure_adding(how: Figures) -> Figures:
 
 
 def draw_adding(found: Figures) -> str:
-    """The loss against updates, a thin line a seed and a thick one for their median."""
+    """The loss against updates: a thin line per seed and a thick one for their median."""
     each, curves = found["how"]["each"], found["curves"]
 
     def paint(figure: Figure) -> None:
@@ -113,7 +113,7 @@ def draw_adding(found: Figures) -> str:
         axes.set_yscale("log")
         words(axes, x="updates", y="mean square error")
         lines = [(Line2D([], [], color=COLOURS[LOOKS[name][1]], lw=2.0), name) for name in curves]
-        key(figure, [*lines, (Line2D([], [], color=COLOURS["soft"], ls=DASHES[2], lw=1.0), "always says 1")])
+        key(figure, [*lines, (Line2D([], [], color=COLOURS["soft"], ls=DASHES[2], lw=1.0), "always 1")])
 
     ends = ", ".join(f"{name} {_median([run[-1] for run in runs]):.2g}" for name, runs in curves.items())
     title = f"The adding problem over {found['how']['steps']} steps"
@@ -122,7 +122,7 @@ def draw_adding(found: Figures) -> str:
 
 
 def adding_table(found: Figures) -> list[list[str]]:
-    """The median of the loss after a quarter, half and all of the updates, and when each seed had it below 0.01."""
+    """The median loss after a quarter, half and all of the updates, and when each seed fell below 0.01."""
     each, count = found["how"]["each"], len(found["how"]["seeds"])
     ends = [found["how"]["updates"] // k for k in (4, 2, 1)]
     rows = [["start", *(f"after {n} updates" for n in ends), "below 0.01 after"]]
@@ -146,7 +146,7 @@ MEMORY |= {"seeds": [1, 2, 3]}
 
 @cell(states="h c", source="the LSTM of Gers et al. 2000 with its forget gate taken away")
 def lstm_without_forget_gate(x, h, c):
-    """What is between the LSTM of 1997 and that of 2000, but for their squashing."""
+    """The LSTM of 1997 with the squashing of 2000."""
     i = sigmoid(linear("i", x, h))  # input gate
     g = tanh(linear("g", x, h))  # candidate
     o = sigmoid(linear("o", x, h))  # output gate
@@ -164,7 +164,7 @@ CELLS: dict[str, tuple[Cell | str, float, str]] = {  # the cell; s where tanh(s 
 
 @torch.no_grad()
 def memory_run(made: Cell | str, steep: float, seed: int, how: Figures) -> list[tuple[int, float, float]]:
-    """At some of the steps, evenly apart on a logarithm: the mean of |c|, and of the slope of what squashes c."""
+    """At steps evenly spaced on a logarithmic scale: the mean of |c|, and of the derivative of its squashing."""
     torch.manual_seed(seed)
     layer, state, done, found = tg.Recurrent(made, how["inputs"], how["hidden_size"]), None, 0, []
     ratio = (how["steps"] / how["from"]) ** (1 / (how["points"] - 1))
@@ -172,25 +172,25 @@ def memory_run(made: Cell | str, steep: float, seed: int, how: Figures) -> list[
         step = round(how["from"] * ratio**k)
         _, state = layer(torch.randn(step - done, how["batch"], how["inputs"]), state)
         done, c = step, state["c"]
-        slope = 1.0 / torch.cosh(steep * c.double()).square()
-        found.append((step, _short(c.abs().mean().item()), _short(slope.mean().item())))
+        derivative = 1.0 / torch.cosh(steep * c.double()).square()
+        found.append((step, _short(c.abs().mean().item()), _short(derivative.mean().item())))
     return found
 
 
 def measure_memory(how: Figures) -> Figures:
-    """The same for every cell and seed: steps, and by name a list of sizes and of slopes for each seed."""
-    found: Figures = {"how": how, "steps": [], "size": {}, "slope": {}}
+    """`memory_run` of every cell and seed: steps, and by cell the sizes and derivatives of each seed."""
+    found: Figures = {"how": how, "steps": [], "size": {}, "derivative": {}}
     for name, (made, steep, _) in CELLS.items():
         runs = [list(zip(*memory_run(made, steep, seed, how), strict=True)) for seed in how["seeds"]]
         found["steps"] = list(runs[0][0])
         found["size"][name] = [list(run[1]) for run in runs]
-        found["slope"][name] = [list(run[2]) for run in runs]
+        found["derivative"][name] = [list(run[2]) for run in runs]
     return found
 
 
 def draw_memory(found: Figures) -> str:
-    """Size and slope against steps, both on logarithms, a line a seed."""
-    panels = (("size", "mean of |c|"), ("slope", "mean slope at c, of 1 at 0"))
+    """Size and derivative against steps, on logarithmic axes, a line per seed."""
+    panels = (("size", "mean of |c|"), ("derivative", "mean derivative at c, 1 at 0"))
 
     def paint(figure: Figure) -> None:
         for axes, (what, label) in zip(figure.subplots(1, 2), panels, strict=True):
@@ -204,17 +204,17 @@ def draw_memory(found: Figures) -> str:
 
     ends = ", ".join(f"{name} {_median([run[-1] for run in runs]):.2g}" for name, runs in found["size"].items())
     title = "The cell state with and without a forget gate"
-    alt = f"Mean of |c| and of the slope of its squashing against steps; |c| ends at: {ends}"
+    alt = f"Mean of |c| and of the derivative of its squashing against steps; |c| ends at: {ends}"
     return standalone(draw(3.4, paint, title=title, alt=alt))
 
 
 def memory_table(found: Figures) -> list[list[str]]:
-    """The median of size and slope at the first step, in the middle and at the last."""
+    """The median of size and derivative at the first step, in the middle and at the last."""
     steps = found["steps"]
     picked = [0, len(steps) // 2, len(steps) - 1]
-    rows = [["cell", *(f"{what} at {steps[k]}" for what in ("size of c", "slope") for k in picked)]]
+    rows = [["cell", *(f"{what} at {steps[k]}" for what in ("size of c", "derivative") for k in picked)]]
     for name in found["size"]:
-        runs = [(found[what][name], k) for what in ("size", "slope") for k in picked]
+        runs = [(found[what][name], k) for what in ("size", "derivative") for k in picked]
         rows.append([name, *(_two_digits(_median(run[k] for run in of)) for of, k in runs)])
     return rows
 
@@ -228,7 +228,7 @@ PAGE = HERE.with_suffix(".md")
 
 
 def files() -> dict[Path, str]:
-    """The text of every drawing, and of the page with its tables, from the figures that lie beside the drawings."""
+    """The text of every drawing, and of the page with its tables, from the stored figures."""
     page = PAGE.read_text(encoding="utf-8")
     for name, table in TABLES.items():
         page = _between_marks(page, name, _markdown(table(_read(name))))
@@ -275,7 +275,7 @@ def _short(number: float) -> float:
 
 
 def main() -> None:
-    """Measure where that is asked for, and draw."""
+    """Measure if asked to, and draw."""
     if "--measure" in sys.argv[1:]:
         _measure(sys.argv[2:] or MEASURES)
     for path, text in files().items():

@@ -1,9 +1,9 @@
-"""Measures and draws what docs/online.md shows.
+"""Measure and draw the figure of docs/online.md.
 
     python docs/online/generate.py --measure     # a minute on one core
-    python docs/online/generate.py               # draws anew from the figures measured before
+    python docs/online/generate.py               # draw from the stored figures
 
-`drift.json` holds what was measured, and how; `drift.svg` is made of it and of nothing else.
+`drift.json` holds the measurements and their settings; `drift.svg` is made from it alone.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ HOW: Figures = {"steps": 8000, "drift": 4000, "each": 100, "learning_rate": 0.00
 
 
 def stream(how: Figures) -> Iterator[tuple[dict[str, float], float]]:
-    """A noisy sine; the target is the sine three steps on, and from the drift on that of three steps before."""
-    chance = random.Random(how["seed"])
+    """A noisy sine; the target is the sine three steps ahead, and from the drift on three steps behind."""
+    noise = random.Random(how["seed"])
     for t in range(how["steps"]):
         ahead = 3 if t < how["drift"] else -3
-        yield {"signal": math.sin(t / 5) + chance.gauss(0, 0.1)}, 10 * math.sin((t + ahead) / 5) + chance.gauss(0, 0.5)
+        yield {"signal": math.sin(t / 5) + noise.gauss(0, 0.1)}, 10 * math.sin((t + ahead) / 5) + noise.gauss(0, 0.5)
 
 
 def measure(how: Figures) -> Figures:
-    """Mean errors of every so many steps: the learner, one that stops learning at the drift, the last value."""
+    """Mean errors of `each` steps: the learner, one that stops learning at the drift, the last value."""
     learner, stopped = (tg.OnlineLearner(learning_rate=how["learning_rate"], seed=how["seed"]) for _ in range(2))
     errors: dict[str, list[float]] = {"learner": [], "stopped": [], "naive": []}
     alarms, last = [], 0.0
@@ -51,13 +51,13 @@ def measure(how: Figures) -> Figures:
 
 
 def means(values: list[float], each: int) -> list[float]:
-    """Of every so many values."""
+    """Means of `each` consecutive values."""
     return [round(sum(values[k : k + each]) / each, 4) for k in range(0, len(values), each)]
 
 
 LINES = {
     "learner": ("OnlineLearner", "blue", "-"),
-    "stopped": ("the same, not learning from the drift on", "vermillion", DASHES[1]),
+    "stopped": ("stops learning at the drift", "vermillion", DASHES[1]),
     "naive": ("the last value", "grey", DASHES[2]),
 }
 
@@ -90,12 +90,12 @@ def paint(found: Figures) -> str:
 
 
 def read() -> Figures:
-    """What was measured."""
+    """The stored figures."""
     return dict(json.loads((HERE / "drift.json").read_text(encoding="utf-8")))
 
 
 def main() -> None:
-    """Measure where that is asked for, and draw."""
+    """Measure if asked to, and draw."""
     if "--measure" in sys.argv[1:]:
         text = json.dumps(measure(HOW), separators=(",", ":")).replace("],", "],\n")
         (HERE / "drift.json").write_text(text + "\n", encoding="utf-8")

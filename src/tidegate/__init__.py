@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from tidegate.gradients import BPTT, TruncatedBPTT, diagnose
     from tidegate.models import describe, load, save
-    from tidegate.nn import GRU, LSTM, RNN, Recurrent, Stack, State, Stepper, init, swap
+    from tidegate.nn import GRU, LSTM, RNN, Recurrent, Stack, State, Stepper, init, swap, unswap
     from tidegate.online import OnlineLearner
     from tidegate.tasks.forecast import Forecaster
 
@@ -71,6 +71,7 @@ __all__ = [
     "nn",
     "save",
     "swap",
+    "unswap",
 ]
 
 _NAMES_BY_HOME = {
@@ -79,17 +80,17 @@ _NAMES_BY_HOME = {
     "NativeError TidegateError TidegateNotice TrainingError",
     "tidegate.gradients": "BPTT TruncatedBPTT diagnose",
     "tidegate.models": "describe load save",
-    "tidegate.nn": "GRU LSTM RNN Recurrent Stack State Stepper init swap",
+    "tidegate.nn": "GRU LSTM RNN Recurrent Stack State Stepper init swap unswap",
     "tidegate.online": "OnlineLearner",
     "tidegate.tasks.forecast": "Forecaster",
 }
 _HOMES = {name: home for home, names in _NAMES_BY_HOME.items() for name in names.split()}
-_ROOMS = ("calculus", "cells", "conformance", "data", "equations", "errors", "gradients", "metrics", "nn")
+_PACKAGES = ("calculus", "cells", "conformance", "data", "equations", "errors", "gradients", "metrics", "nn")
 
 if not TYPE_CHECKING:  # a type checker that saw this would take every misspelt name for a lazy one
 
     def __getattr__(name: str) -> object:
-        if name in _ROOMS:
+        if name in _PACKAGES:
             return import_module(f"tidegate.{name}")
         if name == "__version__":
             value = import_module("importlib.metadata").version("tidegate")

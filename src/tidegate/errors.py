@@ -12,7 +12,7 @@
 
     TidegateNotice (UserWarning)        something was done otherwise than asked, once, with the reason
 
-Each message says what came, what was expected and what to do.
+Each message says what was expected, what was given and what to do.
 """
 
 

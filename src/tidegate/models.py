@@ -22,7 +22,7 @@ from tidegate.equations.values import shown
 from tidegate.errors import ArgumentError, ModelFileError
 from tidegate.files import read_model, reading, write_model
 from tidegate.nn import GRU, LSTM, RNN, Recurrent, Stack
-from tidegate.nn.fill import fill
+from tidegate.nn.weights import fill
 
 Spec = dict[str, Any]
 Tensors = dict[str, Tensor]

@@ -9,9 +9,9 @@ from torch import Tensor
 from calculus_steps import first_step
 from catalogue import ALL
 from oracles.agreement import BATCH, SIZES
-from tidegate.calculus import Adjoint, kept, reverse, reverse_prologue, simplify_graph
+from tidegate.calculus import StepVJP, prologue_vjp, saved_values, simplify_graph, vjp
 from tidegate.equations import Cell, Graph, Rate, Value, cell, linear, sigmoid, tanh, walk, weight
-from tidegate.equations.printing import print_values
+from tidegate.equations.formats.text import print_values
 from tidegate.reference import Program, bound, evaluate, leaves, step, torch_ops
 
 TOLERANCE = 1e-10
@@ -41,17 +41,15 @@ def expected(graph: Graph, seeds: dict[str, Tensor]) -> dict[str, Tensor | None]
     return dict(zip(parts, found, strict=True))
 
 
-def run_backward(graph: Graph, adjoint: Adjoint, seeds: dict[str, Tensor], env: dict[Value, Any]) -> dict[str, Tensor]:
-    """The adjoints of everything, from an environment that holds what the backward pass may read."""
-    env |= {adjoint.seeds[k]: v for k, v in seeds.items()}
-    evaluate(adjoint.roots, env, torch_ops, SIZES)
-    found = {f"states/{k}": env[v].expand(BATCH, -1) for k, v in adjoint.states.items()}
-    found |= {f"inputs/{k}": env[v].expand(BATCH, -1) for k, v in adjoint.inputs.items()}
-    sums = {
-        v: sum(env[c].reshape(BATCH, *env[c].shape[1:]).sum(0) for c in group) for v, group in adjoint.weights.items()
-    }
+def run_backward(graph: Graph, back: StepVJP, seeds: dict[str, Tensor], env: dict[Value, Any]) -> dict[str, Tensor]:
+    """The gradients of everything, from an environment that holds what the backward pass may read."""
+    env |= {back.seeds[k]: v for k, v in seeds.items()}
+    evaluate(back.roots, env, torch_ops, SIZES)
+    found = {f"states/{k}": env[v].expand(BATCH, -1) for k, v in back.states.items()}
+    found |= {f"inputs/{k}": env[v].expand(BATCH, -1) for k, v in back.inputs.items()}
+    sums = {v: sum(env[c].reshape(BATCH, *env[c].shape[1:]).sum(0) for c in group) for v, group in back.weights.items()}
     leaves_ = {v: Value("seed", (), v.size, Rate.WEIGHTS, name=f"d{k}", **_blocks(v)) for k, v in enumerate(sums)}
-    gradients = reverse_prologue(leaves_)
+    gradients = prologue_vjp(leaves_)
     env |= {leaves_[v]: total for v, total in sums.items()}
     arrays = evaluate(gradients.values(), env, torch_ops, SIZES)
     return found | {f"weights/{name}": a for name, a in zip(gradients, arrays, strict=True)}
@@ -77,25 +75,25 @@ def test_agrees_with_autograd(definition: Cell) -> None:
     graph = definition.graph
     seeds = seeds_for(graph)
     env = leaves(graph, *first_step(graph))
-    assert_same(run_backward(graph, reverse(graph), seeds, env), expected(graph, seeds))
+    assert_same(run_backward(graph, vjp(graph), seeds, env), expected(graph, seeds))
 
 
 @pytest.mark.parametrize("definition", ALL.values(), ids=ALL.keys())
 def test_what_is_kept_is_enough(definition: Cell) -> None:
     """The backward pass runs from what is at hand and what is stored, with products done only once."""
     graph = definition.graph
-    adjoint, seeds = reverse(graph), seeds_for(graph)
-    storage = kept(graph, adjoint)
+    back, seeds = vjp(graph), seeds_for(graph)
+    storage = saved_values(graph, back)
     forward = leaves(graph, *first_step(graph))
     at_hand = set(forward) | {v for v in graph.values if v.rate == Rate.WEIGHTS}
     evaluate(graph.values, forward, torch_ops, SIZES)
     given = {*at_hand, *storage.stored, *graph.new.values()}
     env = {v: a for v, a in forward.items() if v in given}
-    recomputed = set(Program(adjoint.roots, given={*given, *adjoint.seeds.values()}).order) & set(graph.values)
+    recomputed = set(Program(back.roots, given={*given, *back.seeds.values()}).order) & set(graph.values)
     recomputed = {v for v in recomputed if v.op not in ("constant", "count")}
     assert recomputed <= set(storage.recomputed)
     assert not [v for v in storage.recomputed if v.op in ("linear", "product", "mean", "total")]
-    assert_same(run_backward(graph, adjoint, seeds, env), expected(graph, seeds))
+    assert_same(run_backward(graph, back, seeds, env), expected(graph, seeds))
 
 
 @pytest.mark.parametrize(
@@ -110,12 +108,12 @@ def test_what_is_kept_is_enough(definition: Cell) -> None:
 )
 def test_a_smallest_set_is_kept(name: str, stored: list[str]) -> None:
     graph = ALL[f"shipped {name}"].graph
-    assert [v.label for v in kept(graph, reverse(graph)).stored] == stored
+    assert [v.label for v in saved_values(graph, vjp(graph)).stored] == stored
 
 
 def test_the_new_cell_state_is_at_hand_and_its_tanh_computed_again() -> None:
     graph = ALL["shipped lstm"].graph
-    assert [v.op for v in kept(graph, reverse(graph)).recomputed] == ["tanh"]
+    assert [v.op for v in saved_values(graph, vjp(graph)).recomputed] == ["tanh"]
 
 
 def test_equal_weights_do_not_merge_and_equal_computations_do() -> None:
@@ -155,7 +153,7 @@ def test_simplified_values_are_the_same_bits(definition: Cell) -> None:
 def test_printed(golden: Any) -> None:
     """The backward pass of the LSTM as text, to be read by people when it changes."""
     graph = ALL["shipped lstm"].graph
-    adjoint = reverse(graph)
-    roots = {f"d {k}[t-1]": v for k, v in adjoint.states.items()} | {f"d {k}": v for k, v in adjoint.inputs.items()}
-    roots |= {f"d {w.name}": v for w, group in adjoint.weights.items() for v in group}
+    back = vjp(graph)
+    roots = {f"d {k}[t-1]": v for k, v in back.states.items()} | {f"d {k}": v for k, v in back.inputs.items()}
+    roots |= {f"d {w.name}": v for w, group in back.weights.items() for v in group}
     golden("calculus/lstm_backward.txt", print_values(roots))

@@ -1,21 +1,21 @@
-"""How a step moves with its states, against torch.func.jvp on the reference, and adjoints of what it is made of."""
+"""How a step moves with its states, against torch.func.jvp on the reference, and gradients of what it is made of."""
 
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+import torch.func
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.func import jvp
 
 from calculus_steps import first_step
 from catalogue import ALL
 from graphs import SIZES as SMALL
 from graphs import cells
 from oracles.agreement import BATCH, SIZES
-from tidegate.calculus import Dense, jacobians, pulled_back, tangent
+from tidegate.calculus import Dense, independent, jacobians, jvp, pulled_back
 from tidegate.equations import Cell, Graph, Rate, Value, cell, clip_gradient, linear, sigmoid, tanh, total
 from tidegate.equations.ops import OPS
 from tidegate.equations.values import pointwise
@@ -38,8 +38,8 @@ def check(graph: Graph, weights: Tensors, inputs: Tensors, states: Tensors, size
         found = step(graph, weights, inputs, moving, torch_ops, sizes)[1]
         return {s.name: found[s.name].expand(len(states[s.name]), *bound(s.size, sizes)) for s in graph.states}
 
-    wanted = jvp(new, (states,), (moves,))[1]
-    made = tangent(graph)
+    wanted = torch.func.jvp(new, (states,), (moves,))[1]
+    made = jvp(graph)
     env: dict[Value, Any] = leaves(graph, weights, inputs, states)
     env |= {seed: moves[name] for name, seed in made.seeds.items()}
     evaluate(made.states.values(), env, torch_ops, sizes)
@@ -82,15 +82,18 @@ def test_every_operation(name: str) -> None:
     check(graph, weights, {"x": torch.randn(4, SIZES["I"], dtype=torch.float64)}, states, SIZES)
 
 
-def test_what_is_given_does_not_depend_on_what_moves() -> None:
-    made = tangent(ALL["shipped lstm"].graph)
+def test_what_is_independent_of_what_moves() -> None:
+    made = jvp(ALL["shipped lstm"].graph)
     assert set(made.seeds) == {"h", "c"} == set(made.states)
-    assert len(made.given) == 6  # one for each of four products, the forget gate, and what goes from c to h
-    assert all(v.rate > Rate.WEIGHTS and len(v.size) == 1 for v in made.given)
+    given = independent(made.states.values(), made.seeds.values())
+    moving = [v for v in given if v.rate > Rate.WEIGHTS]
+    assert len(moving) == 6  # one for each of four products, the forget gate, and what goes from c to h
+    assert all(len(v.size) == 1 for v in moving)
+    assert {v.attrs["name"] for v in given if v.rate == Rate.WEIGHTS} == {"i.h", "f.h", "g.h", "o.h"}
 
 
 def test_states_that_are_left_out_stand_still() -> None:
-    made = tangent(ALL["shipped lstm"].graph, ["c"])
+    made = jvp(ALL["shipped lstm"].graph, ["c"])
     assert set(made.seeds) == {"c"}
     assert set(made.states) == {"h", "c"}
 
@@ -118,14 +121,14 @@ def test_adjoints_are_slopes_times_jacobians(definition: Cell) -> None:
         env[slopes[s.name]] = torch.randn(BATCH, *bound(s.size, SIZES), dtype=torch.float64, generator=source)
     evaluate([*ours.values(), *(j.value for j in groups.values())], env, torch_ops, SIZES)
     assert set(ours) == {v for _, v in groups}
-    for v, adjoint in ours.items():
+    for v, gradient in ours.items():
         right: Any = 0.0
         for (state, of), jacobian in groups.items():
             if of is v:
                 slope, matrix = env[slopes[state]], torch.as_tensor(env[jacobian.value], dtype=torch.float64)
                 dense = isinstance(jacobian, Dense)
                 right = right + ((slope.unsqueeze(-2) @ matrix).squeeze(-2) if dense else slope * matrix)
-        torch.testing.assert_close(env[adjoint].expand_as(right), right, rtol=TOLERANCE, atol=TOLERANCE)
+        torch.testing.assert_close(env[gradient].expand_as(right), right, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def test_clipping_of_gradients_is_no_part_of_an_adjoint() -> None:
@@ -137,8 +140,8 @@ def test_clipping_of_gradients_is_no_part_of_an_adjoint() -> None:
     graph = clipped.graph
     slope = Value("seed", (), ("H",), Rate.STATE, name="h")
     (z,) = (v for v in graph.values if v.op == "linear")
-    (adjoint,) = pulled_back(graph, {"h": slope}, [z]).values()
+    (gradient,) = pulled_back(graph, {"h": slope}, [z]).values()
     env: dict[Value, Any] = leaves(graph, *first_step(graph))
     env[slope] = torch.full((BATCH, SIZES["H"]), 3.0, dtype=torch.float64)
-    evaluate([adjoint, graph.new["h"]], env, torch_ops, SIZES)
-    torch.testing.assert_close(env[adjoint], 3.0 * (1 - env[graph.new["h"]] ** 2))
+    evaluate([gradient, graph.new["h"]], env, torch_ops, SIZES)
+    torch.testing.assert_close(env[gradient], 3.0 * (1 - env[graph.new["h"]] ** 2))

@@ -208,7 +208,7 @@ def test_forget_bias(name: str) -> None:
         ("zzz", "there is no cell 'zzz': `tidegate cells` lists them all"),
         ("", "there is no cell '': `tidegate cells` lists them all"),
         ("GRU", "there is no cell 'GRU': did you mean gru? `tidegate cells` lists them all"),
-        (3, "a cell is named by a text, such as 'lstm', and 3 came"),
+        (3, "a cell's name must be a string such as 'lstm', got 3"),
     ],
 )
 def test_unknown_names(name: Any, text: str) -> None:

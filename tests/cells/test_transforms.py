@@ -118,63 +118,64 @@ def test_zoneout_leaves_bookkeeping_alone() -> None:
 REFUSED: dict[str, tuple[Callable[[], Cell], str]] = {
     "zoneout of nothing": (
         lambda: zoneout(LSTM),
-        "zoneout takes one probability, or one for each state that is named, as in c=0.5, h=0.05",
+        "zoneout takes one probability, or one for each named state, as in c=0.5, h=0.05",
     ),
     "zoneout twice": (
         lambda: zoneout(zoneout(LSTM, 0.1), 0.2),
-        "cell 'lstm_zoneout' has an option 'zoneout' already: zoneout was applied to it before",
+        "cell 'lstm_zoneout' already has an option 'zoneout': zoneout was applied to it before",
     ),
     "a probability above 1": (
         lambda: zoneout(LSTM, 1.5),
-        "zoneout takes a probability of at least 0 and at most 1, and 1.5 came",
+        "zoneout takes a probability of at least 0 and at most 1, got 1.5",
     ),
     "everything dropped": (
         lambda: recurrent_dropout(LSTM, 1.0),
-        "recurrent_dropout takes a probability of at least 0 and below 1, and 1.0 came",
+        "recurrent_dropout takes a probability of at least 0 and below 1, got 1.0",
     ),
-    "an unknown state": (lambda: zoneout(GRU, c=0.5), "zoneout: cell 'gru' has the states h, and 'c' came"),
+    "an unknown state": (lambda: zoneout(GRU, c=0.5), "zoneout: cell 'gru' has the states h, got 'c'"),
     "an unknown value": (
         lambda: recurrent_dropout(GRU, 0.5, on="g"),
         "recurrent_dropout: cell 'gru' computes no 'g'; it has r, z, n, h",
     ),
     "an unknown rate": (
         lambda: recurrent_dropout(GRU, 0.5, per="epoch"),  # type: ignore[arg-type]
-        "recurrent_dropout draws per 'sequence' or 'step', and 'epoch' came",
+        "recurrent_dropout: per must be 'sequence' or 'step', got 'epoch'",
     ),
     "an unknown linear": (
         lambda: layer_norm_gates(GRU, ["i"]),
-        "layer_norm_gates: cell 'gru' has the linears r, z, n, and 'i' came",
+        "layer_norm_gates: cell 'gru' has the linears r, z, n, got 'i'",
     ),
-    "no cell state": (lambda: peepholes(GRU), "peepholes: cell 'gru' has the states h, and 'c' came"),
+    "no cell state": (lambda: peepholes(GRU), "peepholes: cell 'gru' has the states h, got 'c'"),
     "no gate": (
         lambda: peepholes(ELMAN, "h"),
-        "peepholes: cell 'elman' has the gates (none), and none came",
+        "peepholes: cell 'elman' has the gates (none), got none",
     ),
     "a gate of itself": (
         lambda: couple(LSTM, "i", "c"),
-        "couple: 'i' of cell 'lstm' cannot be made of 'c', which is itself, made of it, or of another size",
+        "couple: 'i' of cell 'lstm' cannot be computed from 'c', which is the same gate, computed from it, or of "
+        "another size",
     ),
     "a projection of what is read unit by unit": (
         lambda: projection(GRU),
-        "projection: cell 'gru' reads 'h' unit by unit, which a vector of another size cannot be",
+        "projection: cell 'gru' reads state 'h' unit by unit, so it cannot have another size",
     ),
     "a projection twice": (
         lambda: projection(projection(LSTM)),
         "projection: size P is taken in cell 'lstm_projection': choose another letter",
     ),
     "nothing to make hard": (lambda: hard(get("elman_relu")), "hard: cell 'elman_relu' has neither sigmoid nor tanh"),
-    "a limit of 0": (lambda: clip_values(ELMAN, 0.0), "clip_values takes a limit above 0, and 0.0 came"),
+    "a limit of 0": (lambda: clip_values(ELMAN, 0.0), "clip_values takes a finite limit above 0, got 0.0"),
     "no variant": (
         lambda: variant(LSTM, "v", "s"),
-        "variant: nothing of cell 'lstm' is replaced: name a value, as in i=1.0",
+        "variant: no value of cell 'lstm' is replaced: name one, as in i=1.0",
     ),
     "not the identity": (
         lambda: variant(LSTM, "v", "s", c="identity"),
-        "variant: 'c' of cell 'lstm' is no function of one value",
+        "variant: 'c' of cell 'lstm' is not a function of one value",
     ),
     "neither number nor identity": (
         lambda: variant(LSTM, "v", "s", i="tanh"),
-        "variant: 'i' is replaced by a number or by 'identity', and 'tanh' came",
+        "variant: 'i' must be replaced by a number or by 'identity', got 'tanh'",
     ),
 }
 
@@ -191,13 +192,12 @@ def test_names_collide_loudly() -> None:
     with pytest.raises(EquationError) as caught:
         projection(projection(LSTM), size="Q")
     assert str(caught.value) == (
-        "cell 'lstm_projection' has 'p.m' already: the same transform was applied before, or another that uses this "
-        "name"
+        "cell 'lstm_projection' already has 'p.m': this transform, or another that uses the name, was applied before"
     )
     with pytest.raises(ArgumentError) as refused:
         layer_norm_gates(layer_norm_gates(LSTM, ["i"]), ["f"])
     assert str(refused.value) == (
-        "cell 'lstm_layer_norm' has an option 'norm_epsilon' already: layer_norm was applied to it before"
+        "cell 'lstm_layer_norm' already has an option 'norm_epsilon': layer_norm was applied to it before"
     )
 
 
@@ -209,7 +209,7 @@ def test_without_recurrent_products_there_is_nothing_to_drop() -> None:
 
     with pytest.raises(ArgumentError) as caught:
         weight_drop(unit_by_unit, 0.5)
-    assert str(caught.value) == "weight_drop: cell 'unit_by_unit' multiplies none of its states by a matrix of weights"
+    assert str(caught.value) == "weight_drop: cell 'unit_by_unit' multiplies no state by a matrix of weights"
 
 
 def test_every_shipped_cell_takes_what_fits_all() -> None:

@@ -109,7 +109,7 @@ def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *a
 
 def test_a_search_that_finds_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert told(monkeypatch, capsys, "cells", "--search", "forgot gate") == (
-        "tidegate: no cell is found by 'forgot gate': did you mean forget gate or forget gate bias? `tidegate cells` "
+        "tidegate: no cell matches 'forgot gate': did you mean forget gate or forget gate bias? `tidegate cells` "
         "lists them all, and docs/glossary.md the words\n"
     )
 

@@ -5,17 +5,19 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 import typer
 from typer.testing import CliRunner
 
-from tidegate.cli import doctor
+from tidegate.cli import doctor, speed
 from tidegate.cli.doctor import Finding
 from tidegate.errors import NativeError
-from tidegate.native import cache, machine
+from tidegate.native import cpu
 from tidegate.native._llvm import host_features
+from tidegate.native.run import cache
 from tidegate.native.target import TARGETS
 
 
@@ -67,6 +69,73 @@ def test_what_is_not_needed_does_not_make_it_unusable(app: typer.Typer, monkeypa
     assert result.output.endswith("Tidegate can be used here.\n")
 
 
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Ours takes 2 ms and torch's 5 wherever both are timed; the modules that were called, in turn."""
+    called: list[str] = []
+
+    def alternate(calls: list[Any]) -> list[float]:
+        for call in calls:
+            call()
+            called.append(type(call.args[0]).__module__.partition(".")[0])
+        return [0.002, 0.005]
+
+    monkeypatch.setattr(speed, "SHAPES", (speed.Shape(3, 2, 4, 5), speed.Shape(2, 1, 3, 4)))
+    monkeypatch.setattr(speed, "alternate", alternate)
+    monkeypatch.setattr(speed.os, "getloadavg", lambda: (1.234, 0.5, 0.25))
+    monkeypatch.setattr(doctor, "examine", lambda: [Finding("numpy", "2.0", needed=True)])
+    return called
+
+
+def test_speed_beside_torch(app: typer.Typer, timed: list[str]) -> None:
+    result = CliRunner().invoke(app, ["--speed"])
+    assert result.exit_code == 0
+    assert timed == ["tidegate", "torch"] * 4
+    assert result.output.splitlines()[2:] == [
+        "Tidegate can be used here.",
+        "",
+        f"LSTM, median times in ms, ratio = torch / tidegate; threads: {torch.get_num_threads()}, "
+        "load average: 1.23, 0.50, 0.25",
+        "steps  batch  inputs  units  what      tidegate     torch  ratio",
+        "    3      2       4      5  forward       2.00      5.00   2.50",
+        "    3      2       4      5  training      2.00      5.00   2.50",
+        "    2      1       3      4  forward       2.00      5.00   2.50",
+        "    2      1       3      4  training      2.00      5.00   2.50",
+    ]
+
+
+def test_speed_as_json(app: typer.Typer, timed: list[str]) -> None:
+    told = json.loads(CliRunner().invoke(app, ["--speed", "--json"]).output)
+    assert (told["usable"], told["speed"]["threads"]) == (True, torch.get_num_threads())
+    assert told["speed"]["load_average"] == [1.23, 0.5, 0.25]
+    assert told["speed"]["comparisons"][1] == {
+        "steps": 3, "batch": 2, "inputs": 4, "units": 5, "what": "training",
+        "tidegate": 0.002, "torch": 0.005, "ratio": 2.5,
+    }  # fmt: skip
+
+
+def test_speed_is_not_measured_where_tidegate_cannot_be_used(
+    app: typer.Typer, timed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "examine", lambda: [Finding("torch", "broken", "repair it", needed=True)])
+    assert json.loads(CliRunner().invoke(app, ["--speed", "--json"]).output)["speed"] is None
+    assert CliRunner().invoke(app, ["--speed"]).output.endswith("Tidegate cannot be used here yet.\n")
+    assert not timed
+
+
+def test_calls_take_turns_and_their_warm_up_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, order = [0.0], []
+
+    def call(name: str, seconds: float) -> None:
+        clock[0] += seconds if len(order) >= 2 * speed.WARM_UP else 100.0
+        order.append(name)
+
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
+    found = speed.alternate([lambda: call("a", 1.0), lambda: call("b", 3.0)])
+    assert "".join(order) == "ab" * (speed.WARM_UP + speed.ROUNDS)
+    assert found == [1.0, 3.0]
+
+
 def test_torch_and_its_openmp() -> None:
     found = doctor.torch_build()
     assert found.ok
@@ -104,14 +173,14 @@ def test_the_threads_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_processor_has_the_features_of_its_target() -> None:
     found = doctor.cpu()
     assert found.ok
-    assert set(machine.host().needs) <= set(found.value.split())
+    assert set(cpu.host().needs) <= set(found.value.split())
 
 
 def test_the_processor_without_llvm(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent() -> str:
         raise NativeError("no LLVM")
 
-    monkeypatch.setattr(machine, "host_name", absent)
+    monkeypatch.setattr(cpu, "host_name", absent)
     monkeypatch.setattr("platform.processor", lambda: "x")
     assert doctor.cpu() == Finding("cpu", "x")
 
@@ -154,7 +223,7 @@ def test_a_machine_that_gets_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("TIDEGATE_TARGET", "sse")
     has = [name for name, target in TARGETS.items() if not target.missing(host_features())]
     assert doctor.native() == Finding(
-        "native", "no kernels", f"TIDEGATE_TARGET='sse' is no target: this machine has {' and '.join(has)}."
+        "native", "no kernels", f"TIDEGATE_TARGET must be {' or '.join(has)} on this machine, got 'sse'."
     )
 
 
@@ -165,7 +234,7 @@ def test_the_openmp_library_is_torchs() -> None:
 
 
 def test_no_openmp_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidegate.native.threads.library", lambda: None)
+    monkeypatch.setattr("tidegate.runtime.library", lambda: None)
     advice = "torch has no OpenMP library, so kernels run on one thread"
     assert doctor.openmp() == Finding("openmp", "none", advice)
 

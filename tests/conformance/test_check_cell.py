@@ -1,8 +1,12 @@
 """check_cell: sound cells pass on both paths, planted faults are found, and errors say what is broken."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,13 +29,13 @@ from tidegate.cells.transforms import (
     zoneout,
 )
 from tidegate.conformance import CHECKS, check_cell
-from tidegate.equations import Cell
+from tidegate.equations import Cell, cell, linear, stop, tanh, weight
 from tidegate.errors import ArgumentError, ConformanceError, TidegateError
-from tidegate.nn import native
-from tidegate.nn.loop import Loop
-from tidegate.nn.recipe import Recipe
-from tidegate.nn.sequence import Sequence
-from tidegate.nn.sources import OwnWeights
+from tidegate.nn.weights import CellWeightSource
+from tidegate.reference.unroll import ReferenceUnroll, UnrollArguments
+from tidegate.runtime import support
+from tidegate.runtime.kernel_inputs import KernelInputs
+from tidegate.runtime.unroll import Unroll
 
 LSTM, GRU, ELMAN = get("lstm"), get("gru"), get("elman")
 TRANSFORMED: dict[str, Cell] = {
@@ -65,7 +69,7 @@ paths = pytest.mark.parametrize("path", [pytest.param("kernels", marks=pytest.ma
 
 
 def on(path: str) -> Any:
-    return native.disabled() if path == "reference" else nullcontext()
+    return support.disabled() if path == "reference" else nullcontext()
 
 
 @pytest.mark.parametrize("name", TELLING)
@@ -89,8 +93,44 @@ def test_every_cell_in_two_processes(name: str) -> None:
     check_cell(EVERY[name], only=["processes"])
 
 
-def test_two_processes() -> None:
-    assert check_cell(LSTM, only=["processes"]) == ("processes",)
+PLAIN_SCRIPT = """
+from tidegate import cell
+from tidegate.conformance import check_cell
+from tidegate.equations import linear, tanh
+
+@cell(states="h", source="a test")
+def mine(x, h):
+    return tanh(linear("n", x, h))
+
+print(check_cell(mine, only=["processes"]))
+"""
+
+
+@pytest.mark.parametrize("how", ["script", pytest.param("-c", marks=pytest.mark.slow)])
+def test_two_processes_from_a_main_module_that_must_not_run_twice(how: str, tmp_path: Path) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text(PLAIN_SCRIPT)
+    command = [sys.executable, *(["-c", PLAIN_SCRIPT] if how == "-c" else [str(script)])]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "('processes',)\n", "")
+
+
+@pytest.mark.slow
+def test_two_processes_with_weights_that_get_no_gradient() -> None:
+    @cell(states="h", source="a test")
+    def still(x, h):
+        return tanh(linear("n", x, h)) + stop(weight("w", init=0.1))
+
+    assert check_cell(still, only=["processes"]) == ("processes",)
+
+
+def test_a_process_that_fails_is_reported(patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (interpreter := tmp_path / "python").write_text("#!/bin/sh\necho several lines; echo no memory; exit 7\n")
+    interpreter.chmod(0o700)
+    patch.setattr(sys, "executable", str(interpreter))
+    with pytest.raises(ConformanceError) as caught:
+        check_cell(LSTM, only=["processes"])
+    assert re.fullmatch(r"processes: process [01] ended with exit code 7: no memory", caught.value.broken[0])
 
 
 # planted faults
@@ -98,51 +138,50 @@ def test_two_processes() -> None:
 
 def swapped_gates(patch: pytest.MonkeyPatch) -> None:
     """The input gate reads the forget gate's weights, and the other way round."""
-    fixed, loop = Recipe.fixed, Loop.__call__
+    fixed, loop = KernelInputs.fixed, ReferenceUnroll.__call__
 
     def turned(weights: Any) -> dict[str, Tensor]:
         other = {"i": "f", "f": "i"}
         return {n: weights[other.get(n[0], n[0]) + n[1:]] for n in weights}
 
-    patch.setattr(Recipe, "fixed", lambda self, weights: fixed(self, turned(weights)))
-    patch.setattr(Loop, "__call__", lambda self, weights, *rest, **more: loop(self, turned(weights), *rest, **more))
+    patch.setattr(KernelInputs, "fixed", lambda self, weights: fixed(self, turned(weights)))
+    patch.setattr(
+        ReferenceUnroll, "__call__", lambda self, given: loop(self, replace(given, weights=turned(given.weights)))
+    )
 
 
 def lost_reset(patch: pytest.MonkeyPatch) -> None:
     """Resets are forgotten."""
-    run = Sequence.__call__
+    run = Unroll.__call__
 
-    def forgetful(self: Sequence, *given: Any, **more: Any) -> Any:
-        return run(self, *given[:5], None, **more)
-
-    patch.setattr(Sequence, "__call__", forgetful)
+    patch.setattr(Unroll, "__call__", lambda self, given: run(self, replace(given, reset=None)))
 
 
 def mask_off_by_one(patch: pytest.MonkeyPatch) -> None:
     """Rows end a step early."""
-    run = Sequence.__call__
+    run = Unroll.__call__
 
-    def early(self: Sequence, *given: Any, **more: Any) -> Any:
-        lengths = None if given[4] is None else (given[4] - 1).clamp(min=0)
-        return run(self, *given[:4], lengths, *given[5:], **more)
+    def early(self: Unroll, given: UnrollArguments) -> Any:
+        lengths = None if given.lengths is None else (given.lengths - 1).clamp(min=0)
+        return run(self, replace(given, lengths=lengths))
 
-    patch.setattr(Sequence, "__call__", early)
+    patch.setattr(Unroll, "__call__", early)
 
 
 def stale_weight(patch: pytest.MonkeyPatch) -> None:
     """The first weights that are read are kept."""
-    tensors, run = OwnWeights.tensors, Sequence.__call__
+    tensors, run = CellWeightSource.tensors, Unroll.__call__
     kept: dict[int, Any] = {}
 
-    def old(self: OwnWeights) -> Any:
+    def old(self: CellWeightSource) -> Any:
         return kept.setdefault(id(self), [t.detach().clone() for t in tensors(self) or []])
 
-    def of_old(self: Sequence, weights: Any, *rest: Any, **more: Any) -> Any:
-        first = kept.setdefault(id(self), {n: t.detach().clone() for n, t in weights.items()})
-        return run(self, weights if torch.is_grad_enabled() else first, *rest, **more)
+    def of_old(self: Unroll, given: UnrollArguments) -> Any:
+        first = kept.setdefault(id(self), {n: t.detach().clone() for n, t in given.weights.items()})
+        return run(self, given if torch.is_grad_enabled() else replace(given, weights=first))
 
-    patch.setattr(OwnWeights, "tensors", old)
-    patch.setattr(Sequence, "__call__", of_old)
+    patch.setattr(CellWeightSource, "tensors", old)
+    patch.setattr(Unroll, "__call__", of_old)
 
 
 FAULTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
@@ -172,12 +211,12 @@ def test_planted_faults_are_found(fault: str, path: str, patch: pytest.MonkeyPat
 
 @pytest.mark.kernels
 def test_a_kernel_that_differs_is_found(patch: pytest.MonkeyPatch) -> None:
-    fixed = Recipe.fixed
-    patch.setattr(Recipe, "fixed", lambda self, weights: [1.001 * t for t in fixed(self, weights)])
+    fixed = KernelInputs.fixed
+    patch.setattr(KernelInputs, "fixed", lambda self, weights: [1.001 * t for t in fixed(self, weights)])
     with pytest.raises(ConformanceError) as caught:
         check_cell(LSTM, only=["kernels"])
     assert re.fullmatch(
-        r"cell 'lstm' does not keep 1 of its promises:\nkernels: output: off by \d\.\de-0\d, and 1e-10 is allowed",
+        r"cell 'lstm' does not keep 1 of its promises:\nkernels: output: off by \d\.\de-0\d, allowed 1e-10",
         str(caught.value),
     )
 
@@ -189,7 +228,7 @@ def test_an_error_within_a_check_is_part_of_the_verdict(patch: pytest.MonkeyPatc
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("a plain mistake\nin two lines")
 
-    patch.setattr(Sequence, "__call__", broken)
+    patch.setattr(Unroll, "__call__", broken)
     with pytest.raises(ConformanceError) as caught:
         check_cell(LSTM, only=["shapes", "texts", "lengths"])
     assert caught.value.cell == "lstm"
@@ -207,10 +246,10 @@ def test_an_error_within_a_check_is_part_of_the_verdict(patch: pytest.MonkeyPatc
 def test_what_is_no_cell_and_no_check() -> None:
     with pytest.raises(ArgumentError) as caught:
         check_cell("lstm")  # type: ignore[arg-type]
-    assert str(caught.value) == "check_cell takes a Cell, and a str came: decorate its function with @cell"
+    assert str(caught.value) == "check_cell takes a Cell, got str: decorate its function with @cell"
     with pytest.raises(ArgumentError) as caught:
         check_cell(LSTM, only=["speed"])
-    assert str(caught.value) == f"there is no check 'speed'; there are {', '.join(CHECKS)}"
+    assert str(caught.value) == f"there is no check 'speed': the checks are {', '.join(CHECKS)}"
 
 
 def test_inputs_and_sizes_are_ones_own() -> None:

@@ -15,7 +15,7 @@ from tidegate.equations import (
     Cell,
     Graph,
     Input,
-    State,
+    StateVariable,
     Value,
     cell,
     function,
@@ -25,11 +25,11 @@ from tidegate.equations import (
     tanh,
     where,
 )
-from tidegate.equations.diagram import net_diagram, step_diagram
-from tidegate.equations.diagram_heights import set_heights
-from tidegate.equations.diagram_layers import Layout, end_height
-from tidegate.equations.diagram_layout import arrange
-from tidegate.equations.diagram_nodes import Reader
+from tidegate.equations.formats.diagram.heights import set_heights
+from tidegate.equations.formats.diagram.layers import Layering, end_height
+from tidegate.equations.formats.diagram.layout import arrange
+from tidegate.equations.formats.diagram.nodes import NodeReader
+from tidegate.equations.formats.diagram.step import net_diagram, step_diagram
 from tidegate.equations.values import Rate, pointwise
 from tidegate.errors import ArgumentError
 
@@ -142,7 +142,7 @@ def test_linears_ports_and_named_values_have_their_names(name: str) -> None:
     for value in graph.values:
         if value.op == "linear":
             assert value.attrs["linear"] in picture.names
-    layout = arrange(Reader(graph).read())
+    layout = arrange(NodeReader(graph).read())
     ports = [(i.node.kind, i.node.names[0]) for layer in layout.layers for i in layer if i.node and i.node.is_port]
     assert {n for kind, n in ports if kind == "new"} == {s.name for s in graph.states}
     assert {n for kind, n in ports if kind == "old"} == set(graph.old)
@@ -152,7 +152,7 @@ def test_linears_ports_and_named_values_have_their_names(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_no_two_wires_lie_on_top_of_each_other(name: str) -> None:
-    layout = arrange(Reader(ALL[name].graph).read())
+    layout = arrange(NodeReader(ALL[name].graph).read())
     for gap in layout.gaps:
         climbing = [hop for hop in gap if hop.climbs]
         for a, b in itertools.permutations(climbing, 2):
@@ -162,7 +162,7 @@ def test_no_two_wires_lie_on_top_of_each_other(name: str) -> None:
                 assert all(abs(b.begin - target) > 2 for target in a.targets)
 
 
-def crossings(layout: Layout) -> int:
+def crossings(layout: Layering) -> int:
     found = 0
     for gap in layout.gaps:
         wires = [(hop.start.rank, end.rank, id(hop.net)) for hop in gap for end, _ in hop.ends]
@@ -172,7 +172,7 @@ def crossings(layout: Layout) -> int:
 
 
 def test_the_lstm_is_drawn_as_in_a_textbook() -> None:
-    layout = arrange(Reader(ALL["shipped lstm"].graph).read())
+    layout = arrange(NodeReader(ALL["shipped lstm"].graph).read())
     old = {i.node.names[0]: i for i in layout.layers[0] if i.node and i.node.kind == "old"}
     new = {i.node.names[0]: i for i in layout.layers[-1] if i.node and i.node.kind == "new"}
     assert old["c"].y < old["h"].y
@@ -185,7 +185,7 @@ def test_the_lstm_is_drawn_as_in_a_textbook() -> None:
 
 
 def test_heights_do_not_depend_on_where_they_start() -> None:
-    layout = arrange(Reader(ALL["shipped lstm_peephole"].graph).read())
+    layout = arrange(NodeReader(ALL["shipped lstm_peephole"].graph).read())
     first = sum(hop.span[1] - hop.span[0] for gap in layout.gaps for hop in gap)
     for layer in layout.layers:
         for item in layer:
@@ -198,7 +198,7 @@ def test_heights_do_not_depend_on_where_they_start() -> None:
 
 
 def test_wires_meet_a_node_in_the_order_in_which_they_come() -> None:
-    layout = arrange(Reader(ALL["shipped lstm_full_gate_recurrence"].graph).read())
+    layout = arrange(NodeReader(ALL["shipped lstm_full_gate_recurrence"].graph).read())
     for gap in layout.gaps:
         ends = [(end, end_height(end, k), hop.start.rank) for hop in gap for end, k in hop.ends if k is not None]
         for end in {end for end, *_ in ends}:
@@ -219,7 +219,7 @@ def test_what_is_one_node() -> None:
         h = where(n > 2, rate * h, h) / new
         return h, n + 1
 
-    drawing = Reader(made_up.graph).read()
+    drawing = NodeReader(made_up.graph).read()
     shown = sorted((n.kind, "|".join("".join(r.text for r in part) for part in n.parts)) for n in drawing.nodes)
     assert shown == [
         ("box", "+ 1"),
@@ -261,7 +261,7 @@ def hostile(text: str) -> Graph:
         options={},
         symbols={},
         inputs=(Input(text, ("H",)),),
-        states=(State(text, ("H",)),),
+        states=(StateVariable(text, ("H",)),),
         output=root,
         output_name=text,
         new={text: root},
@@ -342,7 +342,7 @@ def test_arrows_of_a_net_touch_boxes_or_lead_out(bidirectional: bool) -> None:
 def test_a_net_needs_layers_and_steps() -> None:
     with pytest.raises(ArgumentError) as error:
         net_diagram("lstm", 0, False)
-    assert str(error.value) == "net_diagram: num_layers must be 1 or more, and 0 came"
+    assert str(error.value) == "net_diagram: num_layers must be 1 or more, got 0"
     with pytest.raises(ArgumentError) as error:
         net_diagram("lstm", 1, False, 0)
-    assert str(error.value) == "net_diagram: steps must be 1 or more, and 0 came"
+    assert str(error.value) == "net_diagram: steps must be 1 or more, got 0"

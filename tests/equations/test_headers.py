@@ -6,9 +6,11 @@ import functools
 
 import numpy as np
 import pytest
+import torch
 
 from slips import complaint
 from tidegate.cells import get
+from tidegate.cells.transforms import zoneout
 from tidegate.equations import Cell, cell, concat, eye, linear, mean, named, sigmoid, tanh, weight
 from tidegate.equations.names import RESERVED
 from tidegate.errors import EquationError
@@ -25,32 +27,41 @@ def two(x, h, c):
 
 
 def of_states(text: str, token: str) -> str:
-    return f"cell 'step': states={text!r}: {token!r} is not NAME[:SIZE][*OPTION][=START]"
+    return f"cell 'step': states={text!r}: {token!r} must be NAME[:SIZE][*OPTION][=START]"
 
 
 def of_inputs(text: str, token: str) -> str:
-    return f"cell 'step': inputs={text!r}: {token!r} is not NAME[:SIZE][@sequence]"
+    return f"cell 'step': inputs={text!r}: {token!r} must be NAME[:SIZE][@sequence]"
 
 
 def bad_size(came: str) -> str:
-    return f"cell 'step': a size is a capital letter that the layer binds, such as 'H', or 1, and {came!r} came"
+    return (
+        f"cell 'step': a size must be a capital letter or 1, got {came!r}: a layer binds letters to numbers, as in "
+        "Recurrent(cell, 8, 64, S=32), and each gate has a linear(...) of its own"
+    )
+
+
+NO_MATRICES = (
+    "inputs and states are vectors; for several vectors declare a state array, as in states='h c*4', for sums of "
+    "products write total(a * b), and for a matrix of weights matrix(name, rows, cols)"
+)
 
 
 def bad_start(token: str) -> str:
-    return f"cell 'step': state {token!r}: a start is a finite number (0 times infinity is NaN), such as -1e9"
+    return f"cell 'step': state {token!r} must start at a finite number, such as -1e9"
 
 
 def bad_name(what: str, came: str) -> str:
     return (
         f"cell 'step': {what} must begin with a letter or underscore, followed by at most 63 letters, digits or "
-        f"underscores, and {came!r} came"
+        f"underscores, got {came!r}"
     )
 
 
 def no_parameter(state: str) -> str:
     return (
-        f"cell 'step': state {state!r} of the header is no parameter of the function: its parameters are x, h; add it "
-        "there (it is the state before the step), or take it out of states="
+        f"cell 'step': state {state!r} of the header is not a parameter of the function, which takes x, h: add it there "
+        "(the state before the step), or remove it from states="
     )
 
 
@@ -60,7 +71,7 @@ def no_state(text: str) -> str:
 
 def other_inputs(names: str) -> str:
     return (
-        f"cell 'step': the parameters that are no state are ['x'], and the header declares the inputs {names}: "
+        f"cell 'step': the function takes the inputs ['x'], but the header declares {names}: "
         "write inputs='x' with their sizes"
     )
 
@@ -72,7 +83,7 @@ def length(text: str, token: str) -> str:
 STATES = {
     "": no_state(""),
     " | ": no_state(" | "),
-    "h h": "cell 'step': state 'h' stands twice in states='h h': rename one of them",
+    "h h": "cell 'step': state 'h' appears twice in states='h h': rename one of them",
     "h c": no_parameter("c"),
     "h | m": no_parameter("m"),
     "h:": of_states("h:", "h:"),
@@ -84,7 +95,9 @@ STATES = {
     "h:HH": bad_size("HH"),
     "h:h": bad_size("h"),
     "h:2": bad_size("2"),
-    "h:H,K": "cell 'step': size 'H,K' has two letters: states and inputs that are matrices are not part of the language yet",
+    "h:H,K": f"cell 'step': size 'H,K' is that of a matrix: {NO_MATRICES}",
+    "h:HxH": f"cell 'step': size 'HxH' is that of a matrix: {NO_MATRICES}",
+    "h:H*H": f"cell 'step': '*H' in states='h:H*H' makes a matrix: {NO_MATRICES}",
     "h=inf": bad_start("h=inf"),
     "h=nan": bad_start("h=nan"),
     "h=1e400": bad_start("h=1e400"),
@@ -92,14 +105,14 @@ STATES = {
     "h=none": bad_start("h=none"),
     "3h": bad_name("the name of a state", "3h"),
     "ħ": bad_name("the name of a state", "ħ"),
-    "half": "cell 'step': the name of a state cannot be 'half': torch.nn.Module has an attribute of that name; choose another",
+    "half": "cell 'step': the name of a state cannot be 'half', which is an attribute of torch.nn.Module: choose another",
     "h*0": length("h*0", "*0"),
     "h*65": length("h*65", "*65"),
     "h*1000000000000": length("h*1000000000000", "*1000000000000"),
     "h*n": length("h*n", "*n"),
-    "x h": "cell 'step': no input comes at each step: a recurrent cell reads at least one, as in def step(x, h), and "
-    "@sequence marks what comes once a sequence",
-    "h:1": "cell 'step': state 'h' is 1, and its new value is H: declare its size in the header, as in states='h:P', or "
+    "x h": "cell 'step': a cell must read an input at each step, as in def step(x, h), and one marked @sequence comes "
+    "only once: for a system without inputs declare inputs='x:1', use x in a linear(...), and give it a constant",
+    "h:1": "cell 'step': state 'h' has size 1, but its new value H: declare its size in the header, as in states='h:P', or "
     "return a value of that size",
 }
 INPUTS = {
@@ -107,12 +120,12 @@ INPUTS = {
     "y": other_inputs("['y']"),
     "x y:1": other_inputs("['x', 'y']"),
     "x x:1": other_inputs("['x', 'x']"),
-    "x y": "cell 'step': input 'y' has no size: only the first may leave it out; write y:1",
+    "x y": "cell 'step': input 'y' has no size, which only the first may omit: write y:1",
     "x@step": of_inputs("x@step", "x@step"),
     "x*2": of_inputs("x*2", "x*2"),
     "x=3": of_inputs("x=3", "x=3"),
     "x:i": bad_size("i"),
-    "x:I,J": "cell 'step': size 'I,J' has two letters: states and inputs that are matrices are not part of the language yet",
+    "x:I,J": f"cell 'step': size 'I,J' is that of a matrix: {NO_MATRICES}",
     "x@sequence": STATES["x h"],
 }
 
@@ -132,11 +145,11 @@ def test_the_first_input_is_the_one_from_below():
         return tanh(linear("h", who, x, h))
 
     assert complaint(told, inputs="who:1@sequence x:I") == (
-        "cell 'told': the first input is the one that comes from the layer below, at each step, and 'who' comes once a "
-        "sequence: write it after the others in inputs='who:1@sequence x:I'"
+        "cell 'told': the first input must come at each step, from the layer below, but 'who' comes once per sequence: "
+        "write it after the others in inputs='who:1@sequence x:I'"
     )
     assert complaint(told, inputs="who:1 x:I") == (
-        "cell 'told': size I is that of the first input, and 'who' is 1 while 'x' is I: write 'x' first in "
+        "cell 'told': size I is that of the first input, but 'who' is 1 and 'x' is I: write 'x' first in "
         "inputs='who:1 x:I', or give it another letter"
     )
     assert cell(states="h", inputs="x:I who:1@sequence", source="a test")(told).graph.letters == ("H", "I")
@@ -145,19 +158,20 @@ def test_the_first_input_is_the_one_from_below():
 @pytest.mark.parametrize("word", ["states", "inputs", "output", "source"])
 def test_header_of_other_types(word):
     text = complaint(step, **{word: ["h"]})
-    assert text == f"cell 'step': {word}= is a text, and ['h'] came: write {word}='...'"
+    assert text == f"cell 'step': {word}= must be a string, got ['h']: write {word}='...'"
 
 
 @pytest.mark.parametrize("symbols", [3, "h", {"h": 3}, {3: "h"}])
 def test_symbols_of_other_types(symbols):
     text = complaint(step, symbols=symbols)
-    assert text == rf"cell 'step': symbols= gives LaTeX by name, as in {{'log_f': r'\log f'}}, and {symbols!r} came"
+    assert text == rf"cell 'step': symbols= must map names to LaTeX, as in {{'log_f': r'\log f'}}, got {symbols!r}"
 
 
 def test_output():
     assert (
         complaint(step, output="3y")
-        == "cell 'step': the function returns one value, <tanh: H, state>; write: return 3y, h"
+        == "cell 'step': the function must return its new states one by one, got <tanh: H, state>: end it with return "
+        "3y, h"
     )
 
     def dotted(x, h):
@@ -176,7 +190,7 @@ def test_output_must_be_a_vector_of_the_step():
     def square(x, h):
         return eye(), step(x, h)  # here
 
-    text = "gives an output that is no vector, or that depends on neither inputs nor states"
+    text = "must give an output that is a vector and depends on inputs or states"
     assert complaint(fixed, output="y") == f"cell 'fixed' {text}"
     assert complaint(square, output="y") == f"cell 'square' {text}"
 
@@ -193,14 +207,19 @@ IN_ORDER = "return the new states in the order of the header, h, c"
 
 
 def test_what_is_returned():
-    swapped = "cell 'gives': 'c' is returned where state 'h' is expected: " + IN_ORDER
+    swapped = "cell 'gives': expected the new value of state 'h', got 'c': " + IN_ORDER
     assert returning(lambda h, c: (c, h)) == swapped
-    assert returning(lambda h, c: (h, h)) == "cell 'gives': 'h' is returned where state 'c' is expected: " + IN_ORDER
-    assert returning(lambda h, c: (h, c, c)) == "cell 'gives': the function returns 3 values; write: return h, c"
-    assert (
-        returning(lambda h, c: h) == "cell 'gives': the function returns one value, <h: H, state>; write: return h, c"
-    )
-    assert returning(lambda h, c: None) == "cell 'gives': the function returns one value, None; write: return h, c"
+    assert returning(lambda h, c: (h, h)) == "cell 'gives': expected the new value of state 'c', got 'h': " + IN_ORDER
+    one_by_one = "cell 'gives': the function must return its new states one by one, got {}: end it with return h, c"
+    named = "; for an output that is no state, name it in the header, as in output='y'"
+    assert returning(lambda h, c: (h, c, c)) == one_by_one.format("3 values") + named
+    assert returning(lambda h, c: h) == one_by_one.format("<h: H, state>")
+    assert returning(lambda h, c: None) == one_by_one.format("None")
+    assert returning(lambda h, c: (h, None)) == one_by_one.format("(<h: H, state>, None)")
+    nested = "(<h: H, state>, (<h: H, state>, <c: H, state>))"
+    assert returning(lambda h, c: (h, (h, c))) == one_by_one.format(nested)
+    assert returning(lambda h, c: [h, c]) == one_by_one.format("[<h: H, state>, <c: H, state>]")
+    assert returning(lambda h, c: {"h": h}) == one_by_one.format("{'h': <h: H, state>}")
     assert (
         returning(lambda h, c: (h, "c"))
         == "cell 'gives': 'c' of type str cannot be used in an equation: values are numbers, inputs, states, weights "
@@ -215,7 +234,7 @@ def test_new_state_of_another_size():
 
     assert (
         complaint(narrow, states="h c")
-        == "cell 'narrow': state 'c' is H, and its new value is I: declare its size in the header, as in states='h:P', "
+        == "cell 'narrow': state 'c' has size H, but its new value I: declare its size in the header, as in states='h:P', "
         "or return a value of that size"
     )
 
@@ -229,10 +248,9 @@ def test_state_arrays_come_back_as_lists():
         h = tanh(linear("a", x, h, *u))
         return h, [x]
 
-    start = "state 'u' is an array of 2, and "
-    end = " is returned in its place: return a list of 2 values"
-    assert complaint(delay, states="h | u:I*2") == f"cell 'delay': {start}<x: I, input>{end}"
-    assert complaint(short, states="h | u:I*2") == f"cell 'short': {start}[<x: I, input>]{end}"
+    start = "state 'u' is an array: return a list of 2 values for it, got "
+    assert complaint(delay, states="h | u:I*2") == f"cell 'delay': {start}<x: I, input>"
+    assert complaint(short, states="h | u:I*2") == f"cell 'short': {start}[<x: I, input>]"
 
 
 def test_scalar_and_number_may_become_a_vector_state():
@@ -256,19 +274,17 @@ def test_what_is_never_read():
         linear("b", x)
         return tanh(linear("a", x, h))
 
-    assert complaint(blind) == "cell 'blind' never uses the weights 'w', 'b.x', 'b.bias': remove them, or use them"
+    assert complaint(blind) == "cell 'blind' never uses the weights 'w', 'b.x', 'b.bias': use them, or remove them"
 
     def blind(x, h):
         return tanh(linear("a", x))
 
-    assert complaint(blind) == unread(
-        "the states 'h': what is carried must matter; use them, or take them out of states="
-    )
+    assert complaint(blind) == unread("the states 'h': use them, or remove them from states=")
 
     def blind(x, y, h):
         return tanh(linear("a", x, h))
 
-    assert complaint(blind, inputs="x y:1") == unread("the inputs 'y': use them, or take them out of the function")
+    assert complaint(blind, inputs="x y:1") == unread("the inputs 'y': use them, or remove them from the function")
 
 
 def test_parameters():
@@ -281,12 +297,12 @@ def test_parameters():
     def default(x, h, forget_bias=1.0):
         return h
 
-    one_by_one = "a cell names its inputs, states and options one by one"
-    assert complaint(stars) == f"cell 'stars': *h: {one_by_one}"
-    assert complaint(double_stars) == f"cell 'double_stars': **more: {one_by_one}"
+    one_by_one = "a cell must list its inputs, states and options one by one, got"
+    assert complaint(stars) == f"cell 'stars': {one_by_one} *h"
+    assert complaint(double_stars) == f"cell 'double_stars': {one_by_one} **more"
     assert (
         complaint(default)
-        == "cell 'default': parameter 'forget_bias' has a default, and inputs and states have none: write options after "
+        == "cell 'default': parameter 'forget_bias' has a default, which only options may have: write options after "
         "a star, as in def default(x, h, *, forget_bias=...)"
     )
 
@@ -296,8 +312,7 @@ def test_inputs_must_be_declared_where_there_are_several():
         return tanh(linear("a", x, y, h))
 
     assert (
-        complaint(pair)
-        == "cell 'pair': the parameters that are no state are ['x', 'y'], and the header declares the inputs []: "
+        complaint(pair) == "cell 'pair': the function takes the inputs ['x', 'y'], but the header declares []: "
         "write inputs='x y:1' with their sizes"
     )
 
@@ -308,7 +323,7 @@ def test_names_of_cells():
 
     assert (
         complaint(forward)
-        == "cell 'forward': the name of a cell cannot be 'forward': torch.nn.Module has an attribute of that name; "
+        == "cell 'forward': the name of a cell cannot be 'forward', which is an attribute of torch.nn.Module: "
         "choose another"
     )
 
@@ -337,13 +352,14 @@ def yielding(x, h):
         (Callable, "the class Callable"),
         (later, "the function later"),
         (yielding, "the function yielding"),
+        (lambda x, h: h, "the function <lambda>"),
         (functools.partial(int, "3"), "functools.partial(<class 'int'>, '3')"),
     ],
 )
 def test_only_functions_are_cells(given, shown):
     with pytest.raises(EquationError) as caught:
         cell(states="h", source="a slip")(given)
-    expected = f"@cell is for a function defined with def, without yield and async, and {shown} came"
+    expected = f"@cell takes a function defined with def, without yield and async, got {shown}"
     assert str(caught.value) == expected
 
 
@@ -361,7 +377,7 @@ def test_words_outside_a_cell():
     ):
         with pytest.raises(EquationError) as caught:
             call()
-        text = "belongs inside a function decorated with @cell, and no cell is being read here"
+        text = "can only be called inside a function decorated with @cell"
         assert str(caught.value) == f"{word} {text}"
 
 
@@ -385,7 +401,7 @@ def test_values_of_another_cell():
     def theft(x, h):
         return step(x, h) + mean(kept["input"])  # here
 
-    text = "of another cell: a value belongs to the reading of one cell; make it anew inside this cell's function"
+    text = "of another cell: declare it anew inside this cell's function"
     assert complaint(theft) == f"cell 'theft' uses 'x' {text}"
 
     def theft(x, h):
@@ -400,8 +416,8 @@ def test_towers_without_names():
 
     assert (
         complaint(tower)
-        == "cell 'tower' nests more than 100 operations without a name: assign the steps between to variables of the "
-        "cell's function, or give them names with named(...)"
+        == "cell 'tower' nests more than 100 operations without a name: assign intermediate results to variables of "
+        "the cell's function, or name them with named(...)"
     )
 
 
@@ -411,7 +427,7 @@ def test_too_large():
             h = h + 1.0
         return h + mean(x)
 
-    assert complaint(many) == "cell 'many' has 10004 values, and 4096 is the most"
+    assert complaint(many) == "cell 'many' has 10004 values, more than 4096"
 
 
 # ------------------------------------------------------------------------------------------------------------ options
@@ -431,16 +447,16 @@ def adjustable(x, h, *, scale=0.5, depth=2, gated=True, act=tanh, way="plain", o
             {"scales": 1.0},
             "cell 'adjustable' has no option 'scales'; its options are: scale, depth, gated, act, way, other",
         ),
-        ({"scale": "1"}, "option 'scale' of cell 'adjustable' is a finite number, and '1' came"),
-        ({"scale": True}, "option 'scale' of cell 'adjustable' is a finite number, and True came"),
-        ({"scale": float("nan")}, "option 'scale' of cell 'adjustable' is a finite number, and nan came"),
-        ({"scale": 10**400}, "option 'scale' of cell 'adjustable' is a finite number, and 1" + "0" * 76 + "... came"),
-        ({"depth": 2.0}, "option 'depth' of cell 'adjustable' is a whole number, and 2.0 came"),
-        ({"depth": True}, "option 'depth' of cell 'adjustable' is a whole number, and True came"),
-        ({"gated": 1}, "option 'gated' of cell 'adjustable' is True or False, and 1 came"),
+        ({"scale": "1"}, "option 'scale' of cell 'adjustable' must be a finite number, got '1'"),
+        ({"scale": True}, "option 'scale' of cell 'adjustable' must be a finite number, got True"),
+        ({"scale": float("nan")}, "option 'scale' of cell 'adjustable' must be a finite number, got nan"),
+        ({"scale": 10**400}, "option 'scale' of cell 'adjustable' must be a finite number, got 1" + "0" * 76 + "..."),
+        ({"depth": 2.0}, "option 'depth' of cell 'adjustable' must be a whole number, got 2.0"),
+        ({"depth": True}, "option 'depth' of cell 'adjustable' must be a whole number, got True"),
+        ({"gated": 1}, "option 'gated' of cell 'adjustable' must be True or False, got 1"),
         (
             {"act": "relu"},
-            "option 'act' of cell 'adjustable' is a function of the language, such as tanh, and 'relu' came",
+            "option 'act' of cell 'adjustable' must be a function of the language, such as tanh, got 'relu'",
         ),
     ],
 )
@@ -474,7 +490,7 @@ def test_options_without_default_or_not_finite():
         return h
 
     assert complaint(bare) == "cell 'bare': option 'size' has no default: write size=... in the function's header"
-    assert complaint(endless) == "cell 'endless': option 'scale' is inf: a number must be finite, such as 1e9"
+    assert complaint(endless) == "cell 'endless': option 'scale' must be a finite number such as 1e9, got inf"
 
 
 def test_numbers_of_numpy_become_pythons():
@@ -486,7 +502,7 @@ def test_numbers_of_numpy_become_pythons():
 
     @cell(states="h*n", source="a test")
     def several(x, h, *, n=two, scale=half):
-        return [scale * tanh(linear(f"a{k}", x, h[k])) for k in range(n)]
+        return [scale * tanh(linear(f"a{k}", x, h[k], blocks={f"h{k}": two})) for k in range(n)]
 
     assert several.options == {"n": 2, "scale": 0.5}
     assert [type(o) for o in several.options.values()] == [int, float]
@@ -523,25 +539,40 @@ def test_concat_as_output_is_fine():
     assert both.graph.output_size == ("I+H",)
 
 
-FORM = "write @cell(states='h', source='the paper') above the function"
+FORM = "write @cell(states='h') above the function"
 
 
 def test_a_bare_decorator_points_at_its_function() -> None:
     with pytest.raises(EquationError) as raised:
         cell(step)
     place = f"{__file__}:{step.__code__.co_firstlineno}"
-    assert str(raised.value) == f"{place}: cell 'step': @cell stands bare, without its header: {FORM}"
+    assert str(raised.value) == f"{place}: cell 'step': @cell needs a header: {FORM}"
 
 
 @pytest.mark.parametrize(
     ("header", "said"),
     [
-        ((("h",), {}), f"@cell takes its header by keyword, and 'h' came: {FORM}"),
-        (((), {"states": "h"}), f"@cell(...) has no source=: {FORM}"),
-        (((), {"source": "a paper"}), f"@cell(...) has no states=: {FORM}"),
+        ((("h",), {}), f"@cell takes its header by keyword, got 'h': {FORM}"),
+        (((), {"source": "a paper"}), f"@cell(...) needs states=: {FORM}"),
     ],
 )
 def test_a_header_that_lacks_something(header, said) -> None:
     with pytest.raises(EquationError) as raised:
         cell(*header[0], **header[1])
     assert str(raised.value) == said
+
+
+def test_the_source_may_be_left_out():
+    made = cell(states="h")(step)
+    assert made.source == ""
+    assert made.print().splitlines()[:2] == ["cell step", "  inputs x:I"]
+    assert Cell.from_json(made.to_json()).print() == made.print()
+    assert zoneout(made, 0.1).source == zoneout(get("elman"), 0.1).source.removeprefix(f"{get('elman').source}; ")
+
+
+def test_a_header_without_source_does_not_hide_a_slip():
+    def slip(x, h):
+        return torch.tanh(linear("a", x, h))
+
+    with pytest.raises(EquationError, match=r"torch\.tanh cannot be applied to a value of a cell: write tanh\(v\)"):
+        cell(states="h")(slip)

@@ -71,14 +71,14 @@ def test_options_on_a_read_cell():
     [
         (
             {"depth": 1},
-            "cell 'rich' was read from a file, where option 'depth' is fixed in the form of its equations: change it "
-            "where the cell is defined in Python",
+            "cell 'rich' was loaded from a file, where option 'depth' is part of the equations: change it where "
+            "the cell is defined in Python",
         ),
         (
             {"scales": 1.0},
             "cell 'rich' has no option 'scales'; its options are: scale, act, start, depth, gated, way, other",
         ),
-        ({"scale": math.inf}, "option 'scale' of cell 'rich' is a finite number, and inf came"),
+        ({"scale": math.inf}, "option 'scale' of cell 'rich' must be a finite number, got inf"),
     ],
 )
 def test_options_refused_on_a_read_cell(options, text):
@@ -138,73 +138,85 @@ def a_bias_of_two_letters(data):
 
 ONE_WEIGHT = find(get("lstm").to_json(), name="i.x")
 HOSTILE = [
-    (lambda d: [1], "a cell's data has format 1, and list came: it was made by another version"),
-    (put("format", 2), "a cell's data has format 1, and 2 came: it was made by another version"),
-    (put("format", True), "a cell's data has format 1, and True came: it was made by another version"),
+    (lambda d: [1], "a cell's data must have format 1, got list: another version wrote it"),
+    (put("format", 2), "a cell's data must have format 1, got 2: another version wrote it"),
+    (put("format", True), "a cell's data must have format 1, got True: another version wrote it"),
     (put("values", {}), "the cell's data has {} for 'values', where a list is expected"),
-    (put("values", [0] * 10**6), "the cell's data has 1000000 values, and 4096 is the most"),
-    (put("states", [{}] * 65), "the cell's data has 65 states, and 64 is the most"),
+    (put("values", [0] * 10**6), "the cell's data has 1000000 values, more than 4096"),
+    (put("states", [{}] * 65), "the cell's data has 65 states, more than 64"),
     (put("values", [3]), "the cell's data has 3 where a mapping is expected"),
     (
         put("values", TANH, "args", [10**6]),
-        "the cell's data refers to value 1000000, and has 32 before it, counted from 0",
+        "the cell's data refers to value 1000000, but only 32 come before it, counted from 0",
     ),
-    (put("values", TANH, "args", [-1]), "the cell's data refers to value -1, and has 32 before it, counted from 0"),
-    (put("values", TANH, "args", [32]), "the cell's data refers to value 32, and has 32 before it, counted from 0"),
-    (put("values", TANH, "args", [True]), "the cell's data refers to value True, and has 32 before it, counted from 0"),
-    (put("values", TANH, "args", [1.0]), "the cell's data refers to value 1.0, and has 32 before it, counted from 0"),
+    (
+        put("values", TANH, "args", [-1]),
+        "the cell's data refers to value -1, but only 32 come before it, counted from 0",
+    ),
+    (
+        put("values", TANH, "args", [32]),
+        "the cell's data refers to value 32, but only 32 come before it, counted from 0",
+    ),
+    (
+        put("values", TANH, "args", [True]),
+        "the cell's data refers to value True, but only 32 come before it, counted from 0",
+    ),
+    (
+        put("values", TANH, "args", [1.0]),
+        "the cell's data refers to value 1.0, but only 32 come before it, counted from 0",
+    ),
     (put("values", TANH, "args", 1), "the cell's data has 1 for 'args', where a list is expected"),
-    (put("values", TANH, "args", [0] * 10**5), "the cell's data has 100000 args, and 4096 is the most"),
+    (put("values", TANH, "args", [0] * 10**5), "the cell's data has 100000 args, more than 4096"),
     (put("values", TANH, "args", []), "the cell's data has no 'rate' where it is needed: "),
-    (put("values", TANH, "args", [0, 0]), "cell 'lstm' gives 'tanh' 2 operands, and it takes 1"),
+    (put("values", TANH, "args", [0, 0]), "cell 'lstm' gives 'tanh' 2 operands, but it takes 1"),
     (put("values", TANH, "op", "system"), "the cell's data uses the unknown operation 'system'"),
-    (put("values", TANH, "op", "outer"), "cell 'lstm' gives 'outer' 1 operands, and it takes 2"),
+    (put("values", TANH, "op", "outer"), "cell 'lstm' gives 'outer' 1 operands, but it takes 2"),
     (put("values", TANH, "op", "dense"), "cell 'lstm' uses 'dense', which belongs to derivatives only"),
     (
         put("values", TANH, "op", "identity"),
-        "cell 'lstm' uses identity() in its step: it is an initial value, for init= and bias= only",
+        "cell 'lstm' uses identity() in its step, but it is for init= and bias= only",
     ),
-    (put("values", TANH, "op", 3), "the cell's data has 3 where a text is expected"),
+    (put("values", TANH, "op", 3), "the cell's data has 3 where a string is expected"),
     (
         put("values", TANH, "size", "H"),
-        "the cell's data has the size 'H', and a size is a list of at most two capital letters or 1",
+        "the cell's data has the size 'H', but a size must be a list of at most two capital letters or 1",
     ),
     (
         put("values", TANH, "size", ["h"]),
-        "the cell's data has the size ['h'], and a size is a list of at most two capital letters or 1",
+        "the cell's data has the size ['h'], but a size must be a list of at most two capital letters or 1",
     ),
     (
         put("values", TANH, "size", [True]),
-        "the cell's data has the size [True], and a size is a list of at most two capital letters or 1",
+        "the cell's data has the size [True], but a size must be a list of at most two capital letters or 1",
     ),
     (
         put("values", TANH, "size", [[["H"]]]),
-        "the cell's data has the size [[['H']]], and a size is a list of at most two capital letters or 1",
+        "the cell's data has the size [[['H']]], but a size must be a list of at most two capital letters or 1",
     ),
-    (put("values", TANH, "size", ["I"]), "cell 'lstm' has a 'tanh' of I, and it must be H"),
+    (put("values", TANH, "size", ["I"]), "cell 'lstm' has a 'tanh' of I, but it must be H"),
     (
         put("values", TANH, "attrs", {"shell": 1}),
-        "the cell's data gives 'tanh' the attributes ['shell'], and it takes []",
+        "the cell's data gives 'tanh' the attributes ['shell'], but it takes []",
     ),
     (
         put("values", TANH, "name", "<script>"),
-        "the name of a value must be a name of Python of at most 64 characters, and '<script>' came",
+        "the name of a value must be a Python name of at most 64 characters, got '<script>'",
     ),
     (
         put("values", TANH, "name", "a.b c"),
-        "the name of a value must be a name of Python of at most 64 characters, and 'b c' came",
+        "the name of a value must be a Python name of at most 64 characters, got 'b c'",
     ),
     (put("values", TANH, "name", "f"), "cell 'lstm' has two values called 'f'"),
-    (put("values", TANH, "name", ["a"]), "the cell's data has ['a'] where a text is expected"),
+    (put("values", TANH, "name", ["a"]), "the cell's data has ['a'] where a string is expected"),
     (
         put("values", TANH, "version", math.inf),
         "the cell's data has inf where a whole number from 0 to 4096 is expected",
     ),
-    (put("values", TANH, "legend", {}), "the cell's data has {} where a text is expected"),
+    (put("values", TANH, "legend", {}), "the cell's data has {} where a string is expected"),
     (put("values", TANH, "call", 3), "the cell's data has 3 where a mapping is expected"),
     (
         put("values", TANH, "call", {"function": "f(", "args": []}),
-        "the name of a function must be a name of Python of at most 64 characters, and 'f(' came",
+        "the name of a function must be a Python name of at most 64 characters, got 'f('",
     ),
     (
         put("values", TANH, "call", {"function": "f", "args": [], "index": 0.5}),
@@ -212,7 +224,7 @@ HOSTILE = [
     ),
     (
         put("values", TANH, "call", {"function": "f", "args": [], "latex": "x" * 201}),
-        "the cell's data has LaTeX of 201 characters for a function, and 200 is the most",
+        "the cell's data has LaTeX of 201 characters for a function, more than 200",
     ),
     (
         put("values", CONSTANT, "attrs", {"value": math.nan}),
@@ -225,7 +237,7 @@ HOSTILE = [
     (put("values", CONSTANT, "attrs", {"value": "1"}), "the cell's data has '1' where a finite number is expected"),
     (
         put("values", CONSTANT, "attrs", {"value": 1.0, "name": "hidden"}),
-        "the cell's data has a constant 'hidden' that is no option of that value",
+        "the cell's data has a constant 'hidden' that is not an option with that value",
     ),
     (put("values", CONSTANT, "rate", "state"), "the cell's data has rate 'state', where weights is expected"),
     (
@@ -250,11 +262,11 @@ HOSTILE = [
     ),
     (
         put("values", {"op": "weight"}, "attrs", {"name": "a.b.c", "learn": True}),
-        "the name of a weight has at most one dot, as in 'i.bias', and 'a.b.c' came",
+        "the name of a weight may have one dot, as in 'i.bias', got 'a.b.c'",
     ),
     (
         put("values", {"op": "weight"}, "attrs", {"name": "forward", "learn": True}),
-        "the name of a weight cannot be 'forward': torch.nn.Module has an attribute of that name; choose another",
+        "the name of a weight cannot be 'forward', which is an attribute of torch.nn.Module: choose another",
     ),
     (
         put("values", LINEAR, "attrs", {"linear": "i", "labels": "xh", "bias": True}),
@@ -262,7 +274,7 @@ HOSTILE = [
     ),
     (
         put("values", LINEAR, "attrs", {"linear": "i", "labels": ["x"], "bias": True}),
-        "cell 'lstm' has a 'linear' of H, and it must be any",
+        "cell 'lstm' has a 'linear' of H, but it must be any",
     ),
     (
         put("values", LINEAR, "attrs", {"linear": "i", "labels": ["x", "h"], "bias": 1}),
@@ -270,57 +282,57 @@ HOSTILE = [
     ),
     (
         put("name", "a b"),
-        "the name of a cell must begin with a letter or underscore, followed by at most 63 letters, digits or underscores, and 'a b' came",
+        "the name of a cell must begin with a letter or underscore, followed by at most 63 letters, digits or underscores, got 'a b'",
     ),
-    (put("source", None), "the cell's data has None where a text is expected"),
-    (put("options", {"a b": 1.0}), "an option must be a name of Python of at most 64 characters, and 'a b' came"),
+    (put("source", None), "the cell's data has None where a string is expected"),
+    (put("options", {"a b": 1.0}), "an option must be a Python name of at most 64 characters, got 'a b'"),
     (put("options", {"forget_bias": math.inf}), "the cell's data has inf where a finite number is expected"),
     (put("options", {"forget_bias": [1]}), "the cell's data has [1] where a finite number is expected"),
-    (put("options", {}), "the cell's data has a constant 'forget_bias' that is no option of that value"),
-    (put("symbols", {"h": 3}), "the cell's data has 3 where a text is expected"),
+    (put("options", {}), "the cell's data has a constant 'forget_bias' that is not an option with that value"),
+    (put("symbols", {"h": 3}), "the cell's data has 3 where a string is expected"),
     (put("states", 0, "start", math.inf), "the cell's data has inf where a finite number is expected"),
     (put("states", 0, "bookkeeping", 0), "the cell's data has 0 where true or false is expected"),
     (
         put("states", 0, "size", ["H", "H"]),
-        "the cell's data has the size ['H', 'H'] for an input or state, and that is one capital letter or 1",
+        "the cell's data has the size ['H', 'H'] for an input or state, which must be one capital letter or 1",
     ),
     (
         put("states", 0, "name", "c"),
-        "the cell's data must name at least one state and one input of each step, each of them once",
+        "the cell's data must name at least one state and one input of each step, each once",
     ),
-    (put("states", []), "the cell's data must name at least one state and one input of each step, each of them once"),
-    (put("inputs", []), "the cell's data must name at least one state and one input of each step, each of them once"),
-    (put("new", {"h": 1}), "the cell's data gives new values for ['h'], and the states are ['h', 'c']"),
-    (put("output", "value", 99), "the cell's data refers to value 99, and has 48 before it, counted from 0"),
+    (put("states", []), "the cell's data must name at least one state and one input of each step, each once"),
+    (put("inputs", []), "the cell's data must name at least one state and one input of each step, each once"),
+    (put("new", {"h": 1}), "the cell's data gives new values for ['h'], but the states are ['h', 'c']"),
+    (put("output", "value", 99), "the cell's data refers to value 99, but only 48 come before it, counted from 0"),
     (put("output", {}), "the cell's data has no 'value' where it is needed: {}"),
-    (put("weights", "i.x", "value", 0), "the cell's data calls value 0 weight 'i.x', and it is not"),
+    (put("weights", "i.x", "value", 0), "the cell's data calls value 0 weight 'i.x', but it is not that weight"),
     (put("weights", []), "the cell's data has [] for 'weights', where a mapping by name is expected"),
     (
         put("weights", {}),
-        "cell 'lstm' uses 'i.x' of another cell: a value belongs to the reading of one cell; make it anew inside this cell's function",
+        "cell 'lstm' uses 'i.x' of another cell: declare it anew inside this cell's function",
     ),
     (
         put("values", CONSTANT, "args", [0]),
-        "cell 'lstm' gives 'constant' operands, and it is computed from nothing",
+        "cell 'lstm' gives 'constant' operands, but it takes none",
     ),
-    (put("values", CONSTANT, "size", ["H"]), "cell 'lstm' has a 'constant' of H, and it must be 1"),
-    (put("values", BIAS, "size", ["H", "H"]), "cell 'lstm' has a 'linear' of H, and it must be any"),
+    (put("values", CONSTANT, "size", ["H"]), "cell 'lstm' has a 'constant' of H, but it must be 1"),
+    (put("values", BIAS, "size", ["H", "H"]), "cell 'lstm' has a 'linear' of H, but it must be any"),
     (
         a_bias_of_two_letters,
-        "cell 'lstm' has a 'weight' of I+H, and only a concatenation has such a size",
+        "cell 'lstm' has a 'weight' of I+H, a size that only a concatenation may have",
     ),
-    (put("values", LINEAR, "size", []), "cell 'lstm' has a 'linear' of any, and it must be 1"),
+    (put("values", LINEAR, "size", []), "cell 'lstm' has a 'linear' of any, but it must be 1"),
     (
         put("values", {"op": "orthogonal"}, "args", [ONE_WEIGHT]),
-        "cell 'lstm' starts weight 'i.h' from 'orthogonal' of other things than numbers",
+        "cell 'lstm' initialises weight 'i.h' with 'orthogonal' of something other than numbers",
     ),
     (
         lambda d: d["weights"]["i.bias"].update(init=d["weights"]["i.h"]["init"]),
-        "cell 'lstm' starts the vector 'i.bias' from 'orthogonal', which is for matrices",
+        "cell 'lstm' initialises the vector 'i.bias' with 'orthogonal', which is for matrices",
     ),
     (
         lambda d: d["weights"]["f.bias"].update(init=d["weights"]["i.h"]["value"]),
-        "cell 'lstm' starts weight 'f.bias' of H from a value of H x H",
+        "cell 'lstm' initialises weight 'f.bias' of size H with a value of H x H",
     ),
 ]
 
@@ -334,7 +346,7 @@ def test_hostile_data(change, text):
 @pytest.mark.parametrize("key", sorted(get("lstm").to_json()))
 def test_missing_parts(key):
     text = damaged(lambda d: {k: v for k, v in d.items() if k != key})
-    version = "a cell's data has format 1, and None came: it was made by another version"
+    version = "a cell's data must have format 1, got None: another version wrote it"
     assert (
         text == version if key == "format" else text.startswith(f"the cell's data has no {key!r} where it is needed: ")
     )
@@ -365,7 +377,7 @@ def test_an_initial_value_cannot_use_a_later_weight_or_itself():
     data["weights"]["i.x"]["init"] = data["weights"]["f.x"]["value"]
     with pytest.raises(EquationError) as caught:
         Cell.from_json(data)
-    assert str(caught.value) == "cell 'lstm' starts weight 'i.x' from 'f.x', which must be declared before"
+    assert str(caught.value) == "cell 'lstm' initialises weight 'i.x' with 'f.x', which must be declared before it"
 
 
 SCRAP = st.one_of(

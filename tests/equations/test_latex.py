@@ -13,7 +13,7 @@ from catalogue import ALL
 from tidegate.equations import (
     Graph,
     Input,
-    State,
+    StateVariable,
     Value,
     cell,
     function,
@@ -27,7 +27,7 @@ from tidegate.equations import (
     weight,
     where,
 )
-from tidegate.equations.latex import latex, legend, number, symbol, upright
+from tidegate.equations.formats.latex import latex, legend, number, symbol, upright
 from tidegate.equations.values import Rate, constant, pointwise
 
 
@@ -360,7 +360,7 @@ def test_parentheses_keep_the_meaning_of_random_expressions(tree: Tree) -> None:
         options={},
         symbols={},
         inputs=(Input("x", ("H",)), Input("y", ("H",))),
-        states=(State("h", ("H",)),),
+        states=(StateVariable("h", ("H",)),),
         output=root,
         output_name="h",
         new={"h": root},

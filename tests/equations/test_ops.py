@@ -34,9 +34,9 @@ def test_no_holes(name):
     assert row.cost >= 0
     computed = row.kind != "initial" and name not in ("eye", "count")  # these two are made by whoever runs the graph
     assert (row.value is not None) == computed
-    assert (row.derivative is not None) == (row.kind not in ("adjoint", "initial"))
-    assert row.kind in ("pointwise", "units", "product", "weights", "adjoint", "initial")
-    assert bool(row.latex) == (row.kind != "adjoint" and name != "linear")
+    assert (row.derivative is not None) == (row.kind not in ("vjp", "initial"))
+    assert row.kind in ("pointwise", "units", "product", "weights", "vjp", "initial")
+    assert bool(row.latex) == (row.kind != "vjp" and name != "linear")
     assert row.arity is None or 0 <= row.arity <= 3
 
 
@@ -59,7 +59,7 @@ def test_the_words_are_the_table():
     made = {"product", "matmul", "transpose", "sign", "count"}  # by @ and .T, and by derivatives
     words = {"abs": "absolute"}
     for name, row in OPS.items():
-        if row.kind != "adjoint" and name not in operators | made:
+        if row.kind != "vjp" and name not in operators | made:
             assert words.get(name, name) in equations.__all__
     assert LEAVES.isdisjoint(OPS) or LEAVES & set(OPS) == {"eye", "count"}
 

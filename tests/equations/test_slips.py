@@ -43,23 +43,25 @@ TRUTH = (
     "maximum(a, b) and minimum(a, b)"
 )
 NUMBER = (
-    "a value of a cell is no number while the equations are read: instead of math.exp, float() and the like use the "
+    "a value of a cell is not a number while the equations are read: instead of math.exp, float() and the like use the "
     "words of tidegate.equations (exp, log, sqrt, ...)"
 )
 ITEMS = (
-    "a value of a cell has no items and no length: an equation speaks of all units at once; for sums across units "
-    "write total(v) or mean(v) (state arrays are Python lists, and have both)"
+    "a value of a cell has no items and no length, since an equation describes all units at once: for sums over units "
+    "write total(v) or mean(v) (a state array is a Python list and has both)"
 )
 CONDITIONS = (
-    "conditions of a cell are 1 and 0, and have no &, | and ~: for 'a and b' write a * b, for 'a or b' maximum(a, b), "
-    "for 'not a' 1 - a"
+    "conditions of a cell are 1 or 0 and have no &, | and ~: write a * b for 'a and b', maximum(a, b) for 'a or b', and "
+    "1 - a for 'not a'"
 )
-QUOTIENT = "a value of a cell has no // and no divmod(): write floor(a / b) for the quotient, a % b for the rest"
+QUOTIENT = "a value of a cell has no // and no divmod(): write floor(a / b) for the quotient, a % b for the remainder"
+WORDS = "words of tidegate.equations, such as tanh(v), where(a, b, c), total(v)"
+TENSORS = "numbers, weight(name) and matrix(name) in the place of tensors"
 ARRAY = "a value of a cell cannot become a numpy array: use the words of tidegate.equations instead"
 
 
-def cannot(library: str, name: str) -> str:
-    return f"{library}.{name} cannot be applied to a value of a cell: use the word of tidegate.equations instead"
+def cannot(name: str, instead: str) -> str:
+    return f"{name} cannot be applied to a value of a cell: write {instead}"
 
 
 def no_operand(what: str, kind: str) -> str:
@@ -78,101 +80,114 @@ def differ(a: str, b: str) -> str:
 
 def bad_name(what: str, came: str) -> str:
     return (
-        f"{what} must begin with a letter or underscore, followed by at most 63 letters, digits or underscores, and "
-        f"{came} came"
+        f"{what} must begin with a letter or underscore, followed by at most 63 letters, digits or underscores, got "
+        f"{came}"
     )
 
 
 def bad_size(came: str) -> str:
-    return f"a size is a capital letter that the layer binds, such as 'H', or 1, and {came} came"
+    return (
+        f"a size must be a capital letter or 1, got {came}: a layer binds letters to numbers, as in "
+        "Recurrent(cell, 8, 64, S=32), and each gate has a linear(...) of its own"
+    )
+
+
+def matrix_size(came: str) -> str:
+    return (
+        f"size {came} is that of a matrix: inputs and states are vectors; for several vectors declare a state array, as "
+        "in states='h c*4', for sums of products write total(a * b), and for a matrix of weights matrix(name, rows, cols)"
+    )
+
+
+def no_left_matrix(found: str, way: str = "write matrix(...) @ v") -> str:
+    return (
+        f"the left side of @ must be a matrix of weights, got {found}: {way}, or for the inner product of two vectors "
+        "total(a * b)"
+    )
 
 
 def bad_start(name: str, came: str) -> str:
     return (
-        f"the initial value of weight {name!r} is {came}: it must be a number, an initialiser such as uniform(-1, 1), "
-        "or an expression of these and of weights declared before"
+        f"the initial value of weight {name!r} must be a number, an initialiser such as uniform(-1, 1), or an "
+        f"expression of these and of weights declared before, got {came}"
     )
 
 
 def other_start(name: str, size: str, came: str) -> str:
     return (
-        f"weight {name!r} is {size}, and its initial value is {came}: give a number, an initialiser, or an expression "
+        f"weight {name!r} has size {size}, but its initial value {came}: give a number, an initialiser, or an expression "
         "of the weight's own size"
     )
 
 
 def changing_start(name: str, rate: str) -> str:
     return (
-        f"the initial value of weight {name!r} changes with the {rate}: it may use numbers, initialisers and weights "
+        f"the initial value of weight {name!r} depends on the {rate}: it may use numbers, initialisers and weights "
         "declared before"
     )
 
 
 def matrix_start(word: str) -> str:
-    return f"weight 'q' is a vector, and {word} starts matrices: use uniform, normal, ramp or position()"
+    return f"weight 'q' is a vector, but {word} is for matrices: use uniform, normal, ramp or position()"
 
 
 def unlabelled(label: str) -> str:
     return (
-        "linear 'q': only inputs and old states may stand without a label, and this vector is computed; say which "
-        f"weight it meets: linear('q', ..., {label}=...)"
+        "linear 'q': only inputs and old states may be given without a label, and this vector is computed: name its "
+        f"weight, as in linear('q', ..., {label}=...)"
     )
 
 
 def no_vector(came: str) -> str:
     return (
-        f"linear 'q' multiplies vectors, and {came} came: give inputs and states one by one (a state array with a star, "
-        "*u), and the initial bias as bias=..."
+        f"linear 'q' takes vectors, got {came}: give inputs and states one by one (a state array as *u), and the "
+        "initial bias as bias=..."
     )
 
 
 def in_step(word: str) -> str:
-    return f"cell 'step' uses {word}() in its step: it is an initial value, for init= and bias= only"
+    return f"cell 'step' uses {word}() in its step, but it is for init= and bias= only"
 
 
 def exists(name: str) -> str:
-    return f"weight {name!r} exists already: a name is one tensor in the file; choose another"
+    return (
+        f"weight {name!r} is declared twice: choose another name, or, to use one weight in two places, declare it once, "
+        "as in W = matrix(...), and write W @ v in both"
+    )
 
 
 def both(name: str, group: str) -> str:
-    return f"weight {name!r}: {group!r} cannot be both a weight and the name of a linear; choose another"
+    return f"weight {name!r}: {group!r} cannot be both a weight and the name of a linear: choose another"
 
 
 def taken(what: str, name: str) -> str:
-    return f"{what} cannot be {name!r}: torch.nn.Module has an attribute of that name; choose another"
+    return f"{what} cannot be {name!r}, which is an attribute of torch.nn.Module: choose another"
 
 
 def not_finite(came: str) -> str:
-    return f"a constant must be a finite number, and {came} came: choose a large number such as 1e9 instead"
-
-
-def attribute(name: str) -> str:
-    return (
-        f"a value of a cell has no attribute {name!r}: values are used with operators and with the words of "
-        "tidegate.equations, as in tanh(v) or total(v)"
-    )
+    return f"a constant must be a finite number, got {came}: use a large number such as 1e9"
 
 
 def columns(left: str, right: str) -> str:
     return (
-        f"the matrix has {left} columns and what it multiplies has {right} rows: they must be the same letter, so "
+        f"the matrix has {left} columns, but what it multiplies has {right} rows: they must be the same letter, so "
         "declare the matrix with these, as in matrix(name, rows='H', cols='I')"
     )
 
 
 def is_leaf(what: str) -> str:
-    return f"named('m', ...) is for what is computed, and {what} came: it prints by its own name or value"
+    return f"named('m', ...) takes a computed value, got {what}, which prints by its own name or value"
 
 
 CONCATENATION = (
-    "cell 'step' uses a concatenation within the step, and concat(...) is for the output only: give a linear its "
-    "vectors one by one, as in linear(name, x, c=c)"
+    "cell 'step' uses concat(...) within the step, but it is for the output only: give a linear its vectors one by one, "
+    "as in linear(name, x, c=c)"
 )
 NO_MATRIX_STATES = "matrix states are not part of the language yet"
-BLOCKS = "linear 'q': blocks must be a whole number of 1 or more, and "
-NORMALISES = "layer_norm(name, ...) normalises vectors of one size together, and these came: "
-LEARN = "weight 'q': learn is True for a weight, False for a buffer, and "
-BIAS = " is not a value: give the initial number (bias=0.0), or None for no bias"
+BLOCKS = "linear 'q': blocks must be a whole number of 1 or more, got "
+NORMALISES = "layer_norm(name, ...) takes vectors of one size, got "
+LEARN = "weight 'q': learn must be True for a weight or False for a buffer, got "
+BIAS = "linear 'q': bias must be an initial number such as 0.0, or None for no bias, got "
 VALUE = "the name of a value"
 WEIGHT = "the name of a weight"
 
@@ -209,8 +224,8 @@ PYTHON = [
     (lambda x, h: (h > 0) & (h < 1), CONDITIONS),
     (lambda x, h: (h > 0) | True, CONDITIONS),
     (lambda x, h: ~(h > 0), CONDITIONS),
-    (lambda x, h: h.tanh(), attribute("tanh")),
-    (lambda x, h: h.T, ".T is for a matrix of weights, and this value is H: a vector needs no transpose"),
+    (lambda x, h: h.tanh(), cannot(".tanh", "tanh(v)")),
+    (lambda x, h: h.T, ".T is for a matrix of weights, got H: a vector needs no transpose"),
     (lambda x, h: h + None, no_operand("None", "NoneType")),
     (lambda x, h: h + "a", no_operand("'a'", "str")),
     (lambda x, h: h + True, no_operand("True", "bool")),
@@ -227,21 +242,28 @@ PYTHON = [
     (lambda x, h: sigmoid([h]), no_operand("[<h: H, state>]", "list")),
 ]
 ARRAYS = [
-    (lambda x, h: np.tanh(h), cannot("numpy", "tanh")),
-    (lambda x, h: np.add(h, 1.0), cannot("numpy", "add")),
-    (lambda x, h: np.sum(h), attribute("sum")),
+    (lambda x, h: np.tanh(h), cannot("numpy.tanh", "tanh(v)")),
+    (lambda x, h: np.add(h, 1.0), cannot("numpy.add", TENSORS)),
+    (lambda x, h: np.sum(h), cannot(".sum", "total(v)")),
     (lambda x, h: np.where(h, 1, 0), ARRAY),
-    (lambda x, h: np.clip(h, 0, 1), attribute("clip")),
+    (lambda x, h: np.clip(h, 0, 1), cannot(".clip", "minimum(maximum(v, low), high)")),
     (lambda x, h: np.array([h]), ARRAY),
     (lambda x, h: np.ones(3) * h, no_operand("array([1., 1., 1.])", "ndarray")),
     (lambda x, h: h * np.ones(3), no_operand("array([1., 1., 1.])", "ndarray")),
-    (lambda x, h: np.eye(2) @ h, cannot("numpy", "matmul")),
-    (lambda x, h: torch.tanh(h), cannot("torch", "tanh")),
-    (lambda x, h: torch.nn.functional.relu(h), cannot("torch", "relu")),
-    (lambda x, h: torch.cat([h, h]), cannot("torch", "cat")),
-    (lambda x, h: torch.ones(3) * h, cannot("torch", "mul")),
+    (lambda x, h: np.eye(2) @ h, cannot("numpy.matmul", "linear(name, x, h), or matrix(name) @ v")),
+    (lambda x, h: torch.tanh(h), cannot("torch.tanh", "tanh(v)")),
+    (lambda x, h: torch.nn.functional.relu(h), cannot("torch.relu", "relu(v)")),
+    (lambda x, h: torch.cat([h, h]), cannot("torch.cat", "linear(name, a, b), which reads several")),
+    (lambda x, h: torch.ones(3) * h, cannot("torch.mul", TENSORS)),
     (lambda x, h: h * torch.ones(1), no_operand("tensor([1.])", "Tensor")),
     (lambda x, h: torch.tensor(h), ITEMS),
+    (lambda x, h: torch.where(h > 0, h, 0), cannot("torch.where", "where(condition, a, b)")),
+    (lambda x, h: torch.softmax(h, 0), cannot("torch.softmax", "exp(v) / total(exp(v))")),
+    (lambda x, h: torch.nn.functional.linear(x, torch.ones(2, 3)), cannot("torch.linear", "linear(name, x, h), or matrix(name) @ v")),
+    (lambda x, h: torch.chunk(h, 2), cannot("torch.chunk", "one linear(...) for each part")),
+    (lambda x, h: torch.erf(h), cannot("torch.erf", WORDS)),
+    (lambda x, h: h.detach(), cannot(".detach", "stop(v)")),
+    (lambda x, h: h.shape, cannot(".shape", WORDS)),
 ]
 SIZES = [
     (lambda x, h: x + h, differ("I", "H")),
@@ -252,29 +274,33 @@ SIZES = [
     (lambda x, h: spread(total(h, to="G"), to="K") + h, differ("K", "H")),
     (lambda x, h: matrix("M") @ x, columns("H", "I")),
     (lambda x, h: matrix("M", rows="I").T @ h, columns("I", "H")),
-    (lambda x, h: h @ h, "the left side of @ must be a matrix of weights, and it is H: write matrix(...) @ v"),
-    (lambda x, h: 3 @ h, "the left side of @ must be a matrix of weights, and it is 1: write matrix(...) @ v"),
+    (lambda x, h: h @ h, no_left_matrix("H")),
+    (lambda x, h: 3 @ h, no_left_matrix("1")),
+    (lambda x, h: h @ matrix("M"), no_left_matrix("H", "write the matrix first, as in matrix(...) @ v")),
     (lambda x, h: (matrix("M") * mean(h)) @ h, f"the left side of @ must be computed from weights only: {NO_MATRIX_STATES}"),
     (lambda x, h: matrix("M") @ (matrix("N") * mean(x)), f"a product of two matrices is for weights only: {NO_MATRIX_STATES}"),
-    (lambda x, h: mean(matrix("M")), "mean takes vectors, and this value is a matrix of H x H"),
-    (lambda x, h: total(matrix("M")), "total takes vectors, and this value is a matrix of H x H"),
-    (lambda x, h: spread(matrix("M")), "spread takes vectors, and this value is a matrix of H x H"),
-    (lambda x, h: concat(h, matrix("M")), "concat takes vectors, and this value is a matrix of H x H"),
+    (lambda x, h: mean(matrix("M")), "mean takes vectors, got a matrix of H x H"),
+    (lambda x, h: total(matrix("M")), "total takes vectors, got a matrix of H x H"),
+    (lambda x, h: spread(matrix("M")), "spread takes vectors, got a matrix of H x H"),
+    (lambda x, h: concat(h, matrix("M")), "concat takes vectors, got a matrix of H x H"),
     (lambda x, h: total(h, to="g"), bad_size("'g'")),
     (lambda x, h: spread(h, to=2), bad_size("2")),
     (lambda x, h: eye("HH") @ h, bad_size("'HH'")),
     (lambda x, h: weight("q", size=True), bad_size("True")),
     (lambda x, h: weight("q", size=1.0), bad_size("1.0")),
     (lambda x, h: linear("q", x, size=h), bad_size("<h: H, state>")),
-    (lambda x, h: weight("q", size="H,K"), "size 'H,K' has two letters: states and inputs that are matrices are not part of the language yet"),
-    (lambda x, h: concat(h), "concat takes two vectors or more, and 1 came: give them one by one, as in concat(h, s)"),
+    (lambda x, h: weight("q", size="H,K"), matrix_size("'H,K'")),
+    (lambda x, h: weight("q", size="HxH"), matrix_size("'HxH'")),
+    (lambda x, h: weight("q", size=("H", "I")), matrix_size("('H', 'I')")),
+    (lambda x, h: linear("q", x, size="4H"), bad_size("'4H'")),
+    (lambda x, h: concat(h), "concat takes two vectors or more, got 1: give them one by one, as in concat(h, s)"),
     (lambda x, h: mean(concat(x, h)), CONCATENATION),
     (lambda x, h: tanh(linear("q", a=concat(x, h))), CONCATENATION),
-    (lambda x, h: clip_gradient(mean(h), h), "clip_gradient(v, limit): the limit is H and v is 1; use one limit"),
-    (lambda x, h: clip_gradient(h, -1), "clip_gradient(v, limit): a limit is 0 or more, and -1 came"),
+    (lambda x, h: clip_gradient(mean(h), h), "clip_gradient(v, limit): limit has size H, but v 1: use one number"),
+    (lambda x, h: clip_gradient(h, -1), "clip_gradient(v, limit): limit must be 0 or more, got -1"),
     (lambda x, h: layer_norm("n", x, h), NORMALISES + "I, H"),
     (lambda x, h: layer_norm("n"), NORMALISES + "none"),
-    (lambda x, h: layer_norm("n", matrix("M")), "layer_norm takes vectors, and this value is a matrix of H x H"),
+    (lambda x, h: layer_norm("n", matrix("M")), "layer_norm takes vectors, got a matrix of H x H"),
     (lambda x, h: layer_norm(h), bad_name("the name that layer_norm() begins with", "<h: H, state>")),
     (lambda x, h: rms_norm(h, h), bad_name("the name that rms_norm() begins with", "<h: H, state>")),
 ]
@@ -285,7 +311,7 @@ WEIGHTS = [
     (lambda x, h: linear("q", x, x=h), exists("q.x")),
     (lambda x, h: weight("u") * linear("u", x), both("u.x", "u")),
     (lambda x, h: linear("u", x) * weight("u"), both("u", "u")),
-    (lambda x, h: weight("a.b.c"), "the name of a weight has at most one dot, as in 'i.bias', and 'a.b.c' came"),
+    (lambda x, h: weight("a.b.c"), "the name of a weight may have one dot, as in 'i.bias', got 'a.b.c'"),
     (lambda x, h: weight(""), bad_name(WEIGHT, "''")),
     (lambda x, h: weight(3), bad_name(WEIGHT, "3")),
     (lambda x, h: weight("a" * 65), bad_name(WEIGHT, repr("a" * 65))),
@@ -296,25 +322,25 @@ WEIGHTS = [
     (lambda x, h: linear("train", x), taken("the name of a linear", "train")),
     (lambda x, h: linear("q", type=x), taken(WEIGHT, "type")),
     (lambda x, h: linear("q.r", x), bad_name("the name of a linear", "'q.r'")),
-    (lambda x, h: linear(x, h), bad_name("the name of a linear", "<x: I, input>")),
-    (lambda x, h: linear("q"), "linear 'q' multiplies nothing: give it the vectors, as in linear('q', x, h)"),
+    (lambda x, h: linear(x, h), "linear() takes a name before its vectors, as in linear('n', x, h), got <x: I, input>"),
+    (lambda x, h: linear("q"), "linear 'q' has no vectors: write linear('q', x, h)"),
     (lambda x, h: linear("q", h * 2), unlabelled("h")),
     (lambda x, h: linear("q", weight("b")), unlabelled("b")),
     (lambda x, h: linear("q", named("r", h * 2)), unlabelled("r")),
     (lambda x, h: linear("q", 3.0), no_vector("3.0")),
     (lambda x, h: linear("q", [x, h]), no_vector("[<x: I, input>, <h: H, state>]")),
-    (lambda x, h: linear("q", a=matrix("M")), "linear 'q' takes vectors, and this value is a matrix of H x H"),
+    (lambda x, h: linear("q", a=matrix("M")), "linear 'q' takes vectors, got a matrix of H x H"),
     (lambda x, h: linear("q", a="x"), no_operand("'x'", "str")),
-    (lambda x, h: linear("q", x, bias=True), "linear 'q': bias=True" + BIAS),
-    (lambda x, h: linear("q", x, bias=False), "linear 'q': bias=False" + BIAS),
+    (lambda x, h: linear("q", x, bias=True), BIAS + "True"),
+    (lambda x, h: linear("q", x, bias=False), BIAS + "False"),
     (lambda x, h: linear("q", x, bias="zeros"), bad_start("q.bias", "'zeros'")),
     (lambda x, h: linear("q", x, bias=h), changing_start("q.bias", "state")),
-    (lambda x, h: linear("q", x, bias=weight("b", size=1)), "linear 'q' has H rows, and its bias 'b' is 1: declare it as weight('b', size='H')"),
-    (lambda x, h: linear("q", x, blocks=0), BLOCKS + "0 came"),
-    (lambda x, h: linear("q", x, blocks=True), BLOCKS + "True came"),
-    (lambda x, h: linear("q", x, blocks=2.0), BLOCKS + "2.0 came"),
-    (lambda x, h: linear("q", x, h, blocks={"k": 2}), "linear 'q': blocks speaks of 'k', and the vectors are x, h"),
-    (lambda x, h: linear("q", x, h, init={"k": 2}), "linear 'q': init speaks of 'k', and the vectors are x, h"),
+    (lambda x, h: linear("q", x, bias=weight("b", size=1)), "linear 'q' has size H, but its bias 'b' 1: declare it as weight('b', size='H')"),
+    (lambda x, h: linear("q", x, blocks=0), BLOCKS + "0"),
+    (lambda x, h: linear("q", x, blocks=True), BLOCKS + "True"),
+    (lambda x, h: linear("q", x, blocks=2.0), BLOCKS + "2.0"),
+    (lambda x, h: linear("q", x, h, blocks={"k": 2}), "linear 'q': blocks names 'k', but the vectors are x, h"),
+    (lambda x, h: linear("q", x, h, init={"k": 2}), "linear 'q': init names 'k', but the vectors are x, h"),
     (lambda x, h: linear("q", x, init=True), bad_start("q.x", "True")),
     (lambda x, h: linear("q", x, init=weight("b")), other_start("q.x", "H x I", "H")),
     (lambda x, h: weight("q", init=None), bad_start("q", "None")),
@@ -323,15 +349,15 @@ WEIGHTS = [
     (lambda x, h: weight("q", init=weight("r", size="I")), other_start("q", "H", "I")),
     (lambda x, h: weight("q", init=x), changing_start("q", "input")),
     (lambda x, h: weight("q", init=uniform(0, mean(h))), changing_start("q", "state")),
-    (lambda x, h: weight("q", init=matrix("M") @ weight("r")), "cell 'step' starts weight 'q' from 'product': an initial value uses numbers, initialisers and weights declared before, without products"),
+    (lambda x, h: weight("q", init=matrix("M") @ weight("r")), "cell 'step' initialises weight 'q' with 'product': an initial value may use numbers, initialisers and weights declared before, but no products"),
     (lambda x, h: weight("q", init=identity()), matrix_start("identity()")),
     (lambda x, h: weight("q", init=2 * orthogonal()), matrix_start("orthogonal()")),
     (lambda x, h: weight("q", init=position(1)), matrix_start("position(1)")),
-    (lambda x, h: weight("q", init=position(2)), "position(axis) takes 0 for rows or 1 for columns, and 2 came"),
-    (lambda x, h: weight("q", init=position(True)), "position(axis) takes 0 for rows or 1 for columns, and True came"),
-    (lambda x, h: weight("q", init=normal(0, weight("r"))), "normal() takes numbers, and a value of size H came: compute with the drawn values instead, as in normal(...) * v"),
-    (lambda x, h: weight("q", learn="no"), LEARN + "'no' came"),
-    (lambda x, h: matrix("q", learn=None), LEARN + "None came"),
+    (lambda x, h: weight("q", init=position(2)), "position(axis) takes 0 for rows or 1 for columns, got 2"),
+    (lambda x, h: weight("q", init=position(True)), "position(axis) takes 0 for rows or 1 for columns, got True"),
+    (lambda x, h: weight("q", init=normal(0, weight("r"))), "normal() takes numbers, got a value of size H: compute with the drawn values instead, as in normal(...) * v"),
+    (lambda x, h: weight("q", learn="no"), LEARN + "'no'"),
+    (lambda x, h: matrix("q", learn=None), LEARN + "None"),
     (lambda x, h: h * uniform(0, 1), in_step("uniform")),
     (lambda x, h: h * floor(position()), in_step("position")),
     (lambda x, h: named("3", h * 2), bad_name(VALUE, "'3'")),
@@ -340,9 +366,9 @@ WEIGHTS = [
     (lambda x, h: named("m", h), is_leaf("a state")),
     (lambda x, h: named("m", weight("q")), is_leaf("a weight")),
     (lambda x, h: named("m", 3), is_leaf("a number")),
-    (lambda x, h: function(lambda v: v), "@function is for a function defined with def, which has a name to show, and the function <lambda> came"),
-    (lambda x, h: function(3), "@function is for a function defined with def, which has a name to show, and 3 came"),
-    (lambda x, h: cell(states="h", source="s"), "@cell inside a cell: a cell's equations cannot define another cell"),
+    (lambda x, h: function(lambda v: v), "@function takes a function defined with def, whose name is shown, got the function <lambda>"),
+    (lambda x, h: function(3), "@function takes a function defined with def, whose name is shown, got 3"),
+    (lambda x, h: cell(states="h", source="s"), "a cell's equations cannot define another cell: move the inner @cell out of them"),
 ]
 # fmt: on
 

@@ -68,8 +68,8 @@ def test_where_does_not_protect_derivatives():
     (warning,) = caught
     assert warning.category is TidegateNotice
     assert str(warning.message) == (
-        "cell 'unguarded': where(...) selects values and does not protect derivatives: 'log' in a branch may have an "
-        "infinite one where the branch is not taken, and the gradient becomes NaN; guard its argument, as in "
+        "cell 'unguarded': where(...) selects values but does not protect derivatives: 'log' in a branch may have an "
+        "infinite derivative where the branch is not taken, which makes the gradient NaN; guard its argument, as in "
         "log(maximum(v, 1e-6))"
     )
     assert (warning.filename, warning.lineno) == (__file__, unguarded.__code__.co_firstlineno + 1)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from layer_cases import Case, make_inputs, make_layer
-from tidegate.gradients import Rule, gradient
-from tidegate.nn import Recurrent
+from tidegate.gradients import Rule, gradient, sweep
+from tidegate.nn import Recurrent, State
 
 STEPS, BATCH, INPUT, HIDDEN = 13, 3, 3, 6
 Tensors = dict[str, Tensor]
@@ -33,6 +33,28 @@ def loss(outputs: Tensor, target: Tensor) -> Tensor:
 
 def found(layer: Recurrent, x: Any, target: Tensor, rule: Rule | None = None, **more: Any) -> Tensors:
     return gradient(layer, x, target, loss, rule=rule, **more)
+
+
+def cut(x: Tensor, start: int, stop: int) -> Tensor:
+    """Some of the steps; what comes once a sequence stays whole."""
+    return x[start:stop] if len(x) == STEPS else x
+
+
+def swept(layer: Recurrent, x: Any, target: Tensor, rule: Rule, *, lengths: Any = None, reset: Any = None) -> Tensors:
+    """The sum of the gradients of all updates, with the weights left as they are."""
+
+    def run(start: int, stop: int, state: State | None) -> tuple[Tensor, State]:
+        part = x[start:stop] if isinstance(x, Tensor) else {n: cut(v, start, stop) for n, v in x.items()}
+        ends = None if lengths is None else (torch.tensor(lengths) - start).clamp(0, stop - start)
+        return layer(part, state, lengths=ends, reset=None if reset is None else reset[start:stop])
+
+    def score(outputs: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        return loss(outputs, target[start:stop]), torch.tensor(1)
+
+    names, parameters = zip(*layer.named_parameters(), strict=True)
+    updates = sweep(rule, layer, len(target), run, score)
+    found = [torch.autograd.grad(total, parameters, materialize_grads=True) for total, _ in updates]
+    return dict(zip(names, map(sum, zip(*found, strict=True)), strict=True))
 
 
 def difference(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> float:

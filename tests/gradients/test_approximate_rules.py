@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gradients.forward_cases import BATCH, STEPS, difference, found, layer_of, problem
+from gradients.forward_cases import BATCH, STEPS, difference, found, layer_of, problem, swept
 from layer_cases import CASES, make_layer
 from tidegate.cells import CELLS, transforms
 from tidegate.equations import cell, linear, matrix, tanh
 from tidegate.errors import ArgumentError
 from tidegate.gradients import KFRTRL, RFLO, RTRL, UORO, EProp, Forward, SnAp
-from tidegate.nn import Recurrent, Stack, native
+from tidegate.nn import Recurrent, Stack
+from tidegate.runtime import support
 
 BY_NAME = {str(case): case for case in CASES}
 I, H = 3, 5  # noqa: E741 - the project's word for the input size
@@ -97,7 +98,7 @@ def test_e_prop_of_an_lstm_by_hand() -> None:
 def test_snap_with_enough_steps_is_exact(case: Any) -> None:
     layer = layer_of(case)
     x, target = problem(case, layer)
-    with native.disabled():
+    with support.disabled():
         assert difference(found(layer, x, target, SnAp(n=12)), found(layer, x, target)) < 1e-11
 
 
@@ -165,8 +166,9 @@ def test_uoro_of_every_cell_is_finite_and_the_same_again() -> None:
     for case in CASES:
         layer = layer_of(case)
         x, target = problem(case, layer)
-        with native.disabled():
-            first, again, cut = (found(layer, x, target, rule) for rule in (UORO(), UORO(), UORO(every=4)))
+        with support.disabled():
+            first, again = found(layer, x, target, UORO()), found(layer, x, target, UORO())
+            cut = swept(layer, x, target, UORO(every=4))
         assert all(torch.isfinite(g).all() for g in first.values()), case
         assert difference(again, first) == 0.0
         assert difference(cut, first) < 1e-11, case
@@ -179,13 +181,13 @@ def test_uoro_of_every_cell_is_finite_and_the_same_again() -> None:
             KFRTRL(),
             "lstm_peephole",
             "KFRTRL does not work for 'lstm_peephole': l0.p_i is read unit by unit, and the factors are those "
-            "of matrices; use RTRL() or SnAp(1).",
+            "of matrices; use RTRL() or SnAp().",
         ),
         (
             RFLO(),
             "lstm",
             "RFLO does not work for 'lstm': it is for one state that leaks at a fixed rate, h' = (1 - a) h + a f(W h + "
-            "V x); use EProp() or SnAp(1).",
+            "V x); use EProp() or SnAp().",
         ),
     ],
 )
@@ -215,7 +217,7 @@ def test_layers_above_each_other_and_local_rules() -> None:
         found(stack, *data(), EProp())
     assert str(caught.value) == (
         "EProp does not work for 'elman over elman': the weights of layers.0.l0.h act on other units than their own "
-        "within one step (a layer above, a reduction over units, or a second product); use RTRL() or SnAp(1)."
+        "within one step (a layer above, a reduction over units, or a second product); use RTRL() or SnAp()."
     )
 
 
@@ -224,12 +226,11 @@ def test_layers_above_each_other_and_local_rules() -> None:
     [
         (
             nn.Linear(3, 5),
-            "RTRL is for modules with Recurrent layers or stacks of them, and a Linear without any came: use one, or "
-            "BPTT()",
+            "RTRL takes modules that contain a Recurrent or a Stack, got a Linear without one: add one, or use BPTT()",
         ),
         (
             Recurrent("elman", 3, 5, bidirectional=True).double(),
-            "gradients forward in time have one direction, and this layer is bidirectional: use BPTT()",
+            "forward gradient rules do not support bidirectional layers: use BPTT()",
         ),
     ],
 )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tidegate.errors import ArgumentError
 from tidegate.gradients import BPTT, rule_from_text
-from tidegate.gradients.checkpoint import Layout, Move, laid_out, schedule
+from tidegate.gradients.checkpoint import CheckpointLayout, Move, laid_out, schedule
 
 
 @cache
@@ -72,13 +72,15 @@ def test_a_budget_is_kept(blocks: int, state: int, block: int, budget: int) -> N
 
 
 def test_what_is_left_of_a_budget_keeps_activations() -> None:
-    assert laid_out("1KiB", 10, 32, 128) == Layout(4, 7, 3)  # 3 * 32 + 7 * 128 bytes of 1024, and 8 blocks are 1088
-    assert laid_out("2KiB", 10, 32, 128) == Layout(1, 10, 0)
-    assert laid_out("1KiB", 100, 32, 128) == Layout(100, 1, 28)
+    assert laid_out("1KiB", 10, 32, 128) == CheckpointLayout(
+        4, 7, 3
+    )  # 3 * 32 + 7 * 128 bytes of 1024, and 8 blocks are 1088
+    assert laid_out("2KiB", 10, 32, 128) == CheckpointLayout(1, 10, 0)
+    assert laid_out("1KiB", 100, 32, 128) == CheckpointLayout(100, 1, 28)
 
 
 def test_a_number_of_states_is_taken_as_it_is() -> None:
-    assert laid_out(50, 32, 0, 0) == Layout(32, 1, 50)
+    assert laid_out(50, 32, 0, 0) == CheckpointLayout(32, 1, 50)
 
 
 def test_a_budget_that_cannot_be_met() -> None:
@@ -107,6 +109,6 @@ def test_no_checkpoint(given: object) -> None:
     with pytest.raises(ArgumentError) as caught:
         BPTT(checkpoint=given)  # type: ignore[arg-type]
     assert str(caught.value) == (
-        f"checkpoint is a number of states to store or a memory budget, and {given!r} came: give a whole number above "
+        f"checkpoint must be a number of states to store or a memory budget, got {given!r}: give a whole number above "
         "0, such as 50, or text with one of the units KiB, MiB, GiB, such as '64MiB'."
     )

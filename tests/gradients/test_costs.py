@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from gradients.forward_cases import BATCH, HIDDEN, INPUT, found, layer_of
 from layer_cases import CASES, make_layer
@@ -29,7 +30,9 @@ from tidegate.gradients import (
 )
 from tidegate.gradients import cost as module
 from tidegate.gradients.cost import in_units, kept
-from tidegate.nn import Recurrent, native
+from tidegate.gradients.influence.engine import InfluenceEngine
+from tidegate.nn import Recurrent
+from tidegate.runtime import support
 
 RULES: list[Forward] = [RTRL(), SnAp(), SnAp(n=2), UORO(), KFRTRL(), RFLO(), EProp()]
 BY_NAME = {str(case): case for case in CASES}
@@ -46,7 +49,7 @@ def real_bytes(layer: Recurrent, rule: Forward) -> int:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_memory_is_what_is_really_kept(case: Any, layers: int) -> None:
     layer = layer_of(case, layers if case.stackable else 1)
-    with native.disabled():
+    with support.disabled():
         for rule in [r for r in RULES if r.supports(layer)]:
             assert costs(layer, rule, batch=BATCH).kept == real_bytes(layer, rule), rule
 
@@ -86,10 +89,13 @@ def test_operations_of_traces_by_hand() -> None:
 
 
 def test_operations_of_products_by_hand() -> None:
-    """A J costs D D for a vector, D D R for a matrix; the rest grows as the weights, or as states times gates."""
+    """The slope and the matrix for a vector; D D R for a matrix; the rest grows as the weights, or as states times
+    gates."""
     columns, rows, D = I + H + 1, 4 * H, 2 * H
-    (outer,) = costs(Recurrent("lstm", I, H), UORO()).trackers
-    assert outer.flops == 2 * D * D + 9 * D + 10 * rows * columns
+    (vectors,) = costs(Recurrent("elman", I, H), UORO()).trackers
+    assert vectors.flops == 2 * H * H + 2 * H + 7 * H + 10 * H * columns
+    (vectors,) = costs(Recurrent("lstm", I, H), UORO()).trackers
+    assert 0 < vectors.flops - (2 * rows * H + 7 * D + 10 * rows * columns) < 30 * H  # what is added unit by unit
     (factors,) = costs(Recurrent("lstm", I, H), KFRTRL()).trackers
     assert factors.flops == 2 * D * D * rows + 9 * D * rows + 7 * columns + 3 * rows * columns
 
@@ -153,8 +159,8 @@ def test_a_matrix_with_blocks_is_kept_in_part() -> None:
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Says how much memory is free, of which nothing is little."""
-    monkeypatch.setattr("tidegate.gradients.forward.LITTLE", 0)
-    return lambda free: monkeypatch.setattr("tidegate.gradients.forward.free_memory", lambda: free)
+    monkeypatch.setattr("tidegate.gradients.influence.engine.LITTLE", 0)
+    return lambda free: monkeypatch.setattr("tidegate.gradients.influence.engine.free_memory", lambda: free)
 
 
 @pytest.mark.parametrize(
@@ -232,10 +238,53 @@ class Own:
         return "own"
 
 
-@pytest.mark.parametrize("rule", [Own(), BPTT(50)], ids=str)
+@pytest.mark.parametrize("rule", [Own(), BPTT(checkpoint=50)], ids=str)
 def test_other_rules_have_no_known_cost(rule: Any) -> None:
     with pytest.raises(ArgumentError) as caught:
         costs(Recurrent("elman", I, H), rule)
     assert str(caught.value) == (
         f"the cost of {rule} is not known: give a rule of tidegate.gradients, such as RTRL() or BPTT()"
     )
+
+
+class Calls(TorchFunctionMode):
+    """Counts the operations of torch."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += getattr(function, "__name__", "") != "__get__"
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("rule", [RTRL(), UORO(), KFRTRL()], ids=str)
+@pytest.mark.parametrize(("name", "layers"), [("elman", 1), ("lstm", 1), ("lstm", 2), ("gru", 1), ("slstm", 1)])
+def test_calls_are_about_those_of_a_step(
+    name: str, layers: int, rule: Forward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, counted = layer_of(BY_NAME[name], layers), Calls()
+    if not rule.supports(layer):
+        pytest.skip("the rule refuses the cell")
+    stream = online(layer, rule)
+    memory = stream.begin(BATCH)
+    for work in ("advance", "gradient"):
+        usual = getattr(InfluenceEngine, work)
+
+        def watched(*given: Any, usual: Any = usual) -> Any:
+            with counted:
+                return usual(*given)
+
+        monkeypatch.setattr(InfluenceEngine, work, watched)
+    y, memory = stream.step(memory, torch.randn(BATCH, layer.input_size, dtype=torch.float64))
+    stream.gradient(memory, y)
+    assert 0.75 < costs(layer, rule).calls / counted.count < 1.25
+
+
+def test_a_small_net_has_few_operations_and_many_calls() -> None:
+    """Of 16 units UORO takes a tenth of the operations of exact RTRL, and more calls, which take longer there."""
+    layer = Recurrent("elman", 4, 16)
+    exact, vectors = costs(layer, RTRL()), costs(layer, UORO())
+    assert vectors.flops < exact.flops / 10
+    assert vectors.calls > 1.5 * exact.calls
+    assert costs(layer, BPTT()).calls == 0

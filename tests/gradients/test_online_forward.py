@@ -11,8 +11,10 @@ from layer_cases import CASES, Case, make_inputs, make_layer
 from tidegate.cells import CELLS
 from tidegate.errors import ArgumentError
 from tidegate.gradients import KFRTRL, RFLO, RTRL, UORO, EProp, Forward, SnAp, online
+from tidegate.gradients.influence import captured_run
 from tidegate.gradients.online_forward import OnlineForward
-from tidegate.nn import Recurrent, native
+from tidegate.nn import Recurrent
+from tidegate.runtime import support
 
 BY_NAME = {str(case): case for case in CASES}
 FEW = [BY_NAME[name] for name in ("elman", "lstm_peephole", "min_gru", "indrnn", "gru", "lru")]
@@ -36,7 +38,7 @@ def over_time(layer: Recurrent, rule: Forward, x: dict[str, Tensor], target: Ten
 def test_steps_sum_to_the_exact_gradient(case: Case) -> None:
     layer = layer_of(case)
     x, target = problem(case, layer)
-    with native.disabled():
+    with support.disabled():
         assert difference(over_time(layer, RTRL(), x, target), found(layer, x, target)) < 1e-11
 
 
@@ -54,7 +56,7 @@ def test_steps_are_those_of_a_sequence(rule: Forward, layers: int) -> None:
 @pytest.mark.filterwarnings("ignore:cell 'scrn' computes on the reference path")
 @pytest.mark.parametrize("rule", [RTRL(), SnAp(), RFLO(), EProp()], ids=str)
 @pytest.mark.parametrize("cases", [FEW, pytest.param(CASES, marks=pytest.mark.slow)], ids=["few", "every"])
-def test_the_quick_way_gives_the_same_bits(cases: list[Case], rule: Forward) -> None:
+def test_captured_steps_give_the_same_bits(cases: list[Case], rule: Forward, monkeypatch: pytest.MonkeyPatch) -> None:
     quick = 0
     for case in cases:
         layer = layer_of(case)
@@ -62,18 +64,21 @@ def test_the_quick_way_gives_the_same_bits(cases: list[Case], rule: Forward) -> 
         if not rule.supports(layer) or any(v.shape[:2] != (STEPS, BATCH) for v in x.values()):
             continue
         ours, slow = OnlineForward(layer, rule), OnlineForward(layer, rule)
-        slow._swifts[BATCH] = None
         mine, theirs = ours.begin(BATCH), slow.begin(BATCH)
         dy = torch.randn(BATCH, layer.output_size, dtype=torch.float64)
         for t in range(4):
-            (a, mine), (b, theirs) = ours.step(mine, at(x, t)), slow.step(theirs, at(x, t))
+            a, mine = ours.step(mine, at(x, t))
+            with monkeypatch.context() as patch:
+                patch.setattr(captured_run, "_captured_run", lambda *_: None)
+                b, theirs = slow.step(theirs, at(x, t))
             assert torch.equal(a, b), case
             for name, gradient in ours.gradient(mine, dy).items():
                 assert torch.equal(gradient, slow.gradient(theirs, dy)[name]), (case, name)
             with torch.no_grad():
                 for p in layer.parameters():
                     p.mul_(0.99)
-        quick += ours._swifts[BATCH] is not None
+        run = captured_run.captured_run(ours.engine.plan, 1, BATCH, dy)
+        quick += run is not None and run.captures(())
     few = {"rtrl": 2, "snap:1": 3, "rflo": 1, "eprop": 4}
     every = {"rtrl": 3, "snap:1": 15, "rflo": 3, "eprop": 15}
     assert quick >= (few if cases is FEW else every)[str(rule)]

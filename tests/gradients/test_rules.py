@@ -1,5 +1,10 @@
 """Rules as plain values: their segments and their text."""
 
+import copy
+import pickle
+from typing import Any
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,25 +36,24 @@ def test_every_step_is_counted_once_and_no_further_back_than_k2(k1: int, more: i
     assert all(0 <= s.start <= s.scored < s.stop <= s.start + k1 + more for s in segments)
 
 
-@pytest.mark.parametrize(("k1", "k2"), [(0, 3), (4, 3), (-1, -1)])
-def test_impossible_steps(k1: int, k2: int) -> None:
+def test_updates_further_apart_than_gradients_reach() -> None:
     with pytest.raises(ArgumentError) as caught:
-        TruncatedBPTT(k1, k2)
+        TruncatedBPTT(4, 3)
     assert str(caught.value) == (
-        f"TruncatedBPTT was given k1={k1} and k2={k2}, but must have 1 <= k1 <= k2: "
+        "TruncatedBPTT was given k1=4 and k2=3, but must have 1 <= k1 <= k2: "
         "a gradient reaches back at least as far as the last update. Give for example k1=16, k2=32."
     )
 
 
 EVERY_KIND = [
     BPTT(),
-    BPTT(50),
-    BPTT("64MiB"),
+    BPTT(checkpoint=50),
+    BPTT(checkpoint="64MiB"),
     TruncatedBPTT(3, 17),
     RTRL(),
     RTRL(every=8),
     SnAp(),
-    SnAp(2, every=4),
+    SnAp(n=2, every=4),
     UORO(every=3),
     KFRTRL(),
     RFLO(every=1),
@@ -82,18 +86,51 @@ def test_a_forward_rule_updates_every_so_many_steps() -> None:
     assert UORO().segments(0) == ()
 
 
-@pytest.mark.parametrize("every", [0, -1, True])
-def test_impossible_updates(every: int) -> None:
-    with pytest.raises(ArgumentError) as caught:
-        RTRL(every=every)
-    assert str(caught.value) == (
-        f"RTRL was given every={every!r}, the steps from update to update: give a whole number of 1 or more, or None "
-        "for one update at the end of a sequence."
-    )
+UPDATES = ", the steps between updates, or None for one update at the end"
 
 
-@pytest.mark.parametrize("n", [0, 1.5, True])
-def test_impossible_influence(n: int) -> None:
+@pytest.mark.parametrize("given", [-1, True, 1.5, "8", np.float64(8.0)])
+@pytest.mark.parametrize(
+    ("rule", "option", "said"),
+    [
+        (RTRL, "every", f"every of RTRL must be a whole number of 1 or more{UPDATES}"),
+        (SnAp, "n", "n of SnAp must be a whole number of 1 or more"),
+        (UORO, "seed", "seed of UORO must be a whole number of 0 or more"),
+        (KFRTRL, "seed", "seed of KFRTRL must be a whole number of 0 or more"),
+        (lambda k1: TruncatedBPTT(k1, 9), "k1", "k1 of TruncatedBPTT must be a whole number of 1 or more"),
+        (lambda k2: TruncatedBPTT(1, k2), "k2", "k2 of TruncatedBPTT must be a whole number of 1 or more"),
+    ],
+)
+def test_options_that_are_no_whole_numbers(rule: Any, option: str, said: str, given: object) -> None:
     with pytest.raises(ArgumentError) as caught:
-        SnAp(n=n)
-    assert str(caught.value) == (f"SnAp takes n, the steps of influence that are kept, 1 or more, and {n!r} came.")
+        rule(**{option: given})
+    assert str(caught.value) == f"{said}, got {given!r}"
+
+
+def test_numpys_numbers_are_whole_numbers() -> None:
+    three = np.int64(3)
+    rules = [RTRL(every=three), SnAp(n=three), UORO(seed=three), BPTT(checkpoint=three), TruncatedBPTT(three, three)]
+    plain = [RTRL(every=3), SnAp(n=3), UORO(seed=3), BPTT(checkpoint=3), TruncatedBPTT(3, 3)]
+    assert repr(rules) == repr(plain)
+    assert rules == plain
+
+
+@pytest.mark.parametrize(
+    ("rule", "given", "said"),
+    [
+        (RTRL, (8,), "RTRL takes every= by name, as in RTRL(every=8), got RTRL(8)"),
+        (SnAp, (8, 2), "SnAp takes every= and n= by name, as in SnAp(n=8), got SnAp(8, 2)"),
+        (UORO, (8,), "UORO takes every= and seed= by name, as in UORO(seed=8), got UORO(8)"),
+        (EProp, (8,), "EProp takes every= by name, as in EProp(every=8), got EProp(8)"),
+        (BPTT, ("64MiB",), "BPTT takes checkpoint= by name, as in BPTT(checkpoint='64MiB'), got BPTT('64MiB')"),
+    ],
+)
+def test_options_are_given_by_name(rule: Any, given: tuple[Any, ...], said: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        rule(*given)
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize("rule", EVERY_KIND, ids=str)
+def test_rules_are_copied_and_pickled(rule: object) -> None:
+    assert copy.deepcopy(rule) == pickle.loads(pickle.dumps(rule)) == rule  # noqa: S301 - our own bytes

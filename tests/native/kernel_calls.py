@@ -22,14 +22,14 @@ from tidegate.cells import CELLS
 from tidegate.equations import Cell, Graph
 from tidegate.equations.values import Rate
 from tidegate.native import _llvm
-from tidegate.native.frame import Pass, Shape, work_sizes
-from tidegate.native.kernel import FLAG_BYTES, Kernel
-from tidegate.native.results import kept_arrays, results
-from tidegate.native.tables import fresh_starts, ragged, whole
+from tidegate.native.compile.arguments import CallShape, Pass, work_sizes
+from tidegate.native.run.gradient_layout import gradient_layout, saved_arrays
+from tidegate.native.run.kernel import FLAG_BYTES, Kernel
+from tidegate.native.run.row_order import fresh_starts, ragged, whole
 from tidegate.native.target import TARGETS, DType
-from tidegate.nn.loop import Loop
-from tidegate.nn.recipe import Recipe
 from tidegate.reference import bound, weight_shape
+from tidegate.reference.unroll import ReferenceUnroll, UnrollArguments
+from tidegate.runtime.kernel_inputs import KernelInputs
 
 Array = np.ndarray
 Side = Literal["begin", "end"]
@@ -62,9 +62,9 @@ class Memory:
 
     def __init__(self, side: Side) -> None:
         self.side = side
-        self.rooms: dict[str, tuple[Array, Array]] = {}
+        self.arrays: dict[str, tuple[Array, Array]] = {}
 
-    def room(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+    def allocate(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
         """An array of NaN."""
         page, size = mmap.PAGESIZE, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         pages = max(1, -(-size // page))
@@ -75,20 +75,20 @@ class Memory:
         inner[:] = BYTE
         begin = len(inner) - size if self.side == "end" else 0
         array, rest = inner[begin : begin + size], inner[:begin] if begin else inner[size:]
-        self.rooms[name] = array, rest
+        self.arrays[name] = array, rest
         return array.view(dtype).reshape(shape)
 
     def given(self, name: str, numbers: Array) -> Array:
         """A copy that can only be read."""
-        array = self.room(name, numbers.shape, numbers.dtype)
+        array = self.allocate(name, numbers.shape, numbers.dtype)
         array[...] = numbers
-        inner = self.rooms[name][1].base
+        inner = self.arrays[name][1].base
         _protect(np.asarray(inner), READ)
         return array
 
     def intact(self) -> bool:
         """Whether nothing beside the arrays was written."""
-        return all(np.all(rest == BYTE) for _, rest in self.rooms.values())
+        return all(np.all(rest == BYTE) for _, rest in self.arrays.values())
 
 
 def _protect(pages: Array, access: int) -> None:
@@ -284,7 +284,8 @@ def reference(p: Problem) -> Found:
         leaf.requires_grad_()
     lengths = p.lengths
     reset = None if p.reset is None else p.reset & ~padding
-    y, ends = Loop(p.graph, p.sizes)(weights, inputs, state, start, lengths, reset, backwards=p.backwards)
+    given = UnrollArguments(weights, inputs, state, start, lengths, reset, p.backwards)
+    y, ends = ReferenceUnroll(p.graph, p.sizes)(given)
     slope = p.slope.double().masked_fill(padding[..., None], 0.0)
     loss = (y * slope).sum() + sum((ends[n] * p.slopes[n].double()).sum() for n in ends)
     if loss.requires_grad:
@@ -330,8 +331,8 @@ class Run:
         self.kernel, self.p, self.way, self.gap = kernel, p, way, gap
         self.memory = Memory(side)
         self.T, self.B = p.slope.shape[:2]
-        self.shape = Shape(self.T, self.B, way.threads, way.hidden, p.sizes, kernel.lanes, way.chunk)
-        self.recipe = Recipe(p.graph, p.sizes, indices=p.indices)
+        self.shape = CallShape(self.T, self.B, way.threads, way.hidden, p.sizes, kernel.lanes, way.chunk)
+        self.recipe = KernelInputs(p.graph, p.sizes, indices=p.indices)
         self.weights = {n: w.clone().requires_grad_() for n, w in p.weights.items()}
         self.fixed = self.recipe.fixed(self.weights)
         self.given, self.kept = self._given(), self._kept()
@@ -377,18 +378,18 @@ class Run:
         if given:
             found[name] = self.memory.given(name, flat)
         else:
-            found[name] = self.memory.room(name, flat.shape, flat.dtype)
+            found[name] = self.memory.allocate(name, flat.shape, flat.dtype)
             found[name][...] = flat
         found[f"ld.{name}"] = ld
 
     def _kept(self) -> dict[str, Array]:
-        arrays, _ = kept_arrays(self.kernel.plan, self.shape)
+        arrays, _ = saved_arrays(self.kernel.plan, self.shape)
         widths = {f"history.{s.name}": s.size for s in self.p.graph.states}
         widths |= {f"keep.{k}": v.size for k, v in enumerate(self.kernel.plan.stored)}
-        return {n: self._room(n, self.T, self.B, self.shape.number(widths[n])) for n, _ in arrays}
+        return {n: self._allocate(n, self.T, self.B, self.shape.number(widths[n])) for n, _ in arrays}
 
-    def _room(self, name: str, *shape: int) -> Array:
-        return self.memory.room(name, shape, self.kernel.dtype)
+    def _allocate(self, name: str, *shape: int) -> Array:
+        return self.memory.allocate(name, shape, self.kernel.dtype)
 
     def _call(self, direction: Pass, given: Mapping[str, Array | int], before: Mapping[str, Array] | None) -> None:
         """Run a kernel in working memory of separate pieces, new ones or those of a call before."""
@@ -400,8 +401,8 @@ class Run:
         scratch = bound_call.arguments[frame.index["ld.scratch"]]
         sizes = work_sizes(self.kernel.plan, direction, self.shape, scratch)
         if before is None:
-            self.work = {n: self._room(f"{direction} {n}", size) for n, size in sizes.items() if n in frame.index}
-        flags = self.memory.room(f"{direction} flags", (FLAG_BYTES * self.way.threads,), np.uint8)
+            self.work = {n: self._allocate(f"{direction} {n}", size) for n, size in sizes.items() if n in frame.index}
+        flags = self.memory.allocate(f"{direction} flags", (FLAG_BYTES * self.way.threads,), np.uint8)
         flags[:] = 0
         base = bound_call.arguments[frame.index["flags"]] = flags.ctypes.data
         for name, piece in self.work.items():
@@ -417,7 +418,7 @@ class Run:
         given = {**self.given, **self.kept, "keeping": keeping, "packed": int(packed is not None)}
         width = self.recipe.width
         self._evenly(given, "output", np.full((self.T, self.B, width), TOUCHED, self.kernel.dtype), width, given=False)
-        ends = {f"end.{n}": self._room(f"end.{n}", *x.shape) for n, x in self.p.state.items()}
+        ends = {f"end.{n}": self._allocate(f"end.{n}", *x.shape) for n, x in self.p.state.items()}
         self._call("forward", given | ends, packed)
         y = self._moved(given["output"], width)
         return Found({"output": y, **{n.replace(".", " "): torch.from_numpy(e.copy()) for n, e in ends.items()}})
@@ -444,16 +445,16 @@ class Run:
         wanted = [n for n in p.inputs if n not in without and n != first]
         for n in wanted:
             self._input_gradient(given, n)
-        begins = {f"begin_gradient.{n}": self._room(f"begin_gradient.{n}", *x.shape) for n, x in p.state.items()}
+        begins = {f"begin_gradient.{n}": self._allocate(f"begin_gradient.{n}", *x.shape) for n, x in p.state.items()}
         rows = [(f"start_gradient.{n}", x.shape[1]) for n, x in p.state.items() if p.reset is not None]
-        laid = results(plan, shape)
-        sums = {n: self._room(n, self.B, size) for n, size in [*rows, *laid.sums]}
+        laid = gradient_layout(plan, shape)
+        sums = {n: self._allocate(n, self.B, size) for n, size in [*rows, *laid.sums]}
         stops = [begin for _, begin in laid.arrays[1:]] + [laid.total]
-        flat = {n: self._room(n, stop - begin) for (n, begin), stop in zip(laid.arrays, stops, strict=True)}
+        flat = {n: self._allocate(n, stop - begin) for (n, begin), stop in zip(laid.arrays, stops, strict=True)}
         for array in (*sums.values(), *flat.values()):
             array[...] = 0
         vectors = {f"vector.{k}": shape.number(v.size) for k, v in enumerate(plan.vectors)}
-        passing = {n: self._room(n, self.T, self.B, size) for n, size in {**vectors, "dz": laid.row}.items()}
+        passing = {n: self._allocate(n, self.T, self.B, size) for n, size in {**vectors, "dz": laid.row}.items()}
         self._call("backward", given | begins | sums | flat | passing, None)
         slots = slice(None) if self.tables.slots is None else self.tables.slots
         summed = {n: torch.from_numpy(np.add.reduce(a[slots], axis=0)) for n, a in sums.items()}
@@ -475,12 +476,12 @@ class Run:
             before[self.p.padded] = TOUCHED
             self._evenly(given, f"gradient.{n}", before, x.shape[2], given=False)
         else:
-            given[f"gradient.{n}"] = self._room(f"gradient.{n}", *x.shape)
+            given[f"gradient.{n}"] = self._allocate(f"gradient.{n}", *x.shape)
             given[f"gradient.{n}"][...] = 0
 
     def _of_weights(self, flat: Array, summed: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weights' gradients, from those of what the kernel is given of weights."""
-        pieces, array = results(self.kernel.plan, self.shape).pieces, torch.from_numpy(flat)
+        pieces, array = gradient_layout(self.kernel.plan, self.shape).pieces, torch.from_numpy(flat)
         ends, slopes = [], []
         for value, own in zip(self.fixed, pieces, strict=False):
             for piece in own if value.requires_grad else ():

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tidegate.errors import TidegateNotice
-from tidegate.native import _llvm, cache
+from tidegate.native import _llvm
+from tidegate.native.run import cache
 
 CODE = bytes(range(256)) * 40
 
@@ -23,7 +24,7 @@ CODE = bytes(range(256)) * 40
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An own folder, not made yet, in a process that has told nothing yet."""
     monkeypatch.setenv("TIDEGATE_CACHE", str(tmp_path / "deep" / "kernels"))
-    monkeypatch.setattr(cache, "_told", [])
+    monkeypatch.setattr(cache, "_warned", [])
     return tmp_path / "deep" / "kernels"
 
 
@@ -37,8 +38,8 @@ def kept(folder: Path) -> list[Path]:
 
 def noticed(reason: str) -> "pytest.WarningsRecorder":
     message = (
-        f"Compiled kernels are not kept on disk ({reason}), so each process compiles them anew. "
-        "Set TIDEGATE_CACHE to a folder of your own."
+        f"Compiled kernels cannot be cached on disk ({reason}), so each process compiles them again. "
+        "Set TIDEGATE_CACHE to a folder that only you can write to."
     )
     return pytest.warns(TidegateNotice, match=f"^{re.escape(message)}$")
 
@@ -74,9 +75,17 @@ def test_another_llvm_or_other_sources_make_other_code(
     assert cache.cached("lstm", lambda: b"new") == b"new"
 
 
-def test_the_sources_are_those_of_the_room() -> None:
+def test_the_sources_are_those_of_all_sub_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert re.fullmatch("[0-9a-f]{64}", cache.sources())
     assert cache.sources() == cache.sources.__wrapped__()
+    file = tmp_path / "compile" / "deep" / "lower.py"
+    file.parent.mkdir(parents=True)
+    monkeypatch.setattr(cache.resources, "files", lambda _: tmp_path)
+    found = set()
+    for text in ("a = 1\n", "a = 2\n"):
+        file.write_text(text, encoding="utf-8")
+        found.add(cache.sources.__wrapped__())
+    assert len(found) == 2
 
 
 def test_an_error_of_the_build_passes(folder: Path) -> None:
@@ -116,7 +125,7 @@ def without_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
 
 def a_relative_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     monkeypatch.setenv("TIDEGATE_CACHE", "kernels")
-    return "TIDEGATE_CACHE='kernels' is not a whole path"
+    return "TIDEGATE_CACHE='kernels' is not an absolute path"
 
 
 def a_file_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
@@ -150,7 +159,7 @@ def a_group_that_writes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     path = tmp_path / "deep" / "kernels"
     path.mkdir(parents=True)
     path.chmod(0o770)
-    return f"others may write to {path}; to forbid it: chmod go-w '{path}'"
+    return f"{path} is writable by other users; run: chmod go-w '{path}'"
 
 
 @pytest.mark.parametrize(
@@ -175,7 +184,7 @@ def test_a_folder_that_is_not_fit_is_not_used(
 def test_what_lies_in_a_folder_of_others_is_not_read(folder: Path) -> None:
     cache.cached("lstm", lambda: CODE)
     folder.chmod(0o702)
-    with noticed(f"others may write to {folder}; to forbid it: chmod go-w '{folder}'"):
+    with noticed(f"{folder} is writable by other users; run: chmod go-w '{folder}'"):
         assert cache.cached("lstm", lambda: b"own") == b"own"
 
 
@@ -318,7 +327,7 @@ def test_what_cannot_be_finished_is_taken_away(folder: Path, monkeypatch: pytest
 def test_a_file_that_breaks_off_while_it_is_written(folder: Path) -> None:
     program = """
 import resource, warnings
-from tidegate.native import cache
+from tidegate.native.run import cache
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
@@ -328,8 +337,8 @@ print(*[w.message for w in caught])
 """
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert told.stdout == (
-        f"Compiled kernels are not kept on disk ({folder}: File too large), so each process compiles them anew. "
-        "Set TIDEGATE_CACHE to a folder of your own.\n"
+        f"Compiled kernels cannot be cached on disk ({folder}: File too large), so each process compiles them again. "
+        "Set TIDEGATE_CACHE to a folder that only you can write to.\n"
     )
     assert list(folder.iterdir()) == []
 
@@ -369,14 +378,14 @@ def entry(folder: Path, number: int, size: int, used: float) -> Path:
 
 
 def test_too_many_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "MOST_FILES", 3)
+    monkeypatch.setattr(cache, "MAX_FILES", 3)
     files = [entry(folder, n, 10, used) for n, used in enumerate((50, 20, 40, 10, 30))]
     cache.prune(folder)
     assert kept(folder) == [files[0], files[2], files[4]]
 
 
 def test_too_many_bytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "MOST_BYTES", 100)
+    monkeypatch.setattr(cache, "MAX_BYTES", 100)
     files = [entry(folder, n, size, used) for n, (size, used) in enumerate([(60, 1), (30, 3), (40, 4), (30, 2)])]
     cache.prune(folder)
     assert kept(folder) == files[1:]
@@ -394,14 +403,14 @@ def test_use_makes_young(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in folder.iterdir():
         os.utime(path, (1, 1))
     cache.cached("two", never)
-    monkeypatch.setattr(cache, "MOST_FILES", 1)
+    monkeypatch.setattr(cache, "MAX_FILES", 1)
     cache.prune(folder)
     assert cache.cached("two", never) == b"two"
     assert len(kept(folder)) == 1
 
 
 def test_only_what_is_ours_goes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "MOST_FILES", 0)
+    monkeypatch.setattr(cache, "MAX_FILES", 0)
     entry(folder, 1, 10, 1)
     now = time.time()
     for name, used in (("notes.txt", 1), ("unfinished-old", now - 4000), ("unfinished-young", now), ("ab", 1)):
@@ -423,7 +432,7 @@ def test_the_folder_is_looked_through_seldom(folder: Path, monkeypatch: pytest.M
 
 
 def test_the_limit_holds_without_being_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "MOST_FILES", 20)
+    monkeypatch.setattr(cache, "MAX_FILES", 20)
     for n in range(400):
         cache.cached(str(n), lambda: b"")
     assert len(kept(folder)) <= 20 + 150
@@ -436,8 +445,8 @@ def test_the_limit_holds_without_being_asked(folder: Path, monkeypatch: pytest.M
 def test_many_processes_share_the_folder(limit: int, folder: Path) -> None:
     program = f"""
 import os, random, sys
-from tidegate.native import cache
-cache.MOST_FILES = {limit}
+from tidegate.native.run import cache
+cache.MAX_FILES = {limit}
 chance = random.Random(int(sys.argv[1]))
 for turn in range(300):
     number = chance.randrange(12)

@@ -16,10 +16,10 @@ from graphs import SIZES, cells
 from native.kernel_calls import TELLING, Found, Problem, Run, Way, kernel, problem, reference, run
 from tidegate.cells import CELLS
 from tidegate.equations import Cell
-from tidegate.native import threads
-from tidegate.native.frame import PAST_CACHES
-from tidegate.native.kernel import Kernel
-from tidegate.native.results import inputs_with_gradient
+from tidegate.native.compile.arguments import PAST_CACHES
+from tidegate.native.run import threads
+from tidegate.native.run.gradient_layout import inputs_with_gradient
+from tidegate.native.run.kernel import Kernel
 from tidegate.native.target import TARGETS, DType
 
 FEW = settings(max_examples=8, phases=[Phase.generate], suppress_health_check=[HealthCheck.too_slow])

@@ -7,15 +7,16 @@ import pytest
 from typer.testing import CliRunner
 
 from tidegate.cli import application
-from tidegate.native import cache, machine
-from tidegate.nn import native
+from tidegate.native import cpu
+from tidegate.native.run import cache
+from tidegate.runtime import support
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "kernels.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.kernels
 def test_its_code_runs() -> None:
-    native.say_once.cache_clear()
+    support.warn_once.cache_clear()
     blocks = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
     assert len(blocks) == 1
     for block in blocks:
@@ -29,8 +30,8 @@ def test_its_commands_run(line: str) -> None:
 
 def test_its_variables() -> None:
     found = re.findall(r"^\| `(TIDEGATE_\w+)=", GUIDE, re.MULTILINE)
-    assert found == [native.VARIABLE, machine.CHOICE, cache.VARIABLE]
+    assert found == [support.VARIABLE, cpu.CHOICE, cache.VARIABLE]
 
 
 def test_its_figures() -> None:
-    assert f"more than {cache.MOST_FILES} files or {cache.MOST_BYTES >> 20} MiB" in " ".join(GUIDE.split())
+    assert f"Above {cache.MAX_FILES} files or {cache.MAX_BYTES >> 20} MiB" in " ".join(GUIDE.split())

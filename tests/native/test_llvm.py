@@ -14,7 +14,7 @@ from llvmlite import binding
 
 from tidegate.errors import NativeError
 from tidegate.native import _llvm, target
-from tidegate.native.machine import host
+from tidegate.native.cpu import host
 from tidegate.native.target import AVX2, AVX512
 
 INCREMENT = (
@@ -85,7 +85,7 @@ def test_threads_begin_at_once() -> None:
     program = f"""
 import ctypes, threading
 from tidegate.native import _llvm
-from tidegate.native.machine import host
+from tidegate.native.cpu import host
 barrier, right = threading.Barrier(6), []
 def begin(by):
     barrier.wait()
@@ -127,31 +127,31 @@ def test_the_version_names_both_and_the_way_of_compiling() -> None:
         (
             lambda: _llvm.compile_object("define void @go( {", host()),
             "LLVM could not compile a module: LLVM IR parsing error <string>:1:19: error: expected type "
-            "define void @go( { ^. Layers compute by the reference path.",
+            "define void @go( { ^. Layers use the reference path.",
         ),
         (
             lambda: _llvm.compile_object("define void @f(ptr %a) { ret void }", replace(AVX2, name="avx3", cpu="zx81")),
-            "avx3 is no target of native kernels: they are avx512 and avx2.",
+            "target must be avx512 or avx2, got 'avx3'.",
         ),
         (
             lambda: loaded(CALLER.format(name="tg_nowhere")).address("go"),
             "LLVM could not find go in a module, or what it calls: Failed to materialize symbols: "
-            "{ (module N, { go }) }. Layers compute by the reference path.",
+            "{ (module N, { go }) }. Layers use the reference path.",
         ),
         (
             lambda: loaded(INCREMENT.format(by=1)).address("stop"),
             "LLVM could not find stop in a module, or what it calls: Symbols not found: [ stop ]. "
-            "Layers compute by the reference path.",
+            "Layers use the reference path.",
         ),
         (
             lambda: _llvm.Loaded(b"no object code", host()),
             "LLVM could not load a module: The file was not recognized as a valid object file. "
-            "Layers compute by the reference path.",
+            "Layers use the reference path.",
         ),
         (
             lambda: _llvm.Loaded(_llvm.compile_object(INCREMENT.format(by=1), host())[:200], host()).address("go"),
             "LLVM could not load a module: section header table goes past the end of the file: e_shoff = 0xN. "
-            "Layers compute by the reference path.",
+            "Layers use the reference path.",
         ),
     ],
 )
@@ -185,7 +185,7 @@ def test_without_llvmlite(do: Callable[[], object], monkeypatch: pytest.MonkeyPa
     for known in (_llvm._start, _llvm.host_features):
         known.cache_clear()
     message = (
-        "Native kernels need llvmlite, which cannot be imported: No module named 'llvmlite'. Layers compute by the "
+        "Native kernels need llvmlite, which cannot be imported: No module named 'llvmlite'. Layers use the "
         "reference path; to repair it: pip install --force-reinstall --no-deps llvmlite"
     )
     with pytest.raises(NativeError, match=f"^{re.escape(message)}$"):
@@ -196,14 +196,14 @@ def test_the_choice_can_be_asked_for_without_llvmlite() -> None:
     program = (
         "import sys; sys.modules['llvmlite'] = None\n"
         "from tidegate.errors import NativeError\n"
-        "from tidegate.native import cache, machine\n"
-        "try: machine.host()\n"
+        "from tidegate.native import cpu\nfrom tidegate.native.run import cache\n"
+        "try: cpu.host()\n"
         "except NativeError as error: print(error)"
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert told.stdout == (
         "Native kernels need llvmlite, which cannot be imported: import of llvmlite halted; None in sys.modules. "
-        "Layers compute by the reference path; to repair it: pip install --force-reinstall --no-deps llvmlite\n"
+        "Layers use the reference path; to repair it: pip install --force-reinstall --no-deps llvmlite\n"
     )
 
 

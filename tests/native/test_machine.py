@@ -1,11 +1,11 @@
-"""The choice of a target: what the machine has, what is asked for, and what is said where they do not meet."""
+"""The choice of a target: supported targets, TIDEGATE_TARGET, and the errors where they disagree."""
 
 import re
 
 import pytest
 
 from tidegate.errors import NativeError
-from tidegate.native import machine
+from tidegate.native import cpu
 from tidegate.native.target import AVX2, AVX512, TARGETS, Target
 
 NARROW = frozenset({"sse4.2", "avx", "avx2", "fma", "bmi2", "f16c"})
@@ -14,11 +14,11 @@ WIDE = NARROW | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 
 @pytest.fixture(autouse=True)
 def unasked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(machine.CHOICE, raising=False)
+    monkeypatch.delenv(cpu.CHOICE, raising=False)
 
 
 def has(features: frozenset[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "host_features", lambda: features)
+    monkeypatch.setattr(cpu, "host_features", lambda: features)
 
 
 @pytest.mark.parametrize(
@@ -27,14 +27,14 @@ def has(features: frozenset[str], monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_the_widest_that_is_whole(features: frozenset[str], target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     has(features, monkeypatch)
-    assert machine.host() is target
+    assert cpu.host() is target
 
 
 @pytest.mark.parametrize("name", ["avx512", "avx2"])
 def test_a_narrower_one_can_be_asked_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     has(WIDE, monkeypatch)
-    monkeypatch.setenv(machine.CHOICE, name)
-    assert machine.host() is TARGETS[name]
+    monkeypatch.setenv(cpu.CHOICE, name)
+    assert cpu.host() is TARGETS[name]
 
 
 @pytest.mark.parametrize(
@@ -43,35 +43,35 @@ def test_a_narrower_one_can_be_asked_for(name: str, monkeypatch: pytest.MonkeyPa
         (
             "avx512",
             WIDE - {"avx512dq", "avx512vl"},
-            "TIDEGATE_TARGET='avx512' asks for what this machine lacks (avx512dq, avx512vl): it has avx2.",
+            "TIDEGATE_TARGET must be avx2 on this machine, got 'avx512', which needs avx512dq, avx512vl.",
         ),
-        ("neon", WIDE, "TIDEGATE_TARGET='neon' is no target: this machine has avx512 and avx2."),
+        ("neon", WIDE, "TIDEGATE_TARGET must be avx512 or avx2 on this machine, got 'neon'."),
         (
             "",
             NARROW - {"avx2", "fma"},
-            "Native kernels need a processor with avx512 or avx2, and this one has neither: avx512 lacks avx512f, "
-            "avx512bw, avx512cd, avx512dq, avx512vl, fma; avx2 lacks avx2, fma. Layers compute by the reference path.",
+            "Native kernels need a processor with avx512 or avx2, and this one supports neither: avx512 lacks avx512f, "
+            "avx512bw, avx512cd, avx512dq, avx512vl, fma; avx2 lacks avx2, fma. Layers use the reference path.",
         ),
     ],
 )
 def test_what_cannot_be(wanted: str, features: frozenset[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     has(features, monkeypatch)
-    monkeypatch.setenv(machine.CHOICE, wanted)
+    monkeypatch.setenv(cpu.CHOICE, wanted)
     with pytest.raises(NativeError, match=f"^{re.escape(message)}$"):
-        machine.host()
+        cpu.host()
 
 
 def test_the_choice_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     has(WIDE, monkeypatch)
     for wanted, target in (("", AVX512), ("avx2", AVX2), ("", AVX512)):
-        monkeypatch.setenv(machine.CHOICE, wanted)
-        assert machine.host() is target
+        monkeypatch.setenv(cpu.CHOICE, wanted)
+        assert cpu.host() is target
 
 
 def test_this_machine_is_described_by_what_targets_need(monkeypatch: pytest.MonkeyPatch) -> None:
     has(NARROW, monkeypatch)
-    monkeypatch.setattr(machine, "host_name", lambda: "haswell")
-    assert machine.described() == "haswell avx2 fma bmi2 f16c"
+    monkeypatch.setattr(cpu, "host_name", lambda: "haswell")
+    assert cpu.described() == "haswell avx2 fma bmi2 f16c"
 
 
 def test_vectors_hold_what_they_say() -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from tidegate.equations.ops import OPS
 from tidegate.native import _llvm
-from tidegate.native.builder import I32, POINTER, VOID, Builder
-from tidegate.native.mathematics import Mathematics
+from tidegate.native.compile.builder import I32, POINTER, VOID, Builder
+from tidegate.native.compile.mathematics import Mathematics
 from tidegate.native.target import TARGETS, DType
 from tidegate.reference import numpy_ops
 
@@ -150,6 +150,8 @@ class Largest:
             bad |= np.abs(found) > 1
         assert not bad.any(), list(zip(a[bad], found[bad], exact[bad], strict=True))[:5]
         errors = units(found, exact)
+        if self.op == "sigmoid":  # near the smallest number vrcp14ps, off by up to 2^-14, may leave nothing
+            errors[(found == 0) & (exact < (1 + 2.0**-13) * np.finfo(found.dtype).tiny)] = 0
         at = int(np.argmax(errors))
         if errors[at] > self.units:
             self.units, self.where = float(errors[at]), f"{a[at]:.9g}"

@@ -16,13 +16,13 @@ from tidegate.cells import CELLS
 from tidegate.equations import Cell, cell, floor, linear, mean, tanh, weight
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import SCALAR, Rate, Value, products
-from tidegate.native.canonical import bias, canonical_graph
-from tidegate.native.frame import early_calls
-from tidegate.native.plan import CHEAP, WIDEST, Loop, Plan, Stage, make_plan, peeled
+from tidegate.native.compile.arguments import early_calls
+from tidegate.native.compile.canonical import bias, canonical_graph
+from tidegate.native.compile.plan import BLOCK_VECTORS, RECOMPUTED, KernelPlan, Stage, StepLoop, make_plan, peeled
 from tidegate.reference import numpy_ops, step
 
 FEW = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-GIVEN = {"input", "sequence", "old", "new", "kept", "output", "adjoint"}  # in memory before a step
+GIVEN = {"input", "sequence", "old", "new", "kept", "output", "gradient"}  # in memory before a step
 every_cell = pytest.mark.parametrize("made", ALL.values(), ids=ALL)
 
 
@@ -62,7 +62,7 @@ def sums_only(x, h):
 TRICKY = {c.graph.name: c for c in (loose_inputs, common_inputs, early_state, plain_adjoint, sums_only)}
 
 
-def loops(plan: Plan) -> list[Loop]:
+def loops(plan: KernelPlan) -> list[StepLoop]:
     return [plan.forward, plan.backward]
 
 
@@ -119,7 +119,7 @@ def test_added_linears_become_one_chain() -> None:
 # properties
 
 
-def check(plan: Plan) -> None:
+def check(plan: KernelPlan) -> None:
     for loop in loops(plan):
         computed_once(loop)
         slots_cover_terms(plan, loop)
@@ -144,17 +144,17 @@ def read_whole(stage: Stage) -> list[Value]:
     return [c.vector for c in stage.calls] + (list(stage.across.args) if stage.across is not None else [])
 
 
-def computed_once(loop: Loop) -> None:
+def computed_once(loop: StepLoop) -> None:
     """No value is computed twice for the step or for one input's gradient, unless that is as fast as reading it.
 
     What only inputs' gradients need is computed for each of them anew: any of them may be left out.
     """
     for name in {s.only_for for s in loop.stages}:
         found = Counter(v for s in loop.stages if s.only_for in (None, name) for v in values_of(s))
-        assert {v.op for v, n in found.items() if n > 1} <= CHEAP
+        assert {v.op for v, n in found.items() if n > 1} <= RECOMPUTED
 
 
-def at_hand(loop: Loop, wanted: set[str]) -> None:
+def at_hand(loop: StepLoop, wanted: set[str]) -> None:
     """What a stage reads was given, or computed before it by a stage that is run."""
     homes = loop.homes
     stored = {v for v, h in homes.items() if h.where in GIVEN | {"weights"}}
@@ -182,7 +182,7 @@ def _can_read(value: Value, stage: Stage, known: set[Value], stored: set[Value])
     )
 
 
-def slots_cover_terms(plan: Plan, loop: Loop) -> None:
+def slots_cover_terms(plan: KernelPlan, loop: StepLoop) -> None:
     """Each term of each linear is one matrix of one call, and each slot starts from nothing once."""
     for stage in loop.stages:
         assert set(stage.linears) == {v for v in stage.values if v.op == "linear"}
@@ -190,7 +190,7 @@ def slots_cover_terms(plan: Plan, loop: Loop) -> None:
         begun = set(stage.zeroed)
         for call in _in_order_of_emission(stage, loop):
             slots = range(call.first, call.first + len(call.matrices))
-            assert len(call.matrices) <= WIDEST
+            assert len(call.matrices) <= BLOCK_VECTORS
             assert not begun & set(slots) if call.fresh else begun >= set(slots)
             begun |= set(slots)
             for slot, matrix in zip(slots, call.matrices, strict=True):
@@ -200,12 +200,12 @@ def slots_cover_terms(plan: Plan, loop: Loop) -> None:
             assert terms_found == Counter((peeled(m, plan.fixed), v) for m, v in products(linear_))
 
 
-def _in_order_of_emission(stage: Stage, loop: Loop) -> list:
+def _in_order_of_emission(stage: Stage, loop: StepLoop) -> list:
     early = early_calls(stage, loop)
     return [*early, *(c for c in stage.calls if c not in early)]
 
 
-def early_first(loop: Loop) -> None:
+def early_first(loop: StepLoop) -> None:
     """What is multiplied before the recurrence does not come from it."""
     for stage in loop.stages:
         assert all(loop.homes[c.vector].where == "input" for c in early_calls(stage, loop))
@@ -214,7 +214,7 @@ def early_first(loop: Loop) -> None:
 # threads that share the units
 
 
-def no_races(loop: Loop, backward: bool, wanted: set[str], late: bool) -> None:
+def no_races(loop: StepLoop, backward: bool, wanted: set[str], late: bool) -> None:
     """Between two barriers no thread writes what another one reads.
 
     A thread computes its own units of each stage and reads whole vectors for products and sums. `late`: the inputs'
@@ -233,7 +233,7 @@ def no_races(loop: Loop, backward: bool, wanted: set[str], late: bool) -> None:
         written |= writes
 
 
-def _order(loop: Loop, backward: bool, wanted: set[str], late: bool) -> Iterable[tuple[int, Stage]]:
+def _order(loop: StepLoop, backward: bool, wanted: set[str], late: bool) -> Iterable[tuple[int, Stage]]:
     """Stages as they are run, each with its step."""
     run = [s for s in loop.stages if s.only_for is None or s.only_for in wanted]
     hasty = {s.only_for for s in run if not _can_wait(s, loop)}
@@ -245,7 +245,7 @@ def _order(loop: Loop, backward: bool, wanted: set[str], late: bool) -> Iterable
         yield from ((number, s) for s in waiting for number in chunk)
 
 
-def _can_wait(stage: Stage, loop: Loop) -> bool:
+def _can_wait(stage: Stage, loop: StepLoop) -> bool:
     return (
         stage.only_for is not None
         and stage.across is None
@@ -253,7 +253,7 @@ def _can_wait(stage: Stage, loop: Loop) -> bool:
     )
 
 
-def _place(value: Value, loop: Loop, number: int, backward: bool) -> object:
+def _place(value: Value, loop: StepLoop, number: int, backward: bool) -> object:
     """Memory that several threads share, unless it is only read throughout."""
     home = loop.homes[value]
     if home.size == SCALAR:
@@ -263,12 +263,12 @@ def _place(value: Value, loop: Loop, number: int, backward: bool) -> object:
         return None
     if home.where == "old":
         return "carry", home.name, number % 2
-    if home.where == "adjoint":
+    if home.where == "gradient":
         return "carry", home.name, (number + 1) % 2
     return {"row": ("row", home.name), "dz": ("dz", home.name, number)}.get(home.where)
 
 
-def _written(stage: Stage, loop: Loop, number: int, backward: bool) -> set[object]:
+def _written(stage: Stage, loop: StepLoop, number: int, backward: bool) -> set[object]:
     rows = (v for v in values_of(stage) if v in loop.homes and loop.homes[v].where == "row")
     found: set[object] = {("row", loop.homes[v].name) for v in rows}
     for write in stage.writes:

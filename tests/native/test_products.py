@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from native_calls import Array, Calls, calls, everywhere, guarded, rows_of
-from tidegate.native.products import GRADIENT_BLOCK, NARROW, scratch_numbers
+from tidegate.native.compile.gemm import GRADIENT_BLOCK, STRIP_WIDTH, scratch_numbers
 
 VECTORS = [1, 2, 3, 4]
 
@@ -216,7 +216,7 @@ class Gradient:
 
 
 @everywhere
-@pytest.mark.parametrize("n", [1, 3, 4, 5, NARROW, NARROW + 1, 37, 100])
+@pytest.mark.parametrize("n", [1, 3, 4, 5, STRIP_WIDTH, STRIP_WIDTH + 1, 37, 100])
 def test_weight_gradient(call: Calls, n: int) -> None:
     for count in (0, 1, 7, GRADIENT_BLOCK, 300):
         for m in (1, 7, 37, 100):
@@ -270,4 +270,4 @@ def test_scratch_is_bounded() -> None:
             call = calls(name, dtype)
             size = ctypes.sizeof(ctypes.c_float if dtype == "float32" else ctypes.c_double)
             assert scratch_numbers(1 << 20, call.target, call.dtype) * size <= 4 << 20
-            assert scratch_numbers(NARROW, call.target, call.dtype) == 0
+            assert scratch_numbers(STRIP_WIDTH, call.target, call.dtype) == 0

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from tidegate.native import _llvm, threads
-from tidegate.native.builder import I32, I64, POINTER, Builder
-from tidegate.native.library import symbol
-from tidegate.native.machine import host
+from tidegate.native import _llvm
+from tidegate.native.compile.builder import I32, I64, POINTER, Builder
+from tidegate.native.compile.library import symbol
+from tidegate.native.cpu import host
+from tidegate.native.run import threads
+from tidegate.native.run.self_test import trial
 from tidegate.native.target import TARGETS, DType
-from tidegate.native.trial import trial
 
 TORCH_LIB = Path(torch.__file__).parent / "lib"
 TINY = 1e-310  # a denormal number
@@ -63,7 +64,7 @@ def integers(*shape: int) -> np.ndarray:
 
 
 def flags() -> np.ndarray:
-    return integers(threads.MOST, threads.LINE)
+    return integers(threads.MAX_TEAM, threads.LINE)
 
 
 # the library
@@ -108,7 +109,7 @@ def program(text: str, **environment: str) -> str:
 
 
 def test_native_kernels_do_not_import_torch() -> None:
-    text = "import sys; from tidegate.native import threads, trial; print(trial.trial(3), 'torch' in sys.modules)"
+    text = "import sys; from tidegate.native.run import self_test; print(self_test.trial(3), 'torch' in sys.modules)"
     assert program(text) == "1 False"
 
 
@@ -117,18 +118,18 @@ def test_a_library_that_cannot_be_used_leaves_one_thread(name: str, tmp_path: Pa
     (tmp_path / name).write_bytes(b"no library")
     text = f"""
 from pathlib import Path
-from tidegate.native import threads, trial
+from tidegate.native.run import self_test, threads
 threads.library = lambda: Path({str(tmp_path / name)!r})
-print(trial.trial(2), threads.count(2))
+print(self_test.trial(2), threads.count(2))
 """
     assert program(text) == "1 1"
 
 
 def test_a_library_without_its_functions_leaves_one_thread() -> None:
     text = """
-from tidegate.native import threads, trial
+from tidegate.native.run import self_test, threads
 threads.library = lambda: next(line.split()[-1] for line in open('/proc/self/maps') if 'libc.so' in line)
-print(trial.trial(2), threads.count(2))
+print(self_test.trial(2), threads.count(2))
 """
     assert program(text) == "1 1"
 
@@ -163,9 +164,10 @@ def test_one_thread_is_alone(wanted: int) -> None:
 
 PLACES = """
 import ctypes, torch
-from tidegate.native import _llvm, threads
-from tidegate.native.builder import *
-from tidegate.native.machine import host
+from tidegate.native import _llvm
+from tidegate.native.run import threads
+from tidegate.native.compile.builder import *
+from tidegate.native.cpu import host
 threads.publish()
 k = Builder("kernel", host(), "float32")
 with k.function("inner.body", [POINTER, I64, I64]) as f:
@@ -198,11 +200,11 @@ def test_a_team_inside_a_team_counts_itself() -> None:
 
 @pytest.mark.parametrize(("limit", "size"), [("1", 1), ("2", 2), ("9", 3)])
 def test_a_smaller_team_than_wanted_knows_it(limit: str, size: int) -> None:
-    text = "import torch; from tidegate.native.trial import trial; print(trial(3))"
+    text = "import torch; from tidegate.native.run.self_test import trial; print(trial(3))"
     assert program(text, OMP_THREAD_LIMIT=limit) == str(size)
 
 
-@pytest.mark.parametrize(("wanted", "given"), [(1, 1), (2, 2), (0, 1), (-1, 1), (7, 7), (100_000, threads.MOST)])
+@pytest.mark.parametrize(("wanted", "given"), [(1, 1), (2, 2), (0, 1), (-1, 1), (7, 7), (100_000, threads.MAX_TEAM)])
 def test_the_number_of_threads(wanted: int, given: int) -> None:
     assert threads.count(wanted) == given
 
@@ -422,16 +424,17 @@ def test_torch_goes_on_as_before() -> None:
 
 FORK = """
 import ctypes, os, signal, torch
-from tidegate.native import _llvm, threads, trial
+from tidegate.native import _llvm
+from tidegate.native.run import self_test, threads
 torch.set_num_threads(2)
-assert (threads.count(2), trial.trial(2)) == (2, 2)
+assert (threads.count(2), self_test.trial(2)) == (2, 2)
 child = os.fork()
 if not child:
     signal.alarm(30)
     {before}
-    os._exit(10 * threads.count(2) + trial.trial(2))
+    os._exit(10 * threads.count(2) + self_test.trial(2))
 ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-print(ended, threads.count(2), trial.trial(2))
+print(ended, threads.count(2), self_test.trial(2))
 """
 
 

@@ -11,13 +11,14 @@ import pytest
 
 from native_calls import Array, guarded
 from tidegate.errors import ArgumentError
-from tidegate.native import _llvm, trace_kernel
-from tidegate.native.tables import NEVER_ADDRESS
+from tidegate.native import _llvm
+from tidegate.native.eligibility import kernel as trace_kernel
+from tidegate.native.eligibility.arguments import STEPS
+from tidegate.native.eligibility.blocks import MIN_BLOCK_STEPS
+from tidegate.native.eligibility.form import GRADIENT, TraceForm
+from tidegate.native.eligibility.kernel import TraceKernel
+from tidegate.native.run.row_order import NEVER_ADDRESS
 from tidegate.native.target import TARGETS, DType
-from tidegate.native.trace_blocks import FEW
-from tidegate.native.trace_form import GRADIENT, TraceForm
-from tidegate.native.trace_frame import STEPS
-from tidegate.native.trace_kernel import TraceKernel
 
 FORMS = {
     "one state": TraceForm(1, ((0, 0),), (0,), (0,)),
@@ -201,7 +202,7 @@ def test_a_piece_that_stays(target: str, dtype: DType, still: int) -> None:
 @everywhere
 @of_each_type
 def test_bits_do_not_depend_on_threads(target: str, dtype: DType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace_kernel, "WORTH", 0)
+    monkeypatch.setattr(trace_kernel, "TEAM_ELEMENTS", 0)
     for K, widths in ((1, (5,)), (37, (30, 70)), (50, ())):
         found = problem(FORMS["a cell behind its output"], dtype, (67, 2, K), widths, reset=0.1)
         kernel(target, found.form, dtype)._layouts.clear()
@@ -212,7 +213,9 @@ def test_bits_do_not_depend_on_threads(target: str, dtype: DType, monkeypatch: p
 
 @everywhere
 @of_each_type
-@pytest.mark.parametrize("T", [FEW - 1, FEW, STEPS - 1, STEPS, STEPS + 1, STEPS + FEW, 2 * STEPS + 1])
+@pytest.mark.parametrize(
+    "T", [MIN_BLOCK_STEPS - 1, MIN_BLOCK_STEPS, STEPS - 1, STEPS, STEPS + 1, STEPS + MIN_BLOCK_STEPS, 2 * STEPS + 1]
+)
 def test_the_edges_of_blocks(target: str, dtype: DType, T: int) -> None:
     for form in BLOCKED.values():
         for K, widths in ((3, (16,)), (21, (5, 28)), (37, (32, 31))):
@@ -282,7 +285,7 @@ def test_traces_do_not_depend_on_cuts_between_blocks(target: str, dtype: DType, 
     assert np.array_equal(cut(0, 30, 150), cut(0, 150))
     assert np.array_equal(cut(0, 30, 94, 150), cut(0, 150))
     single = cut(*range(151))
-    assert np.array_equal(cut(*range(0, 150, FEW - 1), 150), single)
+    assert np.array_equal(cut(*range(0, 150, MIN_BLOCK_STEPS - 1), 150), single)
     tolerance = 1e-13 if dtype == "float64" else 5e-5
     assert np.abs(cut(0, 150) - single).max() < tolerance
     assert np.abs(cut(0, 77, 150) - single).max() < tolerance
@@ -308,8 +311,8 @@ def test_a_form_names_states_that_are_there() -> None:
     with pytest.raises(ArgumentError) as error:
         TraceForm(1, ((0, 1),), (0,), (0,))
     assert str(error.value) == (
-        "Traces of 1 states name each of them by a number below 1, and once in its place; pairs=((0, 1),), "
-        "driven=(0,) and scored=(0,) came."
+        "pairs, driven and scored must number states from 0 to 0 without duplicates, got pairs=((0, 1),), "
+        "driven=(0,) and scored=(0,)."
     )
     for form in ((2, ((0, 0), (0, 0)), (0,), (0,)), (2, (), (1, 1), (0,)), (1, (), (-1,), ()), (1, (), (), ())):
         with pytest.raises(ArgumentError):

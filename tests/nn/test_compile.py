@@ -19,7 +19,9 @@ import tidegate as tg
 from layer_cases import make_layer
 from native_layers import counted_runs
 from tidegate.cells import CELLS
-from tidegate.nn import Recurrent, State, native, native_ops, swap
+from tidegate.nn import Recurrent, State, swap
+from tidegate.reference.unroll import UnrollArguments
+from tidegate.runtime import operators, support
 
 I, H = 3, 5  # noqa: E741 - the project's word for the input size
 SHAPES = [(4, 6), (7, 2), (2, 11)]  # T, B: the first is compiled for, and no two sizes of it are the same
@@ -122,10 +124,10 @@ def test_errors_come_from_compiled_programs_too() -> None:
     layer = Recurrent("gru", I, H)
     compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
     compiled(torch.randint(0, I, (4, 6)))
-    with pytest.raises(tg.ArgumentError, match="an index of a one-hot of size 3 lies between 0 and 2, and 3 to 3 came"):
+    with pytest.raises(tg.ArgumentError, match="indices of a one-hot of size 3 must be between 0 and 2, got 3 to 3"):
         compiled(torch.full((4, 6), 3))
     compiled(an_input(4, 6), lengths=torch.full((6,), 4))
-    with pytest.raises(tg.ArgumentError, match=r"lengths are 6 whole numbers between 0 and 4, and .* came"):
+    with pytest.raises(tg.ArgumentError, match=r"lengths must be 6 whole numbers between 0 and 4, got .*"):
         compiled(an_input(4, 6), lengths=torch.full((6,), 5))
 
 
@@ -169,7 +171,7 @@ def test_on_the_reference_path() -> None:
     options = {"lengths": torch.tensor([4, 2, 0, 1, 3, 4]), "reset": torch.rand(4, 6) < 0.3}
     expected = results(layer, compiled, x, **options)
     with pytest.MonkeyPatch.context() as patch, counted_runs() as runs:
-        patch.setattr(native, "native_cell", lambda *_: None)
+        patch.setattr(operators, "cell_kernel", lambda *_, **__: None)
         found = results(layer, compiled, x, **options)
     assert not runs
     assert list(found) == list(expected)
@@ -195,7 +197,7 @@ def test_one_graph_where_layers_leave_kernels(kind: str) -> None:
     layer, x = Recurrent("lstm", I, H), an_input(4, 3)
     expected = results(layer, layer, x)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
-    context = native.disabled() if kind == "disabled" else torch.autocast("cpu", torch.bfloat16)
+    context = support.disabled() if kind == "disabled" else torch.autocast("cpu", torch.bfloat16)
     with context, counted_runs() as runs:
         found = results(layer, compiled, x)
     assert runs == ([] if kind == "disabled" else ["forward", "backward"])
@@ -209,34 +211,33 @@ def test_one_graph_where_layers_leave_kernels(kind: str) -> None:
 def operands(name: str, T: int, B: int, indices: bool = False) -> tuple[Any, ...]:
     """What names a cell to an operator, and a call's tensors."""
     layer = make_layer(CELLS[name], I, H).float()
-    recipe = native.recipe(layer.graph, tuple(layer.sizes.items()), indices)
-    assert not isinstance(recipe, str)
+    known = support.kernel_inputs(layer.graph, tuple(layer.sizes.items()), indices)
     x = torch.randint(0, I, (T, B)) if indices else torch.randn(T, B, I)
-    rows = [{n: torch.randn(k, H) for n in recipe.states} for k in (B, 1)]
+    rows = [{n: torch.randn(k, H) for n in known.states} for k in (B, 1)]
     with torch.no_grad():
-        tensors = recipe.tensors(layer.get_submodule("l0").tensors(), {"x": x}, *rows)
-    return recipe, (recipe.text, recipe.numbers, indices), [t.detach().clone() for t in tensors]
+        tensors = known.tensors(UnrollArguments(layer.get_submodule("l0").tensors(), {"x": x}, *rows))
+    return known, (known.text, known.numbers, indices), [t.detach().clone() for t in tensors]
 
 
 @pytest.mark.parametrize("name", ["lstm", pytest.param("gru", marks=slow)])
 @pytest.mark.parametrize("form", ["resets", *(pytest.param(f, marks=slow) for f in ("whole", "backwards", "indices"))])
 def test_operators_are_what_torch_expects(name: str, form: str) -> None:
     T, B = 4, 3
-    recipe, cell, tensors = operands(name, T, B, form == "indices")
+    known, cell, tensors = operands(name, T, B, form == "indices")
     reset = torch.rand(T, B) < 0.4 if form == "resets" else None
     rest = (form == "backwards",)
     leaves = [t.requires_grad_() if t.is_floating_point() else t for t in tensors]
-    opcheck(native_ops._forward, (*cell, *rest, True, leaves, None, reset))
+    opcheck(operators._forward, (*cell, *rest, True, leaves, None, reset))
     ragged = torch.tensor([4, 0, 2])
-    opcheck(native_ops._forward, (*cell, *rest, False, [t.detach() for t in leaves], ragged, reset))
+    opcheck(operators._forward, (*cell, *rest, False, [t.detach() for t in leaves], ragged, reset))
     plain = [t.detach() for t in leaves]
-    *found, kept = native_ops._forward(*cell, *rest, True, plain, ragged, reset)
+    *found, kept = operators._forward(*cell, *rest, True, plain, ragged, reset)
     slopes, wanted = [torch.randn_like(t) for t in found], [t.is_floating_point() for t in plain]
-    opcheck(native_ops._backward, (*cell, *rest, wanted, slopes, plain, kept, ragged, reset))
+    opcheck(operators._backward, (*cell, *rest, wanted, slopes, plain, kept, ragged, reset))
     for chosen in range(len(wanted)):
         only = [k == chosen and want for k, want in enumerate(wanted)]
-        count = sum(recipe.wanted(only, reset is not None))
-        assert len(native_ops._backward(*cell, *rest, only, slopes, plain, kept, ragged, reset)) == count
+        count = sum(known.needs_grad(only, reset is not None))
+        assert len(operators._backward(*cell, *rest, only, slopes, plain, kept, ragged, reset)) == count
 
 
 # programs on their own

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 import tidegate as tg
 from tidegate.errors import ArgumentError, TidegateNotice
-from tidegate.nn import dropin
+from tidegate.runtime import support
 
 PAIRS: dict[str, tuple[Any, Any]] = {"LSTM": (tg.LSTM, nn.LSTM), "GRU": (tg.GRU, nn.GRU), "RNN": (tg.RNN, nn.RNN)}
 COUNT, TOLERANCE = 200, 2e-6
@@ -360,7 +360,7 @@ def test_forget_bias_is_the_sum_of_the_two_biases(proj_size: int) -> None:
 
 @pytest.fixture(autouse=True)
 def _said_nothing_yet() -> None:
-    dropin._say_once.cache_clear()
+    support.warn_once.cache_clear()
 
 
 @every_kind
@@ -444,35 +444,35 @@ def test_errors_of_the_initial_state() -> None:
     x = torch.randn(6, 4, 3)
     lstm, gru = tg.LSTM(3, 5, 2, proj_size=2), tg.GRU(3, 5)
     h, c = torch.zeros(2, 4, 2), torch.zeros(2, 4, 5)
-    refused("hx is the pair of tensors (h_0, c_0) for LSTM, and a Tensor came", lstm, x, h)
-    refused("hx is the pair of tensors (h_0, c_0) for LSTM, and a tuple came", lstm, x, (h,))
-    refused("hx is the pair of tensors (h_0, c_0) for LSTM, and a tuple came", lstm, x, (h, None))
-    refused("hx is the tensor h_0 for GRU, and a tuple came", gru, x, (torch.zeros(1, 4, 5), c))
-    refused("h_0 must be [2, 4, 2], and [2, 4, 5] came", lstm, x, (c, c))
-    refused("c_0 must be [2, 4, 5], and [2, 4, 2] came", lstm, x, (h, h))
-    refused("h_0 must be [1, 5], and [1, 1, 5] came", gru, x[:, 0], torch.zeros(1, 1, 5))
+    refused("hx must be the pair of tensors (h_0, c_0) for LSTM, got a Tensor", lstm, x, h)
+    refused("hx must be the pair of tensors (h_0, c_0) for LSTM, got a tuple", lstm, x, (h,))
+    refused("hx must be the pair of tensors (h_0, c_0) for LSTM, got a tuple", lstm, x, (h, None))
+    refused("hx must be the tensor h_0 for GRU, got a tuple", gru, x, (torch.zeros(1, 4, 5), c))
+    refused("h_0 must be [2, 4, 2], got [2, 4, 5]", lstm, x, (c, c))
+    refused("c_0 must be [2, 4, 5], got [2, 4, 2]", lstm, x, (h, h))
+    refused("h_0 must be [1, 5], got [1, 1, 5]", gru, x[:, 0], torch.zeros(1, 1, 5))
 
 
 def test_errors_of_the_input() -> None:
     gru = tg.GRU(3, 5)
-    refused("input 'x' must be [T, B, size] = [6, 4, 3], and [6, 4, 2] came", gru, torch.randn(6, 4, 2))
+    refused("input 'x' must be [T, B, size] = [6, 4, 3], got [6, 4, 2]", gru, torch.randn(6, 4, 2))
     refused(
-        "input 'x' is torch.float64, and the weights are torch.float32: give it as x.to(torch.float32), or move the "
-        "weights with .to(dtype)",
+        "input 'x' is torch.float64, but the weights are torch.float32: pass x.to(torch.float32), or convert the "
+        "layer with .to(dtype)",
         gru,
         torch.randn(6, 4, 3).double(),
     )
     packed = pack_padded_sequence(torch.randn(6, 2, 3), torch.tensor([6, 4]))
-    refused("a PackedSequence has its own lengths: leave lengths= away", gru, packed, lengths=[6, 4])
+    refused("a PackedSequence has its own lengths: omit lengths=", gru, packed, lengths=[6, 4])
     with pytest.raises(ArgumentError) as caught:
         gru._elsewhere(packed, None, [6, 4], None)
-    assert str(caught.value) == "a PackedSequence has its own lengths: leave lengths= away"
+    assert str(caught.value) == "a PackedSequence has its own lengths: omit lengths="
 
 
 def test_forget_bias_without_biases() -> None:
     with pytest.raises(ArgumentError) as caught:
         tg.LSTM(3, 5, bias=False, forget_bias=1.0)
-    assert str(caught.value) == "forget_bias=1.0 has no effect with bias=False: leave one of them away"
+    assert str(caught.value) == "forget_bias=1.0 has no effect with bias=False: omit one of them"
 
 
 @every_kind

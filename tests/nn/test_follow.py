@@ -9,9 +9,9 @@ from torch import nn
 from catalogue import EVERY
 from layer_cases import broadcast, narrow
 from tidegate import GRU, LSTM, RNN, Recurrent, Stack
-from tidegate.nn import native
-from tidegate.nn.follow import follow
-from tidegate.nn.from_torch import as_recurrent
+from tidegate.nn.torch_modules.convert import as_recurrent
+from tidegate.nn.unroll_autograd import follow
+from tidegate.runtime import support
 
 ONE_INPUT = {n: c for n, c in EVERY.items() if len(c.graph.inputs) == 1} | {"narrow": narrow, "broadcast": broadcast}
 T, B, H = 5, 3, 8
@@ -23,7 +23,7 @@ def test_output_and_states_are_those_of_the_layer(name: str) -> None:
     sizes = {letter: 4 for letter in cell.graph.letters if letter not in "HI"}
     layer = Recurrent(cell, H, H, num_layers=1, **sizes).double().eval()
     x = torch.randn(T, B, H, dtype=torch.float64)
-    with native.disabled():  # they would be compiled for each cell
+    with support.disabled():  # they would be compiled for each cell
         (y, end), traces = layer(x), layer.trace(x)
     ours, (run,) = follow(layer, x)
     torch.testing.assert_close(ours, y, rtol=1e-11, atol=1e-11)

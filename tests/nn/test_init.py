@@ -15,7 +15,7 @@ from tidegate.cells import CELLS
 from tidegate.equations import cell, linear, sigmoid, tanh, weight
 from tidegate.errors import ArgumentError
 from tidegate.nn.init import Chrono, ForgetBias, Glorot, Identity, Init, Orthogonal, TorchUniform
-from tidegate.nn.layouts import TENSORS, TORCH, cell_weights
+from tidegate.nn.torch_modules.layouts import TENSORS, TORCH, cell_weights
 
 I, H, P = 3, 40, 7  # noqa: E741 - the project's word for the input size
 EYE = torch.eye(H, dtype=torch.float64)
@@ -347,32 +347,30 @@ def test_weights_that_others_are_made_of_are_drawn_with_them() -> None:
 @pytest.mark.parametrize(
     ("init", "message"),
     [
-        (3, "init is an option of tidegate.init, such as Orthogonal(), its name, or a tuple of these, and 3 came"),
-        ((), "init is an option of tidegate.init, such as Orthogonal(), its name, or a tuple of these, and () came"),
+        (3, "init must be an option of tidegate.init such as Orthogonal(), its name, or a tuple of these, got 3"),
+        ((), "init must be an option of tidegate.init such as Orthogonal(), its name, or a tuple of these, got ()"),
         (
             ["glorot"],
-            "init is an option of tidegate.init, such as Orthogonal(), its name, or a tuple of these, and ['glorot'] "
-            "came",
+            "init must be an option of tidegate.init such as Orthogonal(), its name, or a tuple of these, got "
+            "['glorot']",
         ),
         (
             "Glorott",
-            "there is no init 'Glorott': did you mean glorot? the names are torch_uniform, glorot, orthogonal, "
-            "identity, forget_bias, and Chrono is given with its number, as in tidegate.init.Chrono(200)",
+            "unknown init 'Glorott': did you mean glorot? expected torch_uniform, glorot, orthogonal, identity, "
+            "forget_bias, or Chrono with its number, as in tidegate.init.Chrono(200)",
         ),
         (
             "chrono",
-            "there is no init 'chrono': the names are torch_uniform, glorot, orthogonal, identity, forget_bias, and "
-            "Chrono is given with its number, as in tidegate.init.Chrono(200)",
+            "unknown init 'chrono': expected torch_uniform, glorot, orthogonal, identity, forget_bias, or Chrono "
+            "with its number, as in tidegate.init.Chrono(200)",
         ),
         (
             ("orthogonal", "torch_uniform"),
-            "init=Orthogonal(gain=1.0) has no effect: what comes after it sets the same weights; put it last, or leave "
-            "it away",
+            "init=Orthogonal(gain=1.0) has no effect: a later option sets the same weights. Put it last or omit it",
         ),
         (
             (ForgetBias(2.0), Chrono(20)),
-            "init=ForgetBias(value=2.0) has no effect: what comes after it sets the same weights; put it last, or "
-            "leave it away",
+            "init=ForgetBias(value=2.0) has no effect: a later option sets the same weights. Put it last or omit it",
         ),
     ],
 )
@@ -383,20 +381,20 @@ def test_what_is_no_init(init: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("call", "number", "message"),
     [
-        (Glorot, 0.0, "the gain of Glorot is a positive number, and 0.0 came"),
-        (Orthogonal, "1", "the gain of Orthogonal is a positive number, and '1' came"),
-        (Identity, math.inf, "the gain of Identity is a positive number, and inf came"),
-        (ForgetBias, math.nan, "ForgetBias takes a finite number, and nan came"),
-        (ForgetBias, True, "ForgetBias takes a finite number, and True came"),
-        (Chrono, 2, "Chrono takes the longest dependency, a number of steps above 2, and 2 came"),
-        (Chrono, None, "Chrono takes the longest dependency, a number of steps above 2, and None came"),
+        (Glorot, 0.0, "the gain of Glorot must be a positive number, got 0.0"),
+        (Orthogonal, "1", "the gain of Orthogonal must be a positive number, got '1'"),
+        (Identity, math.inf, "the gain of Identity must be a positive number, got inf"),
+        (ForgetBias, math.nan, "the value of ForgetBias must be a finite number, got nan"),
+        (ForgetBias, True, "the value of ForgetBias must be a finite number, got True"),
+        (Chrono, 2, "the T_max of Chrono must be a number of steps above 2, got 2"),
+        (Chrono, None, "the T_max of Chrono must be a number of steps above 2, got None"),
     ],
 )
 def test_numbers(call: Any, number: Any, message: str) -> None:
     refused(message, call, number)
 
 
-NO_GATE = "has no forget gate: no sigmoid multiplies an old state in that state's own update; leave it away"
+NO_GATE = "has no forget gate: no sigmoid multiplies an old state in that state's own update; omit it"
 
 
 @pytest.mark.parametrize(
@@ -408,25 +406,25 @@ NO_GATE = "has no forget gate: no sigmoid multiplies an old state in that state'
             "lstm_projection",
             "identity",
             "init=Identity(gain=1.0) has no effect: cell 'lstm_projection' has no square matrix that multiplies a "
-            "state; leave it away",
+            "state; omit it",
         ),
         (
             HARD["qrnn"],
             "orthogonal",
-            "init=Orthogonal(gain=1.0) has no effect: cell 'qrnn' has no matrix that multiplies a state; leave it away",
+            "init=Orthogonal(gain=1.0) has no effect: cell 'qrnn' has no matrix that multiplies a state; omit it",
         ),
         (
             HARD["recurrent_highway"](depth=2),
             "forget_bias",
             "init=ForgetBias(value=1.0) has no effect: cell 'recurrent_highway' keeps state 's' by the product of 2 "
-            "gates (t~1, t); leave it away",
+            "gates (t~1, t); omit it",
         ),
         (
             HARD["fast_grnn"],
             Chrono(9),
-            "init=Chrono(T_max=9) ties the input gate's bias to that of the forget gate 'z', and the gates with a bias "
-            "that scale what enters state 'h' of cell 'fast_grnn' are: none; one was expected: use ForgetBias, which "
-            "sets the forget gate alone",
+            "init=Chrono(T_max=9) ties the bias of the forget gate 'z' to that of one input gate, but the input "
+            "gates of state 'h' of cell 'fast_grnn' with a bias are: none. Use ForgetBias, which sets the forget "
+            "gate alone",
         ),
     ],
 )
@@ -441,11 +439,11 @@ def test_cells_without_matrices_or_biases() -> None:
         c = f * c + tanh(x)
         return c
 
-    said = "has neither matrices nor linears with a bias; leave it away"
+    said = "has neither matrices nor linears with a bias; omit it"
     refused(f"init=TorchUniform() has no effect: cell 'bare' {said}", TorchUniform().sets, bare)
-    said = "has no matrices; leave it away"
+    said = "has no matrices; omit it"
     refused(f"init=Glorot(gain=1.0) has no effect: cell 'bare' {said}", Glorot().sets, bare)
-    said = "has a forget gate 'f' without a bias; leave it away"
+    said = "has a forget gate 'f' without a bias; omit it"
     refused(f"init=ForgetBias(value=1.0) has no effect: cell 'bare' {said}", ForgetBias().sets, bare)
 
 
@@ -457,9 +455,8 @@ def test_two_input_gates() -> None:
         return c
 
     refused(
-        "init=Chrono(T_max=9) ties the input gate's bias to that of the forget gate 'f', and the gates with a bias "
-        "that scale what enters state 'c' of cell 'doubled' are: i, j; one was expected: use ForgetBias, which sets "
-        "the forget gate alone",
+        "init=Chrono(T_max=9) ties the bias of the forget gate 'f' to that of one input gate, but the input gates "
+        "of state 'c' of cell 'doubled' with a bias are: i, j. Use ForgetBias, which sets the forget gate alone",
         Chrono(9).sets,
         doubled,
     )

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -28,17 +29,27 @@ def refused(message: str, call: Any, *args: Any, **options: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_layers": 0}, "num_layers is a whole number of 1 or more, and 0 came"),
-        ({"num_layers": True}, "num_layers is a whole number of 1 or more, and True came"),
-        ({"num_layers": 2.0}, "num_layers is a whole number of 1 or more, and 2.0 came"),
-        ({"dropout": 1.0, "num_layers": 2}, "dropout is a probability in [0, 1), and 1.0 came"),
-        ({"dropout": -0.1, "num_layers": 2}, "dropout is a probability in [0, 1), and -0.1 came"),
-        ({"dropout": "much", "num_layers": 2}, "dropout is a probability in [0, 1), and 'much' came"),
-        ({"dropout": 0.5}, "dropout=0.5 acts between layers, and there is one: leave it away, or add layers"),
-        ({"merge": "max", "bidirectional": True}, "merge is one of concat, sum, mean, and 'max' came"),
-        ({"merge": "sum"}, "merge='sum' joins two directions, and there is one: set bidirectional=True"),
-        ({"S": 4}, "cell 'lstm' has no size 'S' to bind; besides I and H it has none"),
-        ({"I": 4}, "cell 'lstm' has no size 'I' to bind; besides I and H it has none"),
+        ({"num_layers": 0}, "num_layers must be a whole number of 1 or more, got 0"),
+        ({"num_layers": True}, "num_layers must be a whole number of 1 or more, got True"),
+        ({"num_layers": 2.0}, "num_layers must be a whole number of 1 or more, got 2.0"),
+        ({"dropout": 1.0, "num_layers": 2}, "dropout must be a probability in [0, 1), got 1.0"),
+        ({"dropout": -0.1, "num_layers": 2}, "dropout must be a probability in [0, 1), got -0.1"),
+        ({"dropout": "much", "num_layers": 2}, "dropout must be a probability in [0, 1), got 'much'"),
+        ({"dropout": 0.5}, "dropout=0.5 acts between layers, but num_layers=1: omit it or add layers"),
+        ({"merge": "max", "bidirectional": True}, "merge must be 'concat', 'sum' or 'mean', got 'max'"),
+        ({"merge": "sum"}, "merge='sum' joins two directions, but the layer has one: set bidirectional=True"),
+        ({"S": 4}, "cell 'lstm' has no size 'S'; besides I and H it has none"),
+        ({"I": 4}, "cell 'lstm' has no size 'I'; besides I and H it has none"),
+        ({"num_layer": 2}, "Recurrent has no option 'num_layer': did you mean num_layers?"),
+        ({"batchfirst": True}, "Recurrent has no option 'batchfirst': did you mean batch_first?"),
+        (
+            {"nonlinearity": "relu"},
+            "Recurrent has no option 'nonlinearity': it has num_layers, bidirectional, merge, dropout, batch_first, "
+            "learn_initial_state, init, device, dtype; torch's are those of tg.LSTM",
+        ),
+        ({"bidirectional": "False"}, "bidirectional must be True or False, got 'False'"),
+        ({"batch_first": 0.5}, "batch_first must be True or False, got 0.5"),
+        ({"learn_initial_state": None}, "learn_initial_state must be True or False, got None"),
     ],
 )
 def test_options(options: dict[str, Any], message: str) -> None:
@@ -46,15 +57,14 @@ def test_options(options: dict[str, Any], message: str) -> None:
 
 
 def test_sizes() -> None:
-    refused("input_size is a whole number of 1 or more, and 0 came", Recurrent, "lstm", 0, 5)
-    refused("hidden_size is a whole number of 1 or more, and 5.0 came", Recurrent, "lstm", 3, 5.0)
-    refused("hidden_size is a whole number of 1 or more, and True came", Recurrent, "lstm", 3, True)
-    refused("S is a whole number of 1 or more, and -1 came", Recurrent, HARD["scrn"], 3, 5, S=-1)
-    refused("cell 'scrn' needs the size S: give it, as in S=8", Recurrent, HARD["scrn"], 3, 5)
-    refused("cell 'scrn' has no size 'G' to bind; besides I and H it has S", Recurrent, HARD["scrn"], 3, 5, S=2, G=3)
+    refused("input_size must be a whole number of 1 or more, got 0", Recurrent, "lstm", 0, 5)
+    refused("hidden_size must be a whole number of 1 or more, got 5.0", Recurrent, "lstm", 3, 5.0)
+    refused("hidden_size must be a whole number of 1 or more, got True", Recurrent, "lstm", 3, True)
+    refused("S must be a whole number of 1 or more, got -1", Recurrent, HARD["scrn"], 3, 5, S=-1)
+    refused("cell 'scrn' needs the size S: pass it as in S=8", Recurrent, HARD["scrn"], 3, 5)
+    refused("cell 'scrn' has no size 'G'; besides I and H it has S", Recurrent, HARD["scrn"], 3, 5, S=2, G=3)
     refused(
-        "cell 'lru' reads its input unit by unit (x:H), so input_size must be 5, and 3 came: put a linear "
-        "layer before it",
+        "cell 'lru' reads its input unit by unit (x:H), so input_size must be 5, got 3: put a linear layer before it",
         Recurrent,
         CELLS["lru"],
         3,
@@ -62,7 +72,7 @@ def test_sizes() -> None:
         N=2,
     )
     refused(
-        "weight 'z.h' of 6 x 6 cannot be cut into 4 blocks: choose sizes that 4 divides",
+        "weight 'z.h' of 6 x 6 cannot be cut into 4 blocks: choose sizes divisible by 4",
         Recurrent,
         CELLS["slstm"],
         3,
@@ -72,7 +82,7 @@ def test_sizes() -> None:
 
 def test_groups_that_do_not_divide() -> None:
     refused(
-        "cell 'lstm_blocks_1997' shares 4 values among 6 units, and 4 does not divide 6: choose sizes that do",
+        "cell 'lstm_blocks_1997' shares 4 values among 6 units, but 6 is not a multiple of 4: choose other sizes",
         Recurrent,
         HARD["lstm_blocks_1997"],
         3,
@@ -86,7 +96,7 @@ def test_groups_that_do_not_divide() -> None:
         return h
 
     refused(
-        "cell 'grouped' shares 4 values among 6 units, and 4 does not divide 6: choose sizes that do",
+        "cell 'grouped' shares 4 values among 6 units, but 6 is not a multiple of 4: choose other sizes",
         Recurrent,
         grouped,
         3,
@@ -96,7 +106,9 @@ def test_groups_that_do_not_divide() -> None:
 
 
 def test_what_is_no_cell() -> None:
-    refused("a layer takes a Cell or the name of one, and 3 came: decorate its function with @cell", Recurrent, 3, 3, 5)
+    said = "decorate a function with @cell to make one"
+    refused(f"a layer takes a Cell or the name of one, got 3: {said}", Recurrent, 3, 3, 5)
+    refused(f"a layer takes a Cell or the name of one, got the class LSTM: {said}", Recurrent, tg.LSTM, 3, 5)
     refused(
         "there is no cell 'lstmm': did you mean lstm or slstm or min_lstm? `tidegate cells` lists them all",
         Recurrent,
@@ -113,7 +125,7 @@ def test_learned_starts_of_bookkeeping_states() -> None:
         return h
 
     refused(
-        "cell 'counting' has bookkeeping states only, whose starts are not learned",
+        "cell 'counting' has only bookkeeping states, whose initial values cannot be learned",
         Recurrent,
         counting,
         3,
@@ -129,7 +141,7 @@ def test_a_cell_without_weights() -> None:
         return h
 
     refused(
-        "cell 'smooth' has no weights, from which a layer takes its type and device: give it one, as in "
+        "cell 'smooth' has no weights, which give a layer its dtype and device: add one, as in "
         "weight('scale', init=1.0, learn=False)",
         Recurrent,
         smooth,
@@ -148,8 +160,7 @@ def test_a_weight_that_has_no_room_in_the_module(name: str, weights: str) -> Non
         return h if "." in name else h * weight(weights)
 
     refused(
-        f"weight {name!r} of cell 'unlucky' cannot be kept under that name: the layer's module has an attribute "
-        f"{weights!r} of its own; choose another",
+        f"weight {name!r} of cell 'unlucky' needs another name: modules have an attribute {weights!r} of their own",
         Recurrent,
         unlucky,
         3,
@@ -168,8 +179,8 @@ def test_weights_may_be_called_as_a_layer_calls_its_parts() -> None:
 
 def test_an_extra_input_of_size_i_above_the_first_layer() -> None:
     refused(
-        "input 'm' of cell 'gru_d' has the size I, which is 3 in the first layer and 5 above: stack single layers by "
-        "hand",
+        "input 'm' of cell 'gru_d' has the size I, which is 3 in the first layer and 5 above: build single layers "
+        "and stack them with Stack",
         Recurrent,
         HARD["gru_d"],
         3,
@@ -190,28 +201,34 @@ X = torch.zeros(6, 4, 3)
 
 
 def test_shapes_of_the_input() -> None:
-    refused("input 'x' must be [T, B, size] = [6, 4, 3], and [6, 4, 2] came", lstm(), X[..., :2])
-    refused("input 'x' must be [B, T, size] = [6, 4, 3], and [6, 4, 2] came", lstm(batch_first=True), X[..., :2])
-    refused("input 'x' must be [T, B, size] = [6, 4, 3], and [6, 4, 3, 1] came", lstm(), X[..., None])
-    refused("input 'x' must be [T, B, size], and [3] came", lstm(), X[0, 0])
-    refused("input 'x' must be [B, T, size], and [] came", lstm(batch_first=True), torch.tensor(1.0))
-    refused("input 'x' is a tensor, and a list came: use torch.as_tensor(...)", lstm(), [[0.0]])
+    refused("input 'x' must be [T, B, size] = [6, 4, 3], got [6, 4, 2]", lstm(), X[..., :2])
+    refused("input 'x' must be [B, T, size] = [6, 4, 3], got [6, 4, 2]", lstm(batch_first=True), X[..., :2])
+    refused("input 'x' must be [T, B, size] = [6, 4, 3], got [6, 4, 3, 1]", lstm(), X[..., None])
+    refused("input 'x' must be [T, B, size], got [3]", lstm(), X[0, 0])
+    refused("input 'x' must be [B, T, size], got []", lstm(batch_first=True), torch.tensor(1.0))
+    refused("input 'x' must be a tensor, got list: use torch.as_tensor(x)", lstm(), [[0.0]])
+    refused("input 'x' must be a tensor, got ndarray: use torch.as_tensor(x)", lstm(), X.numpy())
+    refused(
+        "input 'x' must be a tensor, got list: use torch.nn.utils.rnn.pad_sequence(x) with lengths=[...]",
+        lstm(),
+        [X[:3, 0], X[:, 1]],
+    )
 
 
 @pytest.mark.usefixtures("reference_path_notice")
 def test_types_of_the_input() -> None:
-    said = "give it as x.to(torch.float32), or move the weights with .to(dtype)"
-    refused(f"input 'x' is torch.float64, and the weights are torch.float32: {said}", lstm(), X.double())
-    refused(f"input 'x' is torch.complex64, and the weights are torch.float32: {said}", lstm(), X.to(torch.complex64))
-    refused(f"input 'x' is torch.float64, and the weights are torch.float32: {said}", lstm().step, X[0].double())
-    refused(f"input 'x' is torch.float64, and the weights are torch.float32: {said}", lstm().trace, X.double())
+    said = "pass x.to(torch.float32), or convert the layer with .to(dtype)"
+    refused(f"input 'x' is torch.float64, but the weights are torch.float32: {said}", lstm(), X.double())
+    refused(f"input 'x' is torch.complex64, but the weights are torch.float32: {said}", lstm(), X.to(torch.complex64))
+    refused(f"input 'x' is torch.float64, but the weights are torch.float32: {said}", lstm().step, X[0].double())
+    refused(f"input 'x' is torch.float64, but the weights are torch.float32: {said}", lstm().trace, X.double())
     layer = Recurrent(HARD["gru_d"], 3, 5)
-    refused(f"input 'm' is torch.bool, and the weights are torch.float32: {said}", layer, {"x": X, "m": X > 0, "d": X})
+    refused(f"input 'm' is torch.bool, but the weights are torch.float32: {said}", layer, {"x": X, "m": X > 0, "d": X})
     with torch.autocast("cpu", dtype=torch.bfloat16):
         layer({"x": X.bfloat16(), "m": X, "d": X.half()})
-        refused(f"input 'x' is torch.float64, and the weights are torch.float32: {said}", lstm(), X.double())
+        refused(f"input 'x' is torch.float64, but the weights are torch.float32: {said}", lstm(), X.double())
         refused(
-            f"input 'm' is torch.int64, and the weights are torch.float32: {said}",
+            f"input 'm' is torch.int64, but the weights are torch.float32: {said}",
             layer,
             {"x": X, "m": X.long(), "d": X},
         )
@@ -220,15 +237,15 @@ def test_types_of_the_input() -> None:
 def test_names_of_the_inputs() -> None:
     layer = Recurrent(told_once, 3, 5, S=2)
     wanted = "{'x': tensor, 'who': tensor, 'rate': tensor}"
-    refused(f"cell 'told_once' takes the inputs x, who, rate, and x came: give them as {wanted}", layer, X)
+    refused(f"cell 'told_once' takes the inputs x, who, rate, got x: give them as {wanted}", layer, X)
     refused(
-        f"cell 'told_once' takes the inputs x, who, rate, and x, whom, 1 came: give them as {wanted}",
+        f"cell 'told_once' takes the inputs x, who, rate, got x, whom, 1: give them as {wanted}",
         layer,
         {"x": X, "whom": X, 1: X},
     )
-    refused(f"cell 'told_once' takes the inputs x, who, rate, and none came: give them as {wanted}", layer, {})
+    refused(f"cell 'told_once' takes the inputs x, who, rate, got none: give them as {wanted}", layer, {})
     refused(
-        "input 'who' must be [B, size] = [4, 2], and [6, 2] came",
+        "input 'who' must be [B, size] = [4, 2], got [6, 2]",
         layer,
         {"x": X, "who": torch.zeros(6, 2), "rate": torch.zeros(4, 1)},
     )
@@ -236,18 +253,18 @@ def test_names_of_the_inputs() -> None:
 
 def test_indices() -> None:
     layer, index = lstm(), torch.tensor([[0, 2], [1, 3]])
-    refused("an index of a one-hot of size 3 lies between 0 and 2, and 0 to 3 came", layer, index)
-    refused("an index of a one-hot of size 3 lies between 0 and 2, and -1 to 2 came", layer, index - 1)
-    refused("an index of a one-hot of size 3 lies between 0 and 2, and 2 to 3 came", layer, index, lengths=[0, 2])
+    refused("indices of a one-hot of size 3 must be between 0 and 2, got 0 to 3", layer, index)
+    refused("indices of a one-hot of size 3 must be between 0 and 2, got -1 to 2", layer, index - 1)
+    refused("indices of a one-hot of size 3 must be between 0 and 2, got 2 to 3", layer, index, lengths=[0, 2])
     refused(
-        "input 'x' must be [T, B] of whole numbers (indices of one-hots; numbers need .float()) = [6, 4], and "
-        "[6, 4, 3] came",
+        "input 'x' must be [T, B] of whole numbers (indices of one-hots; numbers need .float()) = [6, 4], got "
+        "[6, 4, 3]",
         layer,
         X.long(),
     )
     refused(
-        "input 'x' must be [B, T] of whole numbers (indices of one-hots; numbers need .float()) = [6, 4], and "
-        "[6, 4, 3] came",
+        "input 'x' must be [B, T] of whole numbers (indices of one-hots; numbers need .float()) = [6, 4], got "
+        "[6, 4, 3]",
         lstm(batch_first=True),
         X.long(),
     )
@@ -261,15 +278,15 @@ def test_indices() -> None:
 @pytest.mark.parametrize(
     ("lengths", "message"),
     [
-        ([6, 4, 2], "lengths are 4 whole numbers, one a row, and [3] of torch.int64 came"),
-        ([6.0, 4.0, 2.0, 1.0], "lengths are 4 whole numbers, one a row, and [4] of torch.float32 came"),
-        ([True] * 4, "lengths are 4 whole numbers, one a row, and [4] of torch.bool came"),
-        (6, "lengths are 4 whole numbers, one a row, and [] of torch.int64 came"),
-        ([], "lengths are 4 whole numbers, one a row, and [0] of torch.int64 came"),
-        ("long", "lengths are 4 whole numbers, one a row, and 'long' came"),
-        ([[1], [2, 3]], "lengths are 4 whole numbers, one a row, and [[1], [2, 3]] came"),
-        ([7, 0, 1, 2], "lengths lie between 0 and the 6 steps of the input, and 0 to 7 came"),
-        ([6, -1, 1, 2], "lengths lie between 0 and the 6 steps of the input, and -1 to 6 came"),
+        ([6, 4, 2], "lengths must be 4 whole numbers, one per row, got [3] of torch.int64"),
+        ([6.0, 4.0, 2.0, 1.0], "lengths must be 4 whole numbers, one per row, got [4] of torch.float32"),
+        ([True] * 4, "lengths must be 4 whole numbers, one per row, got [4] of torch.bool"),
+        (6, "lengths must be 4 whole numbers, one per row, got [] of torch.int64"),
+        ([], "lengths must be 4 whole numbers, one per row, got [0] of torch.int64"),
+        ("long", "lengths must be 4 whole numbers, one per row, got 'long'"),
+        ([[1], [2, 3]], "lengths must be 4 whole numbers, one per row, got [[1], [2, 3]]"),
+        ([7, 0, 1, 2], "lengths must be between 0 and the 6 steps of the input, got 0 to 7"),
+        ([6, -1, 1, 2], "lengths must be between 0 and the 6 steps of the input, got -1 to 6"),
     ],
 )
 def test_lengths(lengths: Any, message: str) -> None:
@@ -277,52 +294,109 @@ def test_lengths(lengths: Any, message: str) -> None:
 
 
 def test_reset() -> None:
+    refused("reset must be [T, B] = [6, 4], one flag per step and row, got [4, 6]", lstm(), X, reset=torch.zeros(4, 6))
     refused(
-        "reset must be [T, B] = [6, 4], one flag a step and row, and [4, 6] came", lstm(), X, reset=torch.zeros(4, 6)
-    )
-    refused(
-        "reset must be [B, T] = [6, 4], one flag a step and row, and [4, 6] came",
+        "reset must be [B, T] = [6, 4], one flag per step and row, got [4, 6]",
         lstm(batch_first=True),
         X,
         reset=torch.zeros(4, 6),
     )
-    refused("reset is one flag a step and row, and 'often' came", lstm(), X, reset="often")
-    refused("reset must be [T, B] = [6, 4], one flag a step and row, and [] came", lstm(), X, reset=True)
+    refused("reset must hold booleans, or 0 and 1, got 0.5", lstm(), X, reset=torch.full((6, 4), 0.5))
+    refused("reset must hold booleans, or 0 and 1, got 2", lstm(), X, reset=torch.full((6, 4), 2))
+    refused("reset must hold booleans, or 0 and 1, got nan", lstm(), X, reset=[[float("nan")] * 4] * 6)
+    refused("reset must be one flag per step and row, got 'often'", lstm(), X, reset="often")
+    refused("reset must be [T, B] = [6, 4], one flag per step and row, got []", lstm(), X, reset=True)
 
 
 def test_packed_sequences() -> None:
     packed = pack_padded_sequence(X, torch.tensor([6, 4, 2, 1]))
-    refused("a PackedSequence has its own lengths: leave lengths= away", lstm(), packed, lengths=[6, 4, 2, 1])
+    refused("a PackedSequence has its own lengths: omit lengths=", lstm(), packed, lengths=[6, 4, 2, 1])
     refused(
-        "trace takes sequences of one length, and a PackedSequence came: give them one by one", lstm().trace, packed
+        "trace takes sequences of equal length, got a PackedSequence: trace its sequences one by one",
+        lstm().trace,
+        packed,
     )
 
 
 def test_states() -> None:
     h = torch.zeros(1, 4, 5)
-    refused("state is a tidegate.State, as a layer returns it, and a tuple came", lstm(), X, (h, h))
     refused(
-        "the state does not fit this layer and batch: its shapes by layer and direction are "
-        "[[{'h': [3, 5], 'c': [3, 5]}]], and [[{'h': [4, 5], 'c': [4, 5]}]] were expected",
+        "state must be a tidegate.State as returned by a layer, got tuple. Make one of tensors [B, size] as "
+        "State([[{'h': h, 'c': c}]]), with a mapping for each layer and direction",
         lstm(),
         X,
-        lstm().initial_state(3),
+        (h, h),
+    )
+    said = "the state does not fit this layer and batch:"
+    three = "layer 0 has h [3, 5], c [3, 5], expected h [4, 5], c [4, 5]"
+    refused(f"{said} {three}", lstm(), X, lstm().initial_state(3))
+    refused(f"{said} layer 0 has h [4, 5], expected h [4, 5], c [4, 5]", lstm(), X, State([[{"h": h[0]}]]))
+    refused(f"{said} its number of layers is 2, expected 1", lstm(), X, lstm(num_layers=2).initial_state(4))
+    both = lstm(bidirectional=True)(X)[1]
+    form = "h [4, 5], c [4, 5]"
+    refused(f"{said} layer 0 has {form} and backwards {form}, expected {form}", lstm(), X, both)
+
+
+def test_states_that_do_not_fit_an_input_of_other_axes() -> None:
+    said = "the state does not fit this layer and batch: layer 0 has h [4, 5], c [4, 5], expected"
+    state = lstm()(X)[1]
+    refused(
+        f"{said} h [6, 5], c [6, 5]; x is read as [T, B, I]: if it is [B, T, I], make the layer with batch_first=True",
+        lstm(),
+        X.transpose(0, 1),
+        state,
     )
     refused(
-        "the state does not fit this layer and batch: its shapes by layer and direction are "
-        "[[{'h': [4, 5]}]], and [[{'h': [4, 5], 'c': [4, 5]}]] were expected",
-        lstm(),
+        f"{said} h [6, 5], c [6, 5]; x is read as [B, T, I]: if it is [T, B, I], make the layer with batch_first=False",
+        lstm(batch_first=True),
         X,
-        State([[{"h": h[0]}]]),
+        lstm().initial_state(4),
     )
+    refused(
+        f"{said} h [1, 5], c [1, 5]; x of two axes is one sequence [T, I]: for one step of a batch call "
+        "layer.step(x, state)",
+        lstm(),
+        X[0],
+        state,
+    )
+    refused(
+        "h_0 must be [1, 6, 5], got [1, 4, 5]; x is read as [T, B, I]: if it is [B, T, I], make the layer with "
+        "batch_first=True",
+        tg.GRU(3, 5),
+        X.transpose(0, 1),
+        torch.zeros(1, 4, 5),
+    )
+
+
+@pytest.mark.parametrize("batch", [-1, 2.0, None])
+def test_numbers_of_rows(batch: Any) -> None:
+    said = f"batch must be a whole number of 0 or more, got {batch!r}"
+    refused(said, lstm().initial_state, batch)
+    refused(said, lstm().stepper, batch)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    two, yes = np.int32(2), np.bool_(True)
+    layer = Recurrent(HARD["scrn"], np.int64(3), two, num_layers=two, S=two, dropout=np.float32(0.5), batch_first=yes)
+    assert [type(v) for v in (layer.input_size, layer.hidden_size, layer.num_layers, layer.sizes["S"])] == [int] * 4
+    assert repr(layer) == repr(Recurrent(HARD["scrn"], 3, 2, num_layers=2, S=2, dropout=0.5, batch_first=True))
+    assert layer.initial_state(two).batch_size == layer.stepper(two).batch == 2
+    assert repr(tg.LSTM(two, np.int64(5), num_layers=two)) == "LSTM(2, 5, num_layers=2)"
+
+
+def test_flags_that_are_not_booleans() -> None:
+    layer, flags = lstm(), torch.rand(6, 4) < 0.3
+    y = layer(X, reset=flags)[0]
+    for same in (flags.float(), flags.int(), flags.numpy(), flags.tolist()):
+        assert torch.equal(layer(X, reset=same)[0], y)
 
 
 def test_both_directions_refuse_what_has_not_come() -> None:
     layer = lstm(bidirectional=True)
     _, state = layer(X)
     refused(
-        "a bidirectional layer carries no state from call to call: its backward direction starts at the end of "
-        "a sequence, which has not come yet; give the whole sequence, or use one direction",
+        "a bidirectional layer cannot continue from a state: its backward direction starts at the end of the "
+        "sequence. Pass the whole sequence, or use one direction",
         layer,
         X,
         state,
@@ -334,15 +408,15 @@ def test_both_directions_refuse_what_has_not_come() -> None:
     }
     for what, call in calls.items():
         refused(
-            f"a bidirectional layer has no {what}: its backward direction reads from the end of the sequence, which "
-            "has not come yet; use one direction",
+            f"a bidirectional layer has no {what}: its backward direction needs the end of the sequence first. Use "
+            "one direction",
             call,
         )
 
 
 def test_step() -> None:
-    refused("step takes x_t of [B, 3], or whole numbers [B], and [3] came", lstm().step, X[0, 0])
-    refused("step takes x_t of [B, 3], or whole numbers [B], and [] came", lstm().step, torch.tensor(1))
+    refused("step takes x_t of shape [B, 3], or integers [B], got [3]", lstm().step, X[0, 0])
+    refused("step takes x_t of shape [B, 3], or integers [B], got []", lstm().step, torch.tensor(1))
 
 
 # Clipping
@@ -379,8 +453,8 @@ def test_clip_value_clips_each() -> None:
 
 @pytest.mark.parametrize("limit", [0, -1.0, float("nan"), "1", None])
 def test_limits_are_positive(limit: Any) -> None:
-    refused(f"max_norm is a positive number, and {limit!r} came", clip_norm_, parameters(), limit)
-    refused(f"limit is a positive number, and {limit!r} came", clip_value_, parameters(), limit)
+    refused(f"max_norm must be a positive number, got {limit!r}", clip_norm_, parameters(), limit)
+    refused(f"limit must be a positive number, got {limit!r}", clip_value_, parameters(), limit)
 
 
 def test_repr() -> None:

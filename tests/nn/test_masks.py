@@ -12,8 +12,11 @@ from tidegate.cells import get
 from tidegate.cells.transforms import hard, layer_norm_gates, peepholes, recurrent_dropout, weight_drop, zoneout
 from tidegate.equations import Cell
 from tidegate.errors import ArgumentError
-from tidegate.nn import Recurrent, masks
-from tidegate.nn.masks import chances, without_masks
+from tidegate.nn import Recurrent
+from tidegate.reference.unroll import UnrollArguments
+from tidegate.runtime import masks
+from tidegate.runtime.masks import chances, without_masks
+from tidegate.runtime.unroll import Unroll
 
 T, B, I, H = 6, 4, 3, 5  # noqa: E741 - the project's word for the input size
 LSTM, ELMAN = get("lstm"), get("elman")
@@ -69,7 +72,7 @@ def test_evaluation_is_the_average_cell(what: str, x: Tensor) -> None:
     weights = layer.get_submodule("l0").tensors()  # type: ignore[operator]
     weights |= {n: torch.full((H, H), chances(graph)[n], dtype=torch.float64) for n in graph.masks if "." in n}
     zeros = {s.name: torch.zeros(B, H).double() for s in graph.states}
-    expected, _ = layer._sequences[0].loop(weights, {"x": x.double(), **given}, dict(zeros), zeros)
+    expected, _ = layer.unrolls[0].reference(UnrollArguments(weights, {"x": x.double(), **given}, zeros, zeros))
     assert torch.allclose(layer(x.double())[0], expected, rtol=0, atol=1e-12)
 
 
@@ -86,12 +89,12 @@ def test_dropout_is_no_cost_in_evaluation() -> None:
 
 
 @pytest.mark.kernels
-def test_evaluation_takes_the_short_way(x: Tensor) -> None:
+def test_evaluation_is_cached(x: Tensor) -> None:
     layer = Recurrent(DRAWN["zoneout"], I, H).eval()
     expected = layer(x)[0]
     for _ in range(3):
         assert torch.equal(layer(x)[0], expected)
-    assert layer._quicks.of((x.shape, x.dtype), lambda: None) is not None
+    assert layer.calls.get("forward", x, lambda: None) is not None
     layer.train()
     with counted_runs() as runs:
         assert not torch.equal(layer(x)[0], expected)
@@ -139,16 +142,14 @@ def test_given_masks_are_used(x: Tensor) -> None:
 def test_every_layer_and_direction_draws_its_own() -> None:
     layer = Recurrent(recurrent_dropout(ELMAN, 0.5), H, H, num_layers=2, bidirectional=True, merge="sum")
     seen: list[Tensor] = []
-    for sequence in set(layer._sequences):
-        inner = sequence.__class__.__call__
-        assert callable(inner)
+    inner = Unroll.__call__
 
-    def told(self: object, weights: object, inputs: dict[str, Tensor], *rest: object, **more: object) -> object:
-        seen.append(inputs["dropout_h_mask"])
-        return inner(self, weights, inputs, *rest, **more)
+    def told(self: Unroll, given: UnrollArguments) -> object:
+        seen.append(given.inputs["dropout_h_mask"])
+        return inner(self, given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(layer._sequences[0]), "__call__", told)
+        patch.setattr(Unroll, "__call__", told)
         layer(torch.randn(T, 16, H))
     assert len(seen) == 4
     assert all(not torch.equal(a, b) for k, a in enumerate(seen) for b in seen[:k])
@@ -195,11 +196,11 @@ def test_a_step_draws_as_a_sequence_of_one(x: Tensor) -> None:
 REFUSED: dict[str, tuple[Callable[[Recurrent], object], str]] = {
     "of another shape": (
         lambda layer: layer({"x": torch.zeros(T, B, I), "zoneout_c_mask": torch.zeros(T, B, H + 1)}),
-        "input 'zoneout_c_mask' must be [T, B, size] = [6, 4, 5], and [6, 4, 6] came",
+        "input 'zoneout_c_mask' must be [T, B, size] = [6, 4, 5], got [6, 4, 6]",
     ),
     "of another name": (
         lambda layer: layer({"x": torch.zeros(T, B, I), "zoneout_mask": torch.zeros(T, B, H)}),
-        "cell 'lstm_zoneout' takes the inputs x, and x, zoneout_mask came: give them as {'x': tensor}",
+        "cell 'lstm_zoneout' takes the inputs x, got x, zoneout_mask: give them as {'x': tensor}",
     ),
 }
 

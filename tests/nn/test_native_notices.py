@@ -16,8 +16,10 @@ from torch import Tensor
 
 from native_layers import counted_runs
 from tidegate.errors import NativeError, TidegateNotice
-from tidegate.native import _llvm, cache, kernel
-from tidegate.nn import Recurrent, native
+from tidegate.native import _llvm
+from tidegate.native.run import cache, kernel
+from tidegate.nn import Recurrent
+from tidegate.runtime import support
 
 T, B, I, H = 4, 3, 2, 5  # noqa: E741 - the project's word for the input size
 
@@ -38,14 +40,14 @@ def x() -> Tensor:
 def forgotten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """As in a new process of a user who never had a kernel."""
     monkeypatch.setenv("TIDEGATE_CACHE", str(tmp_path / "kernels"))
-    monkeypatch.setattr(cache, "_told", [])
+    monkeypatch.setattr(cache, "_warned", [])
     forget()
     yield
     forget()
 
 
 def forget() -> None:
-    for cached in (native.say_once, native._kernel, kernel.kernel):
+    for cached in (support.warn_once, support.compiled, kernel.kernel):
         cached.cache_clear()
 
 
@@ -68,7 +70,7 @@ def refused(reason: str) -> list[str]:
 def assert_on_reference(layer: Recurrent, x: Tensor, reason: str) -> None:
     """A layer says once why it has no kernels, and computes, forward and backward, what it does without."""
     assert said(lambda: layer(x)) == refused(reason)
-    with native.disabled():
+    with support.disabled():
         expected = results(layer, x)
     with counted_runs() as runs:
         assert not said(lambda: Recurrent("gru", I, H)(x))
@@ -87,7 +89,7 @@ def results(layer: Recurrent, x: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
 def test_other_types_of_numbers(layer: Recurrent, x: Tensor, kind: torch.dtype, forgotten: None) -> None:
-    reason = f"kernels are for float32 and float64, and its weights are {kind}"
+    reason = f"kernels are for float32 and float64, got weights of {kind}"
     assert said(lambda: layer.to(kind)(x.to(kind))) == refused(reason)
     assert not said(lambda: layer(x.to(kind)))
 
@@ -103,7 +105,7 @@ def test_tensors_of_several_types(layer: Recurrent, x: Tensor, forgotten: None) 
     layer.get_submodule("l0.n").double()
     with pytest.warns(TidegateNotice) as caught, pytest.raises(RuntimeError, match="same dtype"):
         layer(x)
-    reason = "its tensors are of several types, torch.float32, torch.float64"
+    reason = "its tensors have several types: torch.float32, torch.float64"
     assert [str(w.message) for w in caught] == refused(reason)
 
 
@@ -123,8 +125,8 @@ def test_each_cell_says_it(layer: Recurrent, x: Tensor, forgotten: None) -> None
 
 def test_what_is_asked_for_or_documented_needs_no_notice(layer: Recurrent, x: Tensor, forgotten: None) -> None:
     def all_of_it() -> None:
-        with native.disabled():
-            assert not native.enabled()
+        with support.disabled():
+            assert not support.enabled()
             layer(x)
         torch.vmap(lambda r: layer(x, reset=r)[0])(torch.rand(2, T, B) < 0.5)
         Recurrent("gru", I, H, device="meta")(x.to("meta"))
@@ -136,14 +138,14 @@ def test_what_is_asked_for_or_documented_needs_no_notice(layer: Recurrent, x: Te
 
 
 def test_disabled_may_be_nested() -> None:
-    with native.disabled():
-        with native.disabled():
+    with support.disabled():
+        with support.disabled():
             pass
-        assert not native.enabled()
-    assert native.enabled()
-    with pytest.raises(KeyError), native.disabled():
+        assert not support.enabled()
+    assert support.enabled()
+    with pytest.raises(KeyError), support.disabled():
         raise KeyError
-    assert native.enabled()
+    assert support.enabled()
 
 
 # no kernels
@@ -165,7 +167,7 @@ def test_no_steppers_kernel(x: Tensor, layer: Recurrent, forgotten: None, monkey
     stepper = layer.stepper(B)
     assert said(lambda: stepper(x[0])) == refused("LLVM could not compile a module: it is too deep.")
     assert not said(lambda: stepper(x[1]))
-    with native.disabled():
+    with support.disabled():
         assert torch.allclose(stepper(x[2]), layer(x[:3])[0][2], rtol=0, atol=1e-6)
 
 
@@ -173,7 +175,7 @@ def test_an_unknown_target(layer: Recurrent, x: Tensor, forgotten: None, monkeyp
     monkeypatch.setenv("TIDEGATE_TARGET", "avx1024")
     with pytest.raises(NativeError) as caught:
         kernel.kernel(layer.graph, "float32")
-    assert str(caught.value).startswith("TIDEGATE_TARGET='avx1024' is no target: this machine has ")
+    assert str(caught.value).startswith("TIDEGATE_TARGET must be ")
     assert_on_reference(layer, x, str(caught.value))
 
 
@@ -198,13 +200,13 @@ def test_without_llvmlite() -> None:
         "layer, x = tidegate.Recurrent('gru', 2, 5), torch.randn(4, 3, 2)\n"
         "found = [layer(x)[0], *torch.autograd.grad(layer(x)[0].sum(), list(layer.parameters()))]\n"
         "layer.stepper(3)(x[0])\n"
-        "with tidegate.nn.native.disabled():\n"
+        "with tidegate.runtime.support.disabled():\n"
         "    expected = [layer(x)[0], *torch.autograd.grad(layer(x)[0].sum(), list(layer.parameters()))]\n"
         "assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))\n"
     )
     assert notice.partition("TidegateNotice: ")[2] == (
         "cell 'gru' computes on the reference path: Native kernels need llvmlite, which cannot be imported: "
-        "import of llvmlite halted; None in sys.modules. Layers compute by the reference path; to repair it: "
+        "import of llvmlite halted; None in sys.modules. Layers use the reference path; to repair it: "
         "pip install --force-reinstall --no-deps llvmlite"
     )
     assert not [line for line in others if "Notice" in line]
@@ -214,10 +216,10 @@ def test_without_llvmlite() -> None:
 def test_the_switch_in_the_environment() -> None:
     assert not stderr_of(
         "import torch, tidegate\n"
-        "from tidegate.native import kernel\n"
+        "from tidegate.native.run import kernel\n"
         "def fails(*_): raise AssertionError\n"
         "kernel.Kernel.__init__ = fails\n"
-        "assert not tidegate.nn.native.enabled()\n"
+        "assert not tidegate.runtime.support.enabled()\n"
         "tidegate.GRU(2, 5)(torch.randn(4, 3, 2))\n",
         TIDEGATE_NATIVE="0",
     )
@@ -249,8 +251,8 @@ def test_kernels_that_cannot_be_kept(
     """They run all the same."""
     monkeypatch.setattr(tempfile, "mkstemp", fault)
     expected = (
-        f"Compiled kernels are not kept on disk ({tmp_path / 'kernels'}: {reason}), so each process compiles them "
-        "anew. Set TIDEGATE_CACHE to a folder of your own."
+        f"Compiled kernels cannot be cached on disk ({tmp_path / 'kernels'}: {reason}), so each process compiles them "
+        "again. Set TIDEGATE_CACHE to a folder that only you can write to."
     )
     with counted_runs() as runs:
         assert said(lambda: layer(x)) == [expected]

@@ -20,7 +20,8 @@ from layer_cases import assert_same, by_name, gradients, told_once
 from native_layers import counted_runs
 from tidegate.equations import cell, linear, sigmoid, tanh
 from tidegate.errors import ArgumentError
-from tidegate.nn import Recurrent, Stack, StackStepper, State, native
+from tidegate.nn import Recurrent, Stack, StackStepper, State
+from tidegate.runtime import support
 
 T, B, I = 6, 4, 3  # noqa: E741 - the project's word for the input size
 LENGTHS = [4, 0, 6, 1]
@@ -227,7 +228,7 @@ def test_a_state_has_all_layers_in_order() -> None:
     rows = State.cat([state.rows([2, 3]), state.rows(0)])
     x = an_input(stack)
     assert torch.allclose(stack(x[:, [2, 3, 0]], rows)[0], stack(x, state)[0][:, [2, 3, 0]], rtol=0, atol=1e-14)
-    with pytest.raises(ArgumentError, match="state 'h' has the sizes 7, 5, 4 in the layers"):
+    with pytest.raises(ArgumentError, match=r"state 'h' has different sizes in the layers \(7, 5, 4\),"):
         state["h"]
 
 
@@ -383,7 +384,7 @@ def near(ours: Any, theirs: Tensor, tolerance: float = 1e-12) -> None:
 @pytest.mark.parametrize("kind", ["torch", "numpy", "off kernels"])
 def test_stepper_is_step(options: dict[str, Any], kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if kind == "off kernels":
-        monkeypatch.setattr(native, "enabled", lambda: False)
+        monkeypatch.setattr(support, "enabled", lambda: False)
     stack = forwards(**options)
     state: Any = a_state(stack)
     stepper = stack.stepper(B, state)
@@ -585,31 +586,32 @@ def gru(below: int, size: int, **options: Any) -> Recurrent:
 
 def test_what_is_no_layer() -> None:
     refused(
-        "a stack has one layer or more, and none came: give them from the first to the last, as in "
+        "a stack takes at least one layer, got none: give layers from first to last, as in "
         "Stack(Recurrent('lstm', 8, 64), Recurrent('gru', 64, 32))",
         Stack,
     )
-    said = "and a stack takes Recurrent layers and stacks, one by one: make it a Recurrent, or call it by itself"
-    refused(f"layers[1] is a Linear, {said}", Stack, gru(3, 5), nn.Linear(5, 5))
-    refused(f"layers[0] is a list, {said}", Stack, [gru(3, 5), gru(5, 5)])
-    refused(f"layers[0] is a LSTM, {said}", Stack, tg.LSTM(3, 5))
+    said = "pass layers one by one, as in Stack(*layers), and call other modules separately"
+    refused(f"layers[1] must be a Recurrent or a Stack, got Linear: {said}", Stack, gru(3, 5), nn.Linear(5, 5))
+    refused(f"layers[0] must be a Recurrent or a Stack, got list: {said}", Stack, [gru(3, 5), gru(5, 5)])
+    refused(f"layers[0] must be a Recurrent or a Stack, got LSTM: {said}", Stack, tg.LSTM(3, 5))
 
 
 def test_layers_that_do_not_fit() -> None:
     refused(
-        "layers[2] reads 7 numbers a step, and layers[1] gives 10: make it with input_size=10",
+        "layers[2] must have input_size=10, the output size of layers[1], got 7",
         Stack, gru(3, 4), gru(4, 5, bidirectional=True), gru(7, 7),
     )  # fmt: skip
     refused(
-        "layers[1] has batch_first=True, and layers[0] has batch_first=False: layers of one stack agree",
+        "layers[1] has batch_first=True, but layers[0] has batch_first=False: use the same value "
+        "for all layers of a stack",
         Stack, gru(3, 5), gru(5, 5, batch_first=True),
     )  # fmt: skip
     refused(
-        "layers[1] has weights of torch.float64, and layers[0] of torch.float32: move one with .to(dtype)",
+        "layers[1] has weights of torch.float64, but layers[0] of torch.float32: convert one with .to(dtype)",
         Stack, gru(3, 5), gru(5, 5).double(),
     )  # fmt: skip
     layer = gru(5, 5)
-    said = "give each place a layer of its own, as copy.deepcopy(layer) makes it"
+    said = "use a separate layer for each place, such as copy.deepcopy(layer)"
     refused(f"layers[1] has weights of layers[0]: {said}", Stack, layer, layer)
     refused(f"layers[2] has weights of layers[1]: {said}", Stack, gru(5, 5), layer, Stack(gru(5, 5), layer))
 
@@ -625,13 +627,13 @@ def test_one_name_for_two_inputs() -> None:
         h = tanh(linear("h", u, x, h))
         return h
 
-    said = "one tensor goes to all layers that declare the name, so give one of the two inputs another"
+    said = "one tensor goes to all layers that declare the name, so rename one of the inputs"
     refused(
-        f"input 't' is [B, 1] in layers[2], and [T, B, 1] below: {said}",
+        f"input 't' is [B, 1] in layers[2], but [T, B, 1] below: {said}",
         Stack, Recurrent(timed, 3, 5), gru(5, 5), Recurrent(once, 5, 5),
     )  # fmt: skip
     refused(
-        f"input 'x' is [T, B, 5] in layers[1], and [T, B, 3] below: {said}", Stack, gru(3, 5), Recurrent(wide, 5, 4)
+        f"input 'x' is [T, B, 5] in layers[1], but [T, B, 3] below: {said}", Stack, gru(3, 5), Recurrent(wide, 5, 4)
     )
     stack = shaken(Stack(gru(5, 5), Recurrent(wide, 5, 4)))
     x = random(T, B, 5)
@@ -641,20 +643,20 @@ def test_one_name_for_two_inputs() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"residual": "where it fits"}, "residual is True or False, and 'where it fits' came"),
-        ({"highway": 1}, "highway is True or False, and 1 came"),
+        ({"residual": "where it fits"}, "residual must be True or False, got 'where it fits'"),
+        ({"highway": 2}, "highway must be True or False, got 2"),
         (
             {"residual": True, "highway": True},
-            "residual=True and highway=True are two ways around a layer, and both came: choose one",
+            "residual=True and highway=True exclude each other: choose one",
         ),
-        ({"dropout": 1.0}, "dropout is a probability in [0, 1), and 1.0 came"),
-        ({"dropout": True}, "dropout is a probability in [0, 1), and True came"),
-        ({"dropout": "much"}, "dropout is a probability in [0, 1), and 'much' came"),
+        ({"dropout": 1.0}, "dropout must be a probability in [0, 1), got 1.0"),
+        ({"dropout": True}, "dropout must be a probability in [0, 1), got True"),
+        ({"dropout": "much"}, "dropout must be a probability in [0, 1), got 'much'"),
         *[
             (
                 {option: True},
-                f"{option}=True leads around every layer, so each must keep its size, and layers[1] reads 5 numbers "
-                "and gives 7: put the layers that keep it into a stack of their own, as in "
+                f"{option}=True needs layers with equal input and output sizes, but layers[1] maps 5 to 7: put the "
+                "layers with equal sizes into a stack of their own, as in "
                 f"Stack(first, Stack(..., {option}=True))",
             )
             for option in ("residual", "highway")
@@ -666,25 +668,23 @@ def test_options(options: dict[str, Any], message: str) -> None:
 
 
 def test_an_option_without_effect() -> None:
-    said = "dropout=0.5 acts between layers, and there is one: leave it away, or add layers"
+    said = "dropout=0.5 acts between layers, but num_layers=1: omit it or add layers"
     refused(said, Stack, gru(5, 5, num_layers=2), dropout=0.5)
 
 
 def test_names_of_the_inputs() -> None:
     wanted = "{'x': tensor, 't': tensor, 'who': tensor, 'rate': tensor}"
     stack, x = told(), random(T, B, I)
-    refused(f"this stack takes the inputs x, t, who, rate, and x came: give them as {wanted}", stack, x)
-    refused(f"this stack takes the inputs x, t, who, rate, and none came: give them as {wanted}", stack, {})
-    refused(
-        "this stack takes the inputs x, and x, 3 came: give them as {'x': tensor}", forwards().step, {"x": x[0], 3: x}
-    )
-    refused("the stepper takes the inputs x, t, who, rate, and x came", stack.stepper(B), x[0])
-    refused("the stepper takes the inputs x, and none came", forwards().stepper(B), {})
+    refused(f"this stack takes the inputs x, t, who, rate, got x: give them as {wanted}", stack, x)
+    refused(f"this stack takes the inputs x, t, who, rate, got none: give them as {wanted}", stack, {})
+    refused("this stack takes the inputs x, got x, 3: give them as {'x': tensor}", forwards().step, {"x": x[0], 3: x})
+    refused("the stepper takes the inputs x, t, who, rate, got x", stack.stepper(B), x[0])
+    refused("the stepper takes the inputs x, got none", forwards().stepper(B), {})
 
 
 def test_indices_have_nothing_to_add() -> None:
     said = (
-        "residual=True adds what a layer reads to what it gives, and indices of one-hots came: give them as numbers, "
+        "residual=True adds a layer's input to its output, got indices of one-hots: give one-hots, "
         "as in torch.nn.functional.one_hot(x, size).float()"
     )
     index, stack = torch.zeros(T, B, dtype=torch.long), forwards(residual=True)
@@ -704,21 +704,22 @@ def test_indices_have_nothing_to_add() -> None:
 def test_states() -> None:
     stack = forwards()
     x = an_input(stack)
-    said = "state is a tidegate.State, as a layer returns it, and a tuple came"
+    said = (
+        "state must be a tidegate.State as returned by a layer, got tuple. Make one of tensors [B, size] as "
+        "State([[{'h': h, 'c': c}]]), with a mapping for each layer and direction"
+    )
     refused(said, stack, x, ())
     refused(said, setattr, stack.stepper(B), "state", ())
     refused(
-        "the state has 2 layers, and this stack has 3: give one that this stack returned, or initial_state(batch)",
+        "the state has 2 layers, but this stack has 3: pass a state that this stack returned, or initial_state(batch)",
         stack, x, State(a_state(stack).layers[1:]),
     )  # fmt: skip
     refused(
-        "the state does not fit this layer and batch: its shapes by layer and direction are [[{'h': [3, 5]}]], and "
-        "[[{'h': [4, 5]}]] were expected",
+        "the state does not fit this layer and batch: layer 0 has h [3, 5], expected h [4, 5]",
         stack, x, State([*a_state(stack).layers[:1], *a_state(stack, 3).layers[1:]]),
     )  # fmt: skip
     refused(
-        "the state does not fit this layer and batch: its shapes by layer and direction are [[{'h': [2, 5]}]], and "
-        "[[{'h': [2, 7], 'c': [2, 7]}], [{'h': [2, 5]}], [{'h': [2, 4]}]] were expected",
+        "the state does not fit this layer and batch: its number of layers is 1, expected 3",
         setattr, stack.stepper(2), "state", gru(3, 5).initial_state(2),
     )  # fmt: skip
 
@@ -731,8 +732,8 @@ def test_two_directions_refuse_what_has_not_come(nested: bool) -> None:
     x, name = an_input(stack), "layers[1]" if nested else "layers[2]"
     _, state = stack(x)
     refused(
-        f"{name} is bidirectional, so this stack carries no state from call to call: a backward direction starts at "
-        "the end of a sequence, which has not come yet; give the whole sequence, or use layers of one direction",
+        f"{name} is bidirectional, so this stack cannot continue from a state: a backward direction starts at the "
+        "end of the sequence. Pass the whole sequence, or use layers of one direction",
         stack, x, state,
     )  # fmt: skip
     calls: dict[str, Any] = {
@@ -742,8 +743,8 @@ def test_two_directions_refuse_what_has_not_come(nested: bool) -> None:
     }
     for what, call in calls.items():
         refused(
-            f"{name} is bidirectional, so this stack has no {what}: a backward direction reads from the end of the "
-            "sequence, which has not come yet; use layers of one direction",
+            f"{name} is bidirectional, so this stack has no {what}: a backward direction needs the end of the "
+            "sequence first. Use layers of one direction",
             call,
         )
 
@@ -751,14 +752,18 @@ def test_two_directions_refuse_what_has_not_come(nested: bool) -> None:
 def test_what_its_layers_refuse() -> None:
     stack = forwards(residual=True)
     x = an_input(stack)
-    refused("input 'x' must be [T, B, size] = [6, 4, 5], and [6, 4, 2] came", stack, x[..., :2])
-    refused("lengths are 4 whole numbers, one a row, and 'long' came", stack, x, lengths="long")
-    refused("reset is one flag a step and row, and 'often' came", stack, x, reset="often")
+    refused("input 'x' must be [T, B, size] = [6, 4, 5], got [6, 4, 2]", stack, x[..., :2])
+    refused("lengths must be 4 whole numbers, one per row, got 'long'", stack, x, lengths="long")
+    refused("reset must be one flag per step and row, got 'often'", stack, x, reset="often")
     packed = pack_padded_sequence(x, torch.tensor([6, 4, 2, 1]))
-    refused("a PackedSequence has its own lengths: leave lengths= away", stack, packed, lengths=[6, 4, 2, 1])
-    refused("trace takes sequences of one length, and a PackedSequence came: give them one by one", stack.trace, packed)
-    refused("step takes x_t of [B, 5], or whole numbers [B], and [5] came", stack.step, x[0, 0])
-    refused("active is one flag a row, [4], and [3] came", stack.stepper(B), x[0], active=[True] * 3)
+    refused("a PackedSequence has its own lengths: omit lengths=", stack, packed, lengths=[6, 4, 2, 1])
+    refused(
+        "trace takes sequences of equal length, got a PackedSequence: trace its sequences one by one",
+        stack.trace,
+        packed,
+    )
+    refused("step takes x_t of shape [B, 5], or integers [B], got [5]", stack.step, x[0, 0])
+    refused("active must be one flag per row, [4], got [3] of bool", stack.stepper(B), x[0], active=[True] * 3)
 
 
 # Compiled and exported

@@ -52,10 +52,33 @@ def test_differing_sizes_are_read_from_the_layers() -> None:
     with pytest.raises(ArgumentError) as caught:
         state["u0"]
     assert str(caught.value) == (
-        "state 'u0' has the sizes 3, 5 in the layers, which cannot be one tensor: "
+        "state 'u0' has different sizes in the layers (3, 5), so it is not one tensor: "
         "read state.layers[layer][direction]['u0']"
     )
     assert state.layers[1][0]["u0"].shape == (4, 5)
+
+
+def test_unpacks_as_torch_stacks() -> None:
+    y, (h, c) = make_layer(tg.cells.get("lstm"), 3, 5, num_layers=2)(torch.randn(6, 4, 3).double())
+    assert h.shape == c.shape == (2, 4, 5)
+    assert torch.equal(h[1], y[-1])
+    state = a_state()
+    assert all(torch.equal(a, state[n]) for n, a in zip(state.names, state, strict=True))
+    assert "h" in state
+    assert "d" not in state
+
+
+def test_unpacking_sizes_that_differ_says_how_to_read_them() -> None:
+    layer = make_layer(HARD["qrnn"], 3, 5, num_layers=2)
+    with pytest.raises(ArgumentError, match=r"read state\.layers\[layer\]\[direction\]\['u0'\]"):
+        tuple(layer.initial_state(4))
+
+
+@pytest.mark.parametrize("name", ["shape", "h"])
+def test_an_unknown_attribute(name: str) -> None:
+    with pytest.raises(AttributeError) as caught:
+        getattr(a_state(), name)
+    assert str(caught.value) == f"a State has no attribute {name!r}: read its tensors as state['h']"
 
 
 def test_an_unknown_name() -> None:
@@ -110,13 +133,13 @@ def test_cat_puts_rows_together() -> None:
 def test_errors_of_cat() -> None:
     with pytest.raises(ArgumentError) as caught:
         State.cat([])
-    assert str(caught.value) == "State.cat takes at least one state, and none came"
+    assert str(caught.value) == "State.cat takes at least one state, got none"
     other = State([[{"h": torch.zeros(1, 5)}]])
     for pair in ([a_state(), other], [State([[{"h": torch.zeros(1, 5), "d": torch.zeros(1, 5)}]]), other]):
         with pytest.raises(ArgumentError) as caught:
             State.cat(pair)
         assert str(caught.value) == (
-            "State.cat takes states of one layer, and these differ in layers, directions or names: "
+            "State.cat takes states of one layer, got states that differ in layers, directions or names: "
             f"{pair[0]!r}, State(1 layers x 1 directions: h [1, 5])"
         )
 
@@ -210,7 +233,7 @@ def test_bytes_that_are_no_state(what: str) -> None:
     data, reason = HOSTILE[what]
     with pytest.raises(ArgumentError) as caught:
         State.from_bytes(data)
-    assert str(caught.value) == f"these {len(data)} bytes are no state as State.to_bytes writes it: {reason}"
+    assert str(caught.value) == f"data must be bytes written by State.to_bytes, got {len(data)} bytes: {reason}"
 
 
 def test_any_changed_bit_of_a_state_is_refused() -> None:
@@ -237,5 +260,5 @@ def test_no_bytes_do_harm(data: st.DataObject) -> None:
 
 def test_a_header_that_is_deep_or_long() -> None:
     for text in ("[" * 100_000, json.dumps({"__metadata__": {"order": "0.0.h"}})):
-        with pytest.raises(ArgumentError, match=r"are no state as State\.to_bytes writes it"):
+        with pytest.raises(ArgumentError, match=r"must be bytes written by State\.to_bytes"):
             State.from_bytes(struct.pack("<Q", len(text)) + text.encode())

@@ -124,7 +124,7 @@ def test_the_state_is_a_copy_and_may_be_set() -> None:
     stepper.state = kept
     kept["h"].zero_()
     assert torch.equal(stepper(x), first)
-    stepper.state = make_state(layer).to(torch.float32)
+    stepper.state = make_state(layer)
     assert stepper.state["h"].dtype == torch.float64
 
 
@@ -219,14 +219,28 @@ def set_state(stepper: Stepper, state: Any) -> None:
 
 def test_errors_of_the_inputs() -> None:
     stepper = lstm().stepper(2)
-    refused("input 'x' must be numbers of [2, 3], and [2, 4] of float64 came", stepper, np.zeros((2, 4)))
-    refused("input 'x' must be numbers of [2], and [3] of int64 came", stepper, np.zeros(3, dtype=int))
-    refused("input 'x' must be numbers of [2, 3], and [2, 3] of <U1 came", stepper, np.full((2, 3), "a"))
-    refused("an index of a one-hot of size 3 lies between 0 and 2, and -1 to 2 came", stepper, np.array([2, -1]))
-    refused("an index of a one-hot of size 3 lies between 0 and 2, and 0 to 3 came", stepper, torch.tensor([0, 3]))
-    refused("the stepper takes the inputs x, and none came", stepper, {})
-    refused("the stepper takes the inputs x, and x, 3 came", stepper, {"x": np.zeros((2, 3)), 3: 0})
-    refused("active is one flag a row, [2], and [3] came", stepper, np.zeros((2, 3)), active=[True] * 3)
+    refused("input 'x' must be numbers of shape [2, 3], got [2, 4] of float64", stepper, np.zeros((2, 4)))
+    refused("input 'x' must be numbers of shape [2], got [3] of int64", stepper, np.zeros(3, dtype=int))
+    refused("input 'x' must be numbers of shape [2, 3], got [2, 3] of <U1", stepper, np.full((2, 3), "a"))
+    refused("indices of a one-hot of size 3 must be between 0 and 2, got -1 to 2", stepper, np.array([2, -1]))
+    refused("indices of a one-hot of size 3 must be between 0 and 2, got 0 to 3", stepper, torch.tensor([0, 3]))
+    refused("the stepper takes the inputs x, got none", stepper, {})
+    refused("the stepper takes the inputs x, got x, 3", stepper, {"x": np.zeros((2, 3)), 3: 0})
+    x = np.zeros((2, 3))
+    refused("active must be one flag per row, [2], got [3] of bool", stepper, x, active=[True] * 3)
+    refused("active must be one flag per row, [2], got [2] of <U3", stepper, x, active=["yes", "no"])
+    refused("active must hold booleans, or 0 and 1, got 0.5", stepper, x, active=[0.5, 1])
+    refused("active must hold booleans, or 0 and 1, got 2", stepper, x, active=torch.tensor([1, 2]))
+    for rows in ([5], [0.5], torch.tensor([-3]), np.array([1.0, 0.0]), [True] * 3):
+        refused(f"rows must be numbers from 0 to 1, or one boolean per row, got {rows!r}", stepper.reset, rows)
+
+
+@pytest.mark.parametrize("flags", [[1, 0], [1.0, 0.0], np.array([True, False]), torch.tensor([1, 0], dtype=torch.int8)])
+def test_flags_are_booleans_or_0_and_1(flags: Any) -> None:
+    stepper, x = lstm().stepper(2), np.ones((2, 3))
+    stepper(x, active=flags)
+    moved = stepper.state.layers[0][0]["h"].any(-1)
+    assert moved.tolist() == [True, False]
 
 
 def test_an_input_that_is_not_only_multiplied_is_no_index() -> None:
@@ -242,11 +256,16 @@ def test_an_input_that_is_not_only_multiplied_is_no_index() -> None:
 def test_errors_of_the_state() -> None:
     layer = lstm()
     stepper = layer.stepper(2)
-    refused("state is a tidegate.State, as a layer returns it, and a tuple came", set_state, stepper, ())
+    refused(
+        "state must be a tidegate.State as returned by a layer, got tuple. Make one of tensors [B, size] as "
+        "State([[{'h': h, 'c': c}]]), with a mapping for each layer and direction",
+        set_state,
+        stepper,
+        (),
+    )
     small = tg.Recurrent("elman", 3, 4)
     refused(
-        "the state does not fit this layer and batch: its shapes by layer and direction are [[{'h': [2, 4]}]], and "
-        "[[{'h': [2, 5], 'c': [2, 5]}], [{'h': [2, 5], 'c': [2, 5]}]] were expected",
+        "the state does not fit this layer and batch: its number of layers is 1, expected 2",
         set_state,
         stepper,
         small.initial_state(2),
@@ -255,9 +274,13 @@ def test_errors_of_the_state() -> None:
 
 def test_a_type_that_numpy_does_not_know() -> None:
     message = (
-        "a stepper runs on numpy, which knows no torch.bfloat16: make it of a copy in float32, as in "
+        "steppers run on numpy, which has no torch.bfloat16: make one from a float32 copy, as in "
         "copy.deepcopy(layer).float().stepper()"
     )
     layer = lstm().bfloat16()
     refused(message, layer.stepper)
-    refused(message, set_state, lstm().stepper(1), layer.initial_state(1))
+    other = (
+        "state 'h' of layer 0 must be torch.float64 as the weights are, got torch.bfloat16: convert it with "
+        ".to(torch.float64)"
+    )
+    refused(other, set_state, lstm().stepper(1), layer.initial_state(1))

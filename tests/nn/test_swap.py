@@ -1,6 +1,8 @@
 """tg.swap: public kinds of model, written against torch, train on unchanged; what is replaced and what is not."""
 
 import copy
+import io
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import tidegate as tg
+from tidegate.errors import ArgumentError
 
 
 class Tagger(nn.Module):
@@ -115,7 +118,7 @@ def test_trains_unchanged(kind: str) -> None:
     assert ours == pytest.approx(theirs, abs=1e-5)
     assert ours[:2] == theirs[:2]
     assert theirs[-1] < 0.97 * theirs[0]
-    assert all(type(twin.get_submodule(n)).__module__ == "tidegate.nn.dropin" for n in names)
+    assert all(type(twin.get_submodule(n)).__module__ == "tidegate.nn.torch_modules.modules" for n in names)
     assert list(twin.state_dict()) == list(model.state_dict())
 
 
@@ -170,3 +173,117 @@ def test_nested_modules_are_found_and_shared_ones_once() -> None:
 
 def test_nothing_recurrent_nothing_replaced() -> None:
     assert tg.swap(nn.Linear(3, 5)) == []
+
+
+# Back to torch's own
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unswap_is_the_inverse(kind: str) -> None:
+    make, loss_of, names = KINDS[kind]
+    model = make()
+    parameters, twin = dict(model.named_parameters()), copy.deepcopy(model)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    tg.swap(model)
+    loss_of(model).backward()
+    assert tg.unswap(model) == names
+    assert tg.unswap(model) == []
+    assert [type(m) for m in model.modules()] == [type(m) for m in twin.modules()]
+    assert all(vars(a).keys() == vars(b).keys() for a, b in zip(model.modules(), twin.modules(), strict=True))
+    assert all(p is parameters[name] for name, p in model.named_parameters())
+    for net in (model, twin):
+        torch.manual_seed(3)
+        loss_of(net)
+    assert same_bits(model, twin)
+    optimiser.step()
+    assert not same_bits(model, twin)
+
+
+def same_bits(a: nn.Module, b: nn.Module) -> bool:
+    found = zip(a.state_dict().items(), b.state_dict().items(), strict=True)
+    return all(name == other and torch.equal(p, q) for (name, p), (other, q) in found)
+
+
+def test_layers_made_as_ours_become_torchs() -> None:
+    model = nn.ModuleDict({"a": tg.LSTM(3, 5, forget_bias=1.0), "b": tg.GRU(3, 5), "c": tg.Recurrent("gru", 3, 5)})
+    seen: list[str] = []
+    model["a"].register_forward_hook(lambda *_: seen.append("hook"))
+    x = torch.randn(6, 4, 3)
+    y = model["a"](x)[0]
+    assert tg.unswap(model) == ["a", "b"]
+    assert [type(m) for m in model.values()] == [nn.LSTM, nn.GRU, tg.Recurrent]
+    torch.testing.assert_close(model["a"](x)[0], y)
+    assert seen == ["hook", "hook"]
+    restored = torch.load(buffer_of(model["b"]), weights_only=False)
+    assert type(restored) is nn.GRU
+
+
+def buffer_of(module: nn.Module) -> io.BytesIO:
+    buffer = io.BytesIO()
+    torch.save(module, buffer)
+    buffer.seek(0)
+    return buffer
+
+
+# What cannot convert our layers says so
+
+REFUSAL = (
+    "torch.jit and torch.onnx cannot convert tidegate layers, since they do not see native kernels: tg.unswap(model) "
+    "turns each tg.LSTM, tg.GRU and tg.RNN into torch's own module, which they convert; for other layers use "
+    "torch.export.export(model, args)"
+)
+CONVERTERS: dict[str, Callable[[nn.Module, Tensor], Any]] = {
+    "jit.trace": lambda model, x: torch.jit.trace(model, (x,)),
+    "jit.script": lambda model, _: torch.jit.script(model),
+    "onnx.export": lambda model, x: torch.onnx.export(model, (x,), io.BytesIO(), dynamo=False),
+}
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "LSTM": lambda: tg.LSTM(3, 5),
+    "Recurrent": lambda: tg.Recurrent("lstm", 3, 5),
+    "Stack": lambda: tg.Stack(tg.Recurrent("lstm", 3, 5)),
+    "inside": lambda: nn.Sequential(tg.GRU(3, 5)),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, about these converters
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("converter", CONVERTERS)
+def test_converters_that_cannot_see_kernels(converter: str, layer: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        CONVERTERS[converter](LAYERS[layer](), torch.randn(6, 4, 3))
+    assert str(caught.value) == REFUSAL
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("layer", ["LSTM", "Recurrent"])
+def test_the_onnx_exporter_of_programs(layer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    with pytest.raises(Exception, match=re.escape(REFUSAL)):
+        torch.export.export(LAYERS[layer](), (torch.randn(6, 4, 3),))
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, about these converters
+def test_an_unswapped_model_is_traced_and_scripted() -> None:
+    model, x = Output(tg.GRU(3, 5)), torch.randn(6, 4, 3)
+    y = model(x).detach()
+    assert tg.unswap(model) == ["layer"]
+    for made in (torch.jit.trace(model, (x,)), torch.jit.script(model)):
+        torch.testing.assert_close(made(x), y)
+
+
+class Output(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)[0]
+
+
+def test_an_unswapped_model_is_exported_to_onnx() -> None:
+    pytest.importorskip("onnxscript")
+    model = nn.Sequential(tg.LSTM(3, 5))
+    with pytest.raises(Exception, match=re.escape(REFUSAL)):
+        torch.onnx.export(model, (torch.randn(6, 4, 3),))
+    tg.unswap(model)
+    assert torch.onnx.export(model, (torch.randn(6, 4, 3),)) is not None

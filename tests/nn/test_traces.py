@@ -1,7 +1,6 @@
 """Eligibility traces of tensors: kernels and torch's own operations agree, and what cannot be is said."""
 
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,9 +8,10 @@ import torch
 from torch import Tensor
 
 from tidegate.errors import ArgumentError, NativeError, TidegateNotice
-from tidegate.native.trace_form import TraceForm
-from tidegate.nn import native, traces
-from tidegate.nn.traces import advance_traces, reference_traces
+from tidegate.native.eligibility.form import TraceForm
+from tidegate.runtime import eligibility, support
+from tidegate.runtime.bound_call import BoundCall
+from tidegate.runtime.eligibility import advance_traces, bind_traces, reference_traces
 
 T, B, K, WIDTHS = 6, 3, 5, (4, 7)
 V = sum(WIDTHS) + 1
@@ -46,11 +46,8 @@ def assert_close(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) 
 
 
 @pytest.fixture
-def unsaid() -> Iterator[None]:
-    native.say_once.cache_clear()
-    traces._kernels.cache_clear()
-    yield
-    traces._kernels.cache_clear()
+def unsaid() -> None:
+    support.warn_once.cache_clear()
 
 
 @pytest.mark.kernels
@@ -61,9 +58,9 @@ def test_kernels_agree_with_the_reference(dtype: torch.dtype, resetting: bool, m
     if resetting:
         given["reset"] = torch.rand(T, B) < 0.3
     before = given["e"].clone()
-    with native.disabled():
+    with support.disabled():
         expected = run(given)
-    monkeypatch.setattr(traces, "reference_traces", None)
+    monkeypatch.setattr(eligibility, "reference_traces", None)
     assert_close(run(given), expected)
     assert torch.equal(given["e"], before)
 
@@ -103,7 +100,7 @@ def test_a_piece_may_be_one_row() -> None:
 def test_a_bias_alone() -> None:
     given = arguments()
     given |= {"e": given["e"][..., -1:], "g": given["g"][:, -1:].contiguous(), "v": []}
-    with native.disabled():
+    with support.disabled():
         expected = run(given)
     assert_close(run(given), expected)
 
@@ -124,21 +121,37 @@ def test_no_columns() -> None:
 
 
 @pytest.mark.kernels
-def test_a_bound_call_reads_what_its_tensors_hold() -> None:
-    given = arguments(steps=1)
-    later = arguments(steps=1)
-    first, g = run(given)
-    expected = run(later, e=first, g=g)
-    kernel = traces.traces(FORM, torch.float64)
-    assert kernel is not None
-    bound = kernel.bind(given["e"], given["e"], **{name: given[name] for name in given if name != "e"})
-    bound()
-    for name in ("d", "u", "v", "delta"):
-        for old, new in zip(given[name], later[name], strict=True):
-            old.copy_(new)
-    bound()
-    assert torch.equal(given["e"], expected[0])
-    assert torch.equal(given["g"], expected[1])
+def test_a_bound_call_reads_the_tensors_it_is_pointed_to() -> None:
+    example, given = arguments(), arguments()
+    expected = run(given)
+    end, g = torch.empty_like(given["e"]), given["g"].clone()
+
+    def buffers(some: dict[str, Any]) -> list[Tensor]:
+        whole = torch.cat([*some["d"], *some["u"], *some["delta"]], 2)
+        return [some["e"].clone(), whole, *(v.clone() for v in some["v"])]
+
+    def arranged(some: list[Tensor]) -> dict[str, Any]:
+        columns = some[1].split(K, 2)
+        return {"e": some[0], "d": columns[:2], "u": columns[2:4], "v": some[2:], "delta": columns[4:]}
+
+    first, later = buffers(example), buffers(given)
+    spare = torch.empty_like(end)
+    bind = bind_traces(FORM, **arranged(first), end=spare, g=example["g"], bias=True)
+    assert bind is not None
+    call = BoundCall(bind, [*first, spare, example["g"]])
+    for buffer in first:
+        buffer.fill_(torch.nan)  # nothing is read from the examples
+    call([t.data_ptr() for t in [*later, end, g]])
+    assert torch.equal(end, expected[0])
+    assert torch.equal(g, expected[1])
+
+
+@pytest.mark.kernels
+def test_what_would_be_copied_is_not_bound() -> None:
+    given = arguments()
+    given["v"][0] = given["v"][0].transpose(0, 1).contiguous().transpose(0, 1)
+    end = torch.empty_like(given["e"])
+    assert bind_traces(FORM, end=end, **given) is None
 
 
 @pytest.mark.kernels
@@ -147,9 +160,9 @@ def test_without_kernels_it_is_said_once(monkeypatch: pytest.MonkeyPatch) -> Non
     def none(*_: Any) -> None:
         raise NativeError("there is no LLVM")
 
-    monkeypatch.setattr(traces, "trace_kernel", none)
+    monkeypatch.setattr(eligibility, "trace_kernel", none)
     given = arguments()
-    with native.disabled():
+    with support.disabled():
         expected = run(given)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -166,17 +179,17 @@ def test_other_types_are_the_reference_s() -> None:
     with pytest.warns(TidegateNotice) as caught:
         run(arguments(torch.bfloat16))
     assert [str(w.message) for w in caught] == [
-        "a cell's eligibility traces are computed on the reference path: kernels are for float32 and float64, and its "
-        "weights are torch.bfloat16"
+        "a cell's eligibility traces are computed on the reference path: kernels are for float32 and float64, got "
+        "weights of torch.bfloat16"
     ]
 
 
 WRONG = {
-    "g": "Traces take g of shape [5, 12], as their other tensors say, and [12, 5] came.",
-    "e": "Traces take e of shape [3, 2, 5, 12], as their other tensors say, and [3, 1, 5, 12] came.",
-    "v": "Traces take a piece of v of shape [6, 3, 4], as their other tensors say, and [5, 3, 4] came.",
-    "u": "Traces take a coefficient of shape [6, 3, 5], as their other tensors say, and [6, 3, 4] came.",
-    "reset": "Traces take reset of shape [6, 3], as their other tensors say, and [3, 6] came.",
+    "g": "Traces take g of shape [5, 12], as their other tensors have it, got [12, 5].",
+    "e": "Traces take e of shape [3, 2, 5, 12], as their other tensors have it, got [3, 1, 5, 12].",
+    "v": "Traces take a piece of v of shape [6, 3, 4], as their other tensors have it, got [5, 3, 4].",
+    "u": "Traces take a coefficient of shape [6, 3, 5], as their other tensors have it, got [6, 3, 4].",
+    "reset": "Traces take reset of shape [6, 3], as their other tensors have it, got [3, 6].",
 }
 
 
@@ -198,11 +211,11 @@ def test_shapes_that_do_not_fit(name: str) -> None:
 def test_other_arguments_that_do_not_fit() -> None:
     given = arguments()
     told = {
-        "d": (given["d"][:1], f"{FORM} takes 2, 2 and 1 tensors in d, u and delta, and 1, 2 and 1 came."),
-        "reset": (torch.zeros(T, B), "reset is a tensor of bools, and one of torch.float32 came: pass reset.bool()."),
+        "d": (given["d"][:1], f"{FORM} takes 2, 2 and 1 tensors in d, u and delta, got 1, 2 and 1."),
+        "reset": (torch.zeros(T, B), "reset must be a tensor of bools, got torch.float32: pass reset.bool()."),
         "g": (
             given["g"].t().contiguous().t(),
-            "g is contiguous, for what is added to a copy would be lost: pass a tensor of its own.",
+            "g must be contiguous, or the gradient would be added to a copy: pass a tensor of its own.",
         ),
     }
     for name, (value, text) in told.items():

@@ -13,7 +13,8 @@ from torch.utils import _pytree as pytree
 from layer_cases import make_layer
 from tidegate.cells import CELLS
 from tidegate.equations import cell, linear, mean, sigmoid, softplus, tanh, weight
-from tidegate.nn import Recurrent, State, native
+from tidegate.nn import Recurrent, State
+from tidegate.runtime import support
 
 T, B, I, H = 3, 2, 3, 4  # noqa: E741 - the project's word for the input size
 LENGTHS = [3, 2]
@@ -62,7 +63,7 @@ def problem(request: pytest.FixtureRequest) -> Problem:
 def assert_as_reference(compute: Callable[[], Any], tolerance: float = 1e-11) -> None:
     """The same values on kernels and on the reference path, and not all of them zero."""
     ours = pytree.tree_leaves(compute())
-    with native.disabled():
+    with support.disabled():
         theirs = pytree.tree_leaves(compute())
     assert len(ours) == len(theirs)
     for a, b in zip(ours, theirs, strict=True):

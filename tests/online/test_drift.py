@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tidegate.online.drift import FIRST, SLACK, PageHinkley
-from tidegate.online.scale import Scale
+from tidegate.online.scale import RunningScale
 
 
 def alarms(errors: np.ndarray, threshold: float) -> list[int]:
@@ -19,7 +19,7 @@ def alarms(errors: np.ndarray, threshold: float) -> list[int]:
 def test_the_first_alarm_is_where_the_sum_rises_from_its_lowest(threshold: float) -> None:
     rng = np.random.default_rng(1)
     errors = np.abs(rng.normal(0, 1, 600)) + np.repeat([0.0, 1.5], 300)
-    scale, total, lowest = Scale(), 0.0, 0.0
+    scale, total, lowest = RunningScale(), 0.0, 0.0
     for step, error in enumerate(errors):
         if step >= FIRST:
             total += scale.scaled(error) - SLACK

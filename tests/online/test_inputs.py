@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tidegate.data.missing import is_missing
+from tidegate.data.values import is_missing
 from tidegate.errors import ArgumentError, TidegateNotice
 from tidegate.online import OnlineLearner
-from tidegate.online.inputs import Inputs, read_numbers
+from tidegate.online.inputs import FeatureInputs, read_numbers
 
 
-def fed(size: int, *steps: dict[Any, float]) -> Inputs:
-    inputs = Inputs(size, 1000)
+def fed(size: int, *steps: dict[Any, float]) -> FeatureInputs:
+    inputs = FeatureInputs(size, 1000)
     for numbers in steps:
         inputs.admit(numbers)
         _, inputs.scales = inputs.scaled(numbers)

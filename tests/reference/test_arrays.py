@@ -157,7 +157,7 @@ def test_errors():
     blocked = Value("weight", (), ("H", "I"), Rate.WEIGHTS, name="i.x", learn=True, blocks=4)
     with pytest.raises(ArgumentError) as caught:
         weight_shape(blocked, SIZES)
-    assert str(caught.value) == "weight 'i.x' of 4 x 6 cannot be cut into 4 blocks: choose sizes that 4 divides"
+    assert str(caught.value) == "weight 'i.x' of 4 x 6 cannot be cut into 4 blocks: choose sizes divisible by 4"
     draw = Value("uniform", (constant(0.0), constant(1.0)), ())
     with pytest.raises(ArgumentError) as caught:
         evaluate([draw], {}, numpy_ops, SIZES)

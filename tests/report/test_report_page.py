@@ -9,7 +9,7 @@ import pytest
 
 from catalogue import ALL
 from tidegate import report
-from tidegate.equations.latex import latex, legend
+from tidegate.equations.formats.latex import latex, legend
 from tidegate.errors import ArgumentError
 from tidegate.report.formulas import split
 

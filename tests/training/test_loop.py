@@ -10,7 +10,7 @@ from tidegate.config import checked
 from tidegate.errors import TrainingError
 from tidegate.gradients import BPTT, TruncatedBPTT
 from tidegate.nn import Recurrent, State
-from tidegate.training import Checked, Event, Finished, History, Plan, Started, seeded, train
+from tidegate.training import Checked, Event, Finished, History, Started, TrainingPlan, seeded, train
 from tidegate.training.loop import ENOUGH, INTERRUPTED, OUT_OF_TIME
 
 
@@ -47,7 +47,7 @@ class Follow:
         return (total / count).item()
 
 
-PLAN = Plan(learning_rate=0.02, check_every=5, patience=2, cuts=1)
+PLAN = TrainingPlan(learning_rate=0.02, check_every=5, patience=2, cuts=1)
 
 
 def numbers(history: History) -> list[tuple[int, float, float | None, float, bool]]:
@@ -57,7 +57,9 @@ def numbers(history: History) -> list[tuple[int, float, float | None, float, boo
 @pytest.mark.parametrize("rule", [BPTT(), BPTT(checkpoint=1), TruncatedBPTT(3, 5)])
 def test_it_learns_and_holds_the_best_weights(rule: BPTT | TruncatedBPTT) -> None:
     task, events = Follow(), list[Event]()
-    history = train(task, Plan(learning_rate=0.03, check_every=20, patience=1, cuts=0, rule=rule), [events.append])
+    history = train(
+        task, TrainingPlan(learning_rate=0.03, check_every=20, patience=1, cuts=0, rule=rule), [events.append]
+    )
     losses = [check.validation for check in history.checks]
     assert min(losses) < 0.3 * losses[0]
     task.module.eval()
@@ -84,7 +86,7 @@ def test_patience_and_cuts_by_hand() -> None:
 
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not() -> None:
     first, second = (train(Follow(), PLAN) for _ in range(2))
-    other = train(Follow(), Plan(learning_rate=0.02, check_every=5, patience=2, cuts=1, seed=7))
+    other = train(Follow(), TrainingPlan(learning_rate=0.02, check_every=5, patience=2, cuts=1, seed=7))
     assert numbers(first) == numbers(second)
     assert numbers(first)[1:] != numbers(other)[1:]
 
@@ -109,7 +111,7 @@ def test_seeded_block() -> None:
 
 
 def test_the_budget_ends_it_with_a_last_look() -> None:
-    history = train(Follow(), Plan(budget=1e-9))
+    history = train(Follow(), TrainingPlan(budget=1e-9))
     assert (history.finished.updates, history.finished.reason) == (1, OUT_OF_TIME)
     assert [check.update for check in history.checks] == [0, 1]
 

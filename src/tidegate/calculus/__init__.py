@@ -1,36 +1,37 @@
-"""Derivatives of graphs as graphs, and what can be said of a graph without running it."""
+"""Derivatives of graphs as graphs, and properties of graphs found without running them."""
 
 from tidegate.calculus.gates import Gate, Update, updates
-from tidegate.calculus.hoist import Phases, phases
 from tidegate.calculus.jacobian import Dense, Diagonal, StepJacobians, direct_jacobians, jacobians, on_diagonal
-from tidegate.calculus.keep import Kept, kept
-from tidegate.calculus.reverse import Adjoint, pulled_back, reverse, reverse_prologue
+from tidegate.calculus.jvp import Tangent, independent, jvp
+from tidegate.calculus.phases import Phases, phases
+from tidegate.calculus.recurrence import delay_lines, recurrent_matrices
+from tidegate.calculus.saved import Saved, saved_values
 from tidegate.calculus.simplify import simplify, simplify_graph
-from tidegate.calculus.structure import delay_lines, recurrent_matrices
-from tidegate.calculus.tangent import Tangent, tangent
+from tidegate.calculus.vjp import StepVJP, prologue_vjp, pulled_back, vjp
 
 __all__ = [
-    "Adjoint",
     "Dense",
     "Diagonal",
     "Gate",
-    "Kept",
     "Phases",
+    "Saved",
     "StepJacobians",
+    "StepVJP",
     "Tangent",
     "Update",
     "delay_lines",
     "direct_jacobians",
+    "independent",
     "jacobians",
-    "kept",
+    "jvp",
     "on_diagonal",
     "phases",
+    "prologue_vjp",
     "pulled_back",
     "recurrent_matrices",
-    "reverse",
-    "reverse_prologue",
+    "saved_values",
     "simplify",
     "simplify_graph",
-    "tangent",
     "updates",
+    "vjp",
 ]

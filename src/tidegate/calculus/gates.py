@@ -1,6 +1,4 @@
-"""Which sigmoids keep a state and which let the new in, read off the state's own update, whatever they are called."""
-
-from __future__ import annotations
+"""Finds the sigmoids that keep a state and those that let new values in, from the state's update alone."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,26 +11,26 @@ LINEAR = frozenset({"add", "sub", "neg", "mul", "where"})
 
 @dataclass(frozen=True, eq=False)
 class Gate:
-    """A sigmoid that scales something; `turned` where it does so as 1 - sigmoid."""
+    """A sigmoid that scales something; `turned` if it does so as 1 - sigmoid."""
 
     sigmoid: Value
     turned: bool
 
     @property
     def name(self) -> str:
-        """What the equations call it."""
+        """The gate's name in the equations."""
         return str(self.sigmoid.label or "sigmoid")
 
     @property
     def biases(self) -> list[Value]:
-        """The learned weights that are added under the sigmoid, a linear's bias among them, as they were declared."""
+        """The learned weights added inside the sigmoid, a linear's bias included."""
         found = [w for w in _biases(self.sigmoid.args[0]) if w.op == "weight" and w.attrs["learn"]]
         return sorted(found, key=lambda w: w.order)
 
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """What scales the old state in its own update, and what scales that which is added: the gates among these."""
+    """The factors of the old state in its update, and of what is added, and the gates among them."""
 
     state: str
     keep: list[Gate]
@@ -40,7 +38,7 @@ class Update:
 
 
 def updates(graph: Graph) -> list[Update]:
-    """For each state but bookkeeping ones, the gates of its update `new = keep * old + enter * other`.
+    """The gates of each state's update `new = keep * old + enter * other`, without bookkeeping states.
 
     Products, sums and `where` are followed from the new state to the old one, and nothing else is: an old state that
     comes back through a tanh or a linear is not kept but computed with.

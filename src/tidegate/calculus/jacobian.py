@@ -1,18 +1,17 @@
-"""The Jacobians of one step: of the new states in the old states, in pre-activations and in weights.
+"""The Jacobians of one step: new states with respect to old states, pre-activations and weights.
 
 They come as equations, with their structure seen and not declared: `Diagonal` where units do not mix (an element-wise
 recurrence), `Dense` otherwise; what does not depend is absent. The Jacobian in a linear's matrix W is that in its
 result, `z = W v`, times v: d s_k / d W_ij = (d s_k / d z_i) v_j, so that only the first factor is computed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
+from tidegate.calculus.recurrence import delay_lines
 from tidegate.calculus.simplify import simplify
-from tidegate.calculus.structure import delay_lines
 from tidegate.equations.graph import Graph
 from tidegate.equations.ops import OPS, count
 from tidegate.equations.values import Rate, Size, Value, constant, walk
@@ -21,14 +20,14 @@ from tidegate.errors import EquationError
 
 @dataclass(frozen=True, eq=False)
 class Diagonal:
-    """d result_k / d of_k, a vector; nothing off the diagonal."""
+    """A diagonal Jacobian d result_k / d of_k, as a vector."""
 
     value: Value
 
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """d result_k / d of_j, a matrix `[result, of]`."""
+    """A full Jacobian d result_k / d of_j, as a matrix `[result, of]`."""
 
     value: Value
 
@@ -49,7 +48,7 @@ class StepJacobians:
 
     @property
     def element_wise(self) -> bool:
-        """Whether no unit of a new state depends on another unit of an old one, delay lines apart."""
+        """Whether no unit of a new state depends on another unit of an old one, delay lines aside."""
         return all(isinstance(j, Diagonal) for (_, old), j in self.states.items() if old not in self.delays)
 
 
@@ -61,12 +60,15 @@ def jacobians(graph: Graph) -> StepJacobians:
     states = {key: j for leaf, name in old.items() for key, j in _columns(graph, leaf, name).items()}
     linears = {(n, z): j for z in products for (n, _), j in _columns(graph, z, "").items()}
     weights = {(n, w): j for w in vectors for (n, _), j in _columns(graph, w, "").items()}
-    return _simplified(graph, states, linears, weights)
+    groups: tuple[dict[Any, Jacobian], ...] = (states, linears, weights)
+    small = simplify([j.value for group in groups for j in group.values()])
+    states, linears, weights = ({key: type(j)(small[j.value]) for key, j in group.items()} for group in groups)
+    return StepJacobians(states, linears, weights, delay_lines(graph))
 
 
 def direct_jacobians(graph: Graph) -> dict[tuple[str, str], Jacobian]:
-    """The Jacobians of new states in old ones while the results of linears and products are held fixed: what a state
-    does without any matrix, such as a leak or a forget gate's share of a cell's state."""
+    """The Jacobians of new with respect to old states with linears and products held fixed: what a state does without
+    any matrix, such as a leak or a forget gate's factor."""
     found = {
         key: j for name, leaf in graph.old.items() for key, j in _columns(graph, leaf, name, through=False).items()
     }
@@ -75,7 +77,7 @@ def direct_jacobians(graph: Graph) -> dict[tuple[str, str], Jacobian]:
 
 
 def on_diagonal(jacobian: Jacobian) -> Value | None:
-    """The diagonal of a square Jacobian as a vector, without the rest of it; None where it does not come without."""
+    """The diagonal of a square Jacobian as a vector, computed without the rest; None where that is not possible."""
     return jacobian.value if isinstance(jacobian, Diagonal) else _diagonal_of(jacobian.value)
 
 
@@ -90,11 +92,12 @@ def _diagonal_of(matrix: Value) -> Value | None:
     if any(p is None for p in parts):
         return None
     left, right = parts
-    return left + right if matrix.op == "add" else left * right  # type: ignore[operator]
+    return left + right if matrix.op == "add" else left * right  # type: ignore[operator, arg-type]
 
 
 def _vectors(graph: Graph) -> list[Value]:
-    """The values of weights only that a step reads unit by unit: peepholes, leaks, and biases outside of linears."""
+    """The values that depend on weights only and that a step reads unit by unit: peepholes, leaks, biases outside
+    linears."""
     found: dict[Value, None] = {}
     for value in graph.values:
         if value.rate == Rate.WEIGHTS or value.op in ("linear", "product"):
@@ -106,7 +109,8 @@ def _vectors(graph: Graph) -> list[Value]:
 
 
 def _columns(graph: Graph, variable: Value, name: str, *, through: bool = True) -> dict[tuple[str, str], Jacobian]:
-    """The Jacobians of all new states in one value, by forward mode; `through` linears and products, or around them."""
+    """The Jacobians of all new states with respect to one value, by forward mode, `through` linears and products or
+    around them."""
     known: dict[Value, Jacobian] = {variable: Diagonal(constant(1.0))}
     for value in graph.values:
         if not through and value.op in ("linear", "product"):
@@ -150,7 +154,7 @@ def _pointwise(value: Value, known: dict[Value, Jacobian]) -> Jacobian | None:
 
 def _product(value: Value, known: dict[Value, Jacobian]) -> Jacobian | None:
     pairs = list(zip(value.args[::2], value.args[1::2], strict=False))
-    terms: list[Jacobian] = [_composed(matrix, known[v], v.size) for matrix, v in pairs if v in known]
+    terms: list[Jacobian] = [_composed(matrix, known[v]) for matrix, v in pairs if v in known]
     if value.attrs.get("bias") and value.args[-1] in known:
         terms.append(known[value.args[-1]])
     return _added(terms)
@@ -169,7 +173,7 @@ def _across(value: Value, known: dict[Value, Jacobian]) -> Jacobian:
 
 
 def _side_by_side(value: Value, known: dict[Value, Jacobian]) -> Jacobian:
-    """The Jacobian of a concatenation: those of its parts above each other, zeros for what does not depend."""
+    """The Jacobian of a concatenation: those of its parts stacked, with zeros for parts that do not depend."""
     parts = {k: _dense(known[a], a.size).value for k, a in enumerate(value.args) if a in known}
     columns = next(iter(parts.values())).size[1]
     rows = [a.size[0] for a in value.args]
@@ -182,7 +186,7 @@ def _scaled(by: Value, jacobian: Jacobian) -> Jacobian:
     return Dense(Value("scale_rows", (by, jacobian.value), jacobian.value.size))
 
 
-def _composed(matrix: Value, jacobian: Jacobian, size: Size) -> Jacobian:
+def _composed(matrix: Value, jacobian: Jacobian) -> Jacobian:
     full = Value("dense", (matrix,), matrix.size) if "blocks" in matrix.attrs else matrix
     if isinstance(jacobian, Diagonal):
         return Dense(Value("scale_columns", (full, jacobian.value), full.size))
@@ -213,7 +217,7 @@ def _dense(jacobian: Jacobian, size: Size) -> Dense:
 
 
 def _fit(jacobian: Jacobian, have: Size, want: Size) -> Jacobian:
-    """The Jacobian of a value once it is broadcast from `have` to `want`."""
+    """The Jacobian of a value broadcast from `have` to `want`."""
     if have == want:
         return jacobian
     dense = _dense(jacobian, have)
@@ -224,23 +228,3 @@ def _materialised(jacobian: Jacobian, size: Size) -> Jacobian:
     if isinstance(jacobian, Dense) or jacobian.value.size == size:
         return jacobian
     return Diagonal(Value("spread", (jacobian.value,), size))
-
-
-def _simplified(
-    graph: Graph,
-    states: dict[tuple[str, str], Jacobian],
-    linears: dict[tuple[str, Value], Jacobian],
-    vectors: dict[tuple[str, Value], Jacobian],
-) -> StepJacobians:
-    everything = [j.value for group in (states, linears, vectors) for j in group.values()]
-    small = simplify(everything)
-
-    def smaller(jacobian: Jacobian) -> Jacobian:
-        return type(jacobian)(small[jacobian.value])
-
-    return StepJacobians(
-        {k: smaller(j) for k, j in states.items()},
-        {k: smaller(j) for k, j in linears.items()},
-        {k: smaller(j) for k, j in vectors.items()},
-        delay_lines(graph),
-    )

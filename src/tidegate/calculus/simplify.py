@@ -1,10 +1,8 @@
-"""A smaller graph of the same values, to the last bit, NaN and infinity included.
+"""Simplifies a graph without changing any value by a bit, NaN and infinity included.
 
 Equal computations become one, constants are folded, and a product with 1, a sum with 0 and a double negation vanish.
 A product with 0 stays: it is NaN where the other factor is not finite. Two weights never merge, however equal.
 """
-
-from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import replace
@@ -20,7 +18,7 @@ FOLDED = frozenset({"add", "sub", "mul", "div", "neg"})
 
 
 def simplify(roots: Iterable[Value], fixed: Iterable[Value] = ()) -> dict[Value, Value]:
-    """What stands in the place of each value that the roots are made of; `fixed` values stay themselves."""
+    """The replacement of each value that the roots depend on; `fixed` values stay."""
     known: dict[Key, Value] = {}
     kept = set(fixed)
     for value in walk(kept):
@@ -37,7 +35,7 @@ def simplify(roots: Iterable[Value], fixed: Iterable[Value] = ()) -> dict[Value,
 
 
 def simplify_graph(graph: Graph) -> Graph:
-    """The graph as a machine would have it; what people are shown stays the graph as written."""
+    """The graph simplified for machines; people are shown the graph as written."""
     small = simplify(graph.roots)
     return replace(graph, output=small[graph.output], new={name: small[v] for name, v in graph.new.items()})
 

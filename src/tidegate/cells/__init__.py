@@ -1,4 +1,4 @@
-"""The cells that Tidegate ships, each its equations and nothing else."""
+"""The cells that Tidegate ships, each defined by its equations only."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -15,9 +15,9 @@ CELLS: Mapping[str, Cell] = MappingProxyType(
 
 
 def get(name: str) -> Cell:
-    """The cell of that name. Raises ArgumentError, with the nearest names, where there is none."""
+    """The cell with this name. Raises ArgumentError with the closest names if there is none."""
     if not isinstance(name, str):
-        raise ArgumentError(f"a cell is named by a text, such as 'lstm', and {name!r} came")
+        raise ArgumentError(f"a cell's name must be a string such as 'lstm', got {name!r}")
     if name in CELLS:
         return CELLS[name]
     small = name.lower()

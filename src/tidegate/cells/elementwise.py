@@ -1,4 +1,4 @@
-"""Recurrences unit by unit: no matrix stands between the old state and the new one."""
+"""Unit-by-unit recurrences: no matrix between the old state and the new one."""
 
 from tidegate.equations import (
     cell,

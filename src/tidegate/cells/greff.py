@@ -1,4 +1,4 @@
-"""The variants of the LSTM with peepholes that Greff et al. 2015 compare, each without one of its parts.
+"""The variants of the peephole LSTM that Greff et al. 2015 compare, each without one part.
 
 Their V is `lstm_peephole`, their NP `lstm`, and their FGR `lstm_full_gate_recurrence`.
 """

@@ -1,4 +1,4 @@
-"""Long short-term memory: the cell of 1997, and what later papers made of its gates."""
+"""Long short-term memory: the cell of 1997 and later variants of its gates."""
 
 from tidegate.equations import cell, exp, layer_norm, linear, log_sigmoid, maximum, sigmoid, tanh, weight
 

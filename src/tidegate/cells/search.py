@@ -1,33 +1,35 @@
-"""Finding cells by a word: of their names, sources, options and comments, or of the glossary in either language."""
+"""Search for cells by a word in their names, sources, options and comments, or in the glossary."""
 
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 
-from tidegate.cells.glossary import TERMS, Term, plain, terms_of
+from tidegate.cells.glossary import Term, plain, terms, terms_of
 from tidegate.equations import Cell
 from tidegate.errors import ArgumentError
 
 
 def find(text: str, cells: Mapping[str, Cell]) -> dict[str, list[str]]:
-    """The cells that a word finds, each with the places where it was found.
+    """The cells that match a word, each with the places where it occurs.
 
-    Raises ArgumentError where nothing is found.
+    Raises ArgumentError where no cell matches.
     """
     if not plain(text):
-        raise ArgumentError(f"a search is for a word, such as 'forget gate', and {text!r} came")
+        raise ArgumentError(f"a search takes a word, such as 'forget gate', got {text!r}")
     wanted = meant(text)
     found = {name: list(_places(text, wanted, cell)) for name, cell in cells.items()}
     hits = {name: places for name, places in found.items() if places}
     if not hits:
-        raise ArgumentError(f"no cell is found by {text!r}: {_advice(text, wanted, cells)}")
+        raise ArgumentError(f"no cell matches {text!r}: {_advice(text, wanted, cells)}")
     return hits
 
 
 def meant(text: str) -> tuple[Term, ...]:
-    """The terms that a word names; a part of a Chinese one is enough."""
+    """The terms that a word names; part of a Chinese term is enough."""
     word = plain(text)
-    return tuple(t for t in TERMS if any(word == w or (not word.isascii() and word in w) for w in map(plain, t.words)))
+    return tuple(
+        t for t in terms() if any(word == w or (not word.isascii() and word in w) for w in map(plain, t.words))
+    )
 
 
 def _places(text: str, wanted: tuple[Term, ...], cell: Cell) -> Iterator[str]:
@@ -45,14 +47,14 @@ def _places(text: str, wanted: tuple[Term, ...], cell: Cell) -> Iterator[str]:
 
 
 def _begins(text: str, where: str) -> bool:
-    """Whether the words of a text begin a word there."""
+    """Whether the text occurs there at the start of a word."""
     return re.search(rf"(?<!\w){re.escape(plain(text))}", plain(where)) is not None
 
 
 def _advice(text: str, wanted: tuple[Term, ...], cells: Mapping[str, Cell]) -> str:
     if wanted:
-        return f"{wanted[0].english} ({wanted[0].chinese}) is a word of the glossary that belongs to no cell"
-    known = {plain(w): w for w in (*cells, *(word for t in TERMS for word in t.words))}
+        return f"{wanted[0].english} ({wanted[0].chinese}) is in the glossary, but no cell has it"
+    known = {plain(w): w for w in (*cells, *(word for t in terms() for word in t.words))}
     near = [known[w] for w in get_close_matches(plain(text), known, n=3, cutoff=0.7)]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"{hint}`tidegate cells` lists them all, and docs/glossary.md the words"

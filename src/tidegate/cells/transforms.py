@@ -1,11 +1,8 @@
-"""Cells from cells: a transform reads a cell's equations and gives others, whose formulas print like any cell's.
+"""Transforms: functions that edit the equations of a cell and return a new cell.
 
-Each has its strength as an option of the new cell, `zoneout(lstm, 0.1)(zoneout=0.2)`, and they compose. What is drawn
-at random is a *mask* of the graph: an input, or a weight, that a layer draws in training; elsewhere it is what it is on
-average.
+Their strengths are options of the new cell, `zoneout(lstm, 0.1)(zoneout=0.2)`, and transforms compose. Random values
+are *masks* of the graph: inputs or weights that a layer draws in training and replaces by their mean elsewhere.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -15,11 +12,11 @@ from tidegate.equations.cell import Cell
 from tidegate.equations.draft import Draft
 from tidegate.equations.functions import hard_sigmoid, hard_tanh
 from tidegate.equations.graph import Graph
-from tidegate.equations.values import Rate, Value, constant, products, shown, walk
+from tidegate.equations.values import Rate, Value, constant, finite, products, shown, walk
 from tidegate.equations.words import clip_gradient, maximum, mean, minimum, sqrt
 from tidegate.errors import ArgumentError
 
-EXAMPLES = (  # of each transform one or two, as they are written; docs/transforms.md and tests go through them
+EXAMPLES = (  # one or two per transform, as source text; used by docs/transforms.md and tests
     "zoneout(lstm, c=0.5, h=0.05)",
     "recurrent_dropout(gru, 0.25)",
     "recurrent_dropout(lstm, 0.25, on='g')",
@@ -43,15 +40,15 @@ HARD: Mapping[str, Callable[[Value], Value]] = {"sigmoid": hard_sigmoid, "tanh":
 def _transformed(
     cell: Cell, word: str, source: str, own: Mapping[str, float], build: Callable[[Draft, Strengths], None]
 ) -> Cell:
-    """The cell whose graph `build` makes of the cell's, with its `own` options beside those that the cell has."""
+    """The cell whose graph `build` derives from that of `cell`, with `own` as additional options."""
     taken = [name for name in own if name in cell.options]
     if taken:
-        raise ArgumentError(f"cell {cell.name!r} has an option {taken[0]!r} already: {word} was applied to it before")
+        raise ArgumentError(f"cell {cell.name!r} already has an option {taken[0]!r}: {word} was applied to it before")
 
     def define(options: Mapping[str, Any]) -> Graph:
         inner = {name: value for name, value in options.items() if name not in own}
         base = cell if inner == dict(cell.options) else cell(**inner)
-        draft = Draft(base.graph, f"{base.name}_{word}", f"{base.source}; {source}" if source else base.source)
+        draft = Draft(base.graph, f"{base.name}_{word}", "; ".join(filter(None, (base.source, source))))
         build(draft, {name: draft.option(name, float(options[name])) for name in own})
         return draft.graph()
 
@@ -60,32 +57,34 @@ def _transformed(
 
 def _probability(word: str, p: object, *, below_one: bool = True) -> float:
     most = "below 1" if below_one else "at most 1"
-    if isinstance(p, bool) or not isinstance(p, int | float) or not 0.0 <= p <= 1.0 or (below_one and p == 1.0):
-        raise ArgumentError(f"{word} takes a probability of at least 0 and {most}, and {shown(p)} came")
-    return float(p)
+    number = finite(p)
+    if number is None or not 0.0 <= number <= 1.0 or (below_one and number == 1.0):
+        raise ArgumentError(f"{word} takes a probability of at least 0 and {most}, got {shown(p)}")
+    return number
 
 
 def _positive(word: str, limit: object) -> float:
-    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0.0 < limit < float("inf"):
-        raise ArgumentError(f"{word} takes a limit above 0, and {shown(limit)} came")
-    return float(limit)
+    number = finite(limit)
+    if number is None or number <= 0.0:
+        raise ArgumentError(f"{word} takes a finite limit above 0, got {shown(limit)}")
+    return number
 
 
 def _states(cell: Cell, word: str, names: Iterable[str] | None) -> list[str]:
-    """These states of a cell; without names, all but those of bookkeeping."""
+    """The named states of a cell; without names, all except bookkeeping states."""
     plain = [s.name for s in cell.graph.states if not s.bookkeeping]
     if names is None:
         return plain
     chosen = [names] if isinstance(names, str) else list(names)
     wrong = [n for n in chosen if n not in plain]
     if wrong or not chosen:
-        came = shown(wrong[0]) if wrong else "none"
-        raise ArgumentError(f"{word}: cell {cell.name!r} has the states {', '.join(plain)}, and {came} came")
+        found = shown(wrong[0]) if wrong else "none"
+        raise ArgumentError(f"{word}: cell {cell.name!r} has the states {', '.join(plain)}, got {found}")
     return chosen
 
 
 def _named(cell: Cell, word: str, name: object) -> Value:
-    """A named value of a cell."""
+    """The cell's value with this name."""
     found = cell.graph.named.get(str(name))
     if found is None or not isinstance(name, str):
         known = ", ".join(n for n in cell.graph.named if not n.endswith(".net"))
@@ -94,28 +93,26 @@ def _named(cell: Cell, word: str, name: object) -> Value:
 
 
 def _linears(cell: Cell, word: str, names: Iterable[str] | None) -> list[str]:
-    """These linears of a cell; without names, those of several units."""
+    """The named linears of a cell; without names, those of several units."""
     every = {v.attrs["linear"]: v for v in cell.graph.values if v.op == "linear"}
     if names is None:
         names = [n for n, v in every.items() if v.size != (1,)]
     chosen = [names] if isinstance(names, str) else list(names)
     wrong = [n for n in chosen if n not in every]
     if wrong or not chosen:
-        came = shown(wrong[0]) if wrong else "none"
-        raise ArgumentError(
-            f"{word}: cell {cell.name!r} has the linears {', '.join(every) or '(none)'}, and {came} came"
-        )
+        found = shown(wrong[0]) if wrong else "none"
+        raise ArgumentError(f"{word}: cell {cell.name!r} has the linears {', '.join(every) or '(none)'}, got {found}")
     return chosen
 
 
 def zoneout(cell: Cell, p: float | None = None, **by_state: float) -> Cell:
-    """At random, units stay as they were (Krueger et al. 2016, arXiv:1606.01305, eqs. 5-6).
+    """Randomly keep the old value of a unit (Krueger et al. 2016, arXiv:1606.01305, eqs. 5-6).
 
-    `zoneout(cell, 0.1)` draws one mask a step for all states; `zoneout(lstm, c=0.5, h=0.05)` one for each that is
-    named. Bookkeeping states are left alone. Outside of training each unit is the mean of old and new.
+    `zoneout(cell, 0.1)` draws one mask per step for all states, `zoneout(lstm, c=0.5, h=0.05)` one for each named
+    state. Bookkeeping states are not affected. Outside training each unit is the expected mix of old and new.
     """
     if (p is None) == (not by_state):
-        raise ArgumentError("zoneout takes one probability, or one for each state that is named, as in c=0.5, h=0.05")
+        raise ArgumentError("zoneout takes one probability, or one for each named state, as in c=0.5, h=0.05")
     chosen = _states(cell, "zoneout", by_state or None)
     of = {s: f"zoneout_{s}" if by_state else "zoneout" for s in chosen}
     own = {of[s]: _probability("zoneout", by_state[s] if by_state else p, below_one=False) for s in chosen}
@@ -139,11 +136,12 @@ def _kept(mask: Value, old: Value) -> Callable[[Value], Value]:
 
 
 def recurrent_dropout(cell: Cell, p: float, on: str = "h", per: Literal["sequence", "step"] | None = None) -> Cell:
-    """Dropout within the recurrence, scaled so that nothing changes on average.
+    """Dropout within the recurrence, scaled to keep the mean.
 
-    On a state, what the products read of it is dropped, by one mask a sequence unless `per="step"` (Gal & Ghahramani
-    2016, arXiv:1512.05287, section 4). On a computed value such as the candidate `g`, that value is, by one mask a step
-    unless `per="sequence"` (Semeniuta, Severyn & Barth 2016, arXiv:1603.05118, eq. 7).
+    On a state, elements are dropped where products read it, with one mask per sequence unless `per="step"` (Gal &
+    Ghahramani 2016, arXiv:1512.05287, section 4). On a computed value such as the candidate `g`, elements of the value
+    are dropped, with one mask per step unless `per="sequence"` (Semeniuta, Severyn & Barth 2016, arXiv:1603.05118, eq.
+    7).
     """
     p = _probability("recurrent_dropout", p)
     of_state = on in [s.name for s in cell.graph.states]
@@ -151,7 +149,7 @@ def recurrent_dropout(cell: Cell, p: float, on: str = "h", per: Literal["sequenc
         _named(cell, "recurrent_dropout", on)
     chosen = per or ("sequence" if of_state else "step")
     if chosen not in ("sequence", "step"):
-        raise ArgumentError(f"recurrent_dropout draws per 'sequence' or 'step', and {shown(per)} came")
+        raise ArgumentError(f"recurrent_dropout: per must be 'sequence' or 'step', got {shown(per)}")
     rate = Rate.SEQUENCE if chosen == "sequence" else Rate.INPUT
     option = f"dropout_{on}"
 
@@ -173,15 +171,15 @@ def recurrent_dropout(cell: Cell, p: float, on: str = "h", per: Literal["sequenc
 
 
 def weight_drop(cell: Cell, p: float) -> Cell:
-    """Weights of the recurrent matrices are dropped at random, once a call (Merity, Keskar & Socher 2017,
-    arXiv:1708.02182, section 2); scaled so that nothing changes on average."""
+    """Randomly drop elements of the recurrent matrices, once per call, scaled to keep the mean (Merity, Keskar & Socher
+    2017, arXiv:1708.02182, section 2)."""
     p = _probability("weight_drop", p)
 
     def build(draft: Draft, strengths: Strengths) -> None:
         keep = 1.0 - strengths["weight_drop"]
         found = _recurrent_matrices(draft.source_graph)
         if not found:
-            raise ArgumentError(f"weight_drop: cell {cell.name!r} multiplies none of its states by a matrix of weights")
+            raise ArgumentError(f"weight_drop: cell {cell.name!r} multiplies no state by a matrix of weights")
         for matrix in found:
             mask = draft.weight(
                 f"{matrix.attrs['name']}_mask",
@@ -199,13 +197,13 @@ def weight_drop(cell: Cell, p: float) -> Cell:
 
 
 def _recurrent_matrices(graph: Graph) -> list[Value]:
-    """The matrices of weights that meet an old state, or what is computed from one, in a product."""
+    """The weight matrices that multiply an old state or a value computed from one."""
     pairs = (pair for value in graph.values for pair in products(value))
     return list(dict.fromkeys(m for m, v in pairs if v.rate == Rate.STATE and m.op == "weight"))
 
 
 def layer_norm_gates(cell: Cell, linears: Iterable[str] | None = None) -> Cell:
-    """Each linear is normalised over its units, then scaled by a gain that starts at 1; its bias becomes the shift
+    """Normalise each linear over its units and scale it by a gain that starts at 1; its bias becomes the shift
     (Ba, Kiros & Hinton 2016, arXiv:1607.06450, eq. 4)."""
     chosen = _linears(cell, "layer_norm_gates", linears)
 
@@ -216,11 +214,7 @@ def layer_norm_gates(cell: Cell, linears: Iterable[str] | None = None) -> Cell:
                 draft.instead(value, partial(_normalised, draft, value, epsilon))
 
     return _transformed(
-        cell,
-        "layer_norm",
-        "gates normalised: Ba, Kiros & Hinton 2016, arXiv:1607.06450",
-        {"norm_epsilon": 1e-5},
-        build,
+        cell, "layer_norm", "gates normalised: Ba, Kiros & Hinton 2016, arXiv:1607.06450", {"norm_epsilon": 1e-5}, build
     )
 
 
@@ -235,15 +229,15 @@ def _normalised(draft: Draft, linear: Value, epsilon: Value, args: tuple[Value, 
 
 
 def peepholes(cell: Cell, state: str = "c", gates: Iterable[str] | None = None) -> Cell:
-    """Gates see a state unit by unit: its newest value that does not depend on the gate (Gers, Schraudolph &
-    Schmidhuber 2002, jmlr.org/papers/v3/gers02a.html). Unless `gates` are named, all named sigmoids do."""
+    """Let gates read a state element-wise: its newest value that does not depend on the gate (Gers, Schraudolph &
+    Schmidhuber 2002, jmlr.org/papers/v3/gers02a.html). By default, every named sigmoid is a gate."""
     (state,) = _states(cell, "peepholes", [state])
     named = [n for n, v in cell.graph.named.items() if v.op == "sigmoid" and not v.args[0].is_leaf]
     chosen = named if gates is None else [gates] if isinstance(gates, str) else list(gates)
     wrong = [n for n in chosen if n not in named]
     if wrong or not chosen:
-        came = f"{shown(wrong[0])} came" if wrong else "none came"
-        raise ArgumentError(f"peepholes: cell {cell.name!r} has the gates {', '.join(named) or '(none)'}, and {came}")
+        found = shown(wrong[0]) if wrong else "none"
+        raise ArgumentError(f"peepholes: cell {cell.name!r} has the gates {', '.join(named) or '(none)'}, got {found}")
 
     def build(draft: Draft, strengths: Strengths) -> None:
         graph = draft.source_graph
@@ -263,15 +257,15 @@ def _peeping(draft: Draft, weight: Value, seen: Value, net: Value) -> Value:
 
 
 def couple(cell: Cell, gate: str = "i", to: str = "f", *, name: str | None = None, source: str | None = None) -> Cell:
-    """One gate is what another leaves: `i = 1 - f` (Greff et al. 2015, arXiv:1503.04069, CIFG).
+    """Replace a gate by 1 minus another: `i = 1 - f` (Greff et al. 2015, arXiv:1503.04069, CIFG).
 
-    `name` and `source` are those of the new cell, where it has its own.
+    `name` and `source` override those of the new cell.
     """
     first, second = _named(cell, "couple", gate), _named(cell, "couple", to)
     if first is second or first.size != second.size or first in set(walk([second])):
         raise ArgumentError(
-            f"couple: {gate!r} of cell {cell.name!r} cannot be made of {to!r}, which is itself, made of it, or of "
-            "another size"
+            f"couple: {gate!r} of cell {cell.name!r} cannot be computed from {to!r}, which is the same gate, "
+            "computed from it, or of another size"
         )
 
     def build(draft: Draft, strengths: Strengths) -> None:
@@ -283,14 +277,14 @@ def couple(cell: Cell, gate: str = "i", to: str = "f", *, name: str | None = Non
 
 
 def projection(cell: Cell, state: str = "h", size: str = "P") -> Cell:
-    """A state is projected to another size before it is carried (Sak, Senior & Beaufays 2014, arXiv:1402.1128, eq. 6).
-    The state may be read by products only."""
+    """Project a state to another size before it is carried (Sak, Senior & Beaufays 2014, arXiv:1402.1128, eq. 6).
+    Only products may read the state."""
     (state,) = _states(cell, "projection", [state])
     old = cell.graph.old[state]
     users = {v.op for v in cell.graph.values if any(a is old for a in v.args)}
     if users - {"linear"} or any(old is v for v in cell.graph.roots):
         raise ArgumentError(
-            f"projection: cell {cell.name!r} reads {state!r} unit by unit, which a vector of another size cannot be"
+            f"projection: cell {cell.name!r} reads state {state!r} unit by unit, so it cannot have another size"
         )
     if size in cell.graph.letters:
         raise ArgumentError(f"projection: size {size} is taken in cell {cell.name!r}: choose another letter")
@@ -304,8 +298,8 @@ def projection(cell: Cell, state: str = "h", size: str = "P") -> Cell:
 
 
 def residual(cell: Cell, state: str = "h") -> Cell:
-    """The step adds to a state instead of replacing it (Yue, Fu & Liang 2018, doi:10.1007/978-3-030-04179-3, in the
-    manner of He et al. 2016)."""
+    """Add to a state instead of replacing it (Yue, Fu & Liang 2018, doi:10.1007/978-3-030-04179-3, following He et al.
+    2016)."""
     (state,) = _states(cell, "residual", [state])
 
     def build(draft: Draft, strengths: Strengths) -> None:
@@ -316,7 +310,7 @@ def residual(cell: Cell, state: str = "h") -> Cell:
 
 
 def leaky(cell: Cell, rate: float, states: Iterable[str] | None = None) -> Cell:
-    """States move to their new values by a part of the way only, so that all that happens takes longer: leaky units
+    """Leaky units: move states only a fraction `rate` of the way to their new values, which slows the dynamics down
     (Jaeger et al. 2007, doi:10.1016/j.neunet.2007.04.016, eq. 5; Tallec & Ollivier 2018, arXiv:1804.11188, eq. 6)."""
     own = {"rate": _probability("leaky", rate, below_one=False)}
     chosen = _states(cell, "leaky", states)
@@ -334,7 +328,7 @@ def _part_of_the_way(part: Value, old: Value, new: Value) -> Value:
 
 
 def hard(cell: Cell) -> Cell:
-    """Sigmoids and tanhs become piecewise linear: `hard_sigmoid`, `hard_tanh` (Courbariaux, Bengio & David 2015,
+    """Make sigmoids and tanhs piecewise linear: `hard_sigmoid`, `hard_tanh` (Courbariaux, Bengio & David 2015,
     arXiv:1511.00363, eq. 3)."""
     if not any(v.op in HARD for v in cell.graph.values):
         raise ArgumentError(f"hard: cell {cell.name!r} has neither sigmoid nor tanh")
@@ -352,7 +346,7 @@ def _applied(function: Callable[[Value], Value], args: tuple[Value, ...]) -> Val
 
 
 def clip_values(cell: Cell, limit: float, states: Iterable[str] | None = None) -> Cell:
-    """States are kept within [-limit, limit], as speech recognisers do (Sak, Senior & Beaufays 2014, section 3.1)."""
+    """Clip states to [-limit, limit], as speech recognisers do (Sak, Senior & Beaufays 2014, section 3.1)."""
     own = {"clip": _positive("clip_values", limit)}
     chosen = _states(cell, "clip_values", states)
 
@@ -365,8 +359,8 @@ def clip_values(cell: Cell, limit: float, states: Iterable[str] | None = None) -
 
 
 def clip_gradients(cell: Cell, limit: float, states: Iterable[str] | None = None) -> Cell:
-    """On the way back, what flows from a step into the states before it is kept within [-limit, limit] (Graves 2013,
-    arXiv:1308.0850, section 2.1, who clips at the pre-activations)."""
+    """In the backward pass, clip the gradient that a step passes to its old states to [-limit, limit] (Graves 2013,
+    arXiv:1308.0850, section 2.1, clips at the pre-activations)."""
     own = {"gradient_limit": _positive("clip_gradients", limit)}
     chosen = _states(cell, "clip_gradients", states)
 
@@ -379,16 +373,16 @@ def clip_gradients(cell: Cell, limit: float, states: Iterable[str] | None = None
 
 
 def variant(cell: Cell, name: str, source: str, **instead: float | str) -> Cell:
-    """The cell with named values replaced: by a number (`i=1.0`, a gate that is always open), or by what they are
-    applied to (`g="identity"`). Weights that nothing reads any more go."""
+    """Replace named values: by a number (`i=1.0`, a gate that is always open), or by their argument (`g="identity"`).
+    Weights that are no longer read are removed."""
     if not instead:
-        raise ArgumentError(f"variant: nothing of cell {cell.name!r} is replaced: name a value, as in i=1.0")
+        raise ArgumentError(f"variant: no value of cell {cell.name!r} is replaced: name one, as in i=1.0")
     for key, by in instead.items():
         value = _named(cell, "variant", key)
         if by == "identity" and len(value.args) != 1:
-            raise ArgumentError(f"variant: {key!r} of cell {cell.name!r} is no function of one value")
+            raise ArgumentError(f"variant: {key!r} of cell {cell.name!r} is not a function of one value")
         if by != "identity" and (isinstance(by, bool | str) or not isinstance(by, int | float)):
-            raise ArgumentError(f"variant: {key!r} is replaced by a number or by 'identity', and {shown(by)} came")
+            raise ArgumentError(f"variant: {key!r} must be replaced by a number or by 'identity', got {shown(by)}")
 
     def build(draft: Draft, strengths: Strengths) -> None:
         draft.name, draft.source = name, source
@@ -403,7 +397,7 @@ def variant(cell: Cell, name: str, source: str, **instead: float | str) -> Cell:
 
 
 def _without_activation(value: Value, args: tuple[Value, ...]) -> Value:
-    """What an activation was applied to, under the activation's name."""
+    """The argument of an activation, under the activation's name."""
     (net,) = args
     if net.name == f"{value.name}.net":
         net.name, net.version, net.legend = value.name, value.version, value.legend

@@ -8,6 +8,7 @@ import io
 import os
 import re
 import sys
+from collections.abc import Callable
 from importlib.metadata import requires, version
 from typing import TYPE_CHECKING, Annotated, TextIO
 
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
     import typer
 
 
-def main() -> int:
-    """Run the command line. Errors that a user can act on are one line on stderr, and the exit code is 2."""
+def main(make: "Callable[[], typer.Typer] | None" = None, name: str = "tidegate") -> int:
+    """Run the command line, or that of `make`. Errors that a user can act on are one line, with exit code 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for terminals and names of files that are not UTF-8
     try:
-        application()(prog_name="tidegate")
+        (make or application)()(prog_name=name)
     except TidegateError as error:
         return _refuse(error)
     except ModuleNotFoundError as error:
@@ -43,7 +44,7 @@ def application() -> "typer.Typer":
     """The whole command line: each verb's file registers itself."""
     import typer
 
-    from tidegate.cli import bench, cells, diagnose, doctor, experiments, explain, fit, learn, predict, report
+    from tidegate.cli import cells, diagnose, doctor, explain, fit, learn, predict, report
 
     app = typer.Typer(
         help="Recurrent neural networks from their equations.",
@@ -63,7 +64,7 @@ def application() -> "typer.Typer":
     @app.callback()
     def options(version: Annotated[bool, flag] = False) -> None: ...
 
-    for verb in (fit, predict, learn, report, diagnose, cells, explain, doctor, bench, experiments):
+    for verb in (fit, predict, learn, report, diagnose, cells, explain, doctor):
         verb.register(app)
     return app
 

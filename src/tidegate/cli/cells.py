@@ -9,7 +9,7 @@ from tidegate.errors import ArgumentError
 from tidegate.files import to_json
 
 if TYPE_CHECKING:
-    from tidegate.equations import Cell, Input, State
+    from tidegate.equations import Cell, Input, StateVariable
 
 _COLUMNS = ("name", "states", "inputs", "linears", "source")
 _FOUND = ("name", "source", "found")
@@ -64,7 +64,7 @@ def found(word: str, cells: "Mapping[str, Cell]") -> list[dict[str, Any]]:
 
 def details(cell: "Cell") -> dict[str, Any]:
     """Everything about a cell that can be read: formulas as text and LaTeX, weights, options, legends."""
-    from tidegate.equations.printing import expression, option_text
+    from tidegate.equations.formats.text import expression, option_text
     from tidegate.equations.values import show_size
 
     graph = cell.graph
@@ -98,7 +98,7 @@ def as_data(found: object) -> str:
     return to_json(found, indent=2)
 
 
-def _sized(items: Iterable["Input | State"]) -> str:
+def _sized(items: Iterable["Input | StateVariable"]) -> str:
     from tidegate.equations.values import show_size
 
     return " ".join(f"{item.name}:{show_size(item.size)}" for item in items)

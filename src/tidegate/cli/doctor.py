@@ -13,6 +13,8 @@ from typing import Annotated
 import typer
 
 from tidegate.cli import packages
+from tidegate.cli.speed import as_text as speed_text
+from tidegate.cli.speed import measure
 from tidegate.errors import NativeError
 from tidegate.files import to_json
 
@@ -40,17 +42,24 @@ def register(app: typer.Typer) -> None:
     app.command("doctor")(doctor)
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    speed: Annotated[bool, typer.Option("--speed", help="Compare our LSTM with torch's, for ten seconds.")] = False,
+) -> None:
     """Check this machine, and say what is missing.
 
     For whatever is not well there is a line that says what to do. Exits with 0 if Tidegate can be used.
     """
     findings = examine()
     usable = all(f.ok for f in findings if f.needed)
+    measured = measure() if speed and usable else None
     if as_json:
-        typer.echo(to_json({"usable": usable, "findings": [asdict(f) | {"ok": f.ok} for f in findings]}, indent=2))
+        told = {"usable": usable, "findings": [asdict(f) | {"ok": f.ok} for f in findings]}
+        typer.echo(to_json(told | ({"speed": measured} if speed else {}), indent=2))
     else:
         typer.echo(as_text(findings, usable))
+        if measured:
+            typer.echo(f"\n{speed_text(measured)}")
     raise typer.Exit(0 if usable else 1)
 
 
@@ -79,7 +88,7 @@ def system() -> Finding:
 def cpu() -> Finding:
     """The processor and those of its vector instructions that kernels are written for, as LLVM sees them."""
     try:
-        return Finding("cpu", importlib.import_module("tidegate.native.machine").described())
+        return Finding("cpu", importlib.import_module("tidegate.runtime").described())
     except NativeError:
         return Finding("cpu", platform.processor() or platform.machine())
 
@@ -133,8 +142,8 @@ def native() -> Finding:
 def tried() -> str:
     """The target, and what a small kernel for it did."""
     torch = importlib.import_module("torch")
-    size = importlib.import_module("tidegate.native.trial").trial(torch.get_num_threads())
-    target = importlib.import_module("tidegate.native.machine").host()
+    size = importlib.import_module("tidegate.runtime").trial(torch.get_num_threads())
+    target = importlib.import_module("tidegate.runtime").host()
     lanes = f"{target.lanes('float32')} float32 or {target.lanes('float64')} float64 in a vector"
     return f"{target.name}, {lanes}; a kernel compiled and ran on {size} thread{'s' * (size > 1)}"
 
@@ -143,7 +152,7 @@ def openmp() -> Finding:
     """The OpenMP library whose threads kernels share with torch."""
     try:
         importlib.import_module("torch")
-        library = importlib.import_module("tidegate.native.threads").library()
+        library = importlib.import_module("tidegate.runtime").library()
     except _BROKEN as error:
         return Finding("openmp", f"not looked for: {error}")
     if library is None:
@@ -153,7 +162,7 @@ def openmp() -> Finding:
 
 def cache() -> Finding:
     """Where compiled kernels are kept, how many, and how large; nothing is made or left behind."""
-    kept = importlib.import_module("tidegate.native.cache")
+    kept = importlib.import_module("tidegate.runtime").cache
     problem = kept.problem()
     if problem:
         advice = f"each process compiles them anew: set {kept.VARIABLE} to a folder of your own"

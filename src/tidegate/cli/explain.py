@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tidegate.cli.rule_costs import Shape, rule_costs
+from tidegate.cli.rule_costs import CostShape, rule_costs
 from tidegate.errors import ArgumentError
 
 
@@ -33,7 +33,7 @@ def explain(
 ) -> None:
     """Show a cell's native kernels at one level, or at several one below the other. With --rule: the cost of a rule."""
     from tidegate.cells import get
-    from tidegate.native.explain import explain as text
+    from tidegate.runtime import explain as text
 
     cell = get(name)
     if as_json and rule is None:
@@ -43,5 +43,5 @@ def explain(
         if wanted[level]:
             typer.echo(text(cell.graph, level, dtype).rstrip())
     if rule is not None:
-        shape = Shape(input_size, hidden_size, layers, batch, steps, dtype)
+        shape = CostShape(input_size, hidden_size, layers, batch, steps, dtype)
         typer.echo(rule_costs(cell, rule.lower(), shape, as_json))

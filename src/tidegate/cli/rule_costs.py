@@ -17,7 +17,7 @@ NAMES = 8  # of weights, in one line
 
 
 @dataclass(frozen=True)
-class Shape:
+class CostShape:
     """The sizes of a layer and of a run."""
 
     input_size: int
@@ -28,7 +28,7 @@ class Shape:
     dtype: str
 
 
-def rule_costs(cell: Cell, rule: str, shape: Shape, as_json: bool) -> str:
+def rule_costs(cell: Cell, rule: str, shape: CostShape, as_json: bool) -> str:
     """The costs of a rule, and of back-propagation beside it. Raises ArgumentError where it does not work."""
     from tidegate.gradients import BPTT, costs, rule_from_text
 
@@ -43,7 +43,7 @@ def rule_costs(cell: Cell, rule: str, shape: Shape, as_json: bool) -> str:
     return "\n".join([f"{cell.name}, {shape.dtype}: {counts}", "", *_kept(found[0]), *_figures(found)])
 
 
-def _layer(cell: Cell, shape: Shape) -> Recurrent:
+def _layer(cell: Cell, shape: CostShape) -> Recurrent:
     """A layer on the meta device."""
     import torch
 
@@ -78,5 +78,6 @@ def _figures(found: Sequence[Costs]) -> list[str]:
         "kept": [in_units(c.kept, "B") for c in found],
         "at most while steps are taken": [in_units(c.most, "B") for c in found],
         "operations a step": [in_units(c.flops, "flop") for c in found],
+        "calls of torch, a step alone": [str(c.calls) if c.trackers else "-" for c in found],
     }
     return [f"{name:30}" + "".join(f"{text:>14}" for text in texts) for name, texts in rows.items()]

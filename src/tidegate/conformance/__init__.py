@@ -1,4 +1,4 @@
-"""Does a cell keep the contract that layers promise? `check_cell(cell)` tries it, point by point.
+"""`check_cell(cell)`: does a layer of this cell do everything that layers promise?
 
 from tidegate.conformance import check_cell
 check_cell(my_cell)  # raises ConformanceError, which names what is broken and by how much

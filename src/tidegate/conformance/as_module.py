@@ -1,7 +1,5 @@
 """Promises about layers as modules of torch: types, derivatives, copies, files, initial values."""
 
-from __future__ import annotations
-
 import copy
 import io
 import warnings
@@ -12,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils import parametrize
 
-from tidegate.conformance.subject import H, Subject, expect, expect_near
+from tidegate.conformance.subject import CheckedCell, H, expect, expect_near
 from tidegate.equations import Cell
 from tidegate.errors import TidegateNotice
 from tidegate.nn import Recurrent
@@ -24,19 +22,19 @@ NO_SLOPES = frozenset({"stop", "clip_gradient"})  # whose derivative is not that
 KINKED = frozenset({"floor", "mod", "lt", "le", "gt", "ge", "eq", "relu", "abs", "maximum", "minimum", "where"})
 
 
-def shapes(subject: Subject) -> None:
-    """Outputs and states have the shapes that the layer tells."""
+def shapes(subject: CheckedCell) -> None:
+    """Outputs and states have the declared shapes."""
     layer = subject.layer()
     y, end = layer(subject.inputs(T, B))
     expect(tuple(y.shape) == (T, B, layer.output_size), f"the output is {list(y.shape)}")
     for s in subject.graph.states:
         expected = (B, *bound(s.size, subject.sizes))
         found = tuple(end.layers[0][0][s.name].shape)
-        expect(found == expected, f"state {s.name!r} is {list(found)}, and {list(expected)} was expected")
+        expect(found == expected, f"state {s.name!r} is {list(found)}, expected {list(expected)}")
 
 
-def types(subject: Subject) -> None:
-    """Single precision in and out, near to double; half precision runs."""
+def types(subject: CheckedCell) -> None:
+    """float32 in gives float32 out, close to float64; bfloat16 runs."""
     layer, x = subject.layer(), subject.inputs(T, B)
     right = layer(x)[0]
     single = copy.deepcopy(layer).float()
@@ -46,7 +44,7 @@ def types(subject: Subject) -> None:
         expect(value.dtype is torch.float32, f"in float32 state {name!r} is {value.dtype}")
     expect_near("in float32", y, right, 1e-4)
     again = single.double()
-    expect(all(p.dtype is torch.float64 for p in again.parameters()), "a layer does not come back to float64")
+    expect(all(p.dtype is torch.float64 for p in again.parameters()), "the layer is not float64 after float32 and back")
     expect_near("after float32 and back", again(x)[0], right, 1e-4)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TidegateNotice)
@@ -55,8 +53,8 @@ def types(subject: Subject) -> None:
     expect(y.dtype is torch.bfloat16, f"in bfloat16 the output is {y.dtype}")
 
 
-def derivatives(subject: Subject) -> None:
-    """Gradients are those of the values (finite differences), and so are their own gradients."""
+def derivatives(subject: CheckedCell) -> None:
+    """First and second derivatives agree with finite differences."""
     ops = {v.op for v in subject.graph.values}
     if ops & NO_SLOPES:
         return
@@ -86,8 +84,8 @@ def derivatives(subject: Subject) -> None:
             expect(False, f"{what}: {str(error).splitlines()[0]}")
 
 
-def copies(subject: Subject) -> None:
-    """deepcopy, state_dict, and torch's own pickling of the module give the same layer."""
+def copies(subject: CheckedCell) -> None:
+    """deepcopy, state_dict and torch.save give a layer with the same results."""
     layer, x = subject.layer(), subject.inputs(T, B)
     right = layer(x)[0]
     expect_near("a deepcopy", copy.deepcopy(layer)(x)[0], right, 0.0)
@@ -100,18 +98,16 @@ def copies(subject: Subject) -> None:
     expect_near("a layer that torch has pickled", torch.load(buffer, weights_only=False)(x)[0], right, 0.0)
 
 
-def meta_device(subject: Subject) -> None:
-    """On the meta device a layer has shapes and nothing else, and comes to a real one by `to_empty`."""
+def meta_device(subject: CheckedCell) -> None:
+    """A layer on the meta device has shapes only, and moves to a real device with `to_empty`."""
     layer = Recurrent(subject.cell, subject.input_size, H, **subject.letters, device="meta").eval()
     y, _ = layer({n: v.float().to("meta") for n, v in subject.inputs(T, B).items()})
     expect(y.is_meta and tuple(y.shape) == (T, B, layer.output_size), f"on meta the output is {list(y.shape)}")
     real = layer.to_empty(device="cpu")
     real.reset_parameters()
-    expect(bool(torch.isfinite(real(_single(subject))[0]).all()), "a layer from meta computes no numbers")
-
-
-def _single(subject: Subject) -> dict[str, Tensor]:
-    return {n: v.float() for n, v in subject.inputs(T, B).items()}
+    single = {n: v.float() for n, v in subject.inputs(T, B).items()}
+    finite = bool(torch.isfinite(real(single)[0]).all())
+    expect(finite, "a layer moved from meta gives values that are not finite")
 
 
 class _Twice(nn.Module):
@@ -119,8 +115,8 @@ class _Twice(nn.Module):
         return 2.0 * weight
 
 
-def parametrisations(subject: Subject) -> None:
-    """A weight that is computed from others is what the layer uses, and gradients go through it."""
+def parametrisations(subject: CheckedCell) -> None:
+    """A parametrised weight is used as computed, and gradients flow through it."""
     layer, x = subject.layer(), subject.inputs(T, B)
     name = next(iter(dict(layer.named_parameters())))
     path, _, leaf = name.rpartition(".")
@@ -136,8 +132,8 @@ def parametrisations(subject: Subject) -> None:
     expect(original.grad is not None, f"no gradient goes through a parametrisation of {name!r}")
 
 
-def initial_values(subject: Subject) -> None:
-    """A new layer has the values that the cell declares: the same draws for one seed."""
+def initial_values(subject: CheckedCell) -> None:
+    """A new layer has the initial values that the cell declares, with the same draws for one seed."""
     torch.manual_seed(11)
     layer = Recurrent(subject.cell, subject.input_size, H, **subject.letters, dtype=torch.float64)
     torch.manual_seed(11)
@@ -145,20 +141,22 @@ def initial_values(subject: Subject) -> None:
     drawn = draw(graph, subject.sizes)
     tensors = {k.removeprefix("l0."): v for k, v in layer.state_dict().items()}
     wanted = [n for n in graph.weights if n not in graph.masks]
-    expect(sorted(tensors) == sorted(wanted), f"the layer keeps {sorted(tensors)}, and the cell has {sorted(wanted)}")
+    expect(
+        sorted(tensors) == sorted(wanted), f"the layer has the weights {sorted(tensors)}, but the cell {sorted(wanted)}"
+    )
     for name in wanted:
         shape = weight_shape(graph.weights[name], subject.sizes)
         expect(tuple(tensors[name].shape) == shape, f"weight {name!r} is {list(tensors[name].shape)}")
         expect_near(f"initial value of {name!r}", tensors[name], drawn[name], 0.0)
 
 
-def texts(subject: Subject) -> None:
-    """JSON gives the cell back, formulas and drawing are there."""
+def texts(subject: CheckedCell) -> None:
+    """The cell survives JSON, and has formulas and a drawing."""
     cell = subject.cell
     read = Cell.from_json(cell.to_json())
-    expect(read.to_json() == cell.to_json(), "JSON read back and written again is another text")
-    expect(read.print() == cell.print(), "the cell that JSON gives back prints differently")
+    expect(read.to_json() == cell.to_json(), "JSON changes when it is read and written again")
+    expect(read.print() == cell.print(), "the cell read back from JSON prints differently")
     formulas = cell.latex()
     expect(formulas.count("{") == formulas.count("}") and "=" in formulas, "the formulas are not balanced LaTeX")
     drawing = cell.diagram()
-    expect(drawing.startswith("<svg") and drawing.rstrip().endswith("</svg>"), "the drawing is no SVG")
+    expect(drawing.startswith("<svg") and drawing.rstrip().endswith("</svg>"), "the drawing is not SVG")

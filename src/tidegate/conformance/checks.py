@@ -1,16 +1,14 @@
-"""The list of promises, and the verdict."""
-
-from __future__ import annotations
+"""`check_cell`: runs every check on a cell and lists the promises that are broken."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tidegate.conformance import as_module, over_time, processes
-from tidegate.conformance.subject import Broken, Inputs, Subject
+from tidegate.conformance.subject import Broken, CheckedCell, Inputs
 from tidegate.equations import Cell
 from tidegate.errors import ArgumentError, ConformanceError
 
-CHECKS: Mapping[str, Callable[[Subject], None]] = {
+CHECKS: Mapping[str, Callable[[CheckedCell], None]] = {
     "texts": as_module.texts,
     "initial values": as_module.initial_values,
     "shapes": as_module.shapes,
@@ -36,27 +34,26 @@ CHECKS: Mapping[str, Callable[[Subject], None]] = {
 def check_cell(
     cell: Cell, *, only: Iterable[str] | None = None, inputs: Inputs | None = None, **sizes: int
 ) -> tuple[str, ...]:
-    """Hold a cell against everything that a layer of it promises.
+    """Check that a layer of this cell does everything that layers promise.
 
     `only` names some of `CHECKS`; `inputs(T, B)` makes the inputs by name, `[T, B, size]` or `[B, size]` for those of a
-    sequence, where normal numbers would mean nothing to the cell; `sizes` binds its further letters. Returns the names
-    of the checks that were made. Raises ConformanceError, which lists every promise that is not kept.
+    sequence, where normally distributed numbers would mean nothing to the cell; `sizes` binds its further letters.
+    Returns the names of the checks that were run. Raises ConformanceError, which lists every promise that is broken.
     """
     if not isinstance(cell, Cell):
-        came = type(cell).__name__
-        raise ArgumentError(f"check_cell takes a Cell, and a {came} came: decorate its function with @cell")
+        raise ArgumentError(f"check_cell takes a Cell, got {type(cell).__name__}: decorate its function with @cell")
     chosen = list(CHECKS) if only is None else list(only)
     unknown = [name for name in chosen if name not in CHECKS]
     if unknown:
-        raise ArgumentError(f"there is no check {unknown[0]!r}; there are {', '.join(CHECKS)}")
-    subject = Subject(cell, inputs, sizes)
+        raise ArgumentError(f"there is no check {unknown[0]!r}: the checks are {', '.join(CHECKS)}")
+    subject = CheckedCell(cell, inputs, sizes)
     broken = [said for name in chosen if (said := _said(name, subject)) is not None]
     if broken:
         raise ConformanceError(cell.name, broken)
     return tuple(chosen)
 
 
-def _said(name: str, subject: Subject) -> str | None:
+def _said(name: str, subject: CheckedCell) -> str | None:
     try:
         CHECKS[name](subject)
     except Broken as found:

@@ -1,13 +1,12 @@
 """Promises about steps, chunks, lengths, rows and resets."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
-from tidegate.conformance.subject import H, Subject, expect, expect_near, expect_states
+from tidegate.conformance.subject import CheckedCell, H, expect, expect_near, expect_states
 from tidegate.errors import ArgumentError
-from tidegate.nn import Recurrent, State, native
+from tidegate.nn import Recurrent, State
+from tidegate.runtime import support
 
 T, B = 5, 4
 WHOLE, LENGTHS = [T] * B, [5, 2, 0, 3]
@@ -16,8 +15,8 @@ RESET[0, 0] = RESET[2, 0] = RESET[1, 1] = RESET[3, 2] = RESET[2, 3] = True  # th
 NEVER = torch.zeros(T, B, dtype=torch.bool)
 
 
-def sequence(subject: Subject) -> None:
-    """The whole sequence is what the equations say, step by step."""
+def sequence(subject: CheckedCell) -> None:
+    """A whole sequence gives what the reference computes step by step."""
     layer, x = subject.layer(), subject.inputs(T, B)
     state = subject.state(layer, B)
     for what, begin in (("from the own start", None), ("from a state", state)):
@@ -27,8 +26,8 @@ def sequence(subject: Subject) -> None:
         expect_states(what, end, ends)
 
 
-def steps_and_chunks(subject: Subject) -> None:
-    """Step by step and chunk by chunk are the whole sequence, and so is a stepper."""
+def steps_and_chunks(subject: CheckedCell) -> None:
+    """Steps, chunks and a stepper give what the whole sequence gives."""
     layer, x = subject.layer(), subject.inputs(T, B)
     with torch.no_grad():
         right, end = layer(x)
@@ -53,8 +52,8 @@ def steps_and_chunks(subject: Subject) -> None:
         expect_near("stepper", torch.stack(outputs), right)
 
 
-def lengths(subject: Subject) -> None:
-    """A row with a length is what it is alone, its padding is zero, and its state the one at its end."""
+def lengths(subject: CheckedCell) -> None:
+    """A row with a length gives what it gives alone: zeros after its end, and the state at its end."""
     layer, x = subject.layer(), subject.inputs(T, B)
     state = subject.state(layer, B)
     right, ends = subject.slowly(layer, x, state, LENGTHS, NEVER)
@@ -66,7 +65,7 @@ def lengths(subject: Subject) -> None:
         expect_near(f"row {b} alone", y[:n, b : b + 1], alone)
 
 
-def backward_direction(subject: Subject) -> None:
+def backward_direction(subject: CheckedCell) -> None:
     """The backward direction reads each row from its own end; a bidirectional layer refuses steps and states."""
     layer, x = subject.layer(bidirectional=True), subject.inputs(T, B)
     one = Recurrent(subject.cell, subject.input_size, H, **subject.letters).double().eval()
@@ -88,10 +87,10 @@ def backward_direction(subject: Subject) -> None:
             call()
         except ArgumentError:
             continue
-        expect(False, f"a bidirectional layer takes {what}, which it cannot mean")
+        expect(False, f"a bidirectional layer accepts {what}, but must refuse it")
 
 
-def resets(subject: Subject) -> None:
+def resets(subject: CheckedCell) -> None:
     """A reset starts a row afresh from the layer's own start; with lengths, both hold."""
     layer, x = subject.layer(), subject.inputs(T, B)
     state = subject.state(layer, B)
@@ -102,34 +101,34 @@ def resets(subject: Subject) -> None:
         expect_states(what, end, ends)
 
 
-def order_of_rows(subject: Subject) -> None:
-    """Rows know nothing of each other: in another order, the same bits."""
+def order_of_rows(subject: CheckedCell) -> None:
+    """Rows are independent: in another order they give the same bits."""
     layer, x = subject.layer(), subject.inputs(T, B)
     state, order = subject.state(layer, B), [2, 0, 3, 1]
     with torch.no_grad():
         y, end = layer(x, state, reset=RESET)
         other, moved = layer(subject.rows(x, order), state.rows(order), reset=RESET[:, order])
-    tolerance = 0.0 if native.enabled() else 1e-12
+    tolerance = 0.0 if support.enabled() else 1e-12
     expect_near("output in another order of rows", other, y[:, order], tolerance)
     expect_states("in another order of rows", moved, dict(end.rows(order).layers[0][0]), tolerance)
 
 
-def nothing(subject: Subject) -> None:
-    """No steps, no rows and no length leave the state as it is."""
+def nothing(subject: CheckedCell) -> None:
+    """T=0, B=0 and lengths of 0 leave the state unchanged."""
     layer = subject.layer()
     state = subject.state(layer, B)
     y, end = layer(subject.inputs(0, B), state)
-    expect(tuple(y.shape) == (0, B, layer.output_size), f"T 0 gives an output of {list(y.shape)}")
+    expect(tuple(y.shape) == (0, B, layer.output_size), f"with T=0 the output is {list(y.shape)}")
     expect_states("T 0", end, dict(state.layers[0][0]))
     y, _ = layer(subject.inputs(T, 0))
-    expect(tuple(y.shape) == (T, 0, layer.output_size), f"B 0 gives an output of {list(y.shape)}")
+    expect(tuple(y.shape) == (T, 0, layer.output_size), f"with B=0 the output is {list(y.shape)}")
     y, end = layer(subject.inputs(T, B), state, lengths=[0] * B)
-    expect(not bool(y.any()), "rows of length 0 have an output")
+    expect(not bool(y.any()), "rows of length 0 have an output that is not 0")
     expect_states("length 0", end, dict(state.layers[0][0]))
 
 
-def threads(subject: Subject) -> None:
-    """The same bits whatever the number of threads, gradients included."""
+def threads(subject: CheckedCell) -> None:
+    """Any number of threads gives the same bits, gradients included."""
     before, found = torch.get_num_threads(), []
     try:
         for count in (1, 2):
@@ -142,15 +141,15 @@ def threads(subject: Subject) -> None:
     finally:
         torch.set_num_threads(before)
     same = all(torch.equal(a, b) for a, b in zip(*found, strict=True))
-    if native.enabled():
-        expect(same, "with two threads the bits are others than with one")
+    if support.enabled():
+        expect(same, "results with two threads differ from those with one")
     else:
         for a, b in zip(*found, strict=True):
             expect_near("with two threads", a, b)
 
 
-def fresh_weights(subject: Subject) -> None:
-    """Weights are read at each call: what was changed in place, by `.data` or loaded, counts at once."""
+def fresh_weights(subject: CheckedCell) -> None:
+    """Weights are read at each call: changes in place, by `.data` or by loading take effect at once."""
     layer, x = subject.layer(), subject.inputs(T, B)
     other = subject.layer(seed=7)
     with torch.no_grad():
@@ -168,12 +167,12 @@ def fresh_weights(subject: Subject) -> None:
         expect_near("after weights were loaded", layer(x)[0], subject.slowly(layer, x, None, WHOLE, NEVER)[0])
 
 
-def kernels(subject: Subject) -> None:
-    """Native kernels find what the reference path does, values and gradients, with lengths and resets."""
+def kernels(subject: CheckedCell) -> None:
+    """Native kernels agree with the reference path: values and gradients, with lengths and resets."""
     layer, x = subject.layer(), subject.inputs(T, B)
     state = subject.state(layer, B)
     ours = _everything(layer, x, state)
-    with native.disabled():
+    with support.disabled():
         theirs = _everything(layer, x, state)
     for name, value in theirs.items():
         expect_near(name, ours[name], value, 1e-10)

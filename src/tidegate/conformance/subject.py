@@ -1,7 +1,4 @@
-"""A cell under examination: layers of it with weights that are not symmetric, inputs for it, and the slow definition
-that they are held against."""
-
-from __future__ import annotations
+"""The cell under test: layers with asymmetric weights, inputs, and the reference that they are compared with."""
 
 import zlib
 from collections.abc import Callable, Mapping
@@ -12,8 +9,8 @@ from torch import Tensor
 
 from tidegate.equations import Cell, Rate
 from tidegate.nn import Recurrent, State
-from tidegate.nn.masks import without_masks
 from tidegate.reference import bound, step, torch_ops
+from tidegate.runtime.masks import without_masks
 
 Tensors = dict[str, Tensor]
 Inputs = Callable[[int, int], Mapping[str, Tensor]]
@@ -24,10 +21,10 @@ SPREAD = 0.2
 
 
 class Broken(Exception):  # noqa: N818 - what a check says, and not yet an error
-    """A promise is not kept; the message says which, and by how much."""
+    """A broken promise; the message says which, and by how much."""
 
 
-class Subject:
+class CheckedCell:
     """A cell, with sizes, inputs `[T, B, size]` by name, and layers in double precision."""
 
     def __init__(self, cell: Cell, inputs: Inputs | None, sizes: Mapping[str, int]) -> None:
@@ -42,7 +39,7 @@ class Subject:
         self._once = {i.name for i in self.graph.inputs if i.rate == Rate.SEQUENCE}
 
     def layer(self, seed: int = 1, **options: Any) -> Recurrent:
-        """A layer with the declared weights, each moved a little, and one seed the same weights; in evaluation."""
+        """A layer in evaluation, its initial weights shifted by random amounts that depend on the seed."""
         torch.manual_seed(seed)
         layer = Recurrent(self.cell, self.input_size, H, **self.letters, **options).double().eval()
         with torch.no_grad():
@@ -53,7 +50,7 @@ class Subject:
         return layer
 
     def inputs(self, T: int, B: int, seed: int = 2) -> Tensors:
-        """Inputs by name: normal numbers, or what was given to make them."""
+        """Inputs by name: normally distributed, or those that `inputs` makes."""
         torch.manual_seed(seed)
         if self._inputs is not None:
             return {n: x.double() for n, x in self._inputs(T, B).items()}
@@ -61,26 +58,26 @@ class Subject:
         return {i.name: torch.randn(*lead[i.name], *bound(i.size, self.sizes)).double() for i in self.graph.inputs}
 
     def state(self, layer: Recurrent, B: int, seed: int = 3) -> State:
-        """A state that the cell can be in: after two steps of other inputs."""
+        """A state that the cell can reach: after two steps of other inputs."""
         with torch.no_grad():
             return layer(self.inputs(2, B, seed))[1]
 
     def moving(self, inputs: Tensors, steps: slice) -> Tensors:
-        """Some of the steps."""
+        """A slice of the steps of inputs."""
         return {n: x if n in self._once else x[steps] for n, x in inputs.items()}
 
     def at(self, inputs: Tensors, t: int) -> Tensors:
-        """One step, `[B, size]`."""
+        """The inputs of one step, `[B, size]`."""
         return {n: x if n in self._once else x[t] for n, x in inputs.items()}
 
     def rows(self, inputs: Tensors, chosen: Any) -> Tensors:
-        """Some of the rows."""
+        """Some rows of inputs."""
         return {n: x[chosen] if n in self._once else x[:, chosen] for n, x in inputs.items()}
 
     def slowly(
         self, layer: Recurrent, inputs: Tensors, state: State | None, lengths: list[int], reset: Tensor
     ) -> tuple[Tensor, Tensors]:
-        """One layer, row by row and step by step, each row cut to its length: what all ways have to agree with."""
+        """The reference: one layer, row by row and step by step, each row cut to its length."""
         T, B = reset.shape
         weights: Any = layer.get_submodule("l0").tensors()  # type: ignore[operator]
         own = dict(layer.initial_state(1).layers[0][0])
@@ -100,24 +97,24 @@ class Subject:
 
 
 def expect_near(what: str, found: Tensor, right: Tensor, tolerance: float = 1e-9) -> None:
-    """Raise Broken unless two arrays are the same within a tolerance of their largest number."""
+    """Raise Broken unless two arrays agree within a tolerance, relative to the largest element."""
     if found.shape != right.shape:
-        raise Broken(f"{what}: shape {list(found.shape)}, and {list(right.shape)} was expected")
+        raise Broken(f"{what}: shape {list(found.shape)}, expected {list(right.shape)}")
     if found.numel() == 0:
         return
     found, right = found.detach(), right.detach()
     off = float((found.double() - right.double()).abs().max()) / (1.0 + float(right.double().abs().max()))
     if not off <= tolerance:
-        raise Broken(f"{what}: off by {off:.1e}, and {tolerance:.0e} is allowed")
+        raise Broken(f"{what}: off by {off:.1e}, allowed {tolerance:.0e}")
 
 
 def expect_states(what: str, found: State, right: Mapping[str, Tensor], tolerance: float = 1e-9) -> None:
-    """The same for the states of one layer."""
+    """`expect_near` for the states of one layer."""
     for name, value in right.items():
         expect_near(f"{what}, state {name!r}", found.layers[0][0][name], value, tolerance)
 
 
 def expect(holds: bool, what: str) -> None:
-    """Raise Broken unless it holds."""
+    """Raise Broken with this text unless the condition holds."""
     if not holds:
         raise Broken(what)

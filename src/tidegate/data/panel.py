@@ -164,11 +164,9 @@ def _gap_notes(target: str, rows: _Rows, filled: list[Series], series: tuple[Ser
     missing = sum(int(np.isnan(one.values).sum()) for one in series)
     total = sum(len(one) for one in series)
     steps = sum(len(one) for one in filled)
-    notes = (
-        [f"At {absent} of {steps} steps of {grid.spacing} there was no row; their values are missing."]
-        if absent
-        else []
-    )
+    notes: list[str] = []
+    if absent:
+        notes.append(f"At {absent} of {steps} steps of {grid.spacing} there was no row; their values are missing.")
     if missing:
         notes.append(f"{missing} of {total} values of '{target}' are missing; no forecast is scored on them.")
     empty = [one.name for one in filled if np.isnan(one.values).all()]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from tidegate.data.missing import WORDS, is_missing
 from tidegate.data.table import no_column
+from tidegate.data.values import WORDS, is_missing
 from tidegate.errors import DataError
 
 WITHIN = 100  # rows of JSON, in which each needed column must occur once

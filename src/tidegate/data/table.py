@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tidegate.data.missing import WORDS
+from tidegate.data.values import WORDS
 from tidegate.errors import DataError, MissingExtraError
 from tidegate.files import printable
 

@@ -3,14 +3,15 @@
 import numpy as np
 import polars as pl
 
-from tidegate.data.missing import WORDS
 from tidegate.data.table import Table
+from tidegate.data.values import WORDS
 from tidegate.errors import DataError
 
 _DAYS = ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S%.f")
 _ZONED = ("%Y-%m-%d %H:%M:%S%#z", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M%#z")
 _MONTHS = ("%Y-%m", "%Y/%m")
+_STYLES = [*(day + clock for day in _DAYS for clock in _CLOCKS), *_ZONED, *_MONTHS]
 _CLOCK = r"^\d{4}-\d\d-\d\d \d\d:\d\d"
 _ZONE = r":\d\d(\.\d+)?[+-]\d\d:?\d\d$"
 _ZONED_MIDNIGHT = r"^\d{4}-\d\d-\d\d 00:00(:00(\.0+)?)?[+-]\d\d:?\d\d$"
@@ -55,7 +56,7 @@ def _parse(table: Table, name: str, text: pl.Series) -> np.ndarray:
     spaced = text.str.replace(r"^(\d{4}-\d\d-\d\d)T", "$1 ").str.replace(r"Z$", "+00:00")
     if spaced.str.contains(_ZONED_MIDNIGHT).all():
         spaced = spaced.str.slice(0, 10)
-    readings = [(style, _try(spaced, style)) for style in _styles()]
+    readings = [(style, _try(spaced, style)) for style in _STYLES]
     fitting = [(style, times) for style, times in readings if not times.null_count()]
     if not fitting:
         _refuse_mixed_zones(table, name, spaced)
@@ -83,10 +84,6 @@ def _refuse_mixed_zones(table: Table, name: str, spaced: pl.Series) -> None:
             f"{table.place(row, name)}: {spaced[row]!r} has {own} time zone, but the rows before it {before}. "
             "Write all times with a zone, or all without."
         )
-
-
-def _styles() -> list[str]:
-    return [day + clock for day in _DAYS for clock in _CLOCKS] + [*_ZONED, *_MONTHS]
 
 
 def _try(text: pl.Series, style: str) -> pl.Series:

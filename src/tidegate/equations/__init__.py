@@ -1,4 +1,4 @@
-"""The equation language: a cell is written once, as the equations of its paper. See docs/language.md."""
+"""The equation language: a cell is written once, as the equations of its paper (docs/language.md)."""
 
 from tidegate.equations.cell import Cell, cell
 from tidegate.equations.functions import (
@@ -11,8 +11,8 @@ from tidegate.equations.functions import (
     silu,
     straight_through,
 )
-from tidegate.equations.graph import Graph, Input, State
-from tidegate.equations.values import Call, Rate, Size, Value, walk
+from tidegate.equations.graph import Graph, Input, StateVariable
+from tidegate.equations.values import FunctionCall, Rate, Size, Value, walk
 from tidegate.equations.weights import (
     eye,
     glorot,
@@ -53,13 +53,13 @@ from tidegate.equations.words import (
 )
 
 __all__ = [
-    "Call",
     "Cell",
+    "FunctionCall",
     "Graph",
     "Input",
     "Rate",
     "Size",
-    "State",
+    "StateVariable",
     "Value",
     "absolute",
     "cell",

@@ -1,6 +1,4 @@
-"""A graph that is being rewritten: what transforms of cells are made with."""
-
-from __future__ import annotations
+"""`Draft`: a graph that is being rewritten, which transforms of cells edit."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -8,7 +6,7 @@ from dataclasses import replace
 from tidegate.equations.graph import Graph, Input
 from tidegate.equations.names import check_name, check_weight_name
 from tidegate.equations.rewrite import copied
-from tidegate.equations.values import Call, Rate, Size, Value, constant, products, walk
+from tidegate.equations.values import FunctionCall, Rate, Size, Value, constant, products, walk
 from tidegate.equations.verify import verify, verify_derivatives, verify_reads
 from tidegate.equations.weights import glorot
 from tidegate.errors import EquationError
@@ -18,7 +16,7 @@ OfValue = Callable[[Value], Value]
 
 
 class Draft:
-    """Edits of a graph, `source_graph`, which `graph` makes in one go.
+    """Edits of a graph, `source_graph`, which `graph` applies all at once.
 
     What is asked for by `old`, `option`, `mask` and `weight` are values of the new graph, to be used in edits; edits
     speak of values of the old one.
@@ -41,7 +39,7 @@ class Draft:
     # values of the new graph
 
     def option(self, name: str, value: float) -> Value:
-        """An option of the cell, as a number that prints by its name."""
+        """A number option of the cell, which prints by its name."""
         self._options[name] = value
         return constant(value, name)
 
@@ -53,7 +51,7 @@ class Draft:
         return self._old[state]
 
     def mask(self, name: str, size: Size, chance: Value, rate: Rate, symbol: str) -> Value:
-        """An input of ones, with this chance, and zeros; `symbol` is its LaTeX."""
+        """An input of ones, with this probability, and zeros; `symbol` is its LaTeX."""
         self._symbols[name] = symbol
         self._refuse_taken(check_name(name, "the name of a mask"))
         self._inputs.append(Input(name, size, rate))
@@ -63,7 +61,7 @@ class Draft:
     def weight(
         self, name: str, size: Size, init: Value, *, learn: bool = True, mask: bool = False, blocks: int | None = None
     ) -> Value:
-        """A weight; as a mask, one that is drawn at each call, whose initial value is the chance of a one."""
+        """A weight; as a mask, one that is drawn at each call, whose initial value is the probability of a one."""
         self._refuse_taken(check_weight_name(name))
         more = {} if blocks is None else {"blocks": blocks}
         self._weights[name] = found = _leaf("weight", name, size, Rate.WEIGHTS, learn=learn, **more)
@@ -82,8 +80,8 @@ class Draft:
     def _refuse_taken(self, name: str) -> None:
         if name in self._weights or name in self._states or name in [i.name for i in self._inputs]:
             raise EquationError(
-                f"cell {self.source_graph.name!r} has {name!r} already: the same transform was applied before, "
-                "or another that uses this name"
+                f"cell {self.source_graph.name!r} already has {name!r}: this transform, or another that uses "
+                "the name, was applied before"
             )
 
     def named(self, name: str, value: Value) -> Value:
@@ -93,44 +91,44 @@ class Draft:
 
     def shown_as(self, function: str, latex: str, argument: Value, value: Value) -> Value:
         """A new value that people see as a function of another."""
-        value.call = Call(function, (argument,), None, latex)
+        value.call = FunctionCall(function, (argument,), None, latex)
         return value
 
     def with_legend(self, legend: str, value: Value) -> Value:
-        """Say what a new value is."""
+        """Give a new value its legend."""
         value.legend = legend
         return value
 
     def now(self, value: Value) -> Value:
-        """What stands in the place of a value of the old graph; an edit that asks for it says that it `needs` it."""
+        """The value that replaces a value of the old graph; an edit that asks for it lists it in `needs`."""
         return self._new.get(value, value)
 
     # edits
 
     def instead(self, value: Value, make: OfArgs) -> None:
-        """Something else of the same operands."""
+        """Replace a value by another computed from the same operands."""
         self._instead[value] = make
 
     def replace(self, value: Value, make: Callable[[], Value], needs: Iterable[Value] = ()) -> None:
-        """Something else altogether."""
+        """Replace a value by one that does not use it."""
         self._replaced[value] = make
         self._needs.setdefault(value, []).extend(needs)
 
     def after(self, value: Value, make: OfValue, needs: Iterable[Value] = ()) -> None:
-        """Something made of the value, wherever it is read."""
+        """Replace a value by one computed from it, wherever it is read."""
         self._after.setdefault(value, []).append(make)
         self._needs.setdefault(value, []).extend(needs)
 
     def read(self, value: Value, as_this: Value, by: tuple[str, ...] | None = None) -> None:
-        """Let all operations, or these, read something else in a given value's place."""
+        """Let all operations, or these, read another value in place of a given one."""
         self._read[value] = as_this, by
 
     def state(self, name: str, make: OfValue) -> None:
-        """What is carried becomes something made of it; within the step its value stays."""
+        """Replace what is carried by a value computed from it; within the step the value stays."""
         self._of_state.setdefault(name, []).append(make)
 
     def resize(self, state: str, size: Size) -> None:
-        """A state that only linears read has another size, and the matrices that it meets have so too."""
+        """Give another size to a state that only linears read, and to the matrices that multiply it."""
         before = self._old[state]
         self._states[state] = replace(self._states[state], size=size)
         self._old[state] = now = _leaf("old", state, size, Rate.STATE)
@@ -146,7 +144,7 @@ class Draft:
     # the result
 
     def graph(self) -> Graph:
-        """The graph with all edits made, checked."""
+        """The graph with all edits applied and checked."""
         source = self.source_graph
         for value in self._ordered():
             self._new[value] = self._made(value)
@@ -175,7 +173,7 @@ class Draft:
         return found
 
     def _ordered(self) -> list[Value]:
-        """The old graph's values, in the order in which they were written as far as edits let them."""
+        """The old graph's values, in the order in which they were written as far as edits allow."""
         found: dict[Value, None] = {}
         for value in self.source_graph.values:
             stack = [value]
@@ -210,7 +208,7 @@ class Draft:
         return self._new[value]
 
     def _copied(self, value: Value, args: tuple[Value, ...]) -> Value:
-        """The operation on its new operands; a factor that has become 1 is not written."""
+        """The operation on its new operands; a factor that has become 1 is omitted."""
         others = [a for a in args if a.op != "constant" or a.attrs != {"value": 1.0}]
         became = not any(a.op == "constant" for a in value.args)
         if value.op == "mul" and became and len(others) == 1 and others[0].size == value.size:
@@ -240,7 +238,7 @@ class Draft:
         return [n for n in self._weights if n in kept]
 
     def _kept_options(self, roots: list[Value], kept: list[str]) -> dict[str, object]:
-        """Numbers that nothing reads any more are options of nothing."""
+        """The options that something still reads."""
         everything = walk([*roots, *(self._inits[n] for n in kept), *self._masks.values()], shown=True)
         read = {v.attrs["name"] for v in everything if v.op == "constant" and "name" in v.attrs}
         return {k: v for k, v in self._options.items() if not isinstance(v, float) or k in read}
@@ -253,7 +251,7 @@ def _leaf(op: str, name: str, size: Size, rate: Rate, **attrs: object) -> Value:
 
 
 def _described(value: Value, like: Value) -> Value:
-    """The name, legend and place of another, where the value has none of its own."""
+    """A value with the name, legend and place of another, where it has none of its own."""
     if value.is_leaf or value.name is not None:
         return value
     value.name, value.version, value.legend = like.name, like.version, value.legend or like.legend

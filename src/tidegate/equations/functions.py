@@ -1,6 +1,4 @@
-"""Functions of the language: inlined for machines, kept as calls for people."""
-
-from __future__ import annotations
+"""Functions of the language: inlined for machines, shown as calls to people."""
 
 import functools
 import inspect
@@ -9,27 +7,18 @@ from typing import Any, overload
 
 from tidegate.equations.names import check_name
 from tidegate.equations.tracer import reading
-from tidegate.equations.values import (
-    Call,
-    Operand,
-    Value,
-    fail,
-    finite,
-    lift,
-    show_size,
-    shown,
-)
+from tidegate.equations.values import FunctionCall, Operand, Value, fail, finite, lift, show_size, shown
 from tidegate.equations.weights import weight
 from tidegate.equations.words import maximum, mean, minimum, sigmoid, sqrt, stop, vector
 
 
 def named(name: str, value: Operand) -> Value:
-    """Give a value a name by hand; otherwise it has that of the variable that first holds it."""
+    """Name a value by hand; otherwise it takes the name of the variable that first holds it."""
     tracer, v = reading("named()"), lift(value)
     check_name(name, "the name of a value")
     if v.is_leaf:
         what = {"old": "a state", "weight": "a weight", "input": "an input"}.get(v.op, "a number")
-        fail(f"named({name!r}, ...) is for what is computed, and {what} came: it prints by its own name or value")
+        fail(f"named({name!r}, ...) takes a computed value, got {what}, which prints by its own name or value")
     return tracer.rename(v, name)
 
 
@@ -38,11 +27,11 @@ def function(body: Callable[..., Any]) -> Callable[..., Any]: ...
 @overload
 def function(*, latex: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
 def function(body: Callable[..., Any] | None = None, *, latex: str | None = None) -> Callable[..., Any]:
-    """Make a function of the language: inlined for machines, kept as a call for people."""
+    """Make a function of the language: inlined for machines, shown as a call to people."""
 
     def decorate(inner: Callable[..., Any]) -> Callable[..., Any]:
         if not inspect.isfunction(inner) or not inner.__name__.isidentifier():
-            fail(f"@function is for a function defined with def, which has a name to show, and {shown(inner)} came")
+            fail(f"@function takes a function defined with def, whose name is shown, got {shown(inner)}")
 
         @functools.wraps(inner)
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -52,7 +41,7 @@ def function(body: Callable[..., Any] | None = None, *, latex: str | None = None
             several = isinstance(result, list | tuple)
             for k, v in enumerate(result if several else [result]):
                 if isinstance(v, Value) and not v.is_leaf and v.call is None and not any(v is a for a in visible):
-                    v.call = Call(inner.__name__, visible, k if several else None, latex)
+                    v.call = FunctionCall(inner.__name__, visible, k if several else None, latex)
             return result
 
         return call
@@ -61,7 +50,7 @@ def function(body: Callable[..., Any] | None = None, *, latex: str | None = None
 
 
 def _arguments(args: tuple[Any, ...]) -> tuple[Value, ...]:
-    """What people see a function applied to: values and numbers, not names and switches."""
+    """The arguments that people see: values and numbers, but no names or switches."""
     flat = [item for a in args for item in (a if isinstance(a, list | tuple) else (a,))]
     return tuple(lift(a) for a in flat if isinstance(a, Value) or finite(a) is not None)
 
@@ -120,7 +109,7 @@ def _to_normalise(word: str, name: object, given: tuple[object, ...]) -> tuple[V
     vectors = tuple(vector(word, v) for v in given)
     if len({v.size for v in vectors}) != 1:
         found = ", ".join(show_size(v.size) for v in vectors) or "none"
-        fail(f"{word}(name, ...) normalises vectors of one size together, and these came: {found}")
+        fail(f"{word}(name, ...) takes vectors of one size, got {found}")
     return vectors
 
 

@@ -1,6 +1,4 @@
-"""Graphs: a cell's equations as written. Plain data; nothing here computes."""
-
-from __future__ import annotations
+"""A cell's equations as written, as plain data; nothing here computes."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +9,7 @@ from tidegate.equations.values import Rate, Size, Value, walk
 
 @dataclass(frozen=True)
 class Input:
-    """What comes in at each step, or once a sequence (`rate` SEQUENCE)."""
+    """An input of each step, or one per sequence (`rate` SEQUENCE)."""
 
     name: str
     size: Size
@@ -19,9 +17,9 @@ class Input:
 
 
 @dataclass(frozen=True)
-class State:
-    """What a cell carries. A bookkeeping state (stabiliser, counter, remembered input) is carried, and left alone by
-    zoneout, noise, learned starts and plots."""
+class StateVariable:
+    """What a cell carries from step to step. A bookkeeping state (stabiliser, counter, remembered input) is carried,
+    but untouched by zoneout, noise, learned starts and plots."""
 
     name: str
     size: Size
@@ -44,7 +42,7 @@ class Graph:
     options: Mapping[str, Any]
     symbols: Mapping[str, str]
     inputs: tuple[Input, ...]
-    states: tuple[State, ...]
+    states: tuple[StateVariable, ...]
     output: Value
     output_name: str
     new: Mapping[str, Value]
@@ -56,7 +54,7 @@ class Graph:
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", tuple(walk(self.roots)))
 
-    def __deepcopy__(self, memo: object) -> Graph:
+    def __deepcopy__(self, memo: object) -> "Graph":
         return self
 
     @property
@@ -66,7 +64,8 @@ class Graph:
 
     @property
     def output_size(self) -> Size:
-        """The size of the output: its state's where it is one, even if the value is a scalar that broadcasts."""
+        """The size of the output; an output that is a state has the state's size, even if its value is a scalar that
+        broadcasts."""
         for state in self.states:
             if self.new[state.name] is self.output:
                 return state.size
@@ -74,7 +73,7 @@ class Graph:
 
     @property
     def old(self) -> dict[str, Value]:
-        """The state before the step, by name; a state that is never read is absent."""
+        """The states before the step, by name, without those that are never read."""
         return {v.attrs["name"]: v for v in self.values if v.op == "old"}
 
     @property
@@ -84,7 +83,7 @@ class Graph:
 
     @property
     def letters(self) -> tuple[str, ...]:
-        """The size letters that a layer has to bind, H and I first."""
+        """The size letters that a layer must bind, H and I first."""
         found = {p for part in self._sizes() for p in part}
         return tuple(sorted(found, key=lambda letter: (letter not in "HI", letter)))
 
@@ -96,5 +95,5 @@ class Graph:
 
     @property
     def named(self) -> dict[str, Value]:
-        """The values that have a name, by printed name, in the order in which they were written."""
+        """The named values by printed name, in the order in which they were written."""
         return {v.label: v for v in self.values if v.label is not None and not v.is_leaf}

@@ -1,6 +1,4 @@
-"""Names and sizes: what a user may write, checked in one place because the file format rests on them."""
-
-from __future__ import annotations
+"""Checks names and sizes, in one place because the file format depends on them."""
 
 import re
 
@@ -8,6 +6,11 @@ from tidegate.equations.values import SCALAR, Size, fail, shown
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 LETTER = re.compile(r"[A-Z]")
+TWO_SIZES = re.compile(r"[A-Z1] ?[,x*] ?[A-Z1]")
+NO_MATRICES = (
+    "inputs and states are vectors; for several vectors declare a state array, as in states='h c*4', for sums of "
+    "products write total(a * b), and for a matrix of weights matrix(name, rows, cols)"
+)
 HEADER = re.compile(r"(?P<name>\w+)(?::(?P<size>[^*@=]+))?(?:\*(?P<array>\w+))?(?:@(?P<rate>\w+))?(?:=(?P<start>\S+))?")
 
 # What torch.nn.Module calls its own: a weight of such a name could not be an attribute of a module.
@@ -24,40 +27,43 @@ RESERVED = frozenset(_OF_TORCH.split())
 
 
 def check_name(name: object, what: str) -> str:
-    """The name, if it can be a key of a file and an attribute of a module."""
+    """Return the name if it can be a key in a file and an attribute of a module."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         fail(
             f"{what} must begin with a letter or underscore, followed by at most 63 letters, digits or underscores, "
-            f"and {shown(name)} came"
+            f"got {shown(name)}"
         )
     if name in RESERVED:
-        fail(f"{what} cannot be {name!r}: torch.nn.Module has an attribute of that name; choose another")
+        fail(f"{what} cannot be {name!r}, which is an attribute of torch.nn.Module: choose another")
     return name
 
 
 def check_identifier(name: object, what: str) -> str:
-    """The name, if Python would take it for a variable's: what values, options and functions may be called."""
+    """Return the name if it is a Python identifier, as names of values, options and functions must be."""
     if not isinstance(name, str) or not name.isidentifier() or len(name) > 64:
-        fail(f"{what} must be a name of Python of at most 64 characters, and {shown(name)} came")
+        fail(f"{what} must be a Python name of at most 64 characters, got {shown(name)}")
     return name
 
 
 def check_weight_name(name: object) -> str:
-    """`name`, or `linear.name`, each part a legal name."""
+    """Return `name` or `linear.name` if each part is a valid name."""
     parts = name.split(".") if isinstance(name, str) else [name]
     if len(parts) > 2:
-        fail(f"the name of a weight has at most one dot, as in 'i.bias', and {name!r} came")
+        fail(f"the name of a weight may have one dot, as in 'i.bias', got {name!r}")
     for part in parts:
         check_name(part, "the name of a weight")
     return str(name)
 
 
 def parse_size(text: object) -> Size:
-    """A declared size: a capital letter, or 1."""
+    """Parse a declared size: a capital letter, or 1."""
     if text == "1" if isinstance(text, str) else type(text) is int and text == 1:
         return SCALAR
-    if isinstance(text, str) and "," in text:
-        fail(f"size {text!r} has two letters: states and inputs that are matrices are not part of the language yet")
+    if isinstance(text, tuple | list) or (isinstance(text, str) and TWO_SIZES.fullmatch(text)):
+        fail(f"size {shown(text)} is that of a matrix: {NO_MATRICES}")
     if not isinstance(text, str) or not LETTER.fullmatch(text):
-        fail(f"a size is a capital letter that the layer binds, such as 'H', or 1, and {shown(text)} came")
+        fail(
+            f"a size must be a capital letter or 1, got {shown(text)}: a layer binds letters to numbers, as in "
+            "Recurrent(cell, 8, 64, S=32), and each gate has a linear(...) of its own"
+        )
     return (text,)

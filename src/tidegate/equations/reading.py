@@ -1,22 +1,20 @@
-"""Reading a cell's header and function into a graph."""
-
-from __future__ import annotations
+"""Reads a cell's header and function into a graph."""
 
 import inspect
 import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from tidegate.equations.graph import Graph, Input, State
-from tidegate.equations.names import HEADER, check_name, parse_size
-from tidegate.equations.tracer import Tracer, call_with_symbols, name_nets, name_results, read_legends, settle_names
+from tidegate.equations.graph import Graph, Input, StateVariable
+from tidegate.equations.names import HEADER, LETTER, NO_MATRICES, check_name, parse_size
+from tidegate.equations.tracer import Tracer, name_nets, name_results, read_legends, settle_names
 from tidegate.equations.values import SCALAR, Rate, Value, lift, show_size, shown
 from tidegate.equations.verify import MAX_STATES, verify, verify_derivatives, verify_reads
 from tidegate.errors import EquationError
 
 
 def complain(function: Callable[..., Any], message: str) -> NoReturn:
-    """Raise an EquationError that points at a cell's function."""
+    """Raise an EquationError that points to a cell's function."""
     code, prefix = function.__code__, f"cell {function.__name__!r}"
     whole = message if message.startswith(prefix) else f"{prefix}: {message}"
     raise EquationError(whole, file=code.co_filename, line=code.co_firstlineno)
@@ -26,7 +24,7 @@ Header = tuple[str, str | None, str | None, str, dict[str, str]]
 
 
 def read(function: Callable[..., Any], header: Header, options: dict[str, Any]) -> Graph:
-    """Call a cell's function once with symbols; what it says is the graph, checked."""
+    """Call a cell's function once with symbols, and return the checked graph of what it computes."""
     try:
         return _Reading(function, header, options).graph()
     except EquationError as error:
@@ -36,7 +34,7 @@ def read(function: Callable[..., Any], header: Header, options: dict[str, Any]) 
 
 
 class _Reading:
-    """One reading of a cell's function with given options."""
+    """Reads one cell's function with given options."""
 
     def __init__(self, function: Callable[..., Any], header: Header, options: dict[str, Any]) -> None:
         self.function, self.options = function, options
@@ -44,7 +42,7 @@ class _Reading:
         self.name = check_name(function.__name__, "the name of a cell")
         self.tracer = Tracer(function.__code__)
         self.groups: dict[str, list[str] | str] = {}  # a state's name -> its array's names, or itself
-        self.states: list[State] = []
+        self.states: list[StateVariable] = []
 
     def graph(self) -> Graph:
         self._parse_states()
@@ -55,7 +53,8 @@ class _Reading:
         symbols = {g: [old[n] for n in ns] if isinstance(ns, list) else old[ns] for g, ns in self.groups.items()}
         arguments = [symbols[p] if p in symbols else leaves[p] for p in parameters]
         options = {k: self.tracer.option(k, v) if isinstance(v, float) else v for k, v in self.options.items()}
-        returned = call_with_symbols(self.function, self.tracer, arguments, options)
+        with self.tracer.listening():
+            returned = self.function(*arguments, **options)
         return self._finish(inputs, returned)
 
     def _positional(self) -> list[str]:
@@ -63,10 +62,10 @@ class _Reading:
         for p in inspect.signature(self.function).parameters.values():
             if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
                 stars = "*" if p.kind is p.VAR_POSITIONAL else "**"
-                raise EquationError(f"{stars}{p.name}: a cell names its inputs, states and options one by one")
+                raise EquationError(f"a cell must list its inputs, states and options one by one, got {stars}{p.name}")
             if p.kind is not p.KEYWORD_ONLY and p.default is not p.empty:
                 raise EquationError(
-                    f"parameter {p.name!r} has a default, and inputs and states have none: write options after a star, "
+                    f"parameter {p.name!r} has a default, which only options may have: write options after a star, "
                     f"as in def {self.name}(x, h, *, {p.name}=...)"
                 )
             if p.kind is not p.KEYWORD_ONLY:
@@ -74,9 +73,8 @@ class _Reading:
         missing = [g for g in self.groups if g not in names]
         if missing:
             raise EquationError(
-                f"state {missing[0]!r} of the header is no parameter of the function: its parameters are "
-                f"{', '.join(names) or 'none'}; add it there (it is the state before the step), or take it out of "
-                "states="
+                f"state {missing[0]!r} of the header is not a parameter of the function, which takes "
+                f"{', '.join(names) or 'none'}: add it there (the state before the step), or remove it from states="
             )
         return names
 
@@ -92,17 +90,17 @@ class _Reading:
         names = [s.name for s in self.states]
         twice = next((n for n in names if names.count(n) > 1), None)
         if twice:
-            raise EquationError(f"state {twice!r} stands twice in states={self.states_text!r}: rename one of them")
+            raise EquationError(f"state {twice!r} appears twice in states={self.states_text!r}: rename one of them")
 
     def _add_state(self, token: str, bookkeeping: bool) -> None:
         match = HEADER.fullmatch(token)
         if match is None or match["rate"]:
-            raise EquationError(f"states={self.states_text!r}: {token!r} is not NAME[:SIZE][*OPTION][=START]")
+            raise EquationError(f"states={self.states_text!r}: {token!r} must be NAME[:SIZE][*OPTION][=START]")
         name, size, start = match["name"], parse_size(match["size"] or "H"), self._start(token, match["start"])
         count = self._array_length(match["array"]) if match["array"] else None
         names = [name] if count is None else [f"{name}{k}" for k in range(count)]
         self.groups[name] = name if count is None else names
-        self.states += [State(check_name(n, "the name of a state"), size, start, bookkeeping) for n in names]
+        self.states += [StateVariable(check_name(n, "the name of a state"), size, start, bookkeeping) for n in names]
 
     def _start(self, token: str, text: str | None) -> float:
         try:
@@ -110,10 +108,12 @@ class _Reading:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise EquationError(f"state {token!r}: a start is a finite number (0 times infinity is NaN), such as -1e9")
+            raise EquationError(f"state {token!r} must start at a finite number, such as -1e9")
         return value
 
     def _array_length(self, text: str) -> int:
+        if LETTER.fullmatch(text) and text not in self.options:
+            raise EquationError(f"'*{text}' in states={self.states_text!r} makes a matrix: {NO_MATRICES}")
         count = int(text[:9]) if text.isdecimal() else self.options.get(text)
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_STATES:
             raise EquationError(
@@ -130,13 +130,13 @@ class _Reading:
         if sorted(names) != sorted(parameters):
             proposal = " ".join(p if k == 0 else p + ":1" for k, p in enumerate(parameters))
             raise EquationError(
-                f"the parameters that are no state are {parameters}, and the header declares the inputs {names}: "
+                f"the function takes the inputs {parameters}, but the header declares {names}: "
                 f"write inputs='{proposal}' with their sizes"
             )
         if not any(i.rate == Rate.INPUT for i in declared):
             raise EquationError(
-                "no input comes at each step: a recurrent cell reads at least one, as in def step(x, h), and @sequence "
-                "marks what comes once a sequence"
+                "a cell must read an input at each step, as in def step(x, h), and one marked @sequence comes only "
+                "once: for a system without inputs declare inputs='x:1', use x in a linear(...), and give it a constant"
             )
         self._refuse_other_first(declared)
         return tuple(declared)
@@ -145,24 +145,22 @@ class _Reading:
         first = declared[0]
         if first.rate != Rate.INPUT:
             raise EquationError(
-                f"the first input is the one that comes from the layer below, at each step, and {first.name!r} comes "
-                f"once a sequence: write it after the others in inputs={self.inputs_text!r}"
+                f"the first input must come at each step, from the layer below, but {first.name!r} comes once per "
+                f"sequence: write it after the others in inputs={self.inputs_text!r}"
             )
         other = next((i.name for i in declared if i.size == ("I",)), None)
         if first.size != ("I",) and other is not None:
             raise EquationError(
-                f"size I is that of the first input, and {first.name!r} is {show_size(first.size)} while {other!r} is "
-                f"I: write {other!r} first in inputs={self.inputs_text!r}, or give it another letter"
+                f"size I is that of the first input, but {first.name!r} is {show_size(first.size)} and {other!r} is I: "
+                f"write {other!r} first in inputs={self.inputs_text!r}, or give it another letter"
             )
 
     def _input(self, token: str, index: int) -> Input:
         match = HEADER.fullmatch(token)
         if match is None or match["array"] or match["start"] or match["rate"] not in (None, "sequence"):
-            raise EquationError(f"inputs={self.inputs_text!r}: {token!r} is not NAME[:SIZE][@sequence]")
+            raise EquationError(f"inputs={self.inputs_text!r}: {token!r} must be NAME[:SIZE][@sequence]")
         if match["size"] is None and index:
-            raise EquationError(
-                f"input {match['name']!r} has no size: only the first may leave it out; write {token}:1"
-            )
+            raise EquationError(f"input {match['name']!r} has no size, which only the first may omit: write {token}:1")
         rate = Rate.SEQUENCE if match["rate"] else Rate.INPUT
         return Input(check_name(match["name"], "the name of an input"), parse_size(match["size"] or "I"), rate)
 
@@ -170,9 +168,7 @@ class _Reading:
         items = list(returned) if isinstance(returned, tuple) else [returned]
         separate = self.output_name is not None and self.output_name not in [s.name for s in self.states]
         wanted = [self.output_name or ""] * separate + list(self.groups)
-        if len(items) != len(wanted):
-            came = f"{len(items)} values" if isinstance(returned, tuple) else f"one value, {shown(returned)}"
-            raise EquationError(f"the function returns {came}; write: return {', '.join(wanted)}")
+        self._refuse_other_results(returned, items, wanted)
         new = self._new_states(items[separate:])
         output_name = check_name(self.output_name or self.states[0].name, "the name of an output")
         if output_name in [i.name for i in inputs]:
@@ -183,27 +179,38 @@ class _Reading:
             self.tracer.rename(output, output_name)
         return self._checked(inputs, output, output_name, new)
 
+    def _refuse_other_results(self, returned: Any, items: list[Any], wanted: list[str]) -> None:
+        arrays = [isinstance(self.groups.get(name), list) for name in wanted]
+        odd = [i for i, a in zip(items, arrays, strict=False) if not a and isinstance(i, list | tuple | dict | None)]
+        if len(items) == len(wanted) and not odd:
+            return
+        found = f"{len(items)} values" if isinstance(returned, tuple) and not odd else shown(returned)
+        more = "" if self.output_name else "; for an output that is no state, name it in the header, as in output='y'"
+        raise EquationError(
+            f"the function must return its new states one by one, got {found}: end it with return {', '.join(wanted)}"
+            + more * (len(items) == len(wanted) + 1)
+        )
+
     def _new_states(self, items: list[Any]) -> dict[str, Value]:
         flat: list[Any] = []
         for (group, names), item in zip(self.groups.items(), items, strict=True):
             if isinstance(names, list) and (not isinstance(item, list | tuple) or len(item) != len(names)):
                 raise EquationError(
-                    f"state {group!r} is an array of {len(names)}, and {shown(item)} is returned in its place: return "
-                    f"a list of {len(names)} values"
+                    f"state {group!r} is an array: return a list of {len(names)} values for it, got {shown(item)}"
                 )
             flat += list(item) if isinstance(names, list) else [item]
         return {s.name: self._new_state(s, item) for s, item in zip(self.states, flat, strict=True)}
 
-    def _new_state(self, state: State, item: Any) -> Value:
+    def _new_state(self, state: StateVariable, item: Any) -> Value:
         value = lift(item)
         if value.name != state.name and value.name in self.groups and not value.is_leaf:
             raise EquationError(
-                f"{value.name!r} is returned where state {state.name!r} is expected: "
+                f"expected the new value of state {state.name!r}, got {value.name!r}: "
                 f"return the new states in the order of the header, {', '.join(self.groups)}"
             )
         if value.size not in (state.size, SCALAR):
             raise EquationError(
-                f"state {state.name!r} is {show_size(state.size)}, and its new value is {show_size(value.size)}: "
+                f"state {state.name!r} has size {show_size(state.size)}, but its new value {show_size(value.size)}: "
                 "declare its size in the header, as in states='h:P', or return a value of that size"
             )
         return value

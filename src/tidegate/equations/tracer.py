@@ -1,11 +1,9 @@
-"""Reading a cell: its function is called once with symbols, and every value it makes is noted down."""
-
-from __future__ import annotations
+"""Traces a cell: calls its function once with symbols and records every value it creates."""
 
 import re
 import sys
 import tokenize
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
 from linecache import getline
@@ -36,7 +34,7 @@ NOT_FOR_PEOPLE = re.compile(r"# *(?:noqa|type:|fmt:|ruff:|mypy:|pylint:|pragma:)
 
 
 class Tracer:
-    """Notes each value's line and name, and keeps the weights."""
+    """Records each value's line and name, and the weights."""
 
     def __init__(self, code: CodeType) -> None:
         self.code = code
@@ -48,7 +46,7 @@ class Tracer:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Within this block every new value is noted, and the cell function's variables when it returns."""
+        """Within this block, record every new value, and the cell function's variables when it returns."""
         token, before = listener.set(self), sys.getprofile()
 
         def at_return(frame: FrameType, event: str, _: Any) -> None:
@@ -63,7 +61,7 @@ class Tracer:
             listener.reset(token)
 
     def created(self, value: Value) -> None:
-        """Note a new value: where it was written, and the variables bound since the last one."""
+        """Record a new value: where it was written, and the variables bound since the last one."""
         self.made.add(value)
         frame = user_frame()
         if frame is not None:
@@ -83,7 +81,7 @@ class Tracer:
         return value in self.made and value.op not in LEAVES and value.op not in INITIALISERS
 
     def rename(self, value: Value, name: str) -> Value:
-        """Give a value a name; the values of one name become its versions."""
+        """Name a value; values of one name become its versions."""
         if value.name is not None:
             self.versions[value.name] = [v for v in self.versions.get(value.name, []) if v is not value]
         value.name = name
@@ -97,19 +95,19 @@ class Tracer:
         return value
 
     def option(self, name: str, value: float) -> Value:
-        """A float option: a constant that keeps its name."""
+        """A float option, as a constant that keeps its name."""
         return constant(value, name)
 
     def weight(self, name: str, size: Size, init: Value, learn: bool, **attrs: Any) -> Value:
-        """A new tensor of the file; a name is one tensor."""
+        """Declare a weight: one named tensor in the file."""
         self._check_free(check_weight_name(name))
         if init.size not in (SHAPELESS, SCALAR, size):
             fail(
-                f"weight {name!r} is {show_size(size)}, and its initial value is {show_size(init.size)}: give a "
+                f"weight {name!r} has size {show_size(size)}, but its initial value {show_size(init.size)}: give a "
                 "number, an initialiser, or an expression of the weight's own size"
             )
         if not isinstance(learn, bool):
-            fail(f"weight {name!r}: learn is True for a weight, False for a buffer, and {shown(learn)} came")
+            fail(f"weight {name!r}: learn must be True for a weight or False for a buffer, got {shown(learn)}")
         if len(size) == 1:
             self._refuse_matrix_starts(name, init)
         value = Value("weight", (), size, Rate.WEIGHTS, name=name, learn=learn, **attrs)
@@ -122,20 +120,23 @@ class Tracer:
             if starts_matrices(value):
                 word = "position(1)" if value.op == "position" else f"{value.op}()"
                 fail(
-                    f"weight {name!r} is a vector, and {word} starts matrices: use uniform, normal, ramp or position()"
+                    f"weight {name!r} is a vector, but {word} is for matrices: use uniform, normal, ramp or position()"
                 )
 
     def _check_free(self, name: str) -> None:
         if name in self.weights:
-            fail(f"weight {name!r} exists already: a name is one tensor in the file; choose another")
+            fail(
+                f"weight {name!r} is declared twice: choose another name, or, to use one weight in two places, declare "
+                "it once, as in W = matrix(...), and write W @ v in both"
+            )
         group, dot, _ = name.partition(".")
         taken = group in self.weights if dot else any(w.startswith(name + ".") for w in self.weights)
         if taken:
-            fail(f"weight {name!r}: {group!r} cannot be both a weight and the name of a linear; choose another")
+            fail(f"weight {name!r}: {group!r} cannot be both a weight and the name of a linear: choose another")
 
 
 def settle_names(tracer: Tracer, graph: Graph, taken: set[str]) -> None:
-    """Number the versions of names bound again, and take the names from what the step does not compute.
+    """Number the versions of rebound names, and drop names of values that the step does not compute.
 
     The value that becomes a state has the state's name, else the last one keeps the plain name; where something given
     has it (`taken`: weights, inputs, options), none does.
@@ -155,14 +156,14 @@ def settle_names(tracer: Tracer, graph: Graph, taken: set[str]) -> None:
 
 
 def name_results(tracer: Tracer, new: dict[str, Value]) -> None:
-    """What becomes a state is called as the state is."""
+    """Name each new state's value after the state."""
     for state, value in new.items():
         if not value.is_leaf and not any(value is v and v.name == k for k, v in new.items() if k != state):
             tracer.rename(value, state)
 
 
 def name_nets(values: tuple[Value, ...]) -> None:
-    """What a named activation is applied to is its pre-activation: `i` gives `i.net`."""
+    """Name the argument of a named activation as its pre-activation: `i` gives `i.net`."""
     for value in values:
         if value.name is None or value.is_leaf or value.version or len(value.args) != 1 or value.op == "neg":
             continue
@@ -172,7 +173,7 @@ def name_nets(values: tuple[Value, ...]) -> None:
 
 
 def read_legends(tracer: Tracer, values: tuple[Value, ...]) -> None:
-    """The comment at the end of the cell's line that makes a value, where there is source, becomes its legend."""
+    """Take each value's legend from the comment at the end of its line in the cell, if the source is available."""
     for value in values:
         if value.name is not None and value in tracer.places and not value.is_leaf:
             value.legend = _comment(getline(*tracer.places[value]))
@@ -190,15 +191,9 @@ def _comment(line: str) -> str | None:
     return None
 
 
-def call_with_symbols(function: Callable[..., Any], tracer: Tracer, args: list[Any], options: dict[str, Any]) -> Any:
-    """Call the cell function under the tracer."""
-    with tracer.listening():
-        return function(*args, **options)
-
-
 def reading(word: str) -> Tracer:
-    """The tracer at work, for a word that has a meaning only while a cell is read."""
+    """The active tracer, for words that may only be used while a cell is read."""
     tracer = listener.get()
     if not isinstance(tracer, Tracer):
-        fail(f"{word} belongs inside a function decorated with @cell, and no cell is being read here")
+        fail(f"{word} can only be called inside a function decorated with @cell")
     return tracer

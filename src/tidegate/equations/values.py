@@ -6,7 +6,7 @@ import itertools
 import math
 import numbers
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import IntEnum
@@ -15,6 +15,7 @@ from reprlib import Repr
 from types import FrameType, FunctionType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Union
 
+from tidegate.equations.instead import refusal
 from tidegate.errors import EquationError
 
 Size = tuple[str | int, ...]
@@ -31,7 +32,7 @@ _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 200
 
 
 class Rate(IntEnum):
-    """How often a value changes. A value's rate is the highest of its operands' rates, never declared."""
+    """How often a value changes: the highest rate of its operands, never declared."""
 
     WEIGHTS = 0
     SEQUENCE = 1
@@ -40,14 +41,14 @@ class Rate(IntEnum):
 
 
 class Written(str):
-    """An option that was read from a file as text: a function's name, an initialiser as it was written."""
+    """An option that was loaded as text: a function's name, or an initialiser as written."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
-    """The value is shown to people as `function(args)`; with `index`, as that item of what it returns."""
+class FunctionCall:
+    """A value that people see as `function(args)`; with `index`, as that item of its results."""
 
     function: str
     args: tuple[Value, ...]
@@ -56,10 +57,10 @@ class Call:
 
 
 class Listener(Protocol):
-    """Told of each value as it is made: the tracer."""
+    """Notified of each new value: the tracer."""
 
     def created(self, value: Value) -> None:
-        """Take note of a new value."""
+        """Record a new value."""
 
 
 listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
@@ -79,11 +80,19 @@ def _is_ours(frame: FrameType) -> bool:
 
 
 def fail(message: str) -> NoReturn:
-    """Raise an EquationError that points at the user's line."""
+    """Raise an EquationError that points to the user's line."""
     frame = user_frame() if listener.get() is not None else None
     if frame is None:
         raise EquationError(message)
     raise EquationError(message, file=frame.f_code.co_filename, line=frame.f_lineno)
+
+
+def _operator(op: str) -> Callable[[Value, Operand], Value]:
+    return lambda self, other: pointwise(op, self, other)
+
+
+def _reflected(op: str) -> Callable[[Value, Operand], Value]:
+    return lambda self, other: pointwise(op, other, self)
 
 
 class Value:
@@ -105,7 +114,7 @@ class Value:
         self.file: str | None = None
         self.line: int | None = None
         self.legend: str | None = None
-        self.call: Call | None = None
+        self.call: FunctionCall | None = None
         self.order = next(_order)
         watcher = listener.get()
         if watcher is not None:
@@ -132,41 +141,13 @@ class Value:
     def __repr__(self) -> str:
         return f"<{self.label or self.op}: {show_size(self.size)}, {self.rate.name.lower()}>"
 
-    def __add__(self, other: Operand) -> Value:
-        return pointwise("add", self, other)
-
-    def __radd__(self, other: Operand) -> Value:
-        return pointwise("add", other, self)
-
-    def __sub__(self, other: Operand) -> Value:
-        return pointwise("sub", self, other)
-
-    def __rsub__(self, other: Operand) -> Value:
-        return pointwise("sub", other, self)
-
-    def __mul__(self, other: Operand) -> Value:
-        return pointwise("mul", self, other)
-
-    def __rmul__(self, other: Operand) -> Value:
-        return pointwise("mul", other, self)
-
-    def __truediv__(self, other: Operand) -> Value:
-        return pointwise("div", self, other)
-
-    def __rtruediv__(self, other: Operand) -> Value:
-        return pointwise("div", other, self)
-
-    def __pow__(self, other: Operand) -> Value:
-        return pointwise("pow", self, other)
-
-    def __rpow__(self, other: Operand) -> Value:
-        return pointwise("pow", other, self)
-
-    def __mod__(self, other: Operand) -> Value:
-        return pointwise("mod", self, other)
-
-    def __rmod__(self, other: Operand) -> Value:
-        return pointwise("mod", other, self)
+    __add__, __radd__ = _operator("add"), _reflected("add")
+    __sub__, __rsub__ = _operator("sub"), _reflected("sub")
+    __mul__, __rmul__ = _operator("mul"), _reflected("mul")
+    __truediv__, __rtruediv__ = _operator("div"), _reflected("div")
+    __pow__, __rpow__ = _operator("pow"), _reflected("pow")
+    __mod__, __rmod__ = _operator("mod"), _reflected("mod")
+    __lt__, __le__, __gt__, __ge__ = _operator("lt"), _operator("le"), _operator("gt"), _operator("ge")
 
     def __neg__(self) -> Value:
         return pointwise("neg", self)
@@ -176,18 +157,6 @@ class Value:
 
     def __abs__(self) -> Value:
         return pointwise("abs", self)
-
-    def __lt__(self, other: Operand) -> Value:
-        return pointwise("lt", self, other)
-
-    def __le__(self, other: Operand) -> Value:
-        return pointwise("le", self, other)
-
-    def __gt__(self, other: Operand) -> Value:
-        return pointwise("gt", self, other)
-
-    def __ge__(self, other: Operand) -> Value:
-        return pointwise("ge", self, other)
 
     def __eq__(self, other: object) -> Value:  # type: ignore[override]
         return pointwise("eq", self, other)
@@ -205,8 +174,8 @@ class Value:
 
     def __getitem__(self, *_: object) -> NoReturn:
         fail(
-            "a value of a cell has no items and no length: an equation speaks of all units at once; for sums across "
-            "units write total(v) or mean(v) (state arrays are Python lists, and have both)"
+            "a value of a cell has no items and no length, since an equation describes all units at once: for sums "
+            "over units write total(v) or mean(v) (a state array is a Python list and has both)"
         )
 
     __iter__ = __len__ = __contains__ = __setitem__ = __delitem__ = __reversed__ = __getitem__
@@ -216,10 +185,7 @@ class Value:
         def __getattr__(self, name: str) -> NoReturn:
             if name.startswith("_"):
                 raise AttributeError(name)
-            fail(
-                f"a value of a cell has no attribute {name!r}: values are used with operators and with the words of "
-                "tidegate.equations, as in tanh(v) or total(v)"
-            )
+            fail(refusal(f".{name}"))
 
     def __bool__(self) -> NoReturn:
         fail(
@@ -230,7 +196,7 @@ class Value:
 
     def __float__(self) -> NoReturn:
         fail(
-            "a value of a cell is no number while the equations are read: "
+            "a value of a cell is not a number while the equations are read: "
             "instead of math.exp, float() and the like use the words of tidegate.equations (exp, log, sqrt, ...)"
         )
 
@@ -240,14 +206,16 @@ class Value:
         fail("a value of a cell cannot be rounded by round(): write floor(v + 0.5)")
 
     def __floordiv__(self, _: object) -> NoReturn:
-        fail("a value of a cell has no // and no divmod(): write floor(a / b) for the quotient, a % b for the rest")
+        fail(
+            "a value of a cell has no // and no divmod(): write floor(a / b) for the quotient, a % b for the remainder"
+        )
 
     __rfloordiv__ = __divmod__ = __rdivmod__ = __floordiv__
 
     def __and__(self, _: object) -> NoReturn:
         fail(
-            "conditions of a cell are 1 and 0, and have no &, | and ~: for 'a and b' write a * b, for 'a or b' "
-            "maximum(a, b), for 'not a' 1 - a"
+            "conditions of a cell are 1 or 0 and have no &, | and ~: write a * b for 'a and b', maximum(a, b) for "
+            "'a or b', and 1 - a for 'not a'"
         )
 
     __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __and__
@@ -258,19 +226,14 @@ class Value:
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **_: Any) -> Value:
         if method == "__call__" and ufunc.__name__ in NUMPY_OPERATORS and not isinstance(inputs[0], Value):
             return pointwise(NUMPY_OPERATORS[ufunc.__name__], *inputs)  # a numpy number stands on the left
-        fail(
-            f"numpy.{ufunc.__name__} cannot be applied to a value of a cell: use the word of tidegate.equations instead"
-        )
+        fail(refusal(f"numpy.{ufunc.__name__}"))
 
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
         fail("a value of a cell cannot become a numpy array: use the words of tidegate.equations instead")
 
     @classmethod
     def __torch_function__(cls, function: Any, *_: Any, **__: Any) -> NoReturn:
-        fail(
-            f"torch.{function.__name__} cannot be applied to a value of a cell: "
-            "use the word of tidegate.equations instead"
-        )
+        fail(refusal(f"torch.{function.__name__}"))
 
 
 Operand = Union[Value, int, float]  # noqa: UP007 - a run-time alias
@@ -281,20 +244,20 @@ NUMPY_OPERATORS |= {"equal": "eq", "not_equal": "ne"}
 
 
 def show_size(size: Size) -> str:
-    """A size for people: `H`, `1`, `H x I`."""
+    """A size as text: `H`, `1`, `H x I`."""
     return " x ".join(map(str, size)) if size else "any"
 
 
 def constant(value: float, name: str | None = None) -> Value:
-    """A number; with a name, an option of the cell that prints by its name."""
+    """A number; with a name, an option of the cell, which prints by its name."""
     number = finite(value)
     if number is None:
-        fail(f"a constant must be a finite number, and {shown(value)} came: choose a large number such as 1e9 instead")
+        fail(f"a constant must be a finite number, got {shown(value)}: use a large number such as 1e9")
     return Value("constant", **({"value": number} if name is None else {"value": number, "name": name}))
 
 
 def finite(number: object) -> float | None:
-    """A number as a float; None where it is no finite number, and where it is True or False."""
+    """A finite number as a float; None for anything else, including True and False."""
     if isinstance(number, bool) or not isinstance(number, numbers.Real):
         return None
     try:
@@ -304,8 +267,13 @@ def finite(number: object) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def whole(number: object) -> int | None:
+    """A whole number as an int, numpy's included; None for anything else, including True and False."""
+    return int(number) if isinstance(number, numbers.Integral) and not isinstance(number, bool) else None
+
+
 def lift(operand: object) -> Value:
-    """A value as it is; a number as a constant; anything else is an error."""
+    """Convert an operand to a value: values stay, numbers become constants, anything else is an error."""
     if isinstance(operand, Value):
         return operand
     if isinstance(operand, numbers.Real) and not isinstance(operand, bool):
@@ -317,7 +285,7 @@ def lift(operand: object) -> Value:
 
 
 def shown(thing: object) -> str:
-    """What came, for a message: a function's name, else the repr, on one line and not too long."""
+    """A value as error messages show it: a function's name, else the repr, on one line and not too long."""
     if isinstance(thing, type | FunctionType):
         return f"{'the class' if isinstance(thing, type) else 'the function'} {thing.__name__}"
     try:
@@ -328,7 +296,7 @@ def shown(thing: object) -> str:
 
 
 def join(a: Size, b: Size) -> Size:
-    """The size of a unit-by-unit operation on two sizes: equal letters, or a scalar beside anything."""
+    """The common size of unit-by-unit operands: equal letters, or a scalar with anything."""
     if a == b or b in (SCALAR, SHAPELESS):
         return a if a != SHAPELESS else b
     if a in (SCALAR, SHAPELESS):
@@ -341,7 +309,7 @@ def join(a: Size, b: Size) -> Size:
 
 
 def pointwise(op: str, *operands: object) -> Value:
-    """An operation unit by unit."""
+    """A unit-by-unit operation."""
     args = tuple(lift(o) for o in operands)
     size: Size = SHAPELESS
     for a in args:
@@ -352,13 +320,17 @@ def pointwise(op: str, *operands: object) -> Value:
 def matrix_product(left: Value, right: Value) -> Value:
     """`M @ v` in the step, `M @ N` among weights only."""
     if len(left.size) != 2:
-        fail(f"the left side of @ must be a matrix of weights, and it is {show_size(left.size)}: write matrix(...) @ v")
+        way = "write the matrix first, as in matrix(...) @ v" if len(right.size) == 2 else "write matrix(...) @ v"
+        fail(
+            f"the left side of @ must be a matrix of weights, got {show_size(left.size)}: {way}, or for the inner "
+            "product of two vectors total(a * b)"
+        )
     if left.rate != Rate.WEIGHTS:
         fail("the left side of @ must be computed from weights only: matrix states are not part of the language yet")
     rows, columns = left.size
     if columns != right.size[0]:
         fail(
-            f"the matrix has {columns} columns and what it multiplies has {right.size[0]} rows: they must be the same "
+            f"the matrix has {columns} columns, but what it multiplies has {right.size[0]} rows: they must be the same "
             "letter, so declare the matrix with these, as in matrix(name, rows='H', cols='I')"
         )
     if len(right.size) == 2:
@@ -369,15 +341,15 @@ def matrix_product(left: Value, right: Value) -> Value:
 
 
 def products(value: Value) -> list[tuple[Value, Value]]:
-    """The products that a linear adds up, or the one that a product is: each a matrix and a vector. Else none."""
+    """The (matrix, vector) pairs that a linear or product multiplies; empty for other values."""
     count = len(value.attrs["labels"]) if value.op == "linear" else int(value.op == "product")
     return [(value.args[2 * k], value.args[2 * k + 1]) for k in range(count)]
 
 
 def transpose(matrix: Value) -> Value:
-    """Rows become columns; for matrices of weights."""
+    """The transpose of a matrix of weights."""
     if len(matrix.size) != 2:
-        fail(f".T is for a matrix of weights, and this value is {show_size(matrix.size)}: a vector needs no transpose")
+        fail(f".T is for a matrix of weights, got {show_size(matrix.size)}: a vector needs no transpose")
     return Value("transpose", (matrix,), matrix.size[::-1], **_blocks(matrix))
 
 
@@ -386,12 +358,12 @@ def _blocks(matrix: Value) -> dict[str, Any]:
 
 
 def starts_matrices(value: Value) -> bool:
-    """Whether an initial value has a meaning for matrices only."""
+    """Whether an initial value makes sense for matrices only."""
     return value.op in ("orthogonal", "identity") or value.attrs.get("axis") == 1
 
 
 def walk(roots: Iterable[Value], *, shown: bool = False) -> list[Value]:
-    """Everything that the roots are computed from, operands first, in the order in which it was written.
+    """Everything that the roots depend on, operands first, in the order in which it was written.
 
     With `shown`, also what they are shown with: the arguments of calls.
     """

@@ -1,6 +1,4 @@
-"""What must hold of a graph, whether it was traced, derived or read from a file."""
-
-from __future__ import annotations
+"""Checks that hold for every graph, whether traced, derived or loaded."""
 
 import warnings
 from collections.abc import Iterable
@@ -27,12 +25,13 @@ STEP_LEAVES = LEAVES - {"seed"}
 
 
 def verify(graph: Graph) -> None:
-    """Raise EquationError unless every value is sound: a known op, its arity, sizes and rate; initial values apart."""
+    """Raise EquationError unless every value is valid: a known op, its arity, sizes and rate; initial values
+    separately."""
     everything = walk([*graph.roots, *graph.weights.values(), *graph.inits.values()], shown=True)
     if len(everything) > MAX_VALUES:
-        _refuse(graph, f"has {len(everything)} values, and {MAX_VALUES} is the most")
+        _refuse(graph, f"has {len(everything)} values, more than {MAX_VALUES}")
     if len(graph.states) > MAX_STATES:
-        _refuse(graph, f"has {len(graph.states)} states, and {MAX_STATES} is the most")
+        _refuse(graph, f"has {len(graph.states)} states, more than {MAX_STATES}")
     _verify_leaves(graph, everything)
     _verify_nesting(graph, everything)
     for value in everything:
@@ -42,14 +41,14 @@ def verify(graph: Graph) -> None:
     for value in everything:
         if value.op != "concat" and any("+" in str(part) for part in value.size):
             known = show_size(value.size)
-            _refuse(graph, f"has a {value.op!r} of {known}, and only a concatenation has such a size", value)
+            _refuse(graph, f"has a {value.op!r} of {known}, a size that only a concatenation may have", value)
     if len(graph.output.size) != 1 or graph.output.rate == Rate.WEIGHTS:
-        _refuse(graph, "gives an output that is no vector, or that depends on neither inputs nor states", graph.output)
+        _refuse(graph, "must give an output that is a vector and depends on inputs or states", graph.output)
     _verify_labels(graph)
     for state in graph.states:
         size = graph.new[state.name].size
         if size not in (state.size, SCALAR):
-            _refuse(graph, f"gives state {state.name!r} of {show_size(state.size)} a value of {show_size(size)}")
+            _refuse(graph, f"gives state {state.name!r} of size {show_size(state.size)} a value of {show_size(size)}")
         if abs(state.start) > LARGEST:
             _refuse(graph, f"starts state {state.name!r} at {state.start:g}, which is beyond float32 ({LARGEST:g})")
     for name, init in graph.inits.items():
@@ -59,7 +58,7 @@ def verify(graph: Graph) -> None:
 
 
 def _verify_leaves(graph: Graph, everything: list[Value]) -> None:
-    """Each input, state and weight is one leaf, and the graph's own."""
+    """Check that each input, state and weight is a single leaf of this graph."""
     given = [v for v in everything if v.op in ("input", "old", "weight")]
     declared = {("input", i.name) for i in graph.inputs} | {("old", s.name) for s in graph.states}
     own = {(v.op, v.attrs["name"]): v for v in given if (v.op, v.attrs["name"]) in declared}  # the last is the newest
@@ -69,14 +68,13 @@ def _verify_leaves(graph: Graph, everything: list[Value]) -> None:
             user = next((v for v in everything if any(a is value for a in v.args)), None)
             _refuse(
                 graph,
-                f"uses {value.attrs['name']!r} of another cell: a value belongs to the reading of one cell; make it "
-                "anew inside this cell's function",
+                f"uses {value.attrs['name']!r} of another cell: declare it anew inside this cell's function",
                 user,
             )
 
 
 def _verify_nesting(graph: Graph, everything: list[Value]) -> None:
-    """What has no name is written out inside what uses it: deep towers are refused, for no reader could follow them."""
+    """Refuse deep nesting: unnamed values are written out inside their users, which nobody could read."""
     depth: dict[Value, int] = {}
     for value in everything:
         shown = value.call.args if value.call else value.args
@@ -84,8 +82,8 @@ def _verify_nesting(graph: Graph, everything: list[Value]) -> None:
         if depth[value] > MAX_NESTING:
             _refuse(
                 graph,
-                f"nests more than {MAX_NESTING} operations without a name: assign the steps between to variables of "
-                "the cell's function, or give them names with named(...)",
+                f"nests more than {MAX_NESTING} operations without a name: assign intermediate results to "
+                "variables of the cell's function, or name them with named(...)",
                 value,
             )
 
@@ -104,16 +102,16 @@ def _verify_value(graph: Graph, value: Value) -> None:
         _refuse(graph, f"uses the unknown operation {value.op!r}", value)
     row = OPS.get(value.op)
     if row is None and value.args:
-        _refuse(graph, f"gives {value.op!r} operands, and it is computed from nothing", value)
+        _refuse(graph, f"gives {value.op!r} operands, but it takes none", value)
     if row is not None and row.arity is not None and row.arity != len(value.args):
-        _refuse(graph, f"gives {value.op!r} {len(value.args)} operands, and it takes {row.arity}", value)
+        _refuse(graph, f"gives {value.op!r} {len(value.args)} operands, but it takes {row.arity}", value)
     wanted = expected_size(value)
     if value.args and value.rate != max(a.rate for a in value.args):
         _refuse(
             graph, f"has a {value.op!r} of rate {value.rate.name.lower()}, which is not that of its operands", value
         )
     if wanted is not None and wanted != value.size:
-        _refuse(graph, f"has a {value.op!r} of {show_size(value.size)}, and it must be {show_size(wanted)}", value)
+        _refuse(graph, f"has a {value.op!r} of {show_size(value.size)}, but it must be {show_size(wanted)}", value)
 
 
 def expected_size(value: Value) -> Size | None:
@@ -157,17 +155,17 @@ def _structural_size(value: Value) -> Size | None:
 
 def _verify_step_value(graph: Graph, value: Value) -> None:
     if value.op in INITIALISERS:
-        _refuse(graph, f"uses {value.op}() in its step: it is an initial value, for init= and bias= only", value)
+        _refuse(graph, f"uses {value.op}() in its step, but it is for init= and bias= only", value)
     row = OPS.get(value.op)
-    if row is not None and row.kind == "adjoint":
+    if row is not None and row.kind == "vjp":
         _refuse(graph, f"uses {value.op!r}, which belongs to derivatives only", value)
     if len(value.size) == 2 and value.rate > Rate.WEIGHTS:
         _refuse(graph, "computes a matrix within the step: matrix states are not part of the language yet", value)
     if any(a.op == "concat" for a in value.args) or (value.op == "concat" and value is not graph.output):
         _refuse(
             graph,
-            "uses a concatenation within the step, and concat(...) is for the output only: give a linear its vectors "
-            "one by one, as in linear(name, x, c=c)",
+            "uses concat(...) within the step, but it is for the output only: give a linear its vectors one by one, "
+            "as in linear(name, x, c=c)",
             value,
         )
 
@@ -175,62 +173,67 @@ def _verify_step_value(graph: Graph, value: Value) -> None:
 def _verify_init(graph: Graph, name: str, init: Value) -> None:
     names, size = list(graph.weights), graph.weights[name].size
     if init.size not in (SHAPELESS, SCALAR, size):
-        _refuse(graph, f"starts weight {name!r} of {show_size(size)} from a value of {show_size(init.size)}", init)
+        _refuse(
+            graph, f"initialises weight {name!r} of size {show_size(size)} with a value of {show_size(init.size)}", init
+        )
     for value in walk([init]):
         if value.op in INITIALISERS and (value.size != SHAPELESS or any(a.size != SCALAR for a in value.args)):
-            _refuse(graph, f"starts weight {name!r} from {value.op!r} of other things than numbers", value)
+            _refuse(graph, f"initialises weight {name!r} with {value.op!r} of something other than numbers", value)
         if len(size) == 1 and starts_matrices(value):
-            _refuse(graph, f"starts the vector {name!r} from {value.op!r}, which is for matrices", value)
+            _refuse(graph, f"initialises the vector {name!r} with {value.op!r}, which is for matrices", value)
         if value.rate != Rate.WEIGHTS or value.op in ("linear", "product"):
             _refuse(
                 graph,
-                f"starts weight {name!r} from {value.op!r}: an initial value uses numbers, initialisers and weights "
-                "declared before, without products",
+                f"initialises weight {name!r} with {value.op!r}: an initial value may use numbers, initialisers and "
+                "weights declared before, but no products",
                 value,
             )
         if value.op == "weight" and names.index(value.attrs["name"]) >= names.index(name):
-            _refuse(graph, f"starts weight {name!r} from {value.attrs['name']!r}, which must be declared before", value)
+            _refuse(
+                graph,
+                f"initialises weight {name!r} with {value.attrs['name']!r}, which must be declared before it",
+                value,
+            )
 
 
 def _verify_mask(graph: Graph, name: str, chance: Value) -> None:
     weight = graph.weights.get(name)
     if name not in [i.name for i in graph.inputs[1:]] and (weight is None or weight.attrs["learn"]):
-        _refuse(graph, f"draws {name!r}, which is none of its further inputs, nor a weight that is not learned")
+        _refuse(graph, f"draws {name!r}, which is neither an input after the first nor a weight that is not learned")
     if chance.size != SCALAR or any(v.op not in ("constant", "add", "sub", "mul") for v in walk([chance])):
-        _refuse(graph, f"draws {name!r} with a chance that is not computed from numbers", chance)
+        _refuse(graph, f"draws {name!r} with a probability that is not computed from numbers", chance)
 
 
 def verify_reads(graph: Graph) -> None:
-    """Raise EquationError where a weight, an old state or an input is never read: a slip in the equations."""
+    """Raise EquationError for a weight, old state or input that is never read."""
     used = set(graph.values) | set(walk(graph.inits.values()))
     unused = [n for n, w in graph.weights.items() if w not in used]
     if unused:
-        _refuse(graph, f"never uses the weights {', '.join(map(repr, unused))}: remove them, or use them")
+        _refuse(graph, f"never uses the weights {', '.join(map(repr, unused))}: use them, or remove them")
     unread = [s.name for s in graph.states if s.name not in graph.old]
     if unread:
         _refuse(
             graph,
-            f"never reads the states {', '.join(map(repr, unread))}: what is carried must matter; use them, or take "
-            "them out of states=",
+            f"never reads the states {', '.join(map(repr, unread))}: use them, or remove them from states=",
         )
     unseen = [i.name for i in graph.inputs if i.name not in graph.input_values]
     if unseen:
         _refuse(
-            graph, f"never reads the inputs {', '.join(map(repr, unseen))}: use them, or take them out of the function"
+            graph, f"never reads the inputs {', '.join(map(repr, unseen))}: use them, or remove them from the function"
         )
 
 
 def verify_derivatives(graph: Graph) -> None:
-    """Warn where `where` hides an operation whose derivative has no bound: 0 times infinity is NaN on the way back."""
+    """Warn where `where` hides an unbounded derivative: 0 times infinity is NaN in the backward pass."""
     for value in graph.values:
         if value.op != "where":
             continue
         culprit = next((v for v in _unguarded(value.args[1:]) if _hazard(v)), None)
         if culprit is not None:
             warnings.warn_explicit(
-                f"cell {graph.name!r}: where(...) selects values and does not protect derivatives: {culprit.op!r} in a "
-                "branch may have an infinite one where the branch is not taken, and the gradient becomes NaN; guard "
-                "its argument, as in log(maximum(v, 1e-6))",
+                f"cell {graph.name!r}: where(...) selects values but does not protect derivatives: {culprit.op!r} in a "
+                "branch may have an infinite derivative where the branch is not taken, which makes the gradient NaN; "
+                "guard its argument, as in log(maximum(v, 1e-6))",
                 TidegateNotice,
                 value.file or "<graph>",
                 value.line or 0,

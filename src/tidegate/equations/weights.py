@@ -1,6 +1,4 @@
-"""The words of the language that declare weights: linears, vectors, matrices, and how they start."""
-
-from __future__ import annotations
+"""The words of the language that declare weights: linears, vectors, matrices and initial values."""
 
 import numbers
 from collections.abc import Mapping
@@ -8,18 +6,7 @@ from typing import Any
 
 from tidegate.equations.names import check_name, parse_size
 from tidegate.equations.tracer import Tracer, reading
-from tidegate.equations.values import (
-    SCALAR,
-    SHAPELESS,
-    Operand,
-    Rate,
-    Size,
-    Value,
-    fail,
-    lift,
-    show_size,
-    shown,
-)
+from tidegate.equations.values import SCALAR, SHAPELESS, Operand, Rate, Size, Value, fail, lift, show_size, shown, whole
 from tidegate.equations.words import vector
 
 Initial = Value | float | int | None
@@ -34,7 +21,8 @@ def weight(name: str, init: Initial = 0.0, size: str | int = "H", learn: bool = 
 
 
 def matrix(name: str, rows: str = "H", cols: str = "H", init: Initial = None, learn: bool = True) -> Value:
-    """A matrix of weights, for `M @ v` in the step and for algebra among weights; Glorot's uniform unless declared."""
+    """A matrix of weights, for `M @ v` in the step and for algebra among weights; Glorot uniform unless declared
+    otherwise."""
     start = glorot() if init is None else init
     return reading("matrix()").weight(name, (*parse_size(rows), *parse_size(cols)), _initial(name, start), learn)
 
@@ -47,13 +35,13 @@ def eye(size: str = "H") -> Value:
 def _initial(name: str, init: object) -> Value:
     if not isinstance(init, Value) and (isinstance(init, bool) or not isinstance(init, numbers.Real)):
         fail(
-            f"the initial value of weight {name!r} is {shown(init)}: it must be a number, an initialiser such as "
-            "uniform(-1, 1), or an expression of these and of weights declared before"
+            f"the initial value of weight {name!r} must be a number, an initialiser such as uniform(-1, 1), or an "
+            f"expression of these and of weights declared before, got {shown(init)}"
         )
     value = lift(init)
     if value.rate != Rate.WEIGHTS:
         fail(
-            f"the initial value of weight {name!r} changes with the {value.rate.name.lower()}: it may use numbers, "
+            f"the initial value of weight {name!r} depends on the {value.rate.name.lower()}: it may use numbers, "
             "initialisers and weights declared before"
         )
     return value
@@ -77,16 +65,19 @@ def linear(
     matrix on a state, Glorot's uniform otherwise.
     """
     tracer, rows = reading("linear()"), parse_size(size)
+    if isinstance(name, Value):
+        fail(f"linear() takes a name before its vectors, as in linear('n', x, h), got {shown(name)}")
     check_name(name, "the name of a linear")
     terms = [(_unlabelled(name, v), v) for v in vectors]
     terms += [(label, vector(f"linear {name!r}", v)) for label, v in labelled.items()]
     if not terms:
-        fail(f"linear {name!r} multiplies nothing: give it the vectors, as in linear({name!r}, x, h)")
+        fail(f"linear {name!r} has no vectors: write linear({name!r}, x, h)")
     args: list[Value] = []
     _refuse_other_labels(name, [label for label, _ in terms], blocks=blocks, init=init)
     for label, v in terms:
         chosen, count = _by_label(init, label), _by_label(blocks, label)
-        start = _default_matrix(rows, v) if chosen is None else chosen
+        usual = orthogonal() if v.rate == Rate.STATE and rows == v.size else glorot()
+        start = usual if chosen is None else chosen
         more = {"blocks": _checked_blocks(name, count)} if count is not None else {}
         full = f"{name}.{label}"
         args += [tracer.weight(full, (*rows, *v.size), _initial(full, start), True, **more), v]
@@ -103,30 +94,27 @@ def _refuse_other_labels(name: str, labels: list[str], **choices: object) -> Non
     for option, choice in choices.items():
         for label in choice if isinstance(choice, Mapping) else ():
             if label not in labels:
-                fail(f"linear {name!r}: {option} speaks of {label!r}, and the vectors are {', '.join(labels)}")
+                fail(f"linear {name!r}: {option} names {label!r}, but the vectors are {', '.join(labels)}")
 
 
 def _checked_blocks(name: str, count: object) -> int:
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        fail(f"linear {name!r}: blocks must be a whole number of 1 or more, and {count!r} came")
-    return count
-
-
-def _default_matrix(rows: Size, vector: Value) -> Value:
-    return orthogonal() if vector.rate == Rate.STATE and rows == vector.size else glorot()
+    number = whole(count)
+    if number is None or number < 1:
+        fail(f"linear {name!r}: blocks must be a whole number of 1 or more, got {count!r}")
+    return number
 
 
 def _unlabelled(name: str, vector: object) -> str:
     if not isinstance(vector, Value):
         fail(
-            f"linear {name!r} multiplies vectors, and {shown(vector)} came: give inputs and states one by one "
-            "(a state array with a star, *u), and the initial bias as bias=..."
+            f"linear {name!r} takes vectors, got {shown(vector)}: give inputs and states one by one (a state array "
+            "as *u), and the initial bias as bias=..."
         )
     if vector.op not in ("input", "old"):
         label = vector.name if vector.name and vector.name.isidentifier() else "h"
         fail(
-            f"linear {name!r}: only inputs and old states may stand without a label, and this vector is computed; "
-            f"say which weight it meets: linear({name!r}, ..., {label}=...)"
+            f"linear {name!r}: only inputs and old states may be given without a label, and this vector is computed: "
+            f"name its weight, as in linear({name!r}, ..., {label}=...)"
         )
     return str(vector.attrs["name"])
 
@@ -135,11 +123,11 @@ def _bias(tracer: Tracer, name: str, bias: object, rows: Size) -> tuple[Value, .
     if bias is None:
         return ()
     if isinstance(bias, bool):
-        fail(f"linear {name!r}: bias={bias} is not a value: give the initial number (bias=0.0), or None for no bias")
+        fail(f"linear {name!r}: bias must be an initial number such as 0.0, or None for no bias, got {bias}")
     if isinstance(bias, Value) and bias.op == "weight":
         if bias.size != rows:
             fail(
-                f"linear {name!r} has {show_size(rows)} rows, and its bias {bias.name!r} is {show_size(bias.size)}: "
+                f"linear {name!r} has size {show_size(rows)}, but its bias {bias.name!r} {show_size(bias.size)}: "
                 f"declare it as weight({bias.name!r}, size={show_size(rows)!r})"
             )
         return (bias,)
@@ -151,14 +139,14 @@ def _initialiser(op: str, *args: Operand, **attrs: Any) -> Value:
     for value in values:
         if value.size != SCALAR:
             fail(
-                f"{op}() takes numbers, and a value of size {show_size(value.size)} came: compute with the drawn "
-                f"values instead, as in {op}(...) * v"
+                f"{op}() takes numbers, got a value of size {show_size(value.size)}: compute with the drawn values "
+                f"instead, as in {op}(...) * v"
             )
     return Value(op, values, SHAPELESS, **attrs)
 
 
 def uniform(low: Operand, high: Operand) -> Value:
-    """Initial values drawn evenly from [low, high)."""
+    """Initial values from the uniform distribution on [low, high)."""
     return _initialiser("uniform", low, high)
 
 
@@ -188,7 +176,7 @@ def ramp(start: Operand, step: Operand) -> Value:
 
 
 def position(axis: int = 0) -> Value:
-    """Where a unit stands: its index over the size, in [0, 1), along axis 0 (rows) or 1 (columns of a matrix)."""
+    """The index of a unit divided by the size, in [0, 1), along axis 0 (rows) or 1 (columns of a matrix)."""
     if type(axis) is not int or axis not in (0, 1):
-        fail(f"position(axis) takes 0 for rows or 1 for columns, and {shown(axis)} came")
+        fail(f"position(axis) takes 0 for rows or 1 for columns, got {shown(axis)}")
     return _initialiser("position", axis=axis)

@@ -1,26 +1,16 @@
-"""The words of the language that compute: unit by unit, and across units."""
-
-from __future__ import annotations
+"""The words of the language that compute, unit by unit and across units."""
 
 from collections.abc import Callable
 
 from tidegate.equations.names import parse_size
-from tidegate.equations.values import (
-    SCALAR,
-    Operand,
-    Value,
-    fail,
-    lift,
-    pointwise,
-    show_size,
-)
+from tidegate.equations.values import SCALAR, Operand, Value, fail, lift, pointwise, show_size
 
 
 def vector(word: str, value: object) -> Value:
-    """The operand of a word that takes vectors only."""
+    """The operand of a word that takes only vectors."""
     v = lift(value)
     if len(v.size) == 2:
-        fail(f"{word} takes vectors, and this value is a matrix of {show_size(v.size)}")
+        fail(f"{word} takes vectors, got a matrix of {show_size(v.size)}")
     return v
 
 
@@ -61,22 +51,22 @@ def minimum(a: Operand, b: Operand) -> Value:
 
 
 def where(condition: Operand, a: Operand, b: Operand) -> Value:
-    """`a` where the condition is not 0, `b` elsewhere. It selects values, and does not protect derivatives: where the
-    unselected branch is infinite its gradient is NaN, so guard the argument, as in log(maximum(v, 1e-6))."""
+    """`a` where the condition is not 0, `b` elsewhere. It selects values but does not protect derivatives: where the
+    branch not taken is infinite its gradient is NaN, so guard the argument, as in log(maximum(v, 1e-6))."""
     return pointwise("where", condition, a, b)
 
 
 def clip_gradient(v: Operand, limit: Operand) -> Value:
-    """The value itself; on the way back its gradient is clipped to [-limit, limit]."""
+    """The value itself; its gradient is clipped to [-limit, limit]."""
     result = pointwise("clip_gradient", v, limit)
     value, bound = result.args
     if result.size != value.size:
         fail(
-            f"clip_gradient(v, limit): the limit is {show_size(bound.size)} and v is {show_size(value.size)}; "
-            "use one limit"
+            f"clip_gradient(v, limit): limit has size {show_size(bound.size)}, but v {show_size(value.size)}: use one "
+            "number"
         )
     if bound.op == "constant" and bound.attrs["value"] < 0:
-        fail(f"clip_gradient(v, limit): a limit is 0 or more, and {bound.attrs['value']:g} came")
+        fail(f"clip_gradient(v, limit): limit must be 0 or more, got {bound.attrs['value']:g}")
     return result
 
 
@@ -87,7 +77,7 @@ def mean(v: Operand) -> Value:
 
 
 def total(v: Operand, to: str | int = 1) -> Value:
-    """The sum over units, a scalar; with `to="G"`, the sums over neighbouring units, H / G each."""
+    """The sum over units, a scalar; with `to="G"`, sums over neighbouring units, H / G each."""
     return Value("total", (vector("total", v),), parse_size(to))
 
 
@@ -97,8 +87,8 @@ def spread(v: Operand, to: str = "H") -> Value:
 
 
 def concat(*vectors: Operand) -> Value:
-    """Vectors one after another; in the output only."""
+    """Concatenate vectors; in the output only."""
     values = tuple(vector("concat", v) for v in vectors)
     if len(values) < 2:
-        fail(f"concat takes two vectors or more, and {len(values)} came: give them one by one, as in concat(h, s)")
+        fail(f"concat takes two vectors or more, got {len(values)}: give them one by one, as in concat(h, s)")
     return Value("concat", values, ("+".join(str(v.size[0]) for v in values),))

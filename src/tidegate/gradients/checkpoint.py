@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import comb
 
+from tidegate.equations.values import whole
 from tidegate.errors import ArgumentError
 
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -25,15 +26,15 @@ class Move:
 
 def read_checkpoint(given: object) -> int | str:
     """What `BPTT(checkpoint=...)` takes, in its one way of writing. Raises ArgumentError for anything else."""
-    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
-        return given
+    if (number := whole(given)) is not None and number > 0:
+        return number
     if isinstance(given, str):
-        number, unit = given[:-3].strip(), given[-3:].lower()
+        size, unit = given[:-3].strip(), given[-3:].lower()
         for name in UNITS:
-            if unit == name.lower() and number.isdecimal() and int(number) > 0:
-                return f"{int(number)}{name}"
+            if unit == name.lower() and size.isdecimal() and int(size) > 0:
+                return f"{int(size)}{name}"
     raise ArgumentError(
-        f"checkpoint is a number of states to store or a memory budget, and {given!r} came: give a whole number above "
+        f"checkpoint must be a number of states to store or a memory budget, got {given!r}: give a whole number above "
         f"0, such as 50, or text with one of the units {', '.join(UNITS)}, such as '64MiB'."
     )
 
@@ -44,7 +45,7 @@ def bytes_of(budget: str) -> int:
 
 
 @dataclass(frozen=True)
-class Layout:
+class CheckpointLayout:
     """How memory is used: `blocks` are differentiated one by one, of which the last is made of `last` blocks of the
     usual length, and up to `states` states are stored."""
 
@@ -53,7 +54,7 @@ class Layout:
     states: int
 
 
-def laid_out(checkpoint: int | str, blocks: int, state_bytes: int, block_bytes: int) -> Layout:
+def laid_out(checkpoint: int | str, blocks: int, state_bytes: int, block_bytes: int) -> CheckpointLayout:
     """The layout for a sequence of so many blocks, one of whose states and whose activations take so many bytes.
 
     Of a budget the states at all blocks come first, as each saves the most for its size; what is left keeps activations
@@ -61,7 +62,7 @@ def laid_out(checkpoint: int | str, blocks: int, state_bytes: int, block_bytes: 
     state and the activations of one block.
     """
     if isinstance(checkpoint, int):
-        return Layout(blocks, 1, checkpoint)
+        return CheckpointLayout(blocks, 1, checkpoint)
     budget = bytes_of(checkpoint)
     least = block_bytes + (state_bytes if blocks > 1 else 0)
     if budget < least:
@@ -71,9 +72,9 @@ def laid_out(checkpoint: int | str, blocks: int, state_bytes: int, block_bytes: 
         )
     spare = budget - (blocks - 1) * state_bytes - block_bytes
     if spare < 0:
-        return Layout(blocks, 1, (budget - block_bytes) // state_bytes)
+        return CheckpointLayout(blocks, 1, (budget - block_bytes) // state_bytes)
     more = blocks - 1 if block_bytes <= state_bytes else min(blocks - 1, spare // (block_bytes - state_bytes))
-    return Layout(blocks - more, 1 + more, blocks - 1 - more)
+    return CheckpointLayout(blocks - more, 1 + more, blocks - 1 - more)
 
 
 def schedule(blocks: int, states: int) -> Iterator[Move]:

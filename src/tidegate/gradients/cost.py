@@ -1,7 +1,5 @@
 """What a rule keeps, in numbers, before anything is kept; and whether it fits into the machine."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -9,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MEMINFO = Path("/proc/meminfo")
+FREE_BYTES = 1 << 26  # a rule that needs less is not checked against the memory that is free
 COPIES = 3  # of the influence while steps are taken: that before all of them, before one, and after it
 
 
@@ -16,13 +15,15 @@ COPIES = 3  # of the influence while steps are taken: that before all of them, b
 class Cost:
     """What a tracker costs: `numbers` stay from step to step, `flops` are the operations of a step with the gradient
     of a loss in it, both for all rows. `weights` are the places of the weights that it follows, `form` is what is kept
-    for each row, and `why` says what is left out."""
+    for each row, and `why` says what is left out. `calls` is about how many operations of torch a step takes that comes
+    alone, as in a stream: each takes some microseconds, however small the net is."""
 
     weights: tuple[str, ...]
     form: str
     why: str
     numbers: int
     flops: int
+    calls: int
 
 
 def kept(costs: Sequence[Cost]) -> int:

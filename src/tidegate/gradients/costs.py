@@ -1,19 +1,17 @@
 """Time and memory of a rule for a layer, known without running it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import nn
 
 from tidegate.errors import ArgumentError
 from tidegate.gradients.cost import Cost, kept
-from tidegate.gradients.forward import Machine
 from tidegate.gradients.forward_rules import Forward
+from tidegate.gradients.influence.engine import InfluenceEngine
 from tidegate.gradients.rules import BPTT, Rule, TruncatedBPTT
-from tidegate.nn.flat import Flat
+from tidegate.nn.flatten import FlattenedLayer
 from tidegate.nn.operations import operations
-from tidegate.nn.recipe import Recipe
+from tidegate.runtime.kernel_inputs import KernelInputs
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,9 @@ class Costs:
     `trackers` are the parts of what a forward rule carries on; a rule that goes back has none. `size` is that of a
     number in bytes. `kept` are the bytes that stay from step to step, states among them; going back, the activations of
     the steps that are gone back through, on native kernels. `most` are the bytes while steps are taken. `flops` are the
-    operations of a step, forward step and gradient together; what elements of Jacobians take is not counted.
+    operations of a step, forward step and gradient together; what elements of Jacobians take is not counted. `calls`
+    is about how many operations of torch the recursion takes for a step that comes alone, as in a stream; each takes
+    some microseconds, and in small nets they decide. A rule that goes back has none.
     """
 
     rule: str
@@ -32,6 +32,7 @@ class Costs:
     kept: int
     most: int
     flops: int
+    calls: int
 
 
 def costs(layer: nn.Module, rule: Rule, *, batch: int = 1, steps: int = 100) -> Costs:
@@ -50,7 +51,7 @@ def costs(layer: nn.Module, rule: Rule, *, batch: int = 1, steps: int = 100) -> 
 
 
 def _forwards(layer: nn.Module, rule: Forward, rows: int, steps: int) -> Costs:
-    machine = Machine(layer, rule)
+    machine = InfluenceEngine(layer, rule)
     trackers, size = tuple(machine.plan.costs(rows)), _size(layer)
     states = rows * sum(machine.widths)
     recursion = sum(t.flops for t in trackers)
@@ -61,18 +62,19 @@ def _forwards(layer: nn.Module, rule: Forward, rows: int, steps: int) -> Costs:
         kept=size * (kept(trackers) + states),
         most=size * (machine.plan.most(steps, rows) + states),
         flops=_step(machine.flat, rows) + recursion,
+        calls=sum(t.calls for t in trackers),
     )
 
 
 def _backwards(layer: nn.Module, rule: Rule, rows: int, steps: int, runs: float) -> Costs:
     """Each step is run so many times; a run multiplies forward, for the states and for the weights."""
-    flat = Flat(layer)
+    flat = FlattenedLayer(layer)
     size = _size(layer)
-    activations = size * rows * steps * Recipe(flat.graph, flat.sizes).kept_width
-    return Costs(str(rule), (), size, activations, activations, round(3 * runs * _step(flat, rows)))
+    activations = size * rows * steps * KernelInputs(flat.graph, flat.sizes).saved_width
+    return Costs(str(rule), (), size, activations, activations, round(3 * runs * _step(flat, rows)), 0)
 
 
-def _step(flat: Flat, rows: int) -> int:
+def _step(flat: FlattenedLayer, rows: int) -> int:
     """The operations of a step forward."""
     found = operations(flat.graph, flat.sizes)
     return rows * (found.products + found.others)

@@ -1,10 +1,8 @@
 """Rules that carry the gradient forward in time: exact real-time recurrent learning, and what is cheaper."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -16,16 +14,16 @@ from tidegate.equations import Cell
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate
 from tidegate.errors import ArgumentError
-from tidegate.gradients.dense import Dense
-from tidegate.gradients.groups import Group, Structure, structure
-from tidegate.gradients.kronecker import Kronecker
-from tidegate.gradients.layout import Layout
-from tidegate.gradients.local import Local
-from tidegate.gradients.patterns import on_diagonal, within
-from tidegate.gradients.plan import Tracker
-from tidegate.gradients.rules import Segment
-from tidegate.gradients.uoro import UnbiasedOuter
-from tidegate.nn.flat import Flat
+from tidegate.gradients.influence.dense import DenseInfluence
+from tidegate.gradients.influence.diagonal import DiagonalInfluence
+from tidegate.gradients.influence.kronecker import KroneckerInfluence
+from tidegate.gradients.influence.parameter_groups import ParameterGroup, Structure, structure
+from tidegate.gradients.influence.parameter_layout import ParameterLayout
+from tidegate.gradients.influence.plan import Tracker
+from tidegate.gradients.influence.rank_one import RankOneInfluence
+from tidegate.gradients.influence.sparsity import on_diagonal, within
+from tidegate.gradients.rules import ByName, Segment, check_whole
+from tidegate.nn.flatten import FlattenedLayer
 
 
 @dataclass(frozen=True)
@@ -38,23 +36,20 @@ class Support:
         return self.reason is None
 
 
-@dataclass(frozen=True)
-class Forward(ABC):
+@dataclass(frozen=True, kw_only=True)
+class Forward(ByName, ABC):
     """A rule whose memory does not grow with the sequence.
 
     `every` steps there is an update, with the influence carried on; None: one update, at the end of the sequence.
     While weights stand still both sum to the same gradient.
     """
 
-    every: int | None = field(default=None, kw_only=True)
+    every: int | None = None
     word: ClassVar[str]
 
     def __post_init__(self) -> None:
-        if self.every is not None and (isinstance(self.every, bool) or self.every < 1):
-            raise ArgumentError(
-                f"{type(self).__name__} was given every={self.every!r}, the steps from update to update: give a whole "
-                "number of 1 or more, or None for one update at the end of a sequence."
-            )
+        if self.every is not None:
+            check_whole(self, "every", instead=", the steps between updates, or None for one update at the end")
 
     def segments(self, length: int) -> tuple[Segment, ...]:
         """One segment for each update."""
@@ -63,7 +58,8 @@ class Forward(ABC):
 
     def supports(self, cell: Cell | Graph | nn.Module) -> Support:
         """Whether the rule works for a cell, its graph, or a layer."""
-        graph = Flat(cell).graph if isinstance(cell, nn.Module) else cell.graph if isinstance(cell, Cell) else cell
+        whole = FlattenedLayer(cell) if isinstance(cell, nn.Module) else cell
+        graph = whole if isinstance(whole, Graph) else whole.graph
         clipped = next((v for v in graph.values if v.op == "clip_gradient"), None)
         if clipped is not None:
             return Support(
@@ -74,7 +70,7 @@ class Forward(ABC):
     def _supports(self, found: Structure) -> Support:
         return Support()
 
-    def trackers(self, layout: Layout) -> Sequence[Tracker]:
+    def trackers(self, layout: ParameterLayout) -> Sequence[Tracker]:
         """The rule at work. Raises ArgumentError where the rule does not support the equations."""
         graph = layout.structure.graph
         support = self.supports(graph)
@@ -82,12 +78,12 @@ class Forward(ABC):
             raise ArgumentError(f"{type(self).__name__} does not work for {graph.name!r}: {support.reason}.")
         return self._trackers(layout.structure, layout)
 
-    def cheaper(self, graph: Graph) -> tuple[Forward, ...]:
+    def cheaper(self, graph: Graph) -> "tuple[Forward, ...]":
         """Rules that keep less, for most equations."""
         return tuple(rule for rule in (SnAp(), UORO()) if rule.supports(graph))
 
     @abstractmethod
-    def _trackers(self, found: Structure, layout: Layout) -> Sequence[Tracker]: ...
+    def _trackers(self, found: Structure, layout: ParameterLayout) -> Sequence[Tracker]: ...
 
     def __str__(self) -> str:
         numbers = [str(n) for n in (*self._numbers(), self.every) if n is not None]
@@ -108,22 +104,22 @@ class RTRL(Forward):
 
     word: ClassVar[str] = "rtrl"
 
-    def _trackers(self, found: Structure, layout: Layout) -> Sequence[Tracker]:
+    def _trackers(self, found: Structure, layout: ParameterLayout) -> Sequence[Tracker]:
         alone = [g for g in found.groups if g.stays_in_its_unit(found.jacobians.states)]
         together = [g for g in found.groups if g not in alone]
-        local = [Local(f"trace.{k}", g, layout) for k, g in enumerate(alone)]
+        local = [DiagonalInfluence(f"trace.{k}", g, layout) for k, g in enumerate(alone)]
         return [*local, *_dense(together, layout)]
 
 
-def _dense(groups: Sequence[Group], layout: Layout) -> list[Tracker]:
+def _dense(groups: Sequence[ParameterGroup], layout: ParameterLayout) -> list[Tracker]:
     """A matrix for each set of states that groups influence alike."""
-    by_reach: dict[frozenset[str], list[Group]] = {}
+    by_reach: dict[frozenset[str], list[ParameterGroup]] = {}
     for group in groups:
         by_reach.setdefault(frozenset(group.reach), []).append(group)
-    return [Dense(f"influence.{k}", some, some[0].reach, layout) for k, some in enumerate(by_reach.values())]
+    return [DenseInfluence(f"influence.{k}", some, some[0].reach, layout) for k, some in enumerate(by_reach.values())]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SnAp(Forward):
     """The sparse n-step approximation (Menick et al. 2021, arXiv:2006.07232): what cannot influence a unit within `n`
     steps never does. With n large enough it is `RTRL()`."""
@@ -133,28 +129,27 @@ class SnAp(Forward):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.n, bool) or not isinstance(self.n, int) or self.n < 1:
-            raise ArgumentError(f"SnAp takes n, the steps of influence that are kept, 1 or more, and {self.n!r} came.")
+        check_whole(self, "n")
 
     def _numbers(self) -> tuple[int, ...]:
         return (self.n,)
 
-    def _trackers(self, found: Structure, layout: Layout) -> Sequence[Tracker]:
+    def _trackers(self, found: Structure, layout: ParameterLayout) -> Sequence[Tracker]:
         trackers: list[Tracker] = []
-        full: list[Group] = []
+        full: list[ParameterGroup] = []
         for k, group in enumerate(found.groups):
             pattern = within(layout, group, self.n)
             if on_diagonal(pattern):
-                trackers.append(Local(f"trace.{k}", group, layout))
+                trackers.append(DiagonalInfluence(f"trace.{k}", group, layout))
             elif all(bool(p.all()) for p in pattern.values()):
                 full.append(group)
             else:
                 allowed = torch.cat([pattern[s] for s in group.reach])
-                trackers.append(Dense(f"masked.{k}", [group], group.reach, layout, allowed))
+                trackers.append(DenseInfluence(f"masked.{k}", [group], group.reach, layout, allowed))
         return [*trackers, *_dense(full, layout)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UORO(Forward):
     """Unbiased online recurrent optimisation (Tallec & Ollivier 2017, arXiv:1702.05043), for every cell: right on
     average, and noisy. `seed` begins its signs."""
@@ -162,11 +157,15 @@ class UORO(Forward):
     seed: int = 0
     word: ClassVar[str] = "uoro"
 
-    def _trackers(self, found: Structure, layout: Layout) -> Sequence[Tracker]:
-        return [UnbiasedOuter(found.groups, found.states, layout, self.seed)] if found.groups else []
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole(self, "seed", least=0)
+
+    def _trackers(self, found: Structure, layout: ParameterLayout) -> Sequence[Tracker]:
+        return [RankOneInfluence(found.groups, found.states, layout, self.seed)] if found.groups else []
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class KFRTRL(Forward):
     """Kronecker-factored real-time recurrent learning (Mujika et al. 2018, arXiv:1805.10842), for cells all of whose
     learned weights multiply the same vectors. `seed` begins its signs."""
@@ -174,11 +173,15 @@ class KFRTRL(Forward):
     seed: int = 0
     word: ClassVar[str] = "kfrtrl"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole(self, "seed", least=0)
+
     def _supports(self, found: Structure) -> Support:
         vector = next((g for g in found.groups if g.is_vector), None)
         if vector is not None:
             return Support(
-                f"{vector.name} is read unit by unit, and the factors are those of matrices; use RTRL() or SnAp(1)"
+                f"{vector.name} is read unit by unit, and the factors are those of matrices; use RTRL() or SnAp()"
             )
         kinds = {(tuple(v for _, v in g.factors), g.bias is not None) for g in found.groups}
         if len(kinds) > 1:
@@ -191,8 +194,8 @@ class KFRTRL(Forward):
             return Support("its matrices have blocks, each of which reads other units; use RTRL() or UORO()")
         return Support()
 
-    def _trackers(self, found: Structure, layout: Layout) -> Sequence[Tracker]:
-        return [Kronecker(found.groups, found.states, layout, self.seed)] if found.groups else []
+    def _trackers(self, found: Structure, layout: ParameterLayout) -> Sequence[Tracker]:
+        return [KroneckerInfluence(found.groups, found.states, layout, self.seed)] if found.groups else []
 
 
 @dataclass(frozen=True)
@@ -207,15 +210,15 @@ class EProp(Forward):
         if far:
             return Support(
                 f"the weights of {far[0].name} act on other units than their own within one step (a layer "
-                "above, a reduction over units, or a second product); use RTRL() or SnAp(1)"
+                "above, a reduction over units, or a second product); use RTRL() or SnAp()"
             )
         mixed = [key for key, j in direct_jacobians(found.graph).items() if not isinstance(j, Diagonal)]
         if mixed:
-            return Support(f"states {mixed[0][1]} and {mixed[0][0]} mix units without a matrix; use RTRL() or SnAp(1)")
+            return Support(f"states {mixed[0][1]} and {mixed[0][0]} mix units without a matrix; use RTRL() or SnAp()")
         return Support()
 
-    def _trackers(self, found: Structure, layout: Layout) -> Sequence[Tracker]:
-        return [Local(f"trace.{k}", g, layout, direct=True) for k, g in enumerate(found.groups)]
+    def _trackers(self, found: Structure, layout: ParameterLayout) -> Sequence[Tracker]:
+        return [DiagonalInfluence(f"trace.{k}", g, layout, direct=True) for k, g in enumerate(found.groups)]
 
 
 @dataclass(frozen=True)
@@ -234,7 +237,6 @@ class RFLO(EProp):
         leaks = direct_jacobians(found.graph)
         if len(kept) != 1 or any(j.value.rate > Rate.WEIGHTS for j in leaks.values()):
             return Support(
-                "it is for one state that leaks at a fixed rate, h' = (1 - a) h + a f(W h + V x); use EProp() or "
-                "SnAp(1)"
+                "it is for one state that leaks at a fixed rate, h' = (1 - a) h + a f(W h + V x); use EProp() or SnAp()"
             )
         return Support()

@@ -1,7 +1,5 @@
 """Learning while a stream runs: a rule that gives the gradient of each step when it is asked for, in bounded memory."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar
 

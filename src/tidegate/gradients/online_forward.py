@@ -1,7 +1,5 @@
 """A rule that works forward in time, at each step of a stream."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +9,10 @@ from torch import Tensor, nn
 
 from tidegate.equations.values import Rate, Value
 from tidegate.errors import ArgumentError
-from tidegate.gradients.forward import Machine, Past
-from tidegate.gradients.groups import add
-from tidegate.gradients.plan import ForwardRule
-from tidegate.gradients.swift import Swift
-from tidegate.nn import native
+from tidegate.gradients.influence.captured_run import captured_run
+from tidegate.gradients.influence.engine import InfluenceEngine, InfluenceState, detached
+from tidegate.gradients.influence.parameter_groups import add
+from tidegate.gradients.influence.plan import ForwardRule
 from tidegate.nn.arguments import Batch, check_types
 from tidegate.nn.state import State
 from tidegate.reference import Program
@@ -29,15 +26,15 @@ class ForwardMemory:
     """The states, the influence of the weights on them, and where an output is no state the step that has led there;
     `begun` says that there was one."""
 
-    machine: Machine
-    past: Past
-    taken: Taken | None = None
+    engine: InfluenceEngine
+    past: InfluenceState
+    taken: "Taken | None" = None
     begun: bool = False
 
     @property
     def state(self) -> State:
         """The layer's state."""
-        return self.machine.flat.state(self.past.states)
+        return self.engine.flat.state(self.past.states)
 
     def tensors(self) -> Tensors:
         """`begun`, `state.l0.h` ..., and `influence.0.NAME` ... of each tracker; what the last step read is not among
@@ -67,46 +64,53 @@ class OnlineForward:
     """
 
     def __init__(self, layer: nn.Module, rule: ForwardRule) -> None:
-        self.layer, self.machine = layer, Machine(layer, rule, whole=True)
-        graph = self.machine.flat.graph
+        self.layer, self.engine = layer, InfluenceEngine(layer, rule, whole=True)
+        graph = self.engine.flat.graph
         self._state = next((name for name, v in graph.new.items() if v is graph.output), None)
         self._output = graph.new[self._state] if self._state else graph.output
-        self._swifts: dict[int, Swift | None] = {}
         self._learned = {name: p for name, p in layer.named_parameters() if p.requires_grad}
-        flat = self.machine.flat
+        flat = self.engine.flat
         self._weights = flat.weights()
         own = dict(layer.named_parameters()) | dict(layer.named_buffers())
         self._plain = all(own.get(name) is w for name, w in self._weights.items())
-        leaves = [v for v in self.machine.structure.parameters if v.op == "weight"]
+        leaves = [v for v in self.engine.structure.parameters if v.op == "weight"]
         self._names = {v: v.attrs["name"] for v in leaves if v.attrs["name"] in self._learned} if self._plain else {}
 
     def begin(self, batch: int = 1) -> ForwardMemory:
         """The layer's own start, and no influence. Raises ArgumentError where there is no memory for it."""
-        states = self.machine.flat.begin(batch, None)
+        states = self.engine.flat.begin(batch, None)
         like = next(iter(states.values()))
-        self.machine.check_fits(1, batch, like)
-        return ForwardMemory(self.machine, Past(states, self.machine.nothing(batch, like)))
+        self.engine.check_fits(1, batch, like)
+        return ForwardMemory(self.engine, InfluenceState(states, self.engine.nothing(batch, like)))
 
     def step(self, memory: ForwardMemory, x_t: Any) -> tuple[Tensor, ForwardMemory]:
         """One step with `x_t` `[B, I]`: the output `[B, size]`, detached, and what is carried on."""
-        flat = self.machine.flat
+        flat = self.engine.flat
         named = x_t if isinstance(x_t, Mapping) else {flat.graph.inputs[0].name: x_t}
-        weights = self._weights if self._plain else _detached(flat.weights())
-        swift = self._swift(memory, weights)
-        if swift is None or not native.enabled() or not swift.fits(named):
-            return self._step(memory, named, _detached(weights))
-        new, influence = swift(weights, named, memory.past.states, memory.past.influence)
-        return new[str(self._state)], ForwardMemory(self.machine, Past(new, influence), None, True)
+        weights = self._weights if self._plain else detached(flat.weights())
+        if self._state and not flat.learns_starts:
+            found = self._captured(memory, named, weights)
+            if found is not None:
+                return found
+        return self._step(memory, named, detached(weights))
 
-    def _swift(self, memory: ForwardMemory, weights: Tensors) -> Swift | None:
-        """The quick way for as many rows, if there is one."""
-        rows = len(next(iter(memory.past.states.values())))
-        if rows not in self._swifts:
-            self._swifts[rows] = Swift.made(self.machine, rows, weights)
-        return self._swifts[rows]
+    def _captured(
+        self, memory: ForwardMemory, named: Mapping[str, Any], weights: Tensors
+    ) -> tuple[Tensor, ForwardMemory] | None:
+        """The step as a captured run of one step; None where there is none for such inputs."""
+        plan, old = self.engine.plan, memory.past.states
+        like = next(iter(old.values()))
+        run = captured_run(plan, 1, len(like), like)
+        if run is None or not run.captures(()) or not all(isinstance(x, Tensor) for x in named.values()):
+            return None
+        inputs = {n: x.unsqueeze(0) for n, x in named.items()}
+        if not run.fits(weights, inputs, old):
+            return None
+        new, influence = run.move(weights, inputs, old, memory.past.influence)
+        return new[str(self._state)], ForwardMemory(self.engine, InfluenceState(new, influence), None, True)
 
     def _step(self, memory: ForwardMemory, named: Mapping[str, Any], raw: Tensors) -> tuple[Tensor, ForwardMemory]:
-        machine, flat = self.machine, self.machine.flat
+        engine, flat = self.engine, self.engine.flat
         once = {i.name for i in flat.graph.inputs if i.rate == Rate.SEQUENCE}
         timed = {n: x if n in once else x.unsqueeze(0) for n, x in named.items()}
         batch = Batch(flat.declared, timed, None, None, False, flat.sizes)
@@ -117,19 +121,19 @@ class OnlineForward:
             )
         check_types(batch, next(iter(raw.values())))
         with torch.no_grad():
-            weights, inputs = machine.given(batch, raw, carried=memory.begun)
+            weights, inputs = engine.given(batch, raw, carried=memory.begun)
             old = memory.past.states
-            steps = machine.steps(weights, inputs, old, _timed(old))
-            influence, _ = machine.advance(memory.past.influence, steps, None)
+            steps = engine.steps(weights, inputs, old, {n: t.unsqueeze(0) for n, t in old.items()})
+            influence, _ = engine.advance(memory.past.influence, steps, None)
             new = {s.name: steps.state(s.name).squeeze(0) for s in flat.graph.states}
             y = new[self._state] if self._state else steps[self._output].squeeze(0)
         taken = None if self._state else Taken(memory.past.influence, weights, inputs, old)
-        return y, ForwardMemory(machine, Past(new, influence), taken, True)
+        return y, ForwardMemory(engine, InfluenceState(new, influence), taken, True)
 
     def gradient(self, memory: ForwardMemory, dy: Tensor) -> Tensors:
         """The gradients by parameter, sums over the rows, of a loss with the slope `dy` `[B, size]` in the output."""
         if self._state:
-            found = self._of_weights(self.machine.gradient(memory.past.influence, {self._state: dy}))
+            found = self._of_weights(self.engine.gradient(memory.past.influence, {self._state: dy}))
         elif memory.taken is not None:
             found = self._of_output(memory, dy)
         else:
@@ -140,25 +144,25 @@ class OnlineForward:
         """Gradients by way of the states, and those of weights that the output itself reads."""
         assert memory.taken is not None
         new, old, found = self._pulled(memory, dy)
-        of_values = self.machine.gradient(memory.past.influence, new)
-        add(of_values, self.machine.gradient(memory.taken.before, old))
+        of_values = self.engine.gradient(memory.past.influence, new)
+        add(of_values, self.engine.gradient(memory.taken.before, old))
         for name, gradient in self._of_weights(of_values).items():
             found[name] = found[name] + gradient
         return found
 
     def _pulled(self, memory: ForwardMemory, dy: Tensor) -> tuple[Tensors, Tensors, Tensors]:
         """A slope in an output that is no state, pulled back to new states, old states and weights."""
-        graph, taken = self.machine.flat.graph, memory.taken
+        graph, taken = self.engine.flat.graph, memory.taken
         assert taken is not None
         with torch.enable_grad():
-            raw = self.machine.flat.weights()
+            raw = self.engine.flat.weights()
             new = {n: t.clone().requires_grad_() for n, t in memory.past.states.items()}
             old = {n: t.clone().requires_grad_() for n, t in taken.old.items()}
             env: dict[Value, Any] = {graph.weights[n]: raw.get(n, w) for n, w in taken.weights.items()}
             env |= {v: taken.inputs[n] for n, v in graph.input_values.items()}
             env |= {v: old[n].unsqueeze(0) for n, v in graph.old.items()}
             env |= {graph.new[n]: a.unsqueeze(0) for n, a in new.items() if not graph.new[n].is_leaf}
-            (y,) = Program([graph.output], given=env)(xp, self.machine.flat.sizes, env)
+            (y,) = Program([graph.output], given=env)(xp, self.engine.flat.sizes, env)
         parameters = self._learned
         leaves = [*new.values(), *old.values(), *parameters.values()]
         slopes = torch.autograd.grad(y.expand(1, *dy.shape), leaves, dy.unsqueeze(0), materialize_grads=True)
@@ -169,9 +173,9 @@ class OnlineForward:
         """From the gradients of what a step reads of weights to those of the parameters."""
         if all(v in self._names for v in found):
             return {self._names[v]: g for v, g in found.items()}
-        raw, parameters = self.machine.flat.weights(), self._learned
+        raw, parameters = self.engine.flat.weights(), self._learned
         with torch.enable_grad():
-            values = dict(zip(self.machine.structure.parameters, self.machine.parameters(raw), strict=True))
+            values = dict(zip(self.engine.structure.parameters, self.engine.parameters(raw), strict=True))
         wanted = [(values[v], g) for v, g in found.items() if values[v].requires_grad]
         outputs, slopes = [w for w, _ in wanted], [g for _, g in wanted]
         gradients = torch.autograd.grad(outputs, list(parameters.values()), slopes, materialize_grads=True)
@@ -179,8 +183,8 @@ class OnlineForward:
 
     def restored(self, tensors: Mapping[str, Tensor]) -> ForwardMemory:
         """The memory whose `tensors()` these are. Raises ArgumentError where they are none of this layer and rule."""
-        states = {n: tensors[f"state.{n}"] for n in self.machine.names if f"state.{n}" in tensors}
-        if len(states) != len(self.machine.names):
+        states = {n: tensors[f"state.{n}"] for n in self.engine.names if f"state.{n}" in tensors}
+        if len(states) != len(self.engine.names):
             raise self._strange(tensors)
         own = self.begin(next(iter(states.values())).shape[0])
         if _forms(own.tensors()) != _forms(tensors):
@@ -188,11 +192,11 @@ class OnlineForward:
         influence = [
             {name: tensors[f"influence.{k}.{name}"] for name in tracked} for k, tracked in enumerate(own.past.influence)
         ]
-        return ForwardMemory(self.machine, Past(states, tuple(influence)), None, bool(tensors["begun"]))
+        return ForwardMemory(self.engine, InfluenceState(states, tuple(influence)), None, bool(tensors["begun"]))
 
     def _strange(self, tensors: Mapping[str, Tensor]) -> ArgumentError:
         return ArgumentError(
-            f"these {len(tensors)} tensors are no memory of {self.machine.rule} for this layer: give those of a memory "
+            f"these {len(tensors)} tensors are no memory of {self.engine.rule} for this layer: give those of a memory "
             "of the same layer under the same rule"
         )
 
@@ -203,11 +207,3 @@ class OnlineForward:
 
 def _forms(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     return {name: (t.shape, t.dtype) for name, t in tensors.items()}
-
-
-def _detached(tensors: Mapping[str, Tensor]) -> Tensors:
-    return {name: t.detach() for name, t in tensors.items()}
-
-
-def _timed(states: Mapping[str, Tensor]) -> Tensors:
-    return {name: t.unsqueeze(0) for name, t in states.items()}

@@ -1,7 +1,5 @@
 """Truncated back-propagation at each step of a stream: the last steps are kept, and run again for a gradient."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -11,9 +11,9 @@ from torch.utils import _pytree as pytree
 
 from tidegate.errors import ArgumentError
 from tidegate.gradients.checkpoint import Move, laid_out, schedule
-from tidegate.native.tables import BLOCK_STEPS
 from tidegate.nn import State
-from tidegate.nn.carried import Carried
+from tidegate.runtime import BLOCK_STEPS
+from tidegate.runtime.gradient_accumulator import GradientAccumulator
 
 Run = Callable[[int, int, State | None], tuple[Tensor, State]]
 Advance = Callable[[int, int, State | None], State]
@@ -38,7 +38,7 @@ def recomputed(
             f"the parameters are on: {kinds}. Hand over a module that learns, on the CPU, or use BPTT() without a "
             "checkpoint."
         )
-    steps = _Steps(run, score)
+    steps = _RerunSteps(run, score)
     layout = laid_out(checkpoint, -(-length // BLOCK_STEPS), *_measured(checkpoint, length, steps, parameters))
     borders = [k * BLOCK_STEPS for k in range(layout.blocks)] + [length]
     passes = _Passes(steps, borders, schedule(layout.blocks, layout.states), list(parameters))
@@ -61,7 +61,7 @@ class _Checkpointed(Function):
 
 
 @dataclass
-class _Steps:
+class _RerunSteps:
     """Runs of the net over some steps, each with the random numbers of its first time."""
 
     run: Run
@@ -111,10 +111,10 @@ class _Turned:
 class _Passes:
     """The first run, up to the last block, and the way back from there."""
 
-    def __init__(self, steps: _Steps, borders: list[int], moves: Iterator[Move], parameters: list[Tensor]) -> None:
+    def __init__(self, steps: _RerunSteps, borders: list[int], moves: Iterator[Move], parameters: list[Tensor]) -> None:
         self.steps, self.borders, self.moves, self.parameters = steps, borders, moves, parameters
         self.stored: dict[int, State | None] = {0: None}
-        self.carried = Carried(parameters)
+        self.carried = GradientAccumulator(parameters)
         self.losses: list[tuple[Tensor, Tensor]] = []
         self.turned: _Turned | None = None
         self.of_end: Gradients = []
@@ -184,7 +184,7 @@ def _added(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return b if a is None else a if b is None else a + b
 
 
-def _measured(checkpoint: int | str, length: int, steps: _Steps, parameters: Sequence[Tensor]) -> tuple[int, int]:
+def _measured(checkpoint: int | str, length: int, steps: _RerunSteps, parameters: Sequence[Tensor]) -> tuple[int, int]:
     """The bytes of a state, and of what a block and its ends keep to be differentiated; without a budget nothing."""
     if isinstance(checkpoint, int):
         return 0, 0

@@ -4,9 +4,10 @@ A rule cuts a sequence of T steps into segments. Each segment is one update: the
 is taken as a constant, to `stop`; the losses of the steps from `scored` on are counted, each step's exactly once.
 """
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, Self
 
+from tidegate.equations.values import whole
 from tidegate.errors import ArgumentError
 from tidegate.gradients.checkpoint import read_checkpoint
 
@@ -27,8 +28,33 @@ class Rule(Protocol):
         """The segments of a sequence of `length` steps, in order."""
 
 
-@dataclass(frozen=True)
-class BPTT:
+class ByName:
+    """A rule whose options are given by name, since a number alone would mean something else for each rule."""
+
+    def __new__(cls, *positional: object, **options: object) -> Self:
+        """Raise ArgumentError for an option without its name."""
+        if positional:
+            names: list[str] = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+            given = ", ".join(map(repr, positional))
+            raise ArgumentError(
+                f"{cls.__name__} takes {' and '.join(f'{name}=' for name in names)} by name, as in "
+                f"{cls.__name__}({names[-1]}={positional[0]!r}), got {cls.__name__}({given})"
+            )
+        return super().__new__(cls)
+
+
+def check_whole(rule: object, name: str, least: int = 1, instead: str = "") -> None:
+    """Raise ArgumentError unless an option is a whole number, and make numpy's Python's own."""
+    given: Any = getattr(rule, name)
+    number = whole(given)
+    if number is None or number < least:
+        kind = type(rule).__name__
+        raise ArgumentError(f"{name} of {kind} must be a whole number of {least} or more{instead}, got {given!r}")
+    object.__setattr__(rule, name, number)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BPTT(ByName):
     """Back-propagation through the whole sequence: one segment, one update, the exact gradient.
 
     With `checkpoint` few states are stored and the steps between them run again (Gruslys et al. 2016,
@@ -63,7 +89,9 @@ class TruncatedBPTT:
     k2: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.k1 <= self.k2:
+        check_whole(self, "k1")
+        check_whole(self, "k2")
+        if self.k1 > self.k2:
             raise ArgumentError(
                 f"TruncatedBPTT was given k1={self.k1} and k2={self.k2}, but must have 1 <= k1 <= k2: "
                 "a gradient reaches back at least as far as the last update. Give for example k1=16, k2=32."

@@ -1,7 +1,5 @@
 """Rules as texts: what the option `gradient` takes, and what `str(rule)` gives."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -15,10 +13,10 @@ FORMS = (
     "more, as in 'rtrl:8' or 'snap:1,8'"
 )
 _RULES: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
-    "bptt": (BPTT, (0, 1)),
+    "bptt": (lambda checkpoint=None: BPTT(checkpoint=checkpoint), (0, 1)),
     "truncated": (TruncatedBPTT, (2,)),
     "rtrl": (lambda every=None: RTRL(every=every), (0, 1)),
-    "snap": (lambda n, every=None: SnAp(n, every=every), (1, 2)),
+    "snap": (lambda n, every=None: SnAp(n=n, every=every), (1, 2)),
     "uoro": (lambda every=None: UORO(every=every), (0, 1)),
     "kfrtrl": (lambda every=None: KFRTRL(every=every), (0, 1)),
     "rflo": (lambda every=None: RFLO(every=every), (0, 1)),
@@ -30,7 +28,7 @@ def rule_from_text(text: str) -> Rule:
     """The rule that `str(rule)` wrote. Raises ArgumentError for other texts."""
     word, _, rest = text.partition(":")
     if word == "bptt" and rest and not rest.isdecimal():
-        return BPTT(rest)
+        return BPTT(checkpoint=rest)
     numbers = rest.split(",") if rest else []
     make, counts = _RULES.get(word, (BPTT, ()))
     if len(numbers) in counts and all(n.isdecimal() for n in numbers):

@@ -1,1 +1,1 @@
-"""Native kernels: from a cell's equations to machine code. Torch is not known here."""
+"""Native kernels: compiles a cell's equations to machine code. Independent of torch."""

@@ -1,6 +1,4 @@
-"""Targets: the instruction sets that kernels are written for, and what they offer."""
-
-from __future__ import annotations
+"""Targets: the instruction sets that kernels are compiled for."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +9,7 @@ ITEM_BYTES: dict[DType, int] = {"float32": 4, "float64": 8}
 
 @dataclass(frozen=True)
 class Target:
-    """An instruction set: vectors of `bytes`, `registers` of them; `cpu` and `features` in LLVM's words."""
+    """An instruction set: `registers` vector registers of `bytes` each; `cpu` and `features` are LLVM's names."""
 
     name: str
     bytes: int
@@ -21,11 +19,11 @@ class Target:
     needs: tuple[str, ...]
 
     def lanes(self, dtype: DType) -> int:
-        """Elements of a vector."""
+        """Elements in a vector."""
         return self.bytes // ITEM_BYTES[dtype]
 
     def missing(self, features: frozenset[str]) -> list[str]:
-        """What a processor with these features lacks of it."""
+        """Features that the target needs and that are not among these."""
         return [need for need in self.needs if need not in features]
 
 

@@ -1,11 +1,9 @@
 """Initialisation as an option of a layer: `Recurrent("lstm", 8, 128, init=init.Chrono(200))`.
 
-An option sets some of a cell's weights, found by their part in the equations and not by their names; the others start
-as the cell declares. Several go as a tuple, `(Glorot(), Chrono(200))`, later ones over earlier ones. Those that need no
-number may be named: "torch_uniform", "glorot", "orthogonal", "identity", "forget_bias".
+An option sets some of a cell's weights, found by their role in the equations, not by their names; the others start as
+the cell declares. Options combine as a tuple, `(Glorot(), Chrono(200))`, where later ones override earlier ones.
+Options without arguments may be named: "torch_uniform", "glorot", "orthogonal", "identity", "forget_bias".
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
@@ -30,18 +28,18 @@ Sizes = Mapping[str, int]
 
 
 class Init:
-    """What every option answers: which weights it sets, and to what."""
+    """Base class of options: which weights it sets, and to what."""
 
     def sets(self, cell: Cell | str) -> list[str]:
-        """The names of the weights that it sets. Raises ArgumentError, with the reason, where there are none."""
+        """The names of the weights that it sets in a cell. Raises ArgumentError if there are none."""
         return self.names((get(cell) if isinstance(cell, str) else cell).graph)
 
     def names(self, graph: Graph) -> list[str]:
-        """The same of a graph."""
+        """The names of the weights that it sets in a graph."""
         raise NotImplementedError
 
     def draw(self, graph: Graph, sizes: Sizes, dtype: torch.dtype) -> dict[str, Tensor]:
-        """Their values, drawn with torch's random numbers; `dtype` is that of the weights."""
+        """Draw the values of these weights with torch's generator; `dtype` is that of the weights."""
         raise NotImplementedError
 
 
@@ -50,7 +48,7 @@ class Init:
 
 @dataclass(frozen=True)
 class _Scaled(Init):
-    """An initialiser of the language, `rule`, times a gain."""
+    """An initialiser `rule` of the equation language, times a gain."""
 
     gain: float = 1.0
     rule: ClassVar[str]
@@ -58,10 +56,10 @@ class _Scaled(Init):
     def __post_init__(self) -> None:
         checked = finite(self.gain)
         if checked is None or checked <= 0.0:
-            raise ArgumentError(f"the gain of {type(self).__name__} is a positive number, and {self.gain!r} came")
+            raise ArgumentError(f"the gain of {type(self).__name__} must be a positive number, got {self.gain!r}")
 
     def draw(self, graph: Graph, sizes: Sizes, dtype: torch.dtype) -> dict[str, Tensor]:
-        """By the rule."""
+        """Draw by the rule."""
         names = self.names(graph)
         return {n: DRAWS[self.rule](weight_shape(graph.weights[n], sizes), float(self.gain)) for n in names}
 
@@ -70,9 +68,9 @@ class _Scaled(Init):
 class TorchUniform(Init):
     """Every matrix, and the bias of every linear, uniform on +-1 / sqrt(H), as torch's recurrent modules start.
 
-    torch has two biases a gate, one for the product with the input and one for that with the state; a bias here is the
-    sum of as many draws. The order of the draws is torch's: "lstm", "lstm_projection", "gru_reset_after", "elman" and
-    "elman_relu" start from the numbers of torch.nn.LSTM, GRU and RNN with the same seed on a CPU.
+    torch has two biases per gate, one with the input and one with the state; a bias here is the sum of both draws. The
+    order of the draws is torch's: "lstm", "lstm_projection", "gru_reset_after", "elman" and "elman_relu" start with the
+    weights of torch.nn.LSTM, GRU and RNN for the same seed on a CPU.
     """
 
     def names(self, graph: Graph) -> list[str]:
@@ -82,7 +80,7 @@ class TorchUniform(Init):
         return found or _refuse(self, graph, "has neither matrices nor linears with a bias")
 
     def draw(self, graph: Graph, sizes: Sizes, dtype: torch.dtype) -> dict[str, Tensor]:
-        """Products with inputs, products with states, the biases of the first, those of the second, all else."""
+        """Draw input matrices, state matrices, the biases of the first, those of the second, then all others."""
         limit, recurrent = 1.0 / math.sqrt(sizes["H"]), recurrent_matrices(graph)
 
         def one(name: str) -> Tensor:
@@ -112,7 +110,7 @@ class Glorot(_Scaled):
 class Orthogonal(_Scaled):
     """Every matrix on a state orthogonal times `gain`, gate by gate (Saxe, McClelland & Ganguli 2014, arXiv:1312.6120).
 
-    One that is not square has orthonormal rows or columns, whichever are fewer, times `gain`.
+    A matrix that is not square has orthonormal rows or columns, whichever are fewer, times `gain`.
     """
 
     rule = "orthogonal"
@@ -125,12 +123,12 @@ class Orthogonal(_Scaled):
 @dataclass(frozen=True)
 class Identity(_Scaled):
     """Every square matrix on a state the identity times `gain`: meant for ReLU (Le, Jaitly & Hinton 2015,
-    arXiv:1504.00941), where a state is then carried on as it is."""
+    arXiv:1504.00941), where it carries the state unchanged."""
 
     rule = "identity"
 
     def names(self, graph: Graph) -> list[str]:
-        """The learned matrices from a size to the same size that multiply what depends on a state."""
+        """The square learned matrices that multiply what depends on a state."""
         found = [n for n in _recurrent(graph) if len(set(graph.weights[n].size)) == 1]
         return found or _refuse(self, graph, "has no square matrix that multiplies a state")
 
@@ -143,23 +141,23 @@ class ForgetBias(Init):
     """The forget gate starts open: its bias is `value` (Gers, Schmidhuber & Cummins 2000,
     doi:10.1162/089976600300015015; 1 or 2 in Jozefowicz, Zaremba & Sutskever 2015).
 
-    The forget gate is the sigmoid that multiplies an old state in that state's own update, so that a GRU's is z. Where
-    1 - sigmoid does so, the bias is -value: either way a state keeps the share sigmoid(value) while nothing else
-    speaks.
+    The forget gate is the sigmoid that multiplies an old state in that state's own update; in a GRU it is z. Where
+    1 - sigmoid does so, the bias is -value: either way a state initially keeps the share sigmoid(value), apart from
+    the gate's other inputs.
     """
 
     value: float = 1.0
 
     def __post_init__(self) -> None:
         if finite(self.value) is None:
-            raise ArgumentError(f"ForgetBias takes a finite number, and {self.value!r} came")
+            raise ArgumentError(f"the value of ForgetBias must be a finite number, got {self.value!r}")
 
     def names(self, graph: Graph) -> list[str]:
-        """What is added under the sigmoid of each forget gate."""
+        """The biases of each forget gate."""
         return [b.attrs["name"] for u in _forgetting(self, graph) for b in u.keep[0].biases]
 
     def draw(self, graph: Graph, sizes: Sizes, dtype: torch.dtype) -> dict[str, Tensor]:
-        """The number, in every unit."""
+        """The value, for every unit."""
         found: dict[str, Tensor] = {}
         for gate in (u.keep[0] for u in _forgetting(self, graph)):
             shape = weight_shape(gate.biases[-1], sizes)
@@ -169,11 +167,11 @@ class ForgetBias(Init):
 
 @dataclass(frozen=True)
 class Chrono(Init):
-    """Gates for dependencies of up to `T_max` steps: b_f = log u with u uniform on [1, T_max - 1], a draw for each
-    unit, and b_i = -b_f from the same draw (Tallec & Ollivier 2018, arXiv:1804.11188).
+    """Gates for dependencies of up to `T_max` steps: b_f = log u with u uniform on [1, T_max - 1], one draw per unit,
+    and b_i = -b_f from the same draw (Tallec & Ollivier 2018, arXiv:1804.11188).
 
     The forget gate is found as for `ForgetBias`; the input gate is the other sigmoid that scales what enters the state.
-    Where one gate does both, as z and 1 - z in a GRU, the tie is there already.
+    Where one gate does both, as z and 1 - z in a GRU, the two are tied already.
     """
 
     T_max: float
@@ -181,9 +179,7 @@ class Chrono(Init):
     def __post_init__(self) -> None:
         number = finite(self.T_max)
         if number is None or number <= 2.0:
-            raise ArgumentError(
-                f"Chrono takes the longest dependency, a number of steps above 2, and {self.T_max!r} came"
-            )
+            raise ArgumentError(f"the T_max of Chrono must be a number of steps above 2, got {self.T_max!r}")
 
     def names(self, graph: Graph) -> list[str]:
         """The biases of each forget gate and of the input gate beside it."""
@@ -191,7 +187,7 @@ class Chrono(Init):
         return [b.attrs["name"] for g in gates for b in g.biases]
 
     def draw(self, graph: Graph, sizes: Sizes, dtype: torch.dtype) -> dict[str, Tensor]:
-        """One draw for each unit, with its two signs."""
+        """One draw per unit, with both signs."""
         found: dict[str, Tensor] = {}
         for update in _forgetting(self, graph):
             forget = update.keep[0]
@@ -202,24 +198,24 @@ class Chrono(Init):
         return found
 
     def _entrance(self, graph: Graph, update: Update) -> list[Gate]:
-        """The input gate, or none where the forget gate is that too."""
+        """The input gate, or none if the forget gate is the input gate too."""
         forget = update.keep[0]
         if any(g.sigmoid is forget.sigmoid for g in update.enter):
             return []
         size = forget.biases[-1].size
         fitting = [g for g in update.enter if g.biases and g.biases[-1].size == size]
         if len(fitting) != 1:
-            came = ", ".join(g.name for g in fitting) or "none"
+            found = ", ".join(g.name for g in fitting) or "none"
             raise ArgumentError(
-                f"init={self!r} ties the input gate's bias to that of the forget gate {forget.name!r}, and the gates "
-                f"with a bias that scale what enters state {update.state!r} of cell {graph.name!r} are: {came}; one "
-                "was expected: use ForgetBias, which sets the forget gate alone"
+                f"init={self!r} ties the bias of the forget gate {forget.name!r} to that of one input gate, but the "
+                f"input gates of state {update.state!r} of cell {graph.name!r} with a bias are: {found}. Use "
+                "ForgetBias, which sets the forget gate alone"
             )
         return fitting
 
 
 def _forgetting(option: Init, graph: Graph) -> list[Update]:
-    """The updates that have a forget gate, one each, with a bias to set."""
+    """The updates that have exactly one forget gate, with a bias to set."""
     found = [u for u in updates(graph) if u.keep]
     if not found:
         _refuse(option, graph, "has no forget gate: no sigmoid multiplies an old state in that state's own update")
@@ -233,17 +229,17 @@ def _forgetting(option: Init, graph: Graph) -> list[Update]:
 
 
 def _opened(gate: Gate, value: Tensor, sizes: Sizes) -> dict[str, Tensor]:
-    """The gate's biases such that it begins at sigmoid(value); of several the last one has it all."""
+    """The gate's biases that make it start at sigmoid(value); of several the last one is set and the others are 0."""
     *others, last = gate.biases
     zeros = {w.attrs["name"]: torch.zeros(weight_shape(w, sizes), dtype=torch.float64) for w in others}
     return zeros | {last.attrs["name"]: -value if gate.turned else value}
 
 
-# What they share
+# Shared helpers
 
 
 def _refuse(option: Init, graph: Graph, why: str) -> NoReturn:
-    raise ArgumentError(f"init={option!r} has no effect: cell {graph.name!r} {why}; leave it away")
+    raise ArgumentError(f"init={option!r} has no effect: cell {graph.name!r} {why}; omit it")
 
 
 def _matrices(graph: Graph) -> list[str]:
@@ -255,7 +251,7 @@ def _recurrent(graph: Graph) -> list[str]:
 
 
 def _biased(graph: Graph) -> list[Any]:
-    """The linears with a bias that is learned, as they were written."""
+    """The linears with a learned bias, in the order written."""
     return [v for v in graph.values if v.op == "linear" and v.attrs["bias"] and v.args[-1].attrs.get("learn")]
 
 
@@ -271,7 +267,8 @@ NAMES: Mapping[str, type[Init]] = {
 
 
 def read_init(init: object, graph: Graph) -> tuple[Init, ...]:
-    """A layer's `init` as a tuple of options. Raises ArgumentError for one that is none, or would have no effect."""
+    """Convert a layer's `init` to a tuple of options. Raises ArgumentError for other values and options without "
+    "effect."""
     if init is None:
         return ()
     found = tuple(_option(o) for o in (init if isinstance(init, tuple) and init else (init,)))
@@ -279,8 +276,7 @@ def read_init(init: object, graph: Graph) -> tuple[Init, ...]:
     for k, names in enumerate(sets):
         if names <= set().union(*sets[k + 1 :]):
             raise ArgumentError(
-                f"init={found[k]!r} has no effect: what comes after it sets the same weights; put it last, or leave it "
-                "away"
+                f"init={found[k]!r} has no effect: a later option sets the same weights. Put it last or omit it"
             )
     return found
 
@@ -290,23 +286,22 @@ def _option(init: object) -> Init:
         return init
     if not isinstance(init, str):
         raise ArgumentError(
-            "init is an option of tidegate.init, such as Orthogonal(), its name, or a tuple of these, and "
-            f"{init!r} came"
+            f"init must be an option of tidegate.init such as Orthogonal(), its name, or a tuple of these, got {init!r}"
         )
     if init not in NAMES:
         near = get_close_matches(init.lower(), NAMES, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ArgumentError(
-            f"there is no init {init!r}: {hint}the names are {', '.join(NAMES)}, and Chrono is given with its number, "
+            f"unknown init {init!r}: {hint}expected {', '.join(NAMES)}, or Chrono with its number, "
             "as in tidegate.init.Chrono(200)"
         )
     return NAMES[init]()
 
 
 def initial(graph: Graph, sizes: Sizes, chosen: Iterable[Init], dtype: torch.dtype) -> dict[str, Tensor]:
-    """An initial value for each weight: what the options set, later ones over earlier ones, the rest as declared.
+    """An initial value for each weight: by the options, where later ones override earlier ones, or as declared.
 
-    The rest is drawn first, so that matrices are the same whatever is asked of biases.
+    Declared values are drawn first, so matrices do not depend on options for biases.
     """
     options = tuple(chosen)
     taken = {n for option in options for n in option.names(graph)}

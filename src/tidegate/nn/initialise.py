@@ -1,6 +1,4 @@
-"""Initial values: the expressions declared with a cell's weights, drawn with torch's random numbers."""
-
-from __future__ import annotations
+"""Initial values: the expressions declared with a cell's weights, drawn with torch's generator."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -19,12 +17,8 @@ def _uniform(shape: tuple[int, ...], low: float, high: float) -> Tensor:
     return low + (high - low) * torch.rand(shape, dtype=torch.float64)
 
 
-def _normal(shape: tuple[int, ...], mean: float, std: float) -> Tensor:
-    return mean + std * torch.randn(shape, dtype=torch.float64)
-
-
 def _orthogonal(shape: tuple[int, ...], gain: float) -> Tensor:
-    """Each matrix, or block of one, from the QR decomposition of normal numbers, its signs made unique."""
+    """Each matrix, or block of one, from the QR decomposition of a normal matrix, with unique signs."""
     rows, columns = shape[-2:]
     flat = torch.randn((*shape[:-2], max(rows, columns), min(rows, columns)), dtype=torch.float64)
     q, r = torch.linalg.qr(flat)
@@ -38,10 +32,6 @@ def _glorot(shape: tuple[int, ...], gain: float) -> Tensor:
     return _uniform(shape, -limit, limit)
 
 
-def _identity(shape: tuple[int, ...], gain: float) -> Tensor:
-    return gain * torch.eye(*shape[-2:], dtype=torch.float64).expand(shape)
-
-
 def _ramp(shape: tuple[int, ...], start: float, step: float) -> Tensor:
     return (start + step * torch.arange(shape[0], dtype=torch.float64)).reshape(-1, *[1] * (len(shape) - 1))
 
@@ -53,19 +43,19 @@ def _position(shape: tuple[int, ...], axis: int) -> Tensor:
 
 DRAWS: Mapping[str, Callable[..., Tensor]] = {
     "uniform": _uniform,
-    "normal": _normal,
+    "normal": lambda shape, mean, std: mean + std * torch.randn(shape, dtype=torch.float64),
     "orthogonal": _orthogonal,
     "glorot": _glorot,
-    "identity": _identity,
+    "identity": lambda shape, gain: gain * torch.eye(*shape[-2:], dtype=torch.float64).expand(shape),
     "ramp": _ramp,
     "position": _position,
 }
 
 
 def draw(graph: Graph, sizes: Mapping[str, int], names: Iterable[str] | None = None) -> dict[str, Tensor]:
-    """An initial value for each weight, float64, in the order of the weights; an expression may use earlier ones.
+    """Draw an initial value for each weight, float64, in order; an expression may use earlier weights.
 
-    With `names` only of these weights, and nothing is drawn that they do not need.
+    With `names`, only these weights are returned, and only what they need is drawn.
     """
     wanted = list(graph.weights) if names is None else list(names)
     needed = _needed(graph, wanted)

@@ -1,8 +1,6 @@
-"""Floating-point operations of a cell, counted from its graph, so that every cell is measured alike."""
+"""Floating-point operations of a cell, counted from its graph."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -15,7 +13,7 @@ from tidegate.reference import bound
 
 @dataclass(frozen=True)
 class Operations:
-    """What one step of one row takes: operations in products, other operations, and numbers in recurrent matrices."""
+    """The cost of one step of one row: operations in products, other operations, and elements of recurrent matrices."""
 
     products: int
     others: int
@@ -23,8 +21,13 @@ class Operations:
 
 
 def operations(graph: Graph, sizes: Mapping[str, int]) -> Operations:
-    """Count a step; what is computed from weights alone is done once a call and does not count."""
-    values = [v for v in simplify_graph(graph).values if v.rate > Rate.WEIGHTS]
+    """Count one step, without what is computed once per call from weights alone."""
+    return operations_of(simplify_graph(graph).values, sizes)
+
+
+def operations_of(made: Iterable[Value], sizes: Mapping[str, int]) -> Operations:
+    """Count the operations of these values, each once."""
+    values = [v for v in made if v.rate > Rate.WEIGHTS]
     pairs = [pair for v in values for pair in products(v)]
     recurrent = {matrix for matrix, vector in pairs if vector.rate == Rate.STATE}
     return Operations(

@@ -1,6 +1,4 @@
-"""One step at a time through a stack: the steppers of its layers, and what leads around them."""
-
-from __future__ import annotations
+"""`StackStepper`: one step at a time through a stack."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Union
@@ -34,16 +32,15 @@ class StackStepper:
 
     @property
     def batch(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return self._steppers[0].batch
 
     def __call__(self, x_t: Any, active: Any = None) -> Any:
-        """Move by one step; see `Stepper`."""
+        """Advance by one step; see `Stepper`."""
         given = x_t if isinstance(x_t, Mapping) else {self._inputs[0]: x_t}
         if set(given) != set(self._inputs):
             raise ArgumentError(
-                f"the stepper takes the inputs {', '.join(self._inputs)}, and "
-                f"{', '.join(map(str, given)) or 'none'} came"
+                f"the stepper takes the inputs {', '.join(self._inputs)}, got {', '.join(map(str, given)) or 'none'}"
             )
         named = {n: v.detach().cpu().numpy() if isinstance(v, Tensor) else np.asarray(v) for n, v in given.items()}
         x = named[self._inputs[0]]
@@ -59,13 +56,13 @@ class StackStepper:
         return _sum(x, y, active) if self._residual else y
 
     def reset(self, rows: Any = None) -> None:
-        """Put these rows (all, unless given) back to the layers' own starts."""
+        """Reset these rows (default: all) to the layers' initial states."""
         for stepper in self._steppers:
             stepper.reset(rows)
 
     @property
     def state(self) -> State:
-        """The state as it is now; a copy."""
+        """A copy of the current state."""
         return State([own for stepper in self._steppers for own in stepper.state.layers])
 
     @state.setter
@@ -82,7 +79,7 @@ class StackStepper:
 def _sum(x: Array, y: Array, active: Any) -> Array:
     if x.ndim == 1:
         refuse_indices()
-    with np.errstate(all="ignore"):  # as torch: what overflows is infinite, and no warning
+    with np.errstate(all="ignore"):  # as in torch, overflow gives infinity without a warning
         total: Array = y + x.astype(y.dtype, copy=False)
     if active is not None:
         total[~np.asarray(active.cpu() if isinstance(active, Tensor) else active, dtype=bool)] = 0.0
@@ -90,8 +87,8 @@ def _sum(x: Array, y: Array, active: Any) -> Array:
 
 
 def refuse_indices() -> NoReturn:
-    """Raise the ArgumentError of a residual connection around a layer that reads indices."""
+    """Raise ArgumentError for a residual connection around a layer that reads indices."""
     raise ArgumentError(
-        "residual=True adds what a layer reads to what it gives, and indices of one-hots came: give them as numbers, "
+        "residual=True adds a layer's input to its output, got indices of one-hots: give one-hots, "
         "as in torch.nn.functional.one_hot(x, size).float()"
     )

@@ -1,9 +1,6 @@
-"""Layers on top of each other, each in one or two directions: what `Recurrent` and the drop-ins run."""
+"""Running stacked layers in one or two directions, for `Recurrent` and the drop-ins."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
-from collections.abc import Sequence as Several
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +9,8 @@ from torch import Tensor, nn
 
 from tidegate.equations.graph import Graph
 from tidegate.nn.arguments import Batch
-from tidegate.nn.sequence import Sequence
+from tidegate.reference.unroll import UnrollArguments
+from tidegate.runtime.unroll import Unroll
 
 Merge = Literal["concat", "sum", "mean"]
 Tensors = dict[str, Tensor]
@@ -20,9 +18,9 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Direction:
-    """One direction of one layer: the cell over time with its weights, and where its states start, `[1, size]`."""
+    """One direction of one layer: the unrolled cell, its weights, and its initial states `[1, size]`."""
 
-    sequence: Sequence
+    unroll: Unroll
     weights: Mapping[str, Tensor]
     start: Mapping[str, Tensor]
 
@@ -32,15 +30,15 @@ class Stacked:
     """A stack ready to run: a list of directions, the forward one first, for each layer."""
 
     graph: Graph
-    layers: Several[Several[Direction]]
+    layers: Sequence[Sequence[Direction]]
     merge: Merge = "concat"
     dropout: float = 0.0
     training: bool = False
 
     def __call__(
-        self, batch: Batch, states: Several[Several[Mapping[str, Tensor]]]
+        self, batch: Batch, states: Sequence[Sequence[Mapping[str, Tensor]]]
     ) -> tuple[Tensor, list[list[Tensors]]]:
-        """The top layer's output `[T, B, size]`, and the states at the rows' ends by layer and direction.
+        """The top layer's output `[T, B, size]`, and the final states by layer and direction.
 
         `dropout` is the probability between layers; 0 outside of training.
         """
@@ -60,15 +58,15 @@ class Stacked:
     def _run(
         self, d: Direction, inputs: Mapping[str, Tensor], state: Tensors, batch: Batch, *, backwards: bool
     ) -> tuple[Tensor, Tensors]:
-        """One direction of one layer, with masks of its own."""
-        sequence, masks, weights = d.sequence, d.sequence.masks, d.weights
+        """Run one direction of one layer, with its own masks."""
+        unroll, masks, weights = d.unroll, d.unroll.masks, d.weights
         if masks.any and (self.training or any(name in inputs for name in masks.names)):
             like = next(iter(weights.values()))
             inputs = masks.inputs(batch.steps, batch.rows, inputs, like)
             weights = masks.weights(weights, like)
         else:
-            sequence = sequence.average
-        return sequence(weights, inputs, state, d.start, batch.lengths, batch.reset, backwards=backwards)
+            unroll = unroll.average
+        return unroll(UnrollArguments(weights, inputs, state, d.start, batch.lengths, batch.reset, backwards))
 
     def _merged(self, outputs: list[Tensor]) -> Tensor:
         if len(outputs) == 1:

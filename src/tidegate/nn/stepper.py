@@ -1,6 +1,4 @@
-"""`Stepper`: one step at a time, for streams, with a snapshot of the weights: on native kernels, or else on numpy."""
-
-from __future__ import annotations
+"""`Stepper`: one step at a time for streams, with a snapshot of the weights, on native kernels or numpy."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,11 +11,12 @@ from torch import Tensor
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate, Value
 from tidegate.errors import ArgumentError
-from tidegate.nn import native
-from tidegate.nn.arguments import check_indices
-from tidegate.nn.native_step import NativeStep
+from tidegate.nn.arguments import check_flags
 from tidegate.nn.state import State, check_is_state, check_state
 from tidegate.reference import Program, bound, numpy_ops
+from tidegate.runtime import support
+from tidegate.runtime.bound_call import BoundStep
+from tidegate.runtime.kernel_inputs import check_indices
 
 Array = NDArray[Any]
 NUMPY = (torch.float16, torch.float32, torch.float64)
@@ -28,9 +27,9 @@ class Stepper:
 
     The weights are a snapshot: training the layer afterwards does not change the stepper; make a new one. There is no
     autograd. `stepper(x_t)` takes `[B, I]` in numpy or torch (a mapping by input name where the cell has several),
-    moves the state by one step, and returns `[B, size]` of the same kind: a view that the next call overwrites.
-    `active=` `[B]` moves only the flagged rows; the others keep their state, and their output is 0. `reset(rows)` puts
-    rows back to the layer's start. `state` reads and sets the state as a State.
+    advances the state by one step, and returns `[B, size]` of the same kind: a view that the next call overwrites.
+    `active=` `[B]` advances only the flagged rows; the others keep their state, and their output is 0. `reset(rows)`
+    resets rows to the layer's initial state. `state` reads and sets the state as a State.
     """
 
     def __init__(
@@ -56,15 +55,15 @@ class Stepper:
         self._forget_kernels()
 
     def _forget_kernels(self) -> None:
-        """Kernels are made when they are first needed: they stay in one process."""
-        self._steps: list[NativeStep] = []
-        self._index_steps: list[NativeStep] | None = None
+        """Drop the kernels, which belong to one process; they are bound again when needed."""
+        self._steps: list[BoundStep] = []
+        self._index_steps: list[BoundStep] | None = None
         self._indices = np.zeros(len(self._output), np.int64)
-        self._slow: _Slow | None = None
+        self._numpy: _NumpyStep | None = None
         self._ready = False
 
     def __getstate__(self) -> dict[str, Any]:
-        made = ("_steps", "_index_steps", "_slow", "_as_torch")
+        made = ("_steps", "_index_steps", "_numpy", "_as_torch")
         return {name: value for name, value in self.__dict__.items() if name not in made}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -75,11 +74,11 @@ class Stepper:
 
     @property
     def batch(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return int(self._output.shape[0])
 
     def __call__(self, x_t: Any, active: Any = None) -> Any:
-        """Move by one step; see the class."""
+        """Advance by one step; see the class."""
         alone = self._alone
         usual = active is None and self._steps and type(x_t) is np.ndarray
         if usual and alone is not None and x_t.shape == alone.shape and x_t.dtype == alone.dtype:
@@ -94,62 +93,59 @@ class Stepper:
         as_torch = any(isinstance(v, Tensor) for v in named.values())
         inputs = self._inputs(named)
         moves = self._active(active)
-        steps = self._native_steps(one_hot=inputs[self._first].ndim == 1)
+        steps = self._kernel_steps(one_hot=inputs[self._first].ndim == 1)
         if steps:
             self._move(steps, inputs, moves)
         else:
-            self._slowly(inputs, moves)
+            self._by_numpy(inputs, moves)
         if moves is not None:
             self._output[~moves] = 0.0
         return self._as_torch if as_torch else self._output
 
-    def _move(self, steps: list[NativeStep], inputs: dict[str, Array], moves: Array | None) -> None:
+    def _move(self, steps: list[BoundStep], inputs: dict[str, Array], moves: Array | None) -> None:
         for name, array in inputs.items():
             (self._indices if array.ndim == 1 else self._arrays[name])[...] = array
         for step in steps:
             if moves is None:
                 step()
             else:
-                step.some(moves)
+                step.move(moves)
 
-    def _slowly(self, inputs: dict[str, Array], moves: Array | None) -> None:
-        if self._slow is None:
-            self._slow = _Slow(self._graph, self._sizes, self._weights)
-        self._output[...] = self._slow(inputs, self._state, self._outputs, moves)
+    def _by_numpy(self, inputs: dict[str, Array], moves: Array | None) -> None:
+        if self._numpy is None:
+            self._numpy = _NumpyStep(self._graph, self._sizes, self._weights)
+        self._output[...] = self._numpy(inputs, self._state, self._outputs, moves)
 
-    def _native_steps(self, one_hot: bool) -> list[NativeStep]:
+    def _kernel_steps(self, one_hot: bool) -> list[BoundStep]:
         if not self._ready:
-            self._steps, self._ready = self._made(one_hot=False), True
+            self._steps, self._ready = self._compiled(one_hot=False), True
         if not one_hot or not self._steps:
             return self._steps
         if self._index_steps is None:
-            self._index_steps = self._made(one_hot=True)
+            self._index_steps = self._compiled(one_hot=True)
         return self._index_steps
 
-    def _made(self, one_hot: bool) -> list[NativeStep]:
-        """The layers' kernels; empty where there are none."""
-        found: list[NativeStep] = []
-        if not native.enabled() or not self.batch:
+    def _compiled(self, one_hot: bool) -> list[BoundStep]:
+        """The layers' kernels; empty if kernels cannot run."""
+        found: list[BoundStep] = []
+        if not self.batch:
             return found
         for k, sizes in enumerate(self._sizes):
             tensors = [*self._weights[k].values(), *map(torch.from_numpy, self._state[k].values())]
-            if not native.fits(self._graph.name, tensors):
-                return []
             indices = one_hot and not k
-            recipe = native.recipe(self._graph, tuple(sizes.items()), indices)
-            cell = native.native_cell(recipe, self._graph.name, tensors[0].dtype)
+            cell = support.cell_kernel(self._graph, sizes, tensors, indices=indices)
             if cell is None:
                 return []
             first = self._outputs[k - 1] if k else self._indices if indices else self._arrays[self._first]
             inputs = [first if i.name == self._first else self._arrays[i.name] for i in self._graph.inputs]
-            found.append(NativeStep(cell, self._weights[k], inputs, self._state[k], self._start[k], self._outputs[k]))
+            found.append(BoundStep(cell, self._weights[k], inputs, self._state[k], self._start[k], self._outputs[k]))
         return found
 
     def _inputs(self, named: Mapping[str, Any]) -> dict[str, Array]:
         wanted = {i.name: bound(i.size, self._sizes[0]) for i in self._graph.inputs}
         if set(named) != set(wanted):
             raise ArgumentError(
-                f"the stepper takes the inputs {', '.join(wanted)}, and {', '.join(map(str, named)) or 'none'} came"
+                f"the stepper takes the inputs {', '.join(wanted)}, got {', '.join(map(str, named)) or 'none'}"
             )
         found = {n: v.detach().cpu().numpy() if isinstance(v, Tensor) else np.asarray(v) for n, v in named.items()}
         first = self._graph.inputs[0].name
@@ -158,8 +154,8 @@ class Stepper:
             shape = (self.batch,) if one_hot else (self.batch, *size)
             if found[name].shape != shape or found[name].dtype.kind not in "fiub":
                 raise ArgumentError(
-                    f"input {name!r} must be numbers of {list(shape)}, and {list(found[name].shape)} of "
-                    f"{found[name].dtype} came"
+                    f"input {name!r} must be numbers of shape {list(shape)}, got {list(found[name].shape)} of "
+                    f"{found[name].dtype}"
                 )
             if one_hot:
                 check_indices(self._graph, found[name], self._sizes[0])
@@ -170,21 +166,29 @@ class Stepper:
     def _active(self, active: Any) -> Array | None:
         if active is None:
             return None
-        moves = np.asarray(active.cpu() if isinstance(active, Tensor) else active, dtype=bool)
-        if moves.shape != (self.batch,):
-            raise ArgumentError(f"active is one flag a row, [{self.batch}], and {list(moves.shape)} came")
-        return moves
+        moves = np.asarray(active.cpu() if isinstance(active, Tensor) else active)
+        if moves.shape != (self.batch,) or moves.dtype.kind not in "biuf":
+            raise ArgumentError(
+                f"active must be one flag per row, [{self.batch}], got {list(moves.shape)} of {moves.dtype}"
+            )
+        check_flags("active", moves)
+        return moves.astype(bool)
 
     def reset(self, rows: Any = None) -> None:
-        """Put these rows (all, unless given) back to the layer's own start."""
+        """Reset these rows (default: all) to the layer's initial state."""
         chosen = slice(None) if rows is None else rows.cpu().numpy() if isinstance(rows, Tensor) else rows
-        for state, start in zip(self._state, self._start, strict=True):
-            for name in state:
-                state[name][chosen] = start[name][0]
+        try:
+            for state, start in zip(self._state, self._start, strict=True):
+                for name in state:
+                    state[name][chosen] = start[name][0]
+        except IndexError as error:
+            raise ArgumentError(
+                f"rows must be numbers from 0 to {self.batch - 1}, or one boolean per row, got {rows!r}"
+            ) from error
 
     @property
     def state(self) -> State:
-        """The state as it is now; a copy."""
+        """A copy of the current state."""
         return State([[{n: torch.from_numpy(a.copy()) for n, a in layer.items()}] for layer in self._state])
 
     @state.setter
@@ -197,8 +201,8 @@ class Stepper:
                 mine[name][...] = array
 
 
-class _Slow:
-    """The step on numpy, value by value."""
+class _NumpyStep:
+    """One step on numpy, value by value."""
 
     def __init__(self, graph: Graph, sizes: list[dict[str, int]], weights: list[dict[str, Tensor]]) -> None:
         self._graph, self._sizes = graph, sizes
@@ -208,9 +212,9 @@ class _Slow:
     def __call__(
         self, inputs: dict[str, Array], state: list[dict[str, Array]], outputs: list[Array], moves: Array | None
     ) -> Array:
-        """The top layer's output; the states move."""
+        """Advance the states and return the top layer's output."""
         named = dict(inputs)
-        with np.errstate(all="ignore"):  # as torch: what overflows is infinite, and no warning
+        with np.errstate(all="ignore"):  # as in torch, overflow gives infinity without a warning
             for k, (old, like) in enumerate(zip(state, outputs, strict=True)):
                 named[self._graph.inputs[0].name] = self._layer(k, named, old, like, moves)
         return named[self._graph.inputs[0].name]
@@ -224,7 +228,7 @@ class _Slow:
         output, *new = self._program(numpy_ops, self._sizes[k], env)
         whole = np.array(np.broadcast_to(np.asarray(output, dtype=like.dtype), like.shape))
         fresh = {n: np.array(np.broadcast_to(v, old[n].shape)) for n, v in zip(self._graph.new, new, strict=True)}
-        for name, value in fresh.items():  # only now, for one state's new value may be another's old one
+        for name, value in fresh.items():  # last, because one state's new value may be another's old one
             old[name][...] = value if moves is None else np.where(moves[:, None], value, old[name])
         return whole
 
@@ -233,7 +237,7 @@ def _refuse_types_unknown_to_numpy(state: State) -> None:
     found = {t.dtype for layer in state.layers for t in layer[0].values()} - set(NUMPY)
     if found:
         raise ArgumentError(
-            f"a stepper runs on numpy, which knows no {found.pop()}: make it of a copy in float32, as in "
+            f"steppers run on numpy, which has no {found.pop()}: make one from a float32 copy, as in "
             "copy.deepcopy(layer).float().stepper()"
         )
 
@@ -243,7 +247,7 @@ def _arrays(named: Mapping[str, Tensor]) -> dict[str, Array]:
 
 
 def _prologue(graph: Graph, sizes: Mapping[str, int], weights: Mapping[str, Tensor]) -> dict[Value, Any]:
-    """The snapshot: the weights, and all that is computed from weights only."""
+    """The snapshot: the weights, and everything computed from weights only."""
     env: dict[Value, Any] = {graph.weights[n]: np.array(w.detach().cpu().numpy()) for n, w in weights.items()}
     Program([v for v in graph.values if v.rate == Rate.WEIGHTS])(numpy_ops, sizes, env)
     return env

@@ -16,12 +16,11 @@ from tidegate.errors import TidegateNotice
 from tidegate.gradients import Memory, online, rule_from_text
 from tidegate.nn import Recurrent, State
 from tidegate.online.drift import PageHinkley
-from tidegate.online.events import Drifted, Event, Forgotten, Refused
-from tidegate.online.inputs import Inputs, Numbers
-from tidegate.online.names import Key
-from tidegate.online.net import Net
+from tidegate.online.events import Drifted, Event, Forgotten, Key, Refused
+from tidegate.online.inputs import FeatureInputs, Numbers
+from tidegate.online.net import OnlineNet
 from tidegate.online.scale import LARGEST
-from tidegate.online.targets import Guess, Labels, Number, Target
+from tidegate.online.targets import Guess, Labels, LearnerTarget, Number
 from tidegate.online.track import Recent, Track, unsound
 
 
@@ -44,9 +43,9 @@ class Core:
         self.options, self.cell = options, cell
         self.rule = rule_from_text(options.rule)
         regression = options.task == "regression"
-        self.target: Target = Number(options.window) if regression else Labels(options.max_classes)
-        self.inputs = Inputs(0, options.window)
-        self.net: Net | None = None
+        self.target: LearnerTarget = Number(options.window) if regression else Labels(options.max_classes)
+        self.inputs = FeatureInputs(0, options.window)
+        self.net: OnlineNet | None = None
         self.tracks: Recent[Track] = Recent(options.max_keys)
         self.test, self.drift = PageHinkley(), False
         self.steps = self.refused = self.drifts = 0
@@ -54,11 +53,11 @@ class Core:
         self._last: Step | None = None
         online(self.layer(1, "meta"), self.rule)  # a cell or a rule that will not do is refused before the first step
 
-    def open(self, layer: Recurrent) -> Net:
+    def open(self, layer: Recurrent) -> OnlineNet:
         """Use a net with this layer."""
         o = self.options
-        self.inputs = Inputs(layer.input_size, o.window)
-        self.net = Net(layer, self.target.outputs, self.rule, o.learning_rate, o.clip)
+        self.inputs = FeatureInputs(layer.input_size, o.window)
+        self.net = OnlineNet(layer, self.target.outputs, self.rule, o.learning_rate, o.clip)
         return self.net
 
     def layer(self, size: int, device: str = "cpu") -> Recurrent:
@@ -97,7 +96,7 @@ class Core:
             h, carried = net.online.step(track.memory, x)
             self._settle(net, track, key, (h, carried, net.outputs(h), guess), label)
 
-    def _met(self, net: Net, key: Key) -> Track:
+    def _met(self, net: OnlineNet, key: Key) -> Track:
         """Count a step of the key and return its track, which becomes the most recent."""
         self.steps, self.drift = self.steps + 1, False
         track = self.tracks.find(key) or self._fresh(net)
@@ -105,11 +104,11 @@ class Core:
             self.tell(Forgotten(self.steps, gone))
         return track
 
-    def _fresh(self, net: Net) -> Track:
+    def _fresh(self, net: OnlineNet) -> Track:
         """The track of a new key."""
         return Track(net.online.begin(), net.layer.initial_state() if self.options.delay else None)
 
-    def _forward(self, net: Net, track: Track, row: list[float]) -> Step:
+    def _forward(self, net: OnlineNet, track: Track, row: list[float]) -> Step:
         """Run the net from the newest state of a key. The last step is cached: predict and learn run it once."""
         origin, last = track.ahead or track.memory, self._last
         if last is None or last.origin is not origin or last.updates != net.adam.steps or last.row != row:
@@ -127,7 +126,7 @@ class Core:
             track.ahead = step.carried
 
     def _settle(
-        self, net: Net, track: Track, key: Key, step: tuple[Tensor, Any, list[float], Guess], label: Any
+        self, net: OnlineNet, track: Track, key: Key, step: tuple[Tensor, Any, list[float], Guess], label: Any
     ) -> None:
         """Store the state after a step and learn from it, unless something is not finite."""
         h, carried, out, guess = step

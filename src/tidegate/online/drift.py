@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tidegate.online.scale import Scale
+from tidegate.online.scale import RunningScale
 
 WINDOW = 1000  # errors that say what is usual
 FIRST = 30  # errors before any alarm
@@ -20,7 +20,7 @@ class PageHinkley(NamedTuple):
     an alarm.
     """
 
-    errors: Scale = Scale()
+    errors: RunningScale = RunningScale()
     excess: float = 0.0
 
     def after(self, error: float, threshold: float) -> tuple[PageHinkley, bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tidegate.online.names import Key
+Key = str | int | None
 
 
 @dataclass(frozen=True)

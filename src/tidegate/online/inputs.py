@@ -9,25 +9,25 @@ from typing import Any
 
 import numpy as np
 
-from tidegate.data.missing import is_missing
+from tidegate.data.values import can_be_saved, is_missing
 from tidegate.errors import ArgumentError, TidegateNotice
-from tidegate.online.names import Name, can_be_saved
-from tidegate.online.scale import LARGEST, Scale
+from tidegate.online.scale import LARGEST, RunningScale
 
+Name = str | int
 Numbers = dict[Name, float]
 
 
-class Inputs:
+class FeatureInputs:
     """Slots for features, in the order of their first occurrence, each with its scale.
 
     A slot whose feature is missing in a step reads 0, which is its running mean, as does one that no feature has yet.
     A feature for which there is no slot is ignored, with one notice.
     """
 
-    def __init__(self, size: int, window: int, slots: Sequence[Name] = (), scales: Sequence[Scale] = ()) -> None:
+    def __init__(self, size: int, window: int, slots: Sequence[Name] = (), scales: Sequence[RunningScale] = ()) -> None:
         self.size, self.window = size, window
         self.slots = {name: k for k, name in enumerate(slots)}
-        self.scales = [*scales, *[Scale()] * (size - len(scales))]
+        self.scales = [*scales, *[RunningScale()] * (size - len(scales))]
         self._told = False
 
     def admit(self, numbers: Numbers) -> None:
@@ -48,7 +48,7 @@ class Inputs:
                 stacklevel=5,
             )
 
-    def scaled(self, numbers: Numbers) -> tuple[list[float], list[Scale]]:
+    def scaled(self, numbers: Numbers) -> tuple[list[float], list[RunningScale]]:
         """The net's input row, and the scales updated with these numbers, which the caller may store."""
         row, scales = [0.0] * self.size, self.scales.copy()
         for name, number in numbers.items():

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from tidegate.config import ConfigDict, Field, checked
-from tidegate.data.missing import is_missing
+from tidegate.data.values import can_be_saved, is_missing
 from tidegate.errors import ArgumentError, ModelFileError
-from tidegate.online.names import Key, Label, can_be_saved
+from tidegate.online.events import Key
+from tidegate.online.targets import Label
 from tidegate.online.track import Recent
 
 _Score = Annotated[float, Field(ge=0)]
@@ -17,7 +18,7 @@ _Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
-class _Data:
+class JudgeData:
     """A judge as plain data."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -31,7 +32,7 @@ class _Data:
 
 
 @dataclass
-class Followed:
+class JudgedKey:
     """One key: its last label, and (prediction, naive guess) for each step whose label is still to come."""
 
     last: Label | None = None
@@ -48,7 +49,7 @@ class Judge:
 
     def __init__(self, task: str, delay: int = 0, max_keys: int = 1024) -> None:
         self.task, self.delay = task, delay
-        self.followed: Recent[Followed] = Recent(max_keys)
+        self.followed: Recent[JudgedKey] = Recent(max_keys)
         self.labels: Counter[Label] = Counter()
         self.count, self.error, self.naive = 0, 0.0, 0.0
 
@@ -65,7 +66,7 @@ class Judge:
         missing = is_missing(label)
         if not missing and not can_be_saved(label):
             raise ArgumentError(f"a label must be text, a finite number or a truth value, got {label!r:.80}")
-        own = self.followed.find(key) or Followed()
+        own = self.followed.find(key) or JudgedKey()
         self.followed.keep(key, own)
         made = prediction is not None and can_be_saved(prediction)
         own.waiting.append((prediction if made else None, self._naive(own)))
@@ -78,7 +79,7 @@ class Judge:
         if self.task == "classification":
             self.labels[label] += 1
 
-    def _naive(self, own: Followed) -> Any:
+    def _naive(self, own: JudgedKey) -> Any:
         if self.task == "regression":
             return own.last
         return max(self.labels, key=self.labels.__getitem__) if self.labels else None
@@ -105,7 +106,7 @@ class Judge:
     @classmethod
     def from_json(cls, data: object) -> Judge:
         """The judge that `to_json` wrote. Raises ModelFileError where the data is not that of one."""
-        found: _Data = checked(_Data, data, "judge")
+        found: JudgeData = checked(JudgeData, data, "judge")
         judge = cls(found.task, found.delay, found.max_keys)
         judge.count, judge.error, judge.naive = found.scores
         judge.labels.update(dict(found.labels))
@@ -115,5 +116,5 @@ class Judge:
             values = [last, *(value for pair in waiting for value in pair)]
             if found.task == "regression" and any(isinstance(value, str) for value in values):
                 raise ModelFileError("judge.followed must hold numbers where the task is a regression")
-            judge.followed.keep(key, Followed(last, deque(waiting)))
+            judge.followed.keep(key, JudgedKey(last, deque(waiting)))
         return judge

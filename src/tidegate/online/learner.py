@@ -12,20 +12,19 @@ import safetensors.torch
 from torch import Tensor
 
 from tidegate.config import OnlineOptions
-from tidegate.data.missing import is_missing
+from tidegate.data.values import can_be_saved, is_missing, plain
 from tidegate.equations import Cell
 from tidegate.errors import ArgumentError
 from tidegate.files import write_model
 from tidegate.gradients import Rule
 from tidegate.online import kept
 from tidegate.online.core import Core
-from tidegate.online.events import Event, Listener
+from tidegate.online.events import Event, Key, Listener
 from tidegate.online.frames import column, rows
 from tidegate.online.inputs import read_numbers
-from tidegate.online.names import Key, Label, can_be_saved, plain
 from tidegate.online.river import RiverModel, enter
 from tidegate.online.spec import from_spec, to_spec
-from tidegate.online.targets import Labels
+from tidegate.online.targets import Label, Labels
 
 Place = str | os.PathLike[str]
 

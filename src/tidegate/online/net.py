@@ -14,7 +14,7 @@ from tidegate.nn import Recurrent
 from tidegate.online.adam import Adam
 
 
-class Net:
+class OnlineNet:
     """The layer's learned weights, the head's `[outputs, H]` and its bias are views of `weights`, which Adam moves.
 
     The head begins at zero: the net predicts the mean, or every label alike, until it has learned something.

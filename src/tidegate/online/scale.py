@@ -9,7 +9,7 @@ FAR = 10.0  # deviations; one broken reading must not drive a net out of its ran
 LARGEST = 1e100  # of what can be squared and averaged without end
 
 
-class Scale(NamedTuple):
+class RunningScale(NamedTuple):
     """Mean and variance of a stream of numbers, immutable: `seen` returns a new one.
 
     `weight` is the number of values, up to a window. Until then mean and population variance are those of all values,
@@ -21,13 +21,13 @@ class Scale(NamedTuple):
     mean: float = 0.0
     variance: float = 0.0
 
-    def seen(self, value: float, window: int) -> Scale:
+    def seen(self, value: float, window: int) -> RunningScale:
         """The scale after one more value."""
         weight, mean, variance = self
         weight = min(weight + 1.0, float(window))
         step = value - mean
         mean += step / weight
-        return Scale(weight, mean, variance + (step * (value - mean) - variance) / weight)
+        return RunningScale(weight, mean, variance + (step * (value - mean) - variance) / weight)
 
     def scaled(self, value: float) -> float:
         """The value in standard deviations from the mean, at most ten; 0 if nothing varies."""

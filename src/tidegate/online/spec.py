@@ -16,14 +16,14 @@ from tidegate.config import ConfigDict, Field, OnlineOptions, checked
 from tidegate.equations import Cell
 from tidegate.errors import ModelFileError
 from tidegate.nn import State
-from tidegate.nn.fill import check_tensors, fill
+from tidegate.nn.weights import check_tensors, fill
 from tidegate.online.core import Core
 from tidegate.online.drift import PageHinkley
-from tidegate.online.inputs import Inputs
-from tidegate.online.names import Key, Label, Name
-from tidegate.online.net import Net
-from tidegate.online.scale import LARGEST, Scale
-from tidegate.online.targets import Labels, Number
+from tidegate.online.events import Key
+from tidegate.online.inputs import FeatureInputs, Name
+from tidegate.online.net import OnlineNet
+from tidegate.online.scale import LARGEST, RunningScale
+from tidegate.online.targets import Label, Labels, Number
 from tidegate.online.track import Track
 
 Spec = dict[str, Any]
@@ -31,7 +31,7 @@ Tensors = dict[str, Tensor]
 
 Count = Annotated[int, Field(ge=0, le=2**62)]
 Positive = Annotated[float, Field(ge=0)]
-Seen = tuple[  # a Scale: weight, mean, variance
+Seen = tuple[  # a RunningScale: weight, mean, variance
     Positive,
     Annotated[float, Field(ge=-2 * LARGEST, le=2 * LARGEST)],
     Annotated[float, Field(ge=0, le=4 * LARGEST**2)],
@@ -39,7 +39,7 @@ Seen = tuple[  # a Scale: weight, mean, variance
 
 
 @dataclass(frozen=True)
-class Counts:
+class LearnerCounts:
     """What a learner has counted."""
 
     steps: Count
@@ -49,7 +49,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Data:
+class LearnerData:
     """A learner's specification, except for its target, which depends on the task."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -61,7 +61,7 @@ class Data:
     scales: list[Seen]
     target: list[Any]
     test: tuple[Seen, Positive]
-    counts: Counts
+    counts: LearnerCounts
     keys: list[Key]
     updates: Count
 
@@ -79,7 +79,7 @@ def to_spec(core: Core) -> tuple[Spec, Tensors]:
         "scales": [list(scale) for scale in core.inputs.scales],
         "target": core.target.to_json(),
         "test": [list(core.test.errors), core.test.excess],
-        "counts": {name: getattr(core, name) for name in Counts.__annotations__},
+        "counts": {name: getattr(core, name) for name in LearnerCounts.__annotations__},
         "keys": list(core.tracks.kept),
         "updates": core.net.adam.steps if core.net else 0,
     }
@@ -96,15 +96,15 @@ def to_spec(core: Core) -> tuple[Spec, Tensors]:
 
 def from_spec(spec: Spec, tensors: Tensors) -> Core:
     """The learner of these, without a folder for snapshots. Raises ModelFileError, or errors of Python, for damage."""
-    data: Data = checked(Data, spec, "spec")
+    data: LearnerData = checked(LearnerData, spec, "spec")
     options = data.options.model_copy(update={"snapshots": None})
     core, left = Core(options, Cell.from_json(spec["cell"])), dict(tensors)
     regression = options.task == "regression"
     seen = checked(Seen if regression else list[Label], spec["target"], "spec.target")
     core.target = Number(options.window, seen) if regression else Labels(options.max_classes, seen)
     _check_counts(data, () if regression else seen)
-    core.test = PageHinkley(Scale(*data.test[0]), data.test[1])
-    for name in Counts.__annotations__:
+    core.test = PageHinkley(RunningScale(*data.test[0]), data.test[1])
+    for name in LearnerCounts.__annotations__:
         setattr(core, name, getattr(data.counts, name))
     if data.size:
         net = _net(core, data, left)
@@ -115,7 +115,7 @@ def from_spec(spec: Spec, tensors: Tensors) -> Core:
     return core
 
 
-def _check_counts(data: Data, labels: Sequence[Label]) -> None:
+def _check_counts(data: LearnerData, labels: Sequence[Label]) -> None:
     """Raise ModelFileError for counts that exceed their limits, and for names given twice."""
     options, steps = data.options, data.counts.steps
     names: dict[str, tuple[Sequence[Key | Label], int]] = {
@@ -145,12 +145,12 @@ def _part(tensors: Tensors, place: str) -> Tensors:
 # The net
 
 
-def _net_tensors(net: Net) -> Tensors:
+def _net_tensors(net: OnlineNet) -> Tensors:
     own = {"head.weight": net.head, "head.bias": net.bias, "adam.mean": net.adam.mean, "adam.square": net.adam.square}
     return own | {f"layer.{name}": tensor for name, tensor in net.layer.state_dict().items()}
 
 
-def _net(core: Core, data: Data, tensors: Tensors) -> Net:
+def _net(core: Core, data: LearnerData, tensors: Tensors) -> OnlineNet:
     """The net of these tensors, allocated once they are seen to fit the options."""
     layer = core.layer(data.size, "meta")
     fill(layer, _part(tensors, "layer."))
@@ -160,7 +160,9 @@ def _net(core: Core, data: Data, tensors: Tensors) -> Net:
             check_tensors({name: tensors[name]}, {name: own})
             own.copy_(tensors.pop(name))
     net.adam.steps = data.updates
-    core.inputs = Inputs(data.size, core.options.window, data.features, [Scale(*scale) for scale in data.scales])
+    core.inputs = FeatureInputs(
+        data.size, core.options.window, data.features, [RunningScale(*scale) for scale in data.scales]
+    )
     return net
 
 
@@ -177,7 +179,7 @@ def _track_tensors(track: Track) -> Tensors:
     return found
 
 
-def _track(core: Core, net: Net, tensors: Tensors) -> Track:
+def _track(core: Core, net: OnlineNet, tensors: Tensors) -> Track:
     memory = net.online.restored(_part(tensors, "memory."))
     rows = tensors.pop("rows", torch.zeros(0, core.inputs.size))
     guesses = tensors.pop("guesses", torch.zeros(0, core.target.outputs, dtype=torch.float64))
@@ -190,7 +192,7 @@ def _track(core: Core, net: Net, tensors: Tensors) -> Track:
     return Track(memory, _ahead(net, tensors) if core.options.delay else None, deque(waiting))
 
 
-def _ahead(net: Net, tensors: Tensors) -> State:
+def _ahead(net: OnlineNet, tensors: Tensors) -> State:
     leaves, form = pytree.tree_flatten(net.layer.initial_state())
     like = {f"ahead.{k}": leaf for k, leaf in enumerate(leaves)}
     check_tensors(tensors, like)

@@ -6,15 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from tidegate.data.missing import is_missing
+from tidegate.data.values import can_be_saved, is_missing, plain
 from tidegate.errors import ArgumentError
-from tidegate.online.names import Label, can_be_saved, plain
-from tidegate.online.scale import LARGEST, Scale
+from tidegate.online.scale import LARGEST, RunningScale
 
+Label = str | int | float | bool
 Guess = list[float]  # as many numbers as there are outputs
 
 
-class Target(Protocol):
+class LearnerTarget(Protocol):
     """A task. A guess is made before its label is known, in the scale or the labels of that time."""
 
     outputs: int
@@ -47,7 +47,7 @@ class Number:
     outputs = 1
 
     def __init__(self, window: int, seen: Sequence[float] = ()) -> None:
-        self.window, self.scale = window, Scale(*seen)
+        self.window, self.scale = window, RunningScale(*seen)
 
     def read(self, y: Any) -> float | None:
         """The number; None where it is missing."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tidegate.gradients import Memory
 from tidegate.nn import State
-from tidegate.online.names import Key
+from tidegate.online.events import Key
 from tidegate.online.targets import Guess
 
 T = TypeVar("T")

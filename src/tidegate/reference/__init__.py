@@ -1,4 +1,4 @@
-"""The slow definition of every cell, over numpy or torch; what everything else is tested against."""
+"""The slow reference implementation of every cell, on numpy or torch, which everything else is tested against."""
 
 from tidegate.reference.program import Program, bound, evaluate, leaves, step, weight_shape
 

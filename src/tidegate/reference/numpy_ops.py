@@ -1,6 +1,4 @@
-"""The array namespace over numpy: what the op table computes with."""
-
-from __future__ import annotations
+"""The numpy array namespace that the op table computes with."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,22 +24,22 @@ def expand(array: Any, to: tuple[int, ...]) -> Array:
 
 
 def compare(relation: Callable[[Any, Any], Any], a: Any, b: Any) -> Array:
-    """A comparison as 1 and 0 of the operands' type."""
+    """A comparison as 1 and 0, of the operands' type."""
     return np.asarray(relation(a, b), dtype=np.result_type(a, b))
 
 
 def eye(units: int, like: Array) -> Array:
-    """The identity matrix, of another array's type."""
+    """The identity matrix, with another array's type."""
     return np.eye(units, dtype=like.dtype)
 
 
 def vector(number: float, like: Array) -> Array:
-    """A number as a vector of one unit, of another array's type."""
+    """A number as a vector of one unit, with another array's type."""
     return np.full(1, number, dtype=like.dtype)
 
 
 def stack_rows(matrices: Any) -> Array:
-    """Matrices one below another."""
+    """Stack matrices vertically."""
     return np.concatenate(matrices, axis=0)
 
 
@@ -69,7 +67,7 @@ def log_sigmoid(a: Any) -> Array:
 
 
 def sign(a: Any) -> Array:
-    """-1, 0 or 1; of NaN 0, as torch has it."""
+    """-1, 0 or 1; 0 for NaN, as in torch."""
     return np.where(np.isnan(a), 0.0, np.sign(a)).astype(np.result_type(a))
 
 
@@ -106,7 +104,7 @@ def transpose(matrix: Array) -> Array:
 
 
 def stack_known(matrices: Any, known: list[int], rows: tuple[int, ...]) -> Array:
-    """Matrices one below another, with rows of zeros where there is none of that number."""
+    """Stack matrices vertically, with rows of zeros for missing ones."""
     given = dict(zip(known, matrices, strict=True))
     first = matrices[0]
     parts = [given.get(k, np.zeros((*first.shape[:-2], n, first.shape[-1]), first.dtype)) for k, n in enumerate(rows)]
@@ -135,7 +133,7 @@ def spread(a: Array, units: int) -> Array:
 
 
 def concat(arrays: Any) -> Array:
-    """Vectors one after another, broadcast to a common batch."""
+    """Concatenate vectors, broadcast to a common batch."""
     lead = np.broadcast_shapes(*(a.shape[:-1] for a in arrays))
     return np.concatenate([np.broadcast_to(a, (*lead, a.shape[-1])) for a in arrays], axis=-1)
 

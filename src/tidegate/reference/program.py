@@ -1,10 +1,8 @@
-"""The slow definition: a graph computed value by value over an array namespace, numpy's or torch's.
+"""The reference implementation: evaluates a graph value by value, on numpy or torch.
 
 Vectors are `[..., units]`, matrices of weights `[rows, columns]`, or where they are block-diagonal
 `[blocks, rows / blocks, columns / blocks]`. Everything faster is tested against what stands here.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -36,7 +34,7 @@ def _letter(letter: str, sizes: Sizes) -> int:
 
 
 def weight_shape(weight: Value, sizes: Sizes) -> tuple[int, ...]:
-    """The shape of a weight's tensor. Raises ArgumentError where blocks do not divide it."""
+    """The shape of a weight's tensor. Raises ArgumentError if its blocks do not divide it."""
     shape = bound(weight.size, sizes)
     blocks = weight.attrs.get("blocks")
     if blocks is None:
@@ -44,13 +42,13 @@ def weight_shape(weight: Value, sizes: Sizes) -> tuple[int, ...]:
     if any(n % blocks for n in shape):
         raise ArgumentError(
             f"weight {weight.attrs['name']!r} of {shape[0]} x {shape[1]} cannot be cut into {blocks} blocks: "
-            f"choose sizes that {blocks} divides"
+            f"choose sizes divisible by {blocks}"
         )
     return (blocks, *(n // blocks for n in shape))
 
 
 class Program:
-    """The values that the roots need, in order, ready to be computed any number of times.
+    """The values that the roots need, in order, to be evaluated any number of times.
 
     Called with an environment that holds the leaves (and whatever is known already), it adds the rest and returns the
     roots. `given` are values not to be computed: what they are made of is not touched.
@@ -62,7 +60,7 @@ class Program:
         self.order = [v for v in _needed(self.roots, known) if v not in known]
 
     def __call__(self, xp: Any, sizes: Sizes, env: Env) -> list[Any]:
-        """The roots' arrays; the environment gains everything that was computed."""
+        """Evaluate the roots; computed values are added to the environment."""
         with np.errstate(all="ignore"):  # infinities and NaN are values here, with numpy as with torch
             for value in self.order:
                 if value not in env:
@@ -101,18 +99,18 @@ def _compute(xp: Any, sizes: Sizes, value: Value, arrays: list[Any], env: Env) -
 
 
 def _of_numbers(row: Op, numbers: list[float]) -> float:
-    """By the rules of arrays, where 1 / 0 is infinity and not an exception."""
+    """Arithmetic by the rules of arrays: 1 / 0 is infinity and not an exception."""
     assert row.value is not None
     return float(row.value(numpy_ops, *map(np.float64, numbers)))
 
 
 def evaluate(roots: Iterable[Value], env: Env, xp: Any, sizes: Sizes) -> list[Any]:
-    """The arrays of the roots, from an environment that holds every leaf they need; the environment is filled."""
+    """Evaluate the roots from an environment with every leaf they need; computed values are added to it."""
     return Program(roots)(xp, sizes, env)
 
 
 def leaves(graph: Graph, weights: Mapping[str, Any], inputs: Mapping[str, Any], states: Mapping[str, Any]) -> Env:
-    """An environment that holds a graph's weights, inputs and old states, each given by name."""
+    """An environment with a graph's weights, inputs and old states, each given by name."""
     env: Env = {graph.weights[name]: array for name, array in weights.items()}
     env |= {value: inputs[name] for name, value in graph.input_values.items()}
     return env | {value: states[name] for name, value in graph.old.items()}

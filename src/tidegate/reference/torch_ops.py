@@ -1,6 +1,4 @@
-"""The array namespace over torch: any dtype and device, twice differentiable, under jvp and vmap."""
-
-from __future__ import annotations
+"""The torch array namespace: any dtype and device, twice differentiable, under jvp and vmap."""
 
 from collections.abc import Callable
 from typing import Any
@@ -49,7 +47,7 @@ def mod(a: Any, b: Any) -> Tensor:
 
 
 def compare(relation: Callable[[Any, Any], Any], a: Any, b: Any) -> Tensor:
-    """A comparison as 1 and 0 of the operands' type."""
+    """A comparison as 1 and 0, of the operands' type."""
     like = a if isinstance(a, Tensor) else b
     result: Tensor = relation(a, b).to(like.dtype)
     return result
@@ -65,7 +63,7 @@ def where(condition: Any, a: Any, b: Any) -> Any:
 
 
 def softplus(a: Tensor) -> Tensor:
-    """log(1 + exp(a)) without overflow; torch's own turns linear at 20, and its error there is 2e-9."""
+    """log(1 + exp(a)) without overflow; torch's own becomes linear at 20, with an error of 2e-9."""
     return torch.logaddexp(a, torch.zeros_like(a))
 
 
@@ -118,22 +116,22 @@ def transpose(matrix: Tensor) -> Tensor:
 
 
 def eye(units: int, like: Tensor) -> Tensor:
-    """The identity matrix, of another tensor's type and device."""
+    """The identity matrix, with another tensor's type and device."""
     return torch.eye(units, dtype=like.dtype, device=like.device)
 
 
 def vector(number: float, like: Tensor) -> Tensor:
-    """A number as a vector of one unit, of another tensor's type and device."""
+    """A number as a vector of one unit, with another tensor's type and device."""
     return torch.full((1,), number, dtype=like.dtype, device=like.device)
 
 
 def stack_rows(matrices: Any) -> Tensor:
-    """Matrices one below another."""
+    """Stack matrices vertically."""
     return torch.cat(matrices, 0)
 
 
 def stack_known(matrices: Any, known: list[int], rows: tuple[int, ...]) -> Tensor:
-    """Matrices one below another, with rows of zeros where there is none of that number."""
+    """Stack matrices vertically, with rows of zeros for missing ones."""
     given = dict(zip(known, matrices, strict=True))
     first = matrices[0]
     parts = [given.get(k, first.new_zeros(*first.shape[:-2], n, first.shape[-1])) for k, n in enumerate(rows)]
@@ -162,7 +160,7 @@ def spread(a: Tensor, units: int) -> Tensor:
 
 
 def concat(arrays: Any) -> Tensor:
-    """Vectors one after another, broadcast to a common batch."""
+    """Concatenate vectors, broadcast to a common batch."""
     lead = torch.broadcast_shapes(*(a.shape[:-1] for a in arrays))
     return torch.cat([a.expand(*lead, a.shape[-1]) for a in arrays], -1)
 

@@ -35,45 +35,6 @@ CYCLE = ("blue", "vermillion", "green", "purple", "orange", "grey")
 DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 WIDTH, HALF = 9.0, 4.6
 
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "tidegate",
-    "font.family": ["DejaVu Sans"],
-    "font.size": 9.0,
-    "text.color": COLOURS["ink"],
-    "axes.edgecolor": COLOURS["soft"],
-    "axes.labelcolor": COLOURS["soft"],
-    "axes.labelsize": 9.0,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "axes.titlecolor": COLOURS["ink"],
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.unicode_minus": True,
-    "axes.formatter.useoffset": False,
-    "grid.color": COLOURS["grid"],
-    "grid.linewidth": 0.7,
-    "figure.facecolor": "none",
-    "savefig.facecolor": "none",
-    "xtick.color": COLOURS["soft"],
-    "ytick.color": COLOURS["soft"],
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "xtick.major.width": 0.7,
-    "ytick.major.width": 0.7,
-    "xtick.major.size": 3.0,
-    "ytick.major.size": 0.0,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "legend.handlelength": 1.8,
-    "lines.linewidth": 1.4,
-    "lines.solid_joinstyle": "round",
-    "patch.linewidth": 0.0,
-}
 _NAMES = {colour: name for name, colour in COLOURS.items()}
 _TAG = re.compile(r"<[^<>]+>")
 _COLOUR = re.compile("|".join(_NAMES))
@@ -94,8 +55,7 @@ def draw(height: float, paint: Callable[[Figure], None], *, title: str, alt: str
     with matplotlib.rc_context(), warnings.catch_warnings():
         # A glyph that the measuring font lacks is still drawn by the reader's own font.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
+        matplotlib.rc_file(str(resources.files("tidegate.report").joinpath("figures.mplstyle")))
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
         paint(figure)

@@ -91,16 +91,14 @@ def _gates(data: Data) -> Iterator[Part]:
     for layer in range(len(data["cells"])):
         found = [a for a in data["activations"] if a["layer"] == layer]
         if found:
-            picture = saturation({_named(a): _spread(a) for a in found})
+            picture = saturation(
+                {_named(a): Spread(a["ends"], a["counts"], a["unit_low"], a["unit_high"]) for a in found}
+            )
             caption = (
                 "Values over the data. In colour is what lies below 0.05 or above 0.95 of a sigmoid, or below -0.9 or "
                 "above 0.9 of a tanh: there little gradient comes through. On the right, the same for each unit."
             )
             yield section(f"Saturation{_layer(data, layer)}", figure(picture, caption))
-
-
-def _spread(activation: Data) -> Spread:
-    return Spread(activation["ends"], activation["counts"], activation["unit_low"], activation["unit_high"])
 
 
 def _named(activation: Data) -> str:

@@ -59,11 +59,7 @@ def _key_figure(value: str, label: str, note: str = "") -> str:
 
 
 def table(
-    header: Sequence[str],
-    rows: Iterable[Sequence[object]],
-    *,
-    caption: str | None = None,
-    strong: Iterable[int] = (),
+    header: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str | None = None, strong: Iterable[int] = ()
 ) -> Part:
     """A table. Columns whose cells are all numbers stand to the right; rows with an index in `strong` are bold.
 

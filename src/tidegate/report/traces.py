@@ -43,7 +43,7 @@ def traces(
         raise ArgumentError(f"traces: got {_lengths(panels)}; expected arrays over the same T steps, T at least 1")
     axis = np.arange(steps.pop()) if times is None else np.asarray(times)
     chosen = _moving(panels, states or gates) if units is None else list(units)
-    rows = _rows(gates, states or {})
+    rows, known = _rows(gates, states or {}), legends or {}
 
     def paint(figure: Figure) -> None:
         grid = figure.subplots(len(rows), 2, sharex=True, squeeze=False)
@@ -53,18 +53,17 @@ def traces(
                     axes.set_axis_off()
                     continue
                 _panel(axes, axis, panels[name], chosen, gate=name in gates)
-                words(axes, title=_heading(name, legends or {}))
+                words(axes, title=f"{name}  ({known[name]})" if known.get(name) else name)
         if any(values.shape[1] > 1 for values in panels.values()):
             key(figure, _entries())
         for axes in (grid[-1, 0], grid[-1, 1]):
             words(axes, x=None if np.issubdtype(axis.dtype, np.datetime64) else "step")
 
-    alt = "; ".join(f"{name}: {_range(values)}" for name, values in panels.items())
+    alt = "; ".join(
+        f"{name}: mean {np.nanmean(values):.3g}, from {np.nanmin(values):.3g} to {np.nanmax(values):.3g}"
+        for name, values in panels.items()
+    )
     return draw(0.55 + 1.35 * len(rows), paint, title=title, alt=alt)
-
-
-def _range(values: np.ndarray) -> str:
-    return f"mean {np.nanmean(values):.3g}, from {np.nanmin(values):.3g} to {np.nanmax(values):.3g}"
 
 
 def _entries() -> list[tuple[Any, str]]:
@@ -96,10 +95,6 @@ def _rows(gates: Mapping[str, Any], states: Mapping[str, Any]) -> list[list[str]
 def _moving(panels: Mapping[str, np.ndarray], first: Mapping[str, Any]) -> list[int]:
     spread = np.nanstd(panels[next(iter(first))], axis=0)
     return sorted(int(k) for k in np.argsort(-spread, kind="stable")[:_UNITS])
-
-
-def _heading(name: str, legends: Mapping[str, str]) -> str:
-    return f"{name}  ({legends[name]})" if legends.get(name) else name
 
 
 def _table(name: str, values: Any) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from tidegate.training.events import Checked, Event, Finished, Listener, Started
 from tidegate.training.history import History
-from tidegate.training.loop import Plan, seeded, train
+from tidegate.training.loop import TrainingPlan, seeded, train
 from tidegate.training.run import RunFolder
 from tidegate.training.task import Task
 
@@ -12,10 +12,10 @@ __all__ = [
     "Finished",
     "History",
     "Listener",
-    "Plan",
     "RunFolder",
     "Started",
     "Task",
+    "TrainingPlan",
     "seeded",
     "train",
 ]

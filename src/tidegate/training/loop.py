@@ -24,7 +24,7 @@ _SMALL = 100_000
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """How to train.
 
     The validation part is looked at before the first update and then every `check_every` updates. After `patience`
@@ -44,7 +44,7 @@ class Plan:
     cuts: int = 2
 
 
-def train(task: Task[Any], plan: Plan, listeners: Sequence[Listener] = ()) -> History:
+def train(task: Task[Any], plan: TrainingPlan, listeners: Sequence[Listener] = ()) -> History:
     """Train the task's module by the plan; on return it holds the best weights seen.
 
     Raises `TrainingError` when a loss or a gradient is not finite.
@@ -74,7 +74,7 @@ def _threads_for(module: nn.Module) -> Iterator[None]:
 
 
 class _Loop:
-    def __init__(self, task: Task[Any], plan: Plan, listeners: Sequence[Listener]) -> None:
+    def __init__(self, task: Task[Any], plan: TrainingPlan, listeners: Sequence[Listener]) -> None:
         self.task, self.plan, self.listeners = task, plan, listeners
         self.parameters = [weight for weight in task.module.parameters() if weight.requires_grad]
         self.batches = task.batches(torch.Generator().manual_seed(plan.seed))

@@ -15,10 +15,10 @@ from tidegate.cells import get
 from tidegate.cells.transforms import zoneout
 from tidegate.equations import cell, linear, tanh
 from tidegate.errors import ArgumentError
-from tidegate.gradients import TruncatedBPTT, gradient
+from tidegate.gradients import SnAp, TruncatedBPTT, gradient
 from tidegate.gradients.diagnosis import Activation, Units, diagnose
 from tidegate.gradients.diagnosis.spectrum import StepJacobian
-from tidegate.nn.follow import follow
+from tidegate.nn.unroll_autograd import follow
 
 T, B, F, H = 9, 5, 2, 3
 Trail = dict[str, list[Tensor]]
@@ -340,6 +340,15 @@ def test_cosines_are_those_of_the_gradients() -> None:
     assert [c.rule for c in diagnose(layer, x).cosines] == ["truncated:1,1", "truncated:2,2", "truncated:5,5"]
 
 
+def test_a_mean_loss_has_the_cosines_of_the_sum() -> None:
+    layer, x, target = at_random(tg.Recurrent("gru", F, H)), data(), data(H)
+    rules = [TruncatedBPTT(1, 1), TruncatedBPTT(3, 4), SnAp()]
+    summed = diagnose(layer, x, target, squared, rules=rules).cosines
+    mean = diagnose(layer, x, target, nn.functional.mse_loss, rules=rules).cosines
+    for one, other in zip(summed, mean, strict=True):
+        assert (one.cosine, one.ratio) == (pytest.approx(other.cosine), pytest.approx(other.ratio))
+
+
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 def test_torchs_module_ours_and_the_equations_give_the_same(kind: str) -> None:
     theirs = at_random(getattr(nn, kind)(F, H, num_layers=2, batch_first=True))
@@ -453,12 +462,12 @@ def layer() -> tg.Recurrent:
     [
         (
             lambda: diagnose(nn.Linear(2, 3), data()),
-            "diagnose takes a Recurrent, a Stack, or an LSTM, GRU or RNN of tidegate or torch.nn, and a Linear came: "
+            "diagnose takes a Recurrent, a Stack, or an LSTM, GRU or RNN of tidegate or torch.nn, got a Linear: "
             "give the recurrent layer within it",
         ),
         (
             lambda: diagnose(nn.LSTM(F, H, bidirectional=True), data()),
-            "diagnose takes layers of one direction, and a bidirectional one came: a step there has no one past to "
+            "diagnose takes layers of one direction, got a bidirectional one: its steps have no single past to "
             "look back into; give a layer of one direction",
         ),
         (
@@ -468,31 +477,31 @@ def layer() -> tg.Recurrent:
         ),
         (
             lambda: diagnose(layer(), data().numpy()),
-            "diagnose takes x as one tensor [T, B, I], or as whole numbers [T, B], and a ndarray came",
+            "x must be one tensor [T, B, I], or integers [T, B], got a ndarray",
         ),
         (
             lambda: diagnose(layer(), data()[0]),
-            "diagnose takes x as one tensor [T, B, I], or as whole numbers [T, B], and a tensor [5, 2] came",
+            "x must be one tensor [T, B, I], or integers [T, B], got a tensor [5, 2]",
         ),
         (
             lambda: diagnose(layer(), data()[:1]),
-            "diagnose looks back through 2 steps or more of 1 row or more, and [1, 5, 2] came",
+            "diagnose needs at least 2 steps of at least 1 row, got [1, 5, 2]",
         ),
         (
             lambda: diagnose(layer(), data(), lengths=[1, 1, 0, 1, 1]),
-            "diagnose looks back through 2 steps or more, and the longest row has 1",
+            "diagnose needs at least 2 steps, but the longest row has 1",
         ),
         (
             lambda: diagnose(layer(), data(), lengths=[1, 10]),
-            "lengths are 5 whole numbers from 0 to 9, one a row, and [1, 10] came",
+            "lengths must be 5 whole numbers from 0 to 9, one per row, got [1, 10]",
         ),
         (
             lambda: diagnose(layer(), data(), data(H)),
-            "target came without loss: give both, or neither for a random projection of the outputs",
+            "got target without loss: give both, or neither for a random projection of the outputs",
         ),
         (
             lambda: diagnose(layer(), data(), loss=squared),
-            "loss came without target: give both, or neither for a random projection of the outputs",
+            "got loss without target: give both, or neither for a random projection of the outputs",
         ),
         (
             lambda: diagnose(layer(), data(), data(H)[:3], squared),
@@ -500,24 +509,24 @@ def layer() -> tg.Recurrent:
         ),
         (
             lambda: diagnose(layer(), data(), data(H), lambda y, t: (y - t) ** 2),
-            "loss(outputs, target) gives one number that is computed from the outputs, and a tensor [9, 5, 3] came: "
-            "sum the losses of the steps that it is handed",
+            "loss(outputs, target) must return one number computed from the outputs, got a tensor [9, 5, 3]: reduce "
+            "the losses of all steps to one number, as in .sum()",
         ),
         (
             lambda: diagnose(layer(), data(), data(H), lambda y, t: t.sum()),
-            "loss(outputs, target) gives one number that is computed from the outputs, and a tensor [] that does not "
-            "depend on the outputs came: sum the losses of the steps that it is handed",
+            "loss(outputs, target) must return one number computed from the outputs, got a tensor [] that does not "
+            "depend on the outputs: reduce the losses of all steps to one number, as in .sum()",
         ),
         (
             lambda: diagnose(layer(), data(), data(H), lambda y, t: 1.0),
-            "loss(outputs, target) gives one number that is computed from the outputs, and a float came: sum the "
-            "losses of the steps that it is handed",
+            "loss(outputs, target) must return one number computed from the outputs, got a float: reduce the losses "
+            "of all steps to one number, as in .sum()",
         ),
         (
             lambda: diagnose(layer(), data(), origins=[3, 9]),
-            "origins are one or more steps from 0 to 8, and [3, 9] came",
+            "origins must be one or more steps from 0 to 8, got [3, 9]",
         ),
-        (lambda: diagnose(layer(), data(), origins=[]), "origins are one or more steps from 0 to 8, and [] came"),
+        (lambda: diagnose(layer(), data(), origins=[]), "origins must be one or more steps from 0 to 8, got []"),
         (
             lambda: diagnose(linear_net([[1e200, 0.0, 0.0]] * 3), data()),
             "state 'h' of layer 1 is not finite after step 3 of 9, so that no gradient goes back from there: give "

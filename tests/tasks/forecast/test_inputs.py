@@ -10,7 +10,7 @@ import torch
 from forecast_cases import prepared, recipe, two_series, waves
 from tidegate.data import read_panel
 from tidegate.errors import DataError
-from tidegate.tasks.forecast.inputs import ANCHORS, Inputs, make_inputs, trailing_mean
+from tidegate.tasks.forecast.inputs import ANCHORS, ForecastInputs, make_inputs, trailing_mean
 from tidegate.tasks.forecast.recipe import Scale, make_recipe
 from tidegate.tasks.forecast.split import split_all
 
@@ -23,7 +23,7 @@ def walk(count: int = 60) -> np.ndarray:
     return values
 
 
-def one_series(values: np.ndarray) -> Inputs:
+def one_series(values: np.ndarray) -> ForecastInputs:
     panel = read_panel(pl.DataFrame({"y": values}).with_columns(pl.col("y").fill_nan(None)), "y")
     return make_inputs(panel, recipe(HORIZON, SEASON, BACK, LEVEL))
 

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forecast_cases import LEVELS, prepared, waves
-from tidegate.tasks.forecast.inputs import ANCHORS, Inputs
+from tidegate.tasks.forecast.inputs import ANCHORS, ForecastInputs
 from tidegate.tasks.forecast.net import ForecastNet
 from tidegate.tasks.forecast.task import ForecastTask, rolling, training_origins
 
 HORIZON, SEASON = 4, 6
 
 
-def net_for(inputs: Inputs, random: bool = True) -> ForecastNet:
+def net_for(inputs: ForecastInputs, random: bool = True) -> ForecastNet:
     net = ForecastNet("gru", inputs.x.shape[1], HORIZON, LEVELS, hidden=5, layers=1)
     if random:
         with torch.no_grad():

@@ -1,14 +1,12 @@
 """How much of the exact gradient a rule keeps: the angle between the two."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tidegate.gradients.diagnosis.subject import Subject
+from tidegate.gradients.diagnosis.subject import DiagnosedLayer
 from tidegate.gradients.rules import BPTT, Rule, TruncatedBPTT
 from tidegate.gradients.sweep import gradient
 
@@ -32,13 +30,13 @@ def default_rules(steps: int) -> tuple[Rule, ...]:
     return tuple(TruncatedBPTT(k, k) for k in HORIZONS if k < steps)
 
 
-def cosines(subject: Subject, rules: Sequence[Rule]) -> list[Cosine]:
+def cosines(subject: DiagnosedLayer, rules: Sequence[Rule]) -> list[Cosine]:
     """The cosine of each rule."""
     exact = _gradient(subject, BPTT())
     return [_cosine(str(rule), _gradient(subject, rule), exact) for rule in rules]
 
 
-def _gradient(subject: Subject, rule: Rule) -> dict[str, Tensor]:
+def _gradient(subject: DiagnosedLayer, rule: Rule) -> dict[str, Tensor]:
     """The gradient of the loss of all steps that are no padding."""
 
     def loss(outputs: Tensor, steps: Tensor) -> Tensor:

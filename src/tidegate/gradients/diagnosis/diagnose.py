@@ -1,7 +1,5 @@
 """`diagnose`: how gradients go through time in a net, as plain data."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -67,9 +65,9 @@ def diagnose(
 
     `layer` is a `Recurrent`, a `Stack`, or an LSTM, GRU or RNN of tidegate or torch.nn, of one direction; it is left as
     it is, and looked at in evaluation, without dropout. `x` `[T, B, I]` and `target` `[T, B, ...]` are time-major;
-    `lengths` `[B]` ends rows early. `loss(outputs, target)` gives the sum over the steps it is handed, which may be
-    any part of the sequence; with `readout` it is given `readout(outputs)`. Without a loss, the outputs' projection on
-    one random direction, drawn from `seed`, stands in its place.
+    `lengths` `[B]` ends rows early. `loss(outputs, target)` is given the outputs of all steps, or `readout(outputs)`,
+    and returns one number. Without a loss, the outputs' projection on one random direction, drawn from `seed`, stands
+    in its place.
 
     It is looked back from the loss of each row's last step, or from those of the steps `origins`. `rules` are compared
     with the exact gradient of the loss of all steps; without them, truncation to several horizons.

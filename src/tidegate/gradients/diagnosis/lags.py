@@ -1,7 +1,5 @@
 """How much of a loss's gradient is left at each step back."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tidegate.gradients.diagnosis.subject import Subject
-from tidegate.nn.follow import Followed, state_label
+from tidegate.gradients.diagnosis.subject import DiagnosedLayer
+from tidegate.nn.unroll_autograd import AutogradUnroll, state_label
 
 WHOLE = "all states"
 QUANTILES = (0.5, 0.1, 0.9)
@@ -63,7 +61,7 @@ class Lags:
 
 
 def lag_norms(
-    subject: Subject, outputs: Tensor, runs: Sequence[Followed], origins: Sequence[Tensor]
+    subject: DiagnosedLayer, outputs: Tensor, runs: Sequence[AutogradUnroll], origins: Sequence[Tensor]
 ) -> tuple[list[Lags], dict[tuple[int, str], Tensor]]:
     """The norms by lag, all states first, and for each layer and state the largest gradient of each unit, `[size]`."""
     places = [(k, s.name) for k, run in enumerate(runs) for s in run.graph.states if not s.bookkeeping]
@@ -86,7 +84,7 @@ def lag_norms(
 
 
 def _gradients(
-    loss: Tensor, runs: Sequence[Followed], places: Sequence[tuple[int, str]]
+    loss: Tensor, runs: Sequence[AutogradUnroll], places: Sequence[tuple[int, str]]
 ) -> dict[tuple[int, str], Tensor]:
     """By layer and state the gradient in each state after a step, `[T, B, size]`."""
     tensors = [states[name] for k, name in places for states in runs[k].states[1:]]

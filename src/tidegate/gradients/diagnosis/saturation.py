@@ -1,7 +1,5 @@
 """Gates and other squashed values that are stuck at their ends, and how long the gates that keep a state keep it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,8 +10,8 @@ from torch import Tensor
 from tidegate.calculus import updates
 from tidegate.cells.glossary import label
 from tidegate.equations import Graph
-from tidegate.gradients.diagnosis.subject import Subject
-from tidegate.nn.follow import Followed
+from tidegate.gradients.diagnosis.subject import DiagnosedLayer
+from tidegate.nn.unroll_autograd import AutogradUnroll
 
 ENDS = {"sigmoid": (0.0, 0.05, 0.95, 1.0), "tanh": (-1.0, -0.9, 0.9, 1.0)}  # there the slope is a fifth of the largest
 BINS = 20
@@ -51,7 +49,7 @@ class Activation:
         return self.low + self.high > STUCK
 
 
-def activations(subject: Subject, layer: int, run: Followed) -> Iterator[Activation]:
+def activations(subject: DiagnosedLayer, layer: int, run: AutogradUnroll) -> Iterator[Activation]:
     """Every sigmoid and tanh of a layer that has a name."""
     graph = run.graph
     for name, value in graph.named.items():

@@ -1,7 +1,5 @@
 """What one step does to a small change of the state: the Jacobian d s_t / d s_(t-1), seen through its spectrum."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -9,8 +7,8 @@ import torch
 from torch import Tensor
 
 from tidegate.calculus import Dense, jacobians
-from tidegate.gradients.diagnosis.subject import Subject
-from tidegate.nn.follow import Followed
+from tidegate.gradients.diagnosis.subject import DiagnosedLayer
+from tidegate.nn.unroll_autograd import AutogradUnroll
 from tidegate.reference import Program, bound, leaves
 from tidegate.reference import torch_ops as xp
 
@@ -50,7 +48,7 @@ class Spectrum:
 class StepJacobian:
     """The Jacobian of a layer's step as equations, ready to be computed for many steps and rows."""
 
-    def __init__(self, run: Followed) -> None:
+    def __init__(self, run: AutogradUnroll) -> None:
         graph = run.graph
         self.run, self.names = run, [s.name for s in graph.states if not s.bookkeeping]
         sizes = [bound(s.size, run.sizes)[0] for s in graph.states if not s.bookkeeping]
@@ -75,7 +73,7 @@ class StepJacobian:
         return whole
 
 
-def spectrum(subject: Subject, layer: int, run: Followed, seed: int) -> Spectrum:
+def spectrum(subject: DiagnosedLayer, layer: int, run: AutogradUnroll, seed: int) -> Spectrum:
     """The spectrum of a layer's step, at steps and rows spread over the data."""
     step = StepJacobian(run)
     rows = subject.lengths.argsort(descending=True)[:ROWS]
@@ -94,7 +92,7 @@ def spectrum(subject: Subject, layer: int, run: Followed, seed: int) -> Spectrum
 class _Change:
     """A small change of the state, carried along rows of these lengths; its growth in the second half is counted."""
 
-    def __init__(self, lengths: Tensor, size: int, run: Followed, seed: int) -> None:
+    def __init__(self, lengths: Tensor, size: int, run: AutogradUnroll, seed: int) -> None:
         drawn = torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         like = next(iter(run.states[0].values()))
         self.lengths, self.total, self.count = lengths, 0.0, 0

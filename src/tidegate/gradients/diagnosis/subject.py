@@ -1,7 +1,5 @@
 """What is diagnosed, brought into one form: a copy of the layer, one sequence of steps, one loss."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,9 +10,9 @@ from torch import Tensor, nn
 
 from tidegate.errors import ArgumentError
 from tidegate.nn import Recurrent, Stack
-from tidegate.nn.follow import Followed, follow
-from tidegate.nn.from_torch import KNOWN, as_recurrent
-from tidegate.nn.loop import valid_steps
+from tidegate.nn.torch_modules.convert import KNOWN, as_recurrent
+from tidegate.nn.unroll_autograd import AutogradUnroll, follow
+from tidegate.reference.unroll import valid_steps
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Score = Callable[[Tensor, Tensor], Tensor]  # outputs [K, B, size] and the numbers of their steps [K] to one number
@@ -22,7 +20,7 @@ PROBE = "a random projection of the outputs (no loss was given)"
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class DiagnosedLayer:
     """A layer in evaluation, its time-major input with 0 where rows are padded, and the loss of some of its steps.
 
     `valid` `[T, B]` says which steps are no padding, `lengths` `[B]` where each row ends.
@@ -39,7 +37,7 @@ class Subject:
         """The numbers of the steps, `[T]`."""
         return torch.arange(len(self.x), device=self.x.device)
 
-    def run(self) -> tuple[Tensor, list[Followed]]:
+    def run(self) -> tuple[Tensor, list[AutogradUnroll]]:
         """The output and the run of each layer. Raises ArgumentError where a state is not finite."""
         y, runs = follow(self.layer, self.x)
         for layer, run in enumerate(runs):
@@ -57,33 +55,33 @@ class Subject:
         """The loss, with gradients of the chosen `[T, B]` steps only. Raises ArgumentError where it has none."""
         value = self.score(torch.where(chosen.unsqueeze(-1), outputs, outputs.detach()), self.steps)
         if not isinstance(value, Tensor) or value.dim() or not value.requires_grad:
-            came = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-            came += " that does not depend on the outputs" if isinstance(value, Tensor) and not value.dim() else ""
+            given = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            given += " that does not depend on the outputs" if isinstance(value, Tensor) and not value.dim() else ""
             raise ArgumentError(
-                f"loss(outputs, target) gives one number that is computed from the outputs, and {came} came: sum the "
-                "losses of the steps that it is handed"
+                f"loss(outputs, target) must return one number computed from the outputs, got {given}: reduce the "
+                "losses of all steps to one number, as in .sum()"
             )
         return value
 
 
 def make_subject(
     layer: nn.Module, x: Any, target: Tensor | None, loss: Loss | None, readout: Any, lengths: Any, seed: int
-) -> Subject:
+) -> DiagnosedLayer:
     """Everything checked. Raises ArgumentError."""
     copied = _copied(layer)
     _check_input(x)
     if (target is None) != (loss is None):
-        came, missing = ("loss", "target") if target is None else ("target", "loss")
-        raise ArgumentError(f"{came} came without {missing}: give both, or neither for {PROBE.partition(' (')[0]}")
+        given, missing = ("loss", "target") if target is None else ("target", "loss")
+        raise ArgumentError(f"got {given} without {missing}: give both, or neither for {PROBE.partition(' (')[0]}")
     if target is not None and len(target) != len(x):
         raise ArgumentError(
-            f"target has {len(target)} steps, and x has {len(x)}: both are time-major, with one target a step"
+            f"target has {len(target)} steps, but x has {len(x)}: both must be time-major, with one target per step"
         )
     ends = _ends(lengths, x)
     valid = valid_steps(len(x), ends)
     padded = torch.where(valid if x.dim() == 2 else valid.unsqueeze(-1), x, torch.zeros_like(x))
     score = _probe(copied, seed) if loss is None or target is None else _scored(loss, target, readout)
-    return Subject(copied, padded, ends, valid, score)
+    return DiagnosedLayer(copied, padded, ends, valid, score)
 
 
 def _copied(layer: nn.Module) -> Recurrent | Stack:
@@ -93,12 +91,12 @@ def _copied(layer: nn.Module) -> Recurrent | Stack:
         copied = as_recurrent(layer)
     else:
         raise ArgumentError(
-            f"diagnose takes a Recurrent, a Stack, or an LSTM, GRU or RNN of tidegate or torch.nn, and a "
-            f"{type(layer).__name__} came: give the recurrent layer within it"
+            f"diagnose takes a Recurrent, a Stack, or an LSTM, GRU or RNN of tidegate or torch.nn, got a "
+            f"{type(layer).__name__}: pass the recurrent layer inside it"
         )
     if copied.bidirectional:
         raise ArgumentError(
-            "diagnose takes layers of one direction, and a bidirectional one came: a step there has no one past to "
+            "diagnose takes layers of one direction, got a bidirectional one: its steps have no single past to "
             "look back into; give a layer of one direction"
         )
     _check_cells(copied)
@@ -124,19 +122,19 @@ def _check_cells(layer: Any) -> None:
 
 def _check_input(x: Any) -> None:
     if not isinstance(x, Tensor) or x.dim() != (3 if x.is_floating_point() else 2):
-        came = f"a tensor {list(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
-        raise ArgumentError(f"diagnose takes x as one tensor [T, B, I], or as whole numbers [T, B], and {came} came")
+        found = f"a tensor {list(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+        raise ArgumentError(f"x must be one tensor [T, B, I], or integers [T, B], got {found}")
     if len(x) < 2 or not x.shape[1]:
-        raise ArgumentError(f"diagnose looks back through 2 steps or more of 1 row or more, and {list(x.shape)} came")
+        raise ArgumentError(f"diagnose needs at least 2 steps of at least 1 row, got {list(x.shape)}")
 
 
 def _ends(lengths: Any, x: Tensor) -> Tensor:
     T, B = x.shape[:2]
     ends = torch.full((B,), T) if lengths is None else torch.as_tensor(lengths).cpu()
     if ends.shape != (B,) or ends.is_floating_point() or int(ends.min()) < 0 or int(ends.max()) > T:
-        raise ArgumentError(f"lengths are {B} whole numbers from 0 to {T}, one a row, and {lengths!r} came")
+        raise ArgumentError(f"lengths must be {B} whole numbers from 0 to {T}, one per row, got {lengths!r}")
     if int(ends.max()) < 2:
-        raise ArgumentError(f"diagnose looks back through 2 steps or more, and the longest row has {int(ends.max())}")
+        raise ArgumentError(f"diagnose needs at least 2 steps, but the longest row has {int(ends.max())}")
     return ends.to(x.device)
 
 
@@ -154,13 +152,13 @@ def _scored(loss: Loss, target: Tensor, readout: Any) -> Score:
     return score
 
 
-def origin_steps(subject: Subject, origins: Sequence[int] | None) -> list[Tensor]:
+def origin_steps(subject: DiagnosedLayer, origins: Sequence[int] | None) -> list[Tensor]:
     """For each origin the step `[B]` whose loss is looked back from, -1 in rows that end before it."""
     if origins is None:
         return [subject.lengths - 1]
     found = [torch.where(subject.lengths > step, step, -1) for step in origins]
     if not found or any(step < 0 or bool((at < 0).all()) for step, at in zip(origins, found, strict=True)):
         raise ArgumentError(
-            f"origins are one or more steps from 0 to {int(subject.lengths.max()) - 1}, and {list(origins)} came"
+            f"origins must be one or more steps from 0 to {int(subject.lengths.max()) - 1}, got {list(origins)}"
         )
     return found

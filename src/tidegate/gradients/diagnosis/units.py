@@ -1,15 +1,13 @@
 """Units that do nothing: their state does not move, or no gradient comes to them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tidegate.gradients.diagnosis.subject import Subject
-from tidegate.nn.follow import Followed, state_label
+from tidegate.gradients.diagnosis.subject import DiagnosedLayer
+from tidegate.nn.unroll_autograd import AutogradUnroll, state_label
 
 STILL = 1e-3
 
@@ -35,7 +33,9 @@ class Units:
         return sorted({*self.still, *self.no_gradient})
 
 
-def units(subject: Subject, layer: int, run: Followed, largest: Mapping[tuple[int, str], Tensor]) -> Iterator[Units]:
+def units(
+    subject: DiagnosedLayer, layer: int, run: AutogradUnroll, largest: Mapping[tuple[int, str], Tensor]
+) -> Iterator[Units]:
     """The units of each state of a layer."""
     for state in run.graph.states:
         if not state.bookkeeping:

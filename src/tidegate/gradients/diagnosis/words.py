@@ -1,7 +1,5 @@
 """The findings in sentences."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from tidegate.gradients.diagnosis.cosines import Cosine

@@ -9,7 +9,7 @@ from torch import Tensor
 from tidegate.data import Panel
 from tidegate.gradients import Diagnosis, Rule, diagnose
 from tidegate.tasks.forecast.fitted import Fitted
-from tidegate.tasks.forecast.inputs import Inputs, make_inputs
+from tidegate.tasks.forecast.inputs import ForecastInputs, make_inputs
 from tidegate.tasks.forecast.task import Windows, window_loss
 
 _ORIGINS = 8
@@ -38,7 +38,7 @@ def diagnose_fitted(fitted: Fitted, panel: Panel, rules: Sequence[Rule] | None) 
     return replace(found, loss="the quantile loss of the forecasts")
 
 
-def _origins(inputs: Inputs, windows: Windows) -> list[int]:
+def _origins(inputs: ForecastInputs, windows: Windows) -> list[int]:
     """Steps of the windows, the later half first, whose forecasts can be made and judged in every series."""
     early = windows.rows < windows.firsts + inputs.recipe.past
     known = ~inputs.targets(windows.rows, windows.stops).isnan().any(-1)

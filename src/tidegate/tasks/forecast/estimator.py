@@ -26,7 +26,7 @@ from tidegate.tasks.forecast.split import split_all
 from tidegate.tasks.forecast.story import tell
 from tidegate.tasks.forecast.tail import keep_tail
 from tidegate.tasks.forecast.task import ForecastTask, training_origins
-from tidegate.training import History, Listener, Plan, seeded, train
+from tidegate.training import History, Listener, TrainingPlan, seeded, train
 
 
 class Forecaster:
@@ -146,9 +146,9 @@ class Forecaster:
         forecaster.cell, forecaster._fitted = fitted.net.layer.cell, fitted
         return forecaster
 
-    def _plan(self) -> Plan:
+    def _plan(self) -> TrainingPlan:
         options = self.options
-        return Plan(
+        return TrainingPlan(
             learning_rate=options.learning_rate,
             clip=options.clip,
             budget=options.budget,

@@ -25,7 +25,7 @@ from tidegate.metrics import (
     weighted_quantile_loss,
     with_drift,
 )
-from tidegate.tasks.forecast.inputs import Inputs
+from tidegate.tasks.forecast.inputs import ForecastInputs
 from tidegate.tasks.forecast.net import ForecastNet
 from tidegate.tasks.forecast.split import Split
 from tidegate.tasks.forecast.task import forecasts_at
@@ -36,7 +36,7 @@ Score = Annotated[float, BeforeValidator(lambda value: float("nan") if value is 
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldOut:
     """One series' held-out forecasts: truth `[N, K]`, each method's quantiles `[N, K, Q]`, the scale of its MASE."""
 
     truth: np.ndarray
@@ -111,7 +111,7 @@ class Evaluation:
 
 
 def evaluate(
-    nets: dict[str, ForecastNet], inputs: Inputs, panel: Panel, splits: tuple[Split, ...], levels: np.ndarray
+    nets: dict[str, ForecastNet], inputs: ForecastInputs, panel: Panel, splits: tuple[Split, ...], levels: np.ndarray
 ) -> Evaluation:
     """Judge by rolling origins: one at every step of the held-out part that has a whole horizon after it.
 
@@ -140,8 +140,8 @@ def evaluate(
 
 
 def _held_out(
-    nets: dict[str, ForecastNet], inputs: Inputs, panel: Panel, splits: tuple[Split, ...], levels: np.ndarray
-) -> Iterator[Held]:
+    nets: dict[str, ForecastNet], inputs: ForecastInputs, panel: Panel, splits: tuple[Split, ...], levels: np.ndarray
+) -> Iterator[HeldOut]:
     """The held-out forecasts of each series, the nets' and the baselines'."""
     recipe = inputs.recipe
     for index, (series, cut) in enumerate(zip(panel.series, splits, strict=True)):
@@ -154,7 +154,7 @@ def _held_out(
             missed = residual_quantiles(baseline, series.values, recipe.past, cut.held_out, recipe.horizon, levels)
             methods[name] = baseline(series.values, origins, recipe.horizon)[..., None] + missed
         truth = series.values[origins[:, None] + np.arange(1, recipe.horizon + 1)]
-        yield Held(truth, methods, _mase_scale(series.values[: cut.held_out], recipe.season, scale.unit))
+        yield HeldOut(truth, methods, _mase_scale(series.values[: cut.held_out], recipe.season, scale.unit))
 
 
 def _baselines(before: np.ndarray, season: int) -> dict[str, Baseline]:
@@ -169,7 +169,7 @@ def _mase_scale(before: np.ndarray, season: int, fallback: float) -> float:
     return scale if scale > 0 else fallback
 
 
-def _scores(held: list[Held], method: str, levels: np.ndarray) -> dict[str, float]:
+def _scores(held: list[HeldOut], method: str, levels: np.ndarray) -> dict[str, float]:
     truth = np.concatenate([one.truth for one in held])
     quantiles = np.concatenate([one.methods[method] for one in held])
     median = quantiles[..., list(levels).index(0.5)]
@@ -183,7 +183,7 @@ def _scores(held: list[Held], method: str, levels: np.ndarray) -> dict[str, floa
     }
 
 
-def _by_horizon(held: list[Held], method: str, levels: np.ndarray) -> dict[str, list[float]]:
+def _by_horizon(held: list[HeldOut], method: str, levels: np.ndarray) -> dict[str, list[float]]:
     truth = np.concatenate([one.truth for one in held])
     quantiles = np.concatenate([one.methods[method] for one in held])
     losses = quantile_score(truth, quantiles, levels)
@@ -191,7 +191,7 @@ def _by_horizon(held: list[Held], method: str, levels: np.ndarray) -> dict[str, 
     return {"quantile_loss": _column_means(losses), "mae": _column_means(errors)}
 
 
-def _below(held: list[Held], method: str) -> list[float]:
+def _below(held: list[HeldOut], method: str) -> list[float]:
     truth = np.concatenate([one.truth for one in held])[..., None]
     quantiles = np.concatenate([one.methods[method] for one in held])
     return [float(share) for share in (truth <= quantiles)[~np.isnan(truth[..., 0])].mean(0)]
@@ -215,7 +215,7 @@ def _nan_to_none(data: Any) -> Any:
     return None if isinstance(data, float) and np.isnan(data) else data
 
 
-def _loss_by_origin(held: list[Held], method: str, levels: np.ndarray, chosen: list[int]) -> np.ndarray:
+def _loss_by_origin(held: list[HeldOut], method: str, levels: np.ndarray, chosen: list[int]) -> np.ndarray:
     """The loss at each origin over the chosen levels, in units of the series' scale.
 
     It is averaged over the series, counted back from their ends.

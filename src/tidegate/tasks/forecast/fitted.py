@@ -10,13 +10,13 @@ from torch import Tensor
 from tidegate.config import ForecastOptions, checked
 from tidegate.data import Panel, read_panel
 from tidegate.equations import Cell
-from tidegate.nn.fill import fill
+from tidegate.nn.weights import fill
 from tidegate.tasks.forecast.evaluation import Evaluation
-from tidegate.tasks.forecast.inputs import Inputs, make_inputs
+from tidegate.tasks.forecast.inputs import ForecastInputs, make_inputs
 from tidegate.tasks.forecast.net import ForecastNet
 from tidegate.tasks.forecast.recipe import Recipe
 from tidegate.tasks.forecast.result import Forecast
-from tidegate.tasks.forecast.saved import Data, check_agreement
+from tidegate.tasks.forecast.saved import ForecasterData, check_agreement
 from tidegate.tasks.forecast.story import Story
 from tidegate.tasks.forecast.tail import continue_tail, tail_from_data, tail_to_data
 from tidegate.tasks.forecast.task import forecasts_at
@@ -50,12 +50,7 @@ class Fitted:
         """New rows, joined to the kept end where they follow it."""
         columns = self.columns
         new = read_panel(
-            data,
-            columns.target,
-            time=columns.time,
-            id=columns.id,
-            covariates=columns.covariates,
-            grid=self.tail.grid,
+            data, columns.target, time=columns.time, id=columns.id, covariates=columns.covariates, grid=self.tail.grid
         )
         return continue_tail(self.tail, new, self.recipe, columns.time is not None)
 
@@ -71,7 +66,7 @@ class Fitted:
             names, times, self.options.quantiles, quantiles, columns.target, columns.time or "step", columns.id
         )
 
-    def _after(self, inputs: Inputs, index: int, panel: Panel) -> np.ndarray:
+    def _after(self, inputs: ForecastInputs, index: int, panel: Panel) -> np.ndarray:
         series = panel.series[index]
         return forecasts_at(self.net, inputs, index, series, np.array([len(series) - 1]))[0]
 
@@ -99,7 +94,7 @@ class Fitted:
 
         The net is made on the meta device, so that nothing is allocated before names and shapes are seen to fit.
         """
-        data: Data = checked(Data, spec, "spec")
+        data: ForecasterData = checked(ForecasterData, spec, "spec")
         left = dict(tensors)
         tail = tail_from_data(data.tail, left)
         check_agreement(data, tail)

@@ -23,7 +23,7 @@ ANCHORS = (
 
 
 @dataclass(frozen=True)
-class Inputs:
+class ForecastInputs:
     """The series of a panel laid end to end, N rows in all; series s has the rows from `offsets[s]` on.
 
     `x [N, F]` are the net's inputs. `filled [N]` are the scaled values with gaps filled by the last known one, `truth
@@ -68,14 +68,14 @@ class Inputs:
         return truth.masked_fill(later >= stops[..., None], torch.nan)
 
 
-def make_inputs(panel: Panel, recipe: Recipe) -> Inputs:
+def make_inputs(panel: Panel, recipe: Recipe) -> ForecastInputs:
     """The tensors of a panel."""
     parts = [_one_series(series, panel.grid, recipe) for series in panel.series]
     joined = [np.concatenate(column).astype(np.float32) for column in zip(*parts, strict=True)]
     x, filled, truth, level = map(torch.from_numpy, joined)
     lengths = torch.tensor([len(series) for series in panel.series])
     names = tuple(series.name for series in panel.series)
-    return Inputs(recipe, names, x, filled, truth, level, lengths.cumsum(0) - lengths, lengths)
+    return ForecastInputs(recipe, names, x, filled, truth, level, lengths.cumsum(0) - lengths, lengths)
 
 
 def _one_series(series: Series, grid: Grid, recipe: Recipe) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 from tidegate import report
 from tidegate.data.times import shown_time
 from tidegate.equations import Cell
-from tidegate.equations.latex import legend
+from tidegate.equations.formats.latex import legend
 from tidegate.report.parts import Part, Tone
 from tidegate.tasks.forecast.evaluation import NET
 from tidegate.tasks.forecast.fitted import Fitted, trace_end

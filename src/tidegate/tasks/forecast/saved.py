@@ -19,7 +19,7 @@ from tidegate.training import History
 
 
 @dataclass(frozen=True)
-class Data:
+class ForecasterData:
     """Everything but tensors."""
 
     options: ForecastOptions
@@ -33,7 +33,7 @@ class Data:
     story: Story
 
 
-def check_agreement(data: Data, tail: Panel) -> None:
+def check_agreement(data: ForecasterData, tail: Panel) -> None:
     """Raise ModelFileError where parts contradict each other, or no forecast can be made of the tail."""
     fault = next((said for wrong, said in _faults(data, tail) if wrong), None)
     if fault is None:
@@ -46,7 +46,7 @@ def check_agreement(data: Data, tail: Panel) -> None:
         raise ModelFileError(fault)
 
 
-def _faults(data: Data, tail: Panel) -> Iterator[tuple[bool, str]]:
+def _faults(data: ForecasterData, tail: Panel) -> Iterator[tuple[bool, str]]:
     """Whether something is wrong, and what. Later lines rely on earlier ones."""
     recipe, columns, grid = data.recipe, len(data.columns[3]), tail.grid
     shortest = min((len(series) for series in tail.series), default=0)

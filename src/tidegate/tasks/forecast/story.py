@@ -7,7 +7,7 @@ import numpy as np
 
 from tidegate.data import Panel, Series
 from tidegate.metrics import quantile_score
-from tidegate.tasks.forecast.inputs import Inputs
+from tidegate.tasks.forecast.inputs import ForecastInputs
 from tidegate.tasks.forecast.net import ForecastNet
 from tidegate.tasks.forecast.split import Split
 from tidegate.tasks.forecast.task import forecasts_at
@@ -47,7 +47,9 @@ class Story:
         return asdict(self)
 
 
-def tell(panel: Panel, splits: tuple[Split, ...], net: ForecastNet, inputs: Inputs, levels: np.ndarray) -> Story:
+def tell(
+    panel: Panel, splits: tuple[Split, ...], net: ForecastNet, inputs: ForecastInputs, levels: np.ndarray
+) -> Story:
     """The story of a panel, its first series shown."""
     series, cut = panel.series[0], splits[0]
     kept = thinned(series.values)
@@ -75,7 +77,9 @@ def numbers(values: Numbers) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in values])
 
 
-def _examples(series: Series, cut: Split, net: ForecastNet, inputs: Inputs, levels: np.ndarray) -> list[Example]:
+def _examples(
+    series: Series, cut: Split, net: ForecastNet, inputs: ForecastInputs, levels: np.ndarray
+) -> list[Example]:
     recipe = inputs.recipe
     origins = np.arange(cut.held_out - 1, cut.stop - recipe.horizon)
     forecasts = forecasts_at(net, inputs, 0, series, origins)

@@ -14,7 +14,7 @@ from tidegate.tasks.forecast.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Start:
+class TailSeries:
     """A series of a tail, and its first place."""
 
     name: str
@@ -29,7 +29,7 @@ class TailData:
     target: str
     covariates: tuple[str, ...]
     grid: Grid
-    series: tuple[Start, ...]
+    series: tuple[TailSeries, ...]
 
 
 def keep_tail(panel: Panel, recipe: Recipe) -> Panel:

@@ -10,7 +10,7 @@ from torch import Tensor
 from tidegate.data import Series, draw_windows, window_rows
 from tidegate.metrics import naive, pinball
 from tidegate.nn import State
-from tidegate.tasks.forecast.inputs import Inputs
+from tidegate.tasks.forecast.inputs import ForecastInputs
 from tidegate.tasks.forecast.net import ForecastNet
 from tidegate.tasks.forecast.split import Split
 
@@ -31,7 +31,7 @@ class Windows:
 class ForecastTask:
     """The net, windows of the training parts, and the mean quantile loss over the validation parts."""
 
-    def __init__(self, net: ForecastNet, inputs: Inputs, splits: tuple[Split, ...], levels: Tensor) -> None:
+    def __init__(self, net: ForecastNet, inputs: ForecastInputs, splits: tuple[Split, ...], levels: Tensor) -> None:
         self.module, self.inputs, self.splits, self.levels = net, inputs, splits, levels
         self.looks = _looks(inputs, splits)
         self.stops = inputs.offsets + torch.tensor([cut.validation for cut in splits])
@@ -70,7 +70,7 @@ class ForecastTask:
 
 
 def window_loss(
-    net: ForecastNet, inputs: Inputs, levels: Tensor, windows: Windows, outputs: Tensor
+    net: ForecastNet, inputs: ForecastInputs, levels: Tensor, windows: Windows, outputs: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The quantile loss from the layer's outputs at rows `[T, B]`, averaged over levels and summed over origins and
     horizons whose truth is known, and the number of these."""
@@ -83,7 +83,7 @@ def window_loss(
     return (losses * known).sum(), known.sum()
 
 
-def _looks(inputs: Inputs, splits: tuple[Split, ...]) -> tuple[Tensor, Tensor]:
+def _looks(inputs: ForecastInputs, splits: tuple[Split, ...]) -> tuple[Tensor, Tensor]:
     """Stretches that cover the validation parts, or at most `_MOST_LOOKS` of them, spread evenly."""
     parts = [torch.arange(cut.validation - 1, cut.held_out - 1, inputs.recipe.stretch) for cut in splits]
     series = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor([len(part) for part in parts]))
@@ -92,7 +92,7 @@ def _looks(inputs: Inputs, splits: tuple[Split, ...]) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def rolling(net: ForecastNet, inputs: Inputs, series: int, first: int, stop: int) -> Tensor:
+def rolling(net: ForecastNet, inputs: ForecastInputs, series: int, first: int, stop: int) -> Tensor:
     """Quantiles `[N, K, Q]` in scaled units from the value at the origin, for the origins first ... stop - 1.
 
     Each origin is seen by a net that started afresh at most `context` steps before it, as in training.
@@ -102,14 +102,16 @@ def rolling(net: ForecastNet, inputs: Inputs, series: int, first: int, stop: int
     return forecasts.transpose(0, 1).flatten(0, 1)[: stop - first]
 
 
-def forecasts_at(net: ForecastNet, inputs: Inputs, index: int, series: Series, origins: np.ndarray) -> np.ndarray:
+def forecasts_at(
+    net: ForecastNet, inputs: ForecastInputs, index: int, series: Series, origins: np.ndarray
+) -> np.ndarray:
     """Quantiles `[N, K, Q]` in the units of a panel's series number `index`, for a run of neighbouring origins."""
     anchored = rolling(net, inputs, index, int(origins[0]), int(origins[-1]) + 1).numpy().astype(float)
     return naive(series.values, origins, 1)[..., None] + inputs.recipe.scale(series).unit * anchored
 
 
 @torch.no_grad()
-def run_stretches(net: ForecastNet, inputs: Inputs, series: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+def run_stretches(net: ForecastNet, inputs: ForecastInputs, series: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
     """Quantiles `[S, N, K, Q]` of N stretches of S origins each, and the origins' places `[S, N]` in their series.
 
     Stretch n begins at the place `starts[n]` of `series[n]`, after the steps that warm the net up. Places after the
@@ -123,7 +125,7 @@ def run_stretches(net: ForecastNet, inputs: Inputs, series: Tensor, starts: Tens
     return torch.cat(forecasts, 1), torch.cat(places, 1)
 
 
-def _run_some(net: ForecastNet, inputs: Inputs, series: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+def _run_some(net: ForecastNet, inputs: ForecastInputs, series: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
     recipe, offsets, last = inputs.recipe, inputs.offsets[series], inputs.lengths[series] - 1
     begins = (starts - recipe.warm).clamp(min=0)
     steps = torch.arange(recipe.warm + recipe.stretch)[:, None]
@@ -133,7 +135,7 @@ def _run_some(net: ForecastNet, inputs: Inputs, series: Tensor, starts: Tensor) 
     return net.forecast(taken, inputs.anchors(offsets + places)), places
 
 
-def training_origins(inputs: Inputs, splits: tuple[Split, ...], most: int = 4096) -> tuple[Tensor, Tensor]:
+def training_origins(inputs: ForecastInputs, splits: tuple[Split, ...], most: int = 4096) -> tuple[Tensor, Tensor]:
     """Rows of origins spread evenly over the training parts, and where each one's training part stops: `[N]` each."""
     rows, stops = [], []
     for offset, cut in zip(inputs.offsets.tolist(), splits, strict=True):

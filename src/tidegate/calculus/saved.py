@@ -1,0 +1,125 @@
+"""Decides what a step stores for its backward pass and what the backward pass recomputes.
+
+The backward pass reads values of the step. Old and new states, inputs and weights are at hand anyway; of the rest a
+smallest set is kept from which unit-by-unit operations recompute whatever else is read, products and reductions being
+too dear to do twice. Found as a minimum cut (Ford & Fulkerson 1956; the use for recomputation as in Jain et al. 2020,
+arXiv:1910.02653): of several smallest sets the one nearest to where the values are read, so that least is recomputed.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from tidegate.calculus.vjp import StepVJP
+from tidegate.equations.graph import Graph
+from tidegate.equations.ops import OPS
+from tidegate.equations.values import SCALAR, Rate, Value, walk
+
+VECTOR_COST, SCALAR_COST, INFINITE = 1024, 1, 1 << 40
+
+
+@dataclass(frozen=True, eq=False)
+class Saved:
+    """`stored` values are written in the forward pass, `recomputed` ones computed from them in the backward pass."""
+
+    stored: tuple[Value, ...]
+    recomputed: tuple[Value, ...]
+
+
+def saved_values(graph: Graph, back: StepVJP) -> Saved:
+    """Decide what to store and what to recompute, for a step and its backward pass."""
+    at_hand = set(graph.new.values()) | {v for v in graph.values if v.is_leaf or v.rate == Rate.WEIGHTS}
+    step = {v for v in graph.values if v not in at_hand}
+    backward = walk(back.roots)
+    read = {a for v in backward if v not in step and v not in at_hand for a in v.args if a in step}
+    read |= {v for v in back.roots if v in step}
+    stored = _smallest_cut(step, read)
+    recomputed = _between(read, stored | at_hand)
+    return Saved(tuple(sorted(stored, key=_order)), tuple(sorted(recomputed, key=_order)))
+
+
+def _order(value: Value) -> int:
+    return value.order
+
+
+def _recomputable(value: Value) -> bool:
+    return OPS[value.op].kind == "pointwise"
+
+
+def _between(read: Iterable[Value], known: set[Value]) -> set[Value]:
+    found: set[Value] = set()
+    stack = list(read)
+    while stack:
+        value = stack.pop()
+        if value not in found and value not in known:
+            found.add(value)
+            stack.extend(value.args)
+    return found
+
+
+class _Network:
+    """A flow network with capacities on nodes; edges (value, out) -> (user, in) have none."""
+
+    def __init__(self) -> None:
+        self.capacity: dict[object, dict[object, int]] = {}
+
+    def edge(self, a: object, b: object, capacity: int) -> None:
+        self.capacity.setdefault(a, {})[b] = self.capacity.get(a, {}).get(b, 0) + capacity
+        self.capacity.setdefault(b, {}).setdefault(a, 0)
+
+    def path(self, source: object, sink: object) -> list[object] | None:
+        before: dict[object, object] = {source: source}
+        queue = deque([source])
+        while queue:
+            node = queue.popleft()
+            if node == sink:
+                return self._trail(before, source, sink)
+            for other, free in self.capacity[node].items():
+                if free > 0 and other not in before:
+                    before[other] = node
+                    queue.append(other)
+        return None
+
+    @staticmethod
+    def _trail(before: dict[object, object], source: object, sink: object) -> list[object]:
+        trail = [sink]
+        while trail[-1] != source:
+            trail.append(before[trail[-1]])
+        return trail[::-1]
+
+    def saturate(self, source: object, sink: object) -> None:
+        while (trail := self.path(source, sink)) is not None:
+            edges = list(pairwise(trail))
+            free = min(self.capacity[a][b] for a, b in edges)
+            for a, b in edges:
+                self.capacity[a][b] -= free
+                self.capacity[b][a] += free
+
+    def reaching(self, sink: object) -> set[object]:
+        """The nodes that can still reach the sink: their border is the minimum cut closest to it."""
+        found, queue = {sink}, deque([sink])
+        while queue:
+            node = queue.popleft()
+            for other in self.capacity[node]:
+                if other not in found and self.capacity[other].get(node, 0) > 0:
+                    found.add(other)
+                    queue.append(other)
+        return found
+
+
+def _smallest_cut(step: set[Value], read: set[Value]) -> set[Value]:
+    network, number = _Network(), {v: k for k, v in enumerate(sorted(step, key=_order))}
+    network.edge("source", "sink", 0)
+    for value, k in number.items():
+        network.edge(("in", k), ("out", k), SCALAR_COST if value.size == SCALAR else VECTOR_COST)
+        if not _recomputable(value):
+            network.edge("source", ("in", k), INFINITE)
+        for a in value.args:
+            if a in number and _recomputable(value):
+                network.edge(("out", number[a]), ("in", k), INFINITE)
+        if value in read:
+            network.edge(("out", k), "sink", INFINITE)
+    network.saturate("source", "sink")
+    below = network.reaching("sink")
+    return {v for v, k in number.items() if ("out", k) in below and ("in", k) not in below}

@@ -1,0 +1,1 @@
+"""A cell's graph written out: as text, JSON, LaTeX and diagrams."""

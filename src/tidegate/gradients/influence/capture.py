@@ -1,0 +1,120 @@
+"""Trackers, and how they take part in a captured run: by kernels that are bound to example tensors once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tidegate.equations.values import Value
+from tidegate.gradients.cost import Cost
+from tidegate.gradients.influence.step_values import StepValues
+from tidegate.runtime.bound_call import BoundCall, within
+from tidegate.runtime.eligibility import TraceForm, bind_traces, forget_slot
+
+Tensors = dict[str, Tensor]
+
+
+class CapturedTracker(Protocol):
+    """A tracker over a run's steps, from the addresses of the run's buffers."""
+
+    def __call__(self, addresses: list[int], memory: Tensors | None, keep: bool) -> tuple[Tensors, dict[Value, Tensor]]:
+        """The memory after the run (undefined unless it is to `keep`) from that before (None: no influence yet), and
+        the gradient of what has the run's gradients in its states."""
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """A run to take part in: its steps and the gradients of its scored states, as examples.
+
+    Everything a kernel reads must be a view into the examples' `buffers`, whose addresses change from call to call, or
+    into buffers that `stay`. Where there are such, every run begins without influence, and the end of it is not read.
+    """
+
+    steps: StepValues
+    scored: Mapping[str, Tensor]
+    buffers: Sequence[Tensor]
+    stay: Sequence[Tensor] = ()
+
+    def traces(
+        self,
+        form: TraceForm,
+        shape: tuple[int, int],
+        d: Sequence[Tensor],
+        u: Sequence[Tensor],
+        v: Sequence[Tensor],
+        delta: Sequence[Tensor],
+        bias: bool,
+    ) -> BoundTraces | None:
+        """Eligibility traces of a linear of `shape` `[K, V]` along the run, as `advance_traces` moves them.
+
+        None where no kernel can run, or something it reads is computed and not part of a buffer.
+        """
+        if not all(within(t, (*self.buffers, *self.stay)) for t in (*d, *u, *v, *delta)):
+            return None
+        steps = self.steps
+        e = steps.like.new_zeros(steps.B, form.states, *shape)
+        end, g = torch.empty_like(e), steps.like.new_zeros(shape)
+        bind = bind_traces(form, e, end, d, u, v, delta, g, bias)
+        if bind is None:
+            return None
+        forget = forget_slot(form, len(v))
+        moving = [g] if self.stay else [g, e, end]
+        return BoundTraces(BoundCall(bind, [*self.buffers, *moving]), e, bool(delta), forget, bool(self.stay))
+
+
+class BoundTraces:
+    """Traces along a run. `nothing` are the traces before any step."""
+
+    def __init__(self, call: BoundCall, nothing: Tensor, scored: bool, forget: int, stays: bool) -> None:
+        self._call, self._nothing, self._stays = call, nothing, stays
+        self._g, self._scored = nothing.new_zeros(nothing.shape[2:]), scored
+        self._forget, self._keep = ({forget: 1}, {forget: 0})
+
+    def __call__(self, addresses: list[int], e: Tensor | None, keep: bool) -> tuple[Tensor, Tensor]:
+        """The traces `[B, S, K, V]` after the run, and the gradient `[K, V]`."""
+        g = torch.zeros_like(self._g) if self._scored else self._g
+        if self._stays:
+            self._call([*addresses, g.data_ptr()], self._forget)
+            return self._nothing, g
+        start = self._nothing if e is None else e.contiguous()
+        end = torch.empty_like(self._nothing)
+        moving = (g.data_ptr(), start.data_ptr(), end.data_ptr())
+        self._call([*addresses, *moving], self._keep if keep else self._forget)
+        return end, g
+
+
+class Tracker(ABC):
+    """One rule at work on some of a layer's weights: what it remembers from step to step, and the gradients from it.
+
+    `values` are what it reads of each step, `states` those that its weights influence.
+    """
+
+    values: list[Value]
+    states: tuple[str, ...]
+
+    @abstractmethod
+    def cost(self, rows: int) -> Cost:
+        """What it keeps and computes for so many rows."""
+
+    @abstractmethod
+    def begin(self, rows: int, like: Tensor) -> Tensors:
+        """The memory before any step."""
+
+    @abstractmethod
+    def advance(
+        self, memory: Tensors, steps: StepValues, gradients: Mapping[str, Tensor] | None
+    ) -> tuple[Tensors, dict[Value, Tensor]]:
+        """The memory after some steps, and the gradient of what has these gradients `[T, B, n]` in the states."""
+
+    @abstractmethod
+    def gradient(self, memory: Tensors, gradients: Mapping[str, Tensor]) -> dict[Value, Tensor]:
+        """The gradient of what has these gradients `[B, n]` in the states now."""
+
+    def capture(self, run: Capture) -> CapturedTracker | None:
+        """The tracker on kernels along a run; None: then the general engine runs."""
+        return None

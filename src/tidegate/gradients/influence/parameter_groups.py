@@ -1,0 +1,131 @@
+"""Which weights a step reads where, and which states they come to influence: the form of the influence matrices."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from torch import Tensor
+
+from tidegate.calculus import Diagonal, StepJacobians, direct_jacobians, jacobians, on_diagonal
+from tidegate.calculus.jacobian import Jacobian
+from tidegate.equations.graph import Graph
+from tidegate.equations.values import Rate, Value, products, walk
+
+
+@dataclass(frozen=True, eq=False)
+class ParameterGroup:
+    """Weights that act on a step at one place: those of a linear, or a vector that is read unit by unit.
+
+    `result` is the linear's result, or the vector. `factors` are the learned matrices with what they multiply, `bias`
+    a learned vector that is added; both empty for a vector. `jacobians` are those of the new states in `result`.
+    """
+
+    result: Value
+    factors: tuple[tuple[Value, Value], ...]
+    bias: Value | None
+    jacobians: Mapping[str, Jacobian]
+    reach: tuple[str, ...]
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether the weights are read unit by unit."""
+        return not self.factors and self.bias is None
+
+    @property
+    def parameters(self) -> tuple[Value, ...]:
+        """The values whose gradients the group gives: matrices, then bias; or the vector."""
+        if self.is_vector:
+            return (self.result,)
+        return (*(m for m, _ in self.factors), *(() if self.bias is None else (self.bias,)))
+
+    @property
+    def name(self) -> str:
+        """What it is called in the equations, such as l0.i for the linear of gate i; without a name, its weights."""
+        if self.result.label:
+            return self.result.label.removesuffix(".net")
+        return " + ".join(v.attrs["name"] for v in walk(self.parameters) if v.op == "weight")
+
+    def stays_in_its_unit(self, states: Mapping[tuple[str, str], Jacobian]) -> bool:
+        """Whether a unit's weights influence that unit of each state only, for ever: an element-wise recurrence."""
+        between = [j for (new, old), j in states.items() if new in self.reach and old in self.reach]
+        return all(isinstance(j, Diagonal) for j in (*self.jacobians.values(), *between))
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """A graph's groups, and the Jacobians of its step."""
+
+    graph: Graph
+    groups: tuple[ParameterGroup, ...]
+    jacobians: StepJacobians
+
+    @cached_property
+    def direct(self) -> Mapping[tuple[str, str], Jacobian]:
+        """The Jacobians of states in states before that go through no matrix."""
+        return direct_jacobians(self.graph)
+
+    @cached_property
+    def diagonals(self) -> Mapping[tuple[str, str], Value]:
+        """What a unit of a state does to the unit of the same number of another, where that is known by itself."""
+        found = {key: on_diagonal(j) for key, j in self.jacobians.states.items() if _square(self.graph, *key)}
+        return {key: v for key, v in found.items() if v is not None}
+
+    @property
+    def parameters(self) -> tuple[Value, ...]:
+        """The values of weights that influence a state, each once."""
+        return tuple(dict.fromkeys(p for g in self.groups for p in g.parameters))
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The states that learned weights influence, in the graph's order."""
+        reached = {name for g in self.groups for name in g.reach}
+        return tuple(s.name for s in self.graph.states if s.name in reached)
+
+
+def _square(graph: Graph, new: str, old: str) -> bool:
+    sizes = {s.name: s.size for s in graph.states}
+    return sizes[new] == sizes[old]
+
+
+@lru_cache(maxsize=256)
+def structure(graph: Graph) -> Structure:
+    """The groups of a graph."""
+    found = jacobians(graph)
+    linears = [v for v in graph.values if v.op in ("linear", "product") and v.rate > Rate.WEIGHTS]
+    vectors = list(dict.fromkeys(w for _, w in found.vectors))
+    groups = [_of_linear(found, z) for z in linears] + [_of_vector(found, w) for w in vectors]
+    return Structure(graph, tuple(g for g in groups if g is not None), found)
+
+
+def _of_linear(found: StepJacobians, z: Value) -> ParameterGroup | None:
+    factors = tuple((m, v) for m, v in products(z) if _learned(m))
+    bias = z.args[-1] if z.op == "linear" and z.attrs["bias"] and _learned(z.args[-1]) else None
+    into = {new: j for (new, of), j in found.linears.items() if of is z}
+    if not into or not (factors or bias is not None):
+        return None
+    return ParameterGroup(z, factors, bias, into, _reach(found, into))
+
+
+def _of_vector(found: StepJacobians, w: Value) -> ParameterGroup | None:
+    into = {new: j for (new, of), j in found.vectors.items() if of is w}
+    return ParameterGroup(w, (), None, into, _reach(found, into)) if into and _learned(w) else None
+
+
+def _learned(value: Value) -> bool:
+    return any(v.op == "weight" and v.attrs["learn"] for v in walk([value]))
+
+
+def _reach(found: StepJacobians, into: Mapping[str, Jacobian]) -> tuple[str, ...]:
+    """The states that are ever influenced, once those in `into` are."""
+    reached = dict.fromkeys(into)
+    while True:
+        more = [new for new, old in found.states if old in reached and new not in reached]
+        if not more:
+            return tuple(reached)
+        reached |= dict.fromkeys(more)
+
+
+def add(into: dict[Value, Tensor], more: Mapping[Value, Tensor]) -> None:
+    """Add gradients by value to others."""
+    for value, gradient in more.items():
+        into[value] = into[value] + gradient if value in into else gradient

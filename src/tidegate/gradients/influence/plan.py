@@ -1,0 +1,135 @@
+"""What a rule does on equations with bound sizes, whichever layer has them: made once, used by every call."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import cached_property, lru_cache
+from typing import Protocol
+
+from torch import Tensor
+
+from tidegate.equations.graph import Graph
+from tidegate.equations.ops import spread
+from tidegate.equations.values import Rate, Value
+from tidegate.gradients.cost import COPIES, Cost, kept
+from tidegate.gradients.influence.capture import Tracker
+from tidegate.gradients.influence.parameter_groups import structure
+from tidegate.gradients.influence.parameter_layout import ParameterLayout
+from tidegate.gradients.influence.step_evaluator import giving, reader
+from tidegate.reference import Program, bound
+from tidegate.runtime.masks import Masks
+from tidegate.runtime.unroll import Unroll as Run
+
+Tensors = dict[str, Tensor]
+ELEMENTS_AT_ONCE = 1 << 22  # of what trackers read, in the steps that are read together
+Sizes = tuple[tuple[str, int], ...]
+
+
+class ForwardRule(Hashable, Protocol):
+    """What a rule has to say of a layer; equal rules do the same.
+
+    There is an update `every` so many steps, after which the influence is carried on, or one at the end.
+    """
+
+    @property
+    def every(self) -> int | None:
+        """The steps between two updates."""
+
+    def trackers(self, layout: ParameterLayout) -> Sequence[Tracker]:
+        """The rule at work. Raises ArgumentError where it does not work for such equations."""
+
+    def cheaper(self, graph: Graph) -> "Sequence[ForwardRule]":
+        """Rules for such equations that keep less."""
+
+
+class RulePlan:
+    """The trackers of a rule, and the runs of the cell that tell of its states and of what trackers read.
+
+    `whole` steps tell of the new states and of the output, too.
+    """
+
+    def __init__(
+        self, graph: Graph, sizes: Sizes, rule: ForwardRule, whole: bool, weights: Mapping[str, Tensor]
+    ) -> None:
+        self.graph, self.sizes = graph, dict(sizes)
+        self.structure = structure(graph)
+        self.names = [s.name for s in graph.states]
+        self.widths = [bound(s.size, self.sizes)[0] for s in graph.states]
+        self.state_of_output = next((name for name, v in graph.new.items() if v is graph.output), None)
+        self.following = following(graph, sizes)
+        self.masks = Masks(graph, self.sizes)
+        self.parameters = Program(self.structure.parameters)
+        leaves = [str(v.attrs["name"]) for v in self.structure.parameters if v.op == "weight"]
+        plain = len(leaves) == len(self.structure.parameters)
+        self.learned = leaves if plain else None  # the parameters' names, where none of them is made of weights
+        self.moving = {i.name for i in graph.inputs if i.rate == Rate.INPUT}
+        self.layout = ParameterLayout(self.structure, self.sizes, weights)
+        self.places, _ = self.layout.places(self.names)
+        self.trackers = list(rule.trackers(self.layout))
+        wanted = [v for t in self.trackers for v in t.values]
+        self._costs: dict[int, list[Cost]] = {}
+        self.reader = reader(graph, sizes, (*wanted, *(graph.roots if whole else ())))
+
+    def costs(self, rows: int) -> list[Cost]:
+        """What each tracker keeps and computes."""
+        found = self._costs.get(rows)
+        if found is None:
+            found = self._costs[rows] = [tracker.cost(rows) for tracker in self.trackers]
+        return found
+
+    def at_once(self, rows: int) -> int:
+        """The steps that are read together."""
+        return max(1, ELEMENTS_AT_ONCE // max(1, rows * self.reader.numbers))
+
+    def most(self, steps: int, rows: int) -> int:
+        """The numbers that are there at once while steps are taken: the influence, and what is read of steps."""
+        return COPIES * kept(self.costs(rows)) + min(steps, self.at_once(rows)) * rows * self.reader.numbers
+
+    @cached_property
+    def reads_old(self) -> bool:
+        """Whether the output reads states before the step other than by way of those after it."""
+        if self.state_of_output is not None:
+            return False
+        old = set(self.graph.old.values())
+        return any(v in old or not old.isdisjoint(v.args) for v in (self.graph.output, *self.outputs.order))
+
+    @cached_property
+    def outputs(self) -> Program:
+        """What makes the output of states, inputs and weights, where it is no state itself."""
+        graph = self.graph
+        given = [*graph.weights.values(), *graph.input_values.values(), *graph.old.values()]
+        return Program([graph.output], given=[*given, *(v for v in graph.new.values() if not v.is_leaf)])
+
+    def apart(self, states: Tensor) -> Tensors:
+        """Units side by side as states by name."""
+        if len(self.names) == 1:
+            return {self.names[0]: states}  # to split would cost a copy on the way back
+        return dict(zip(self.names, states.split(self.widths, -1), strict=True))
+
+    @cached_property
+    def both(self) -> Run | None:
+        """A run that tells of all new states, then of what trackers read; None where they read no vectors."""
+        vectors = self.reader.vectors
+        return Run(giving(self.graph, [*_states(self.graph), *vectors]), self.sizes) if vectors else None
+
+
+def plan(
+    graph: Graph, sizes: Sizes, rule: ForwardRule, whole: bool, weights: Callable[[], Mapping[str, Tensor]]
+) -> RulePlan:
+    """The plan of a rule; where some of the weights are never learned, it looks at their numbers."""
+    if all(w.attrs["learn"] for w in graph.weights.values()):
+        return _plan(graph, sizes, rule, whole)
+    return RulePlan(graph, sizes, rule, whole, {name: w.detach() for name, w in weights().items()})
+
+
+@lru_cache(maxsize=256)
+def _plan(graph: Graph, sizes: Sizes, rule: ForwardRule, whole: bool) -> RulePlan:
+    return RulePlan(graph, sizes, rule, whole, {})
+
+
+@lru_cache(maxsize=256)
+def following(graph: Graph, sizes: Sizes) -> Run:
+    """A run of the graph with all new states as its output, side by side."""
+    return Run(giving(graph, _states(graph)), dict(sizes))
+
+
+def _states(graph: Graph) -> list[Value]:
+    return [spread(graph.new[s.name], s.size) for s in graph.states]

@@ -1,0 +1,120 @@
+"""What rules read of steps, from kernels as far as these go: vectors natively, matrices of them by torch."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tidegate.equations.graph import Graph
+from tidegate.equations.values import Rate, Value, walk
+from tidegate.reference import Program, bound
+from tidegate.reference import torch_ops as xp
+from tidegate.reference.step_program import StepProgram
+from tidegate.reference.unroll import UnrollArguments
+from tidegate.runtime.unroll import Unroll as Run
+
+Tensors = Mapping[str, Tensor]
+
+
+class StepEvaluator:
+    """The values that some trackers want of each step.
+
+    What is a vector is computed for all steps by one call of the cell with these vectors as its output, on kernels
+    where there are any; what is made of vectors and weights beyond that, such as the Jacobian of a dense recurrence,
+    by torch for all steps together. `numbers` is how many these are for each step and row.
+    """
+
+    def __init__(self, graph: Graph, sizes: Mapping[str, int], wanted: Sequence[Value]) -> None:
+        self.graph, self.sizes = graph, sizes
+        self.vectors = _vectors(wanted)
+        self.widths = [bound(v.size, sizes)[0] for v in self.vectors]
+        self.run = Run(giving(graph, self.vectors), sizes) if self.vectors else None
+        fixed = [v for v in walk(wanted) if v.rate == Rate.WEIGHTS and v.op != "weight"]
+        self._fixed = Program(fixed)
+        self.given = [v for v in dict.fromkeys(wanted) if v.rate == Rate.WEIGHTS]
+        moving = [v for v in dict.fromkeys([*self.vectors, *wanted]) if v.rate > Rate.WEIGHTS]
+        self.numbers = sum(math.prod(bound(v.size, sizes)) for v in moving)
+        known = dict.fromkeys([*self._fixed.roots, *graph.weights.values(), *_leaves(graph), *self.vectors])
+        self._code = StepProgram([v for v in wanted if v not in known], known, sizes)
+        self._rest = [v for v in self._code.place if v not in known and v.op != "constant"]
+
+    @property
+    def only_vectors(self) -> bool:
+        """Whether nothing is wanted but what kernels give and what weights alone make."""
+        return not self._rest
+
+    def fixed(self, weights: Tensors) -> dict[Value, Tensor]:
+        """What weights alone make, `[n]` each."""
+        like, made = next(iter(weights.values())), self._made(weights)
+        shapes = {v: bound(v.size, self.sizes) for v in self.given}
+        return {v: torch.as_tensor(made[v], dtype=like.dtype).expand(n).contiguous() for v, n in shapes.items()}
+
+    def _made(self, weights: Tensors) -> dict[Value, Any]:
+        """What weights alone make, as the equations give it."""
+        env: dict[Value, Any] = {self.graph.weights[name]: w for name, w in weights.items()}
+        with torch.no_grad():
+            self._fixed(xp, self.sizes, env)
+        return env
+
+    def __call__(
+        self,
+        weights: Tensors,
+        inputs: Tensors,
+        begin: Tensors,
+        starts: Tensors,
+        old: Tensors,
+        lengths: Tensor | None,
+        reset: Tensor | None,
+        read: Mapping[Value, Tensor] | None = None,
+    ) -> dict[Value, Any]:
+        """The values by themselves, `[T, B, ...]`; `old` are the states before each step, `begin` the first of them.
+
+        Vectors that were `read` by another run are not computed again.
+        """
+        graph = self.graph
+        env: dict[Value, Any] = {graph.weights[name]: w for name, w in weights.items()}
+        env |= {v: inputs[name] for name, v in graph.input_values.items()}
+        env |= {v: old[name] for name, v in graph.old.items()}
+        like = next(iter(old.values()))
+        for value, found in zip(self._fixed.roots, self._fixed(xp, self.sizes, env), strict=True):
+            env[value] = found if isinstance(found, Tensor) else like.new_full((1,), found)
+        if read is not None:
+            env |= read
+        elif self.run is not None:
+            y = self.run(UnrollArguments(weights, inputs, begin, starts, lengths, reset))[0]
+            env |= dict(zip(self.vectors, y.split(self.widths, -1), strict=True))
+        places = self._code.places(env)
+        self._code(places)
+        return env | {v: places[self._code.place[v]] for v in self._rest}
+
+
+@lru_cache(maxsize=256)
+def reader(graph: Graph, sizes: tuple[tuple[str, int], ...], wanted: tuple[Value, ...]) -> StepEvaluator:
+    """The reader of these values, made once: to plan a run takes longer than a thousand steps of a small one."""
+    return StepEvaluator(graph, dict(sizes), wanted)
+
+
+def _leaves(graph: Graph) -> list[Value]:
+    return [*graph.input_values.values(), *graph.old.values()]
+
+
+def _vectors(wanted: Sequence[Value]) -> list[Value]:
+    """The vectors among what is wanted and among what its matrices are made of."""
+    found: dict[Value, None] = {}
+    for value in walk(wanted):
+        if len(value.size) == 2:
+            found |= dict.fromkeys(a for a in value.args if len(a.size) == 1)
+    found |= dict.fromkeys(v for v in wanted if len(v.size) == 1)
+    return [v for v in found if v.rate > Rate.WEIGHTS and not v.is_leaf]
+
+
+def giving(graph: Graph, vectors: Sequence[Value]) -> Graph:
+    """The graph with these values as its output, side by side."""
+    if len(vectors) == 1:
+        return replace(graph, output=vectors[0], output_name="read")
+    width = "+".join(str(v.size[0]) for v in vectors)
+    return replace(graph, output=Value("concat", tuple(vectors), (width,)), output_name="read")

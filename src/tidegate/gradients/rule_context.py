@@ -1,0 +1,70 @@
+"""A rule inside a module: its recurrent layers find their gradients forward in time, and remember from call to call."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import nn
+
+from tidegate.errors import ArgumentError
+from tidegate.gradients.influence.engine import EngineRun, InfluenceEngine
+from tidegate.gradients.influence.plan import ForwardRule
+from tidegate.nn import Recurrent, Stack
+from tidegate.nn.state import State
+
+
+class RuleContext:
+    """The recurrent layers of a module under a rule that works forward in time.
+
+    Within `working()` a call of a layer has the rule's gradients. A call that goes on from the state which the last
+    call of that layer returned goes on with its influence, too. Raises ArgumentError where there is no such layer.
+    """
+
+    def __init__(self, module: nn.Module, rule: ForwardRule) -> None:
+        found = [m for m in module.modules() if isinstance(m, Recurrent | Stack)]
+        inside = {part for m in found if isinstance(m, Stack) for part in m.modules() if part is not m}
+        layers = [m for m in found if m not in inside]
+        if not layers:
+            raise ArgumentError(
+                f"{type(rule).__name__} takes modules that contain a Recurrent or a Stack, got a "
+                f"{type(module).__name__} without one: add one, or use BPTT()"
+            )
+        self._layers = [_LayerContext(layer, rule) for layer in layers]
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Everything inside has the rule's gradients."""
+        with ExitStack() as stack:
+            for layer in self._layers:
+                stack.enter_context(layer.working())
+            yield
+
+
+class _LayerContext:
+    def __init__(self, layer: Any, rule: ForwardRule) -> None:
+        self.layer, self.rule = layer, rule
+        self._machines: dict[bool, InfluenceEngine] = {}
+        self._last: tuple[list[int], EngineRun] | None = None
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        self.layer.forward = self._forward
+        try:
+            yield
+        finally:
+            del self.layer.forward
+
+    def _forward(self, x: Any, state: State | None = None, *, lengths: Any = None, reset: Any = None) -> Any:
+        training = self.layer.training
+        if training not in self._machines:
+            self._machines[training] = InfluenceEngine(self.layer, self.rule)
+        goes_on = self._last is not None and state is not None and _places(state) == self._last[0]
+        past = self._last[1].end if goes_on and self._last is not None else None
+        y, end, segment = self._machines[training](x, state, past, lengths, reset)
+        self._last = _places(end), segment
+        return y, end
+
+
+def _places(state: State) -> list[int]:
+    """Where a state's numbers lie, which a detached copy shares; the segment keeps the memory from being used anew."""
+    return [t.data_ptr() for layer in state.layers for named in layer for t in named.values()]

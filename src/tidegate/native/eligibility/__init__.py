@@ -1,0 +1,1 @@
+"""Kernels for eligibility traces: form, code and calls."""

@@ -1,0 +1,1 @@
+"""Running compiled kernels: cache, arguments, row order, threads and working memory."""

@@ -1,0 +1,185 @@
+"""Cached calls: the first call of a signature is checked in full; later ones only set pointers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from tidegate.reference import bound
+from tidegate.runtime import autograd
+from tidegate.runtime.cell_kernel import CellKernel
+from tidegate.runtime.kernel_call import KernelCall
+from tidegate.runtime.support import DTYPES, cell_kernel, readable
+from tidegate.runtime.unroll import Unroll
+
+MOST_CALLS = 128  # signatures of one layer, each with up to 128 KiB of working memory
+MOST_BYTES = 1 << 28  # of buffers that the calls of one layer keep
+
+States = Mapping[str, Tensor]
+
+
+class Signature(NamedTuple):
+    """What a cached call is compiled for."""
+
+    kind: Hashable
+    shape: torch.Size
+    dtype: torch.dtype
+    threads: int
+
+
+class Compiled(Protocol):
+    """A call compiled for one signature."""
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the buffers that it keeps between calls."""
+
+    def serves(self) -> bool:
+        """Whether its layer still is what it was compiled for."""
+
+
+Found = TypeVar("Found", bound=Compiled)
+
+
+class _CacheEntry:
+    __slots__ = ("call", "used")
+
+    def __init__(self, used: int) -> None:
+        self.call: Compiled | None = None
+        self.used = used
+
+
+class CallCache:
+    """A layer's compiled calls by signature: compiled on the second call, the least recently used dropped first."""
+
+    def __init__(self) -> None:
+        self._entries: dict[Signature, _CacheEntry] = {}
+        self._clock = itertools.count()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CallCache, ()  # a copy of a layer compiles its own
+
+    def get(self, kind: Hashable, x: Tensor, compile_call: Callable[[], Found | None]) -> Found | None:
+        """The call compiled for inputs like `x`; None on the first call of a signature, and where there is none."""
+        signature = Signature(kind, x.shape, x.dtype, torch.get_num_threads())
+        entry = self._entries.get(signature)
+        if entry is None:
+            self._add(signature)
+            return None
+        entry.used = next(self._clock)
+        if entry.call is None or not entry.call.serves():
+            entry.call = compile_call()
+            self._limit()
+        return cast("Found | None", entry.call)
+
+    def _add(self, signature: Signature) -> None:
+        self._entries[signature] = _CacheEntry(next(self._clock))
+        self._limit()
+
+    def _limit(self) -> None:
+        """Drop the least recently used calls where there are too many, or they keep too much."""
+        entries = sorted(self._entries.items(), key=lambda e: e[1].used)
+        kept = sum(e.call.nbytes for _, e in entries if e.call is not None)
+        for signature, entry in entries[:-1]:
+            if len(self._entries) <= MOST_CALLS and kept <= MOST_BYTES:
+                break
+            self._entries.pop(signature, None)
+            kept -= entry.call.nbytes if entry.call is not None else 0
+
+
+class WeightSource(Protocol):
+    """Where a cached call reads one layer's weights."""
+
+    def tensors(self) -> list[Tensor] | None:
+        """The weights as autograd knows them; None if a kernel cannot read them as they are."""
+
+    def call(self, call: KernelCall) -> KernelCall:
+        """The call that takes these tensors."""
+
+    def unchanged(self) -> bool:
+        """Whether the modules that hold the weights are the ones they were."""
+
+
+class LayerCall:
+    """A layer's cached call: `[T, B, I]` and initial states to `[T, B, size]` and final states.
+
+    The weights are read, and packed, at each call.
+    """
+
+    def __init__(self, sources: Sequence[WeightSource], cells: Sequence[CellKernel], steps: int, rows: int) -> None:
+        self._sources = tuple(sources)
+        self._layers = [_OneLayer(s, cell, steps, rows) for s, cell in zip(sources, cells, strict=True)]
+
+    @staticmethod
+    def compile(sources: Sequence[WeightSource], unrolls: Sequence[Unroll], x: Tensor) -> LayerCall | None:
+        """The call for inputs like `x`; None where it cannot run on kernels."""
+        if not x.shape[0] * x.shape[1] or x.dtype not in DTYPES or not all(u.plain for u in unrolls):
+            return None
+        cells = [cell_kernel(u.graph, u.sizes, [x]) for u in unrolls]
+        found = [c for c in cells if c is not None]
+        return LayerCall(sources, found, *x.shape[:2]) if len(found) == len(cells) else None
+
+    @property
+    def nbytes(self) -> int:
+        """Nothing: outputs belong to the caller."""
+        return 0
+
+    def serves(self) -> bool:
+        """Whether the modules that hold the weights are the ones they were."""
+        return all(source.unchanged() for source in self._sources)
+
+    def __call__(self, x: Tensor, states: Sequence[States | None]) -> tuple[Tensor, list[dict[str, Tensor]]] | None:
+        """The output and each layer's final states, from its initial ones (None: its own start).
+
+        None where a tensor does not fit: then the general path takes the call, or says what is wrong.
+        """
+        first = self._layers[0]
+        if len(states) != len(self._layers) or not readable(x, first.x_shape, first.dtype):
+            return None
+        ends, ready = [], []
+        for layer, state in zip(self._layers, states, strict=True):
+            initial, weights = layer.initial_states(state), layer.source.tensors()
+            if initial is None or weights is None:
+                return None
+            ready.append((weights, initial))
+        for layer, (weights, initial) in zip(self._layers, ready, strict=True):
+            x, end = layer(x, weights, initial)
+            ends.append(end)
+        return x, ends
+
+
+class _OneLayer:
+    def __init__(self, source: WeightSource, cell: CellKernel, steps: int, rows: int) -> None:
+        inputs = cell.inputs
+        self.source, self.dtype = source, cell.dtype
+        self.x_shape = torch.Size((steps, rows, *bound(inputs.graph.inputs[0].size, inputs.sizes)))
+        self._states = [(n, torch.Size((rows, w))) for n, w in zip(inputs.states, inputs.state_widths, strict=True)]
+        starts = [s.start for s in inputs.graph.states]
+        with torch.inference_mode(False):
+            self._starts = [
+                torch.full((1, w), start, dtype=self.dtype).expand(rows, w)
+                for w, start in zip(inputs.state_widths, starts, strict=True)
+            ]
+        self._call = source.call(cell.call(steps, rows))
+
+    def initial_states(self, given: States | None) -> list[Tensor] | None:
+        """The initial states; None if they are not what this layer takes."""
+        if given is None:
+            return self._starts
+        if len(given) != len(self._states):
+            return None
+        found = []
+        for name, shape in self._states:
+            tensor = given.get(name)
+            if tensor is None or not readable(tensor, shape, self.dtype):
+                return None
+            found.append(tensor)
+        return found
+
+    def __call__(self, x: Tensor, weights: list[Tensor], states: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        y, *ends = autograd.run(self._call, [*weights, x, *states, *self._starts])
+        return y, {name: end for (name, _), end in zip(self._states, ends, strict=True)}

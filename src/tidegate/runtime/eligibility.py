@@ -1,0 +1,177 @@
+"""Eligibility traces of one linear: on kernels where they can run, else by torch's own operations.
+
+Traces are what real-time recurrent learning of element-wise cells (Williams and Zipser 1989,
+doi:10.1162/neco.1989.1.2.270), SnAp-1 (Menick et al. 2021, arXiv:2006.07232), RFLO (Murray 2019,
+doi:10.7554/eLife.43299) and e-prop (Bellec et al. 2020, doi:10.1038/s41467-020-17236-y) carry forward in time.
+`TraceForm` says how they change in a step.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tidegate.errors import ArgumentError, NativeError
+from tidegate.native.eligibility.arguments import argument_names
+from tidegate.native.eligibility.form import TraceForm
+from tidegate.native.eligibility.kernel import TraceKernel, trace_kernel
+from tidegate.native.run.kernel import Bound
+from tidegate.native.run.row_order import NEVER_ADDRESS
+from tidegate.runtime import support
+from tidegate.runtime.tensors import with_row_stride
+
+Tensors = Sequence[Tensor]
+__all__ = ["TraceForm", "advance_traces", "bind_traces", "forget_slot", "reference_traces"]
+
+
+def advance_traces(
+    form: TraceForm,
+    e: Tensor,
+    d: Tensors,
+    u: Tensors,
+    v: Tensors,
+    delta: Tensors,
+    g: Tensor,
+    bias: bool,
+    reset: Tensor | None = None,
+) -> Tensor:
+    """The traces `[B, S, K, V]` after T steps; `e`, from before them, stays as it is.
+
+    `d`, `u` and `delta` hold a tensor `[T, B, K]` for each of the form's `pairs`, `driven` and `scored` states. `v`
+    holds the pieces `[T, B, width]` of what the linear reads; with `bias` a 1 follows them. To `g` `[K, V]`,
+    contiguous, the gradient of the linear's weights is added. Where `reset` `[T, B]`, of bools, is set, the
+    traces of a row of the batch count as zero before the step. Column slices of larger tensors are read in place.
+
+    Kernels go over long sequences in blocks of 64 steps, which begin with the call and with a reset. The same steps in
+    several calls give traces of the same bits where calls are cut between blocks, and where none of them has 12 steps;
+    else the last bits differ. No derivatives are recorded. Raises ArgumentError where a tensor has another shape.
+    """
+    _check(form, e, (d, u, delta), v, g, bias, reset)
+    kernel = _kernel(form, [e, g, *d, *u, *v, *delta])
+    if kernel is None:
+        return reference_traces(form, e, d, u, v, delta, g, bias, reset)
+    if not len((*d, *u, *delta)[0]) or not e.numel():
+        return e.clone()
+    end = torch.empty(e.shape, dtype=e.dtype)
+    bound, alive = _bind(kernel, e, end, (*d, *u, *delta), v, g, bias, reset)
+    bound()
+    del alive
+    return end
+
+
+def bind_traces(
+    form: TraceForm, e: Tensor, end: Tensor, d: Tensors, u: Tensors, v: Tensors, delta: Tensors, g: Tensor, bias: bool
+) -> Callable[[], Bound] | None:
+    """Binds a kernel to the arguments of `advance_traces` and to `end`, where traces go; None where it cannot run.
+
+    None, too, where a tensor's rows have no one stride, so that it would be copied. With its argument `forget` set the
+    kernel does not write all of `end`.
+    """
+    kernel = _kernel(form, [e, g, *d, *u, *v, *delta])
+    if kernel is None or any(with_row_stride(t)[0] is not t for t in (*d, *u, *v, *delta)):
+        return None
+    return lambda: _bind(kernel, e, end, (*d, *u, *delta), v, g, bias, None)[0]
+
+
+def forget_slot(form: TraceForm, pieces: int) -> int:
+    """The slot of the argument `forget`: 1 where traces after the last step are not wanted."""
+    return argument_names(form, pieces).index("forget")
+
+
+def _kernel(form: TraceForm, tensors: Tensors) -> TraceKernel | None:
+    """The kernel of a form for such tensors; None where it cannot run, which warns once unless it is by design."""
+    reason = support.unsupported(None, tensors)
+    if reason is None:
+        try:
+            return trace_kernel(form, support.DTYPES[tensors[0].dtype])
+        except NativeError as error:
+            reason = support.Unsupported(str(error))
+    if not reason.by_design:
+        support.warn_once(f"a cell's eligibility traces are computed on the reference path: {reason}")
+    return None
+
+
+def _bind(
+    kernel: TraceKernel,
+    e: Tensor,
+    end: Tensor,
+    factors: Tensors,
+    v: Tensors,
+    g: Tensor,
+    bias: bool,
+    reset: Tensor | None,
+) -> tuple[Bound, list[Any]]:
+    """The kernel on these tensors, and the copies that must stay alive until it is done."""
+    T, B, K = factors[0].shape
+    start, flags = e.contiguous(), None if reset is None else reset.contiguous()
+    given = {"start": start.data_ptr(), "end": end.data_ptr(), "g": g.data_ptr(), "bias": int(bias)}
+    given["reset"] = NEVER_ADDRESS if flags is None else flags.data_ptr()
+    given["reset.step"] = int(flags is not None)
+    alive: list[Any] = [start, flags]
+    names = [*kernel.form.coefficients, *(f"v.{i}" for i in range(len(v)))]
+    for name, tensor in zip(names, (*factors, *v), strict=True):
+        found, given[f"ld.{name}"] = with_row_stride(tensor)
+        given[name] = found.data_ptr()
+        alive.append(found)
+    given |= {f"width.{i}": piece.shape[2] for i, piece in enumerate(v)}
+    return kernel.bind(T, B, K, e.shape[3], len(v), torch.get_num_threads(), given), alive
+
+
+@torch.no_grad()
+def reference_traces(
+    form: TraceForm,
+    e: Tensor,
+    d: Tensors,
+    u: Tensors,
+    v: Tensors,
+    delta: Tensors,
+    g: Tensor,
+    bias: bool,
+    reset: Tensor | None = None,
+) -> Tensor:
+    """What `advance_traces` computes, step by step by torch's own operations."""
+    T, B, _ = (*d, *u, *delta)[0].shape
+    columns = torch.cat([*v, e.new_ones(T, B, int(bias))], dim=2)
+    end = e.clone()
+    for t in range(T):
+        old = end if reset is None else end.masked_fill(reset[t].view(B, 1, 1, 1), 0.0)
+        end = torch.zeros_like(old)
+        for (s, of), factor in zip(form.pairs, d, strict=True):
+            end[:, s] += factor[t].unsqueeze(2) * old[:, of]
+        for s, factor in zip(form.driven, u, strict=True):
+            end[:, s] += factor[t].unsqueeze(2) * columns[t].unsqueeze(1)
+        for s, factor in zip(form.scored, delta, strict=True):
+            g += torch.einsum("bk,bkj->kj", factor[t], end[:, s])
+    return end
+
+
+def _check(
+    form: TraceForm, e: Tensor, factors: Sequence[Tensors], v: Tensors, g: Tensor, bias: bool, reset: Tensor | None
+) -> None:
+    wanted, got = (len(form.pairs), len(form.driven), len(form.scored)), tuple(map(len, factors))
+    if got != wanted:
+        numbers = "{}, {} and {}".format
+        raise ArgumentError(f"{form} takes {numbers(*wanted)} tensors in d, u and delta, got {numbers(*got)}.")
+    coefficients = [t for tensors in factors for t in tensors]
+    T, B, K = coefficients[0].shape
+    V = sum(piece.shape[2] for piece in v) + int(bias)
+    for t in coefficients:
+        _expect("a coefficient", t, (T, B, K))
+    for piece in v:
+        _expect("a piece of v", piece, (T, B, piece.shape[2]))
+    _expect("e", e, (B, form.states, K, V))
+    _expect("g", g, (K, V))
+    if reset is not None:
+        _expect("reset", reset, (T, B))
+        if reset.dtype is not torch.bool:
+            raise ArgumentError(f"reset must be a tensor of bools, got {reset.dtype}: pass reset.bool().")
+    if not g.is_contiguous():
+        raise ArgumentError("g must be contiguous, or the gradient would be added to a copy: pass a tensor of its own.")
+
+
+def _expect(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    if tensor.shape != shape:
+        raise ArgumentError(
+            f"Traces take {name} of shape {list(shape)}, as their other tensors have it, got {list(tensor.shape)}."
+        )

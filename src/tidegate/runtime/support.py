@@ -1,0 +1,205 @@
+"""Whether a call can run on native kernels, and why not.
+
+Kernels are for float32 and float64 on the CPU. What could run on kernels and does not warns once, with the reason.
+Other devices use the reference path by design, and so does a process with TIDEGATE_NATIVE=0, or code inside
+`disabled()`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import NoReturn
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from tidegate.equations.graph import Graph
+from tidegate.errors import ArgumentError, NativeError, TidegateNotice
+from tidegate.native.run.kernel import Kernel, kernel
+from tidegate.native.target import DType
+from tidegate.runtime.cell_kernel import CellKernel
+from tidegate.runtime.kernel_inputs import KernelInputs
+
+VARIABLE = "TIDEGATE_NATIVE"
+DTYPES: dict[torch.dtype, DType] = {torch.float32: "float32", torch.float64: "float64"}
+PLAIN = (Tensor, torch.nn.Parameter)  # only torch's own operations know what other kinds of tensors mean
+
+
+class Unsupported(str):
+    """Why kernels cannot run; `by_design` where there is nothing to warn about."""
+
+    by_design: bool
+
+    def __new__(cls, reason: str, *, by_design: bool = False) -> Unsupported:
+        """The reason as text."""
+        found = super().__new__(cls, reason)
+        found.by_design = by_design
+        return found
+
+
+class _Switch:
+    off = int(os.environ.get(VARIABLE) == "0")
+
+
+_DISABLED = Unsupported("kernels are disabled", by_design=True)
+_DEVICE = Unsupported("its tensors are on another device than the CPU", by_design=True)
+_KIND = Unsupported("its tensors are of a subclass of torch.Tensor", by_design=True)
+
+
+@contextmanager
+def disabled() -> Iterator[None]:
+    """Everything inside computes on the reference path."""
+    _Switch.off += 1
+    try:
+        yield
+    finally:
+        _Switch.off -= 1
+
+
+def enabled() -> bool:
+    """Whether kernels are used at all."""
+    return not _Switch.off
+
+
+def unsupported(graph: Graph | None, tensors: Sequence[Tensor], *, indices: bool = False) -> Unsupported | None:
+    """Why a cell cannot run on kernels with these floating-point tensors; None where it can.
+
+    With `indices` its first input is given as indices of one-hots. Without a graph the tensors alone are judged.
+    """
+    found = _DISABLED if _Switch.off else _unsupported_tensors(tensors)
+    if found is not None or graph is None:
+        return found
+    made = compiled(graph, tensors[0].dtype, indices, ())
+    return made if isinstance(made, Unsupported) else None
+
+
+def _unsupported_tensors(tensors: Sequence[Tensor]) -> Unsupported | None:
+    dtype = tensors[0].dtype
+    same = dtype in DTYPES
+    for t in tensors:
+        if not t.is_cpu:
+            return _DEVICE
+        if type(t) not in PLAIN:
+            return _KIND
+        same = same and t.dtype is dtype
+    if torch.is_autocast_enabled("cpu"):
+        return Unsupported("autocast is on, under which kernels do not run")
+    if same:
+        return None
+    types = ", ".join(dict.fromkeys(str(t.dtype) for t in tensors))
+    if ", " in types:
+        return Unsupported(f"its tensors have several types: {types}")
+    return Unsupported(f"kernels are for float32 and float64, got weights of {types}")
+
+
+def supports(name: str, reason: Unsupported | None) -> bool:
+    """Whether there is no reason against kernels; a reason that is not by design warns once."""
+    if reason is not None and not reason.by_design:
+        warn_once(f"cell {name!r} computes on the reference path: {reason}")
+    return reason is None
+
+
+def cell_kernel(
+    graph: Graph,
+    sizes: Mapping[str, int],
+    tensors: Sequence[Tensor],
+    *,
+    indices: bool = False,
+    traced: tuple[str, ...] = (),
+) -> CellKernel | None:
+    """The kernels of a cell for such tensors; None where `unsupported`, which warns once unless it is by design.
+
+    Values named in `traced` are outputs of the kernel, too.
+    """
+    if not supports(graph.name, unsupported(graph, tensors, indices=indices)):
+        return None
+    return _cell_kernel(graph, tuple(sizes.items()), tensors[0].dtype, indices, traced)
+
+
+@lru_cache(maxsize=512)
+def _cell_kernel(
+    graph: Graph, sizes: tuple[tuple[str, int], ...], dtype: torch.dtype, indices: bool, traced: tuple[str, ...]
+) -> CellKernel:
+    made = compiled(graph, dtype, indices, traced)
+    assert isinstance(made, Kernel)
+    return CellKernel(made, kernel_inputs(graph, sizes, indices))
+
+
+@lru_cache(maxsize=512)
+def compiled(graph: Graph, dtype: torch.dtype, indices: bool, traced: tuple[str, ...]) -> Kernel | Unsupported:
+    """A graph's kernels, or why there are none."""
+    try:
+        return kernel(graph, DTYPES[dtype], traced, indices=indices)
+    except NativeError as error:
+        return Unsupported(str(error))
+
+
+@lru_cache(maxsize=1024)
+def kernel_inputs(graph: Graph, sizes: tuple[tuple[str, int], ...], indices: bool) -> KernelInputs:
+    """What a cell's kernel is given. Raises NativeError where a kernel cannot be planned."""
+    return KernelInputs(graph, dict(sizes), indices=indices)
+
+
+def eager() -> bool:
+    """Whether kernels are enabled and torch neither compiles nor transforms nor casts: cached calls need this."""
+    return (
+        not _Switch.off
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+        and forward_ad._current_level < 0
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def readable(tensor: Tensor, shape: torch.Size, dtype: torch.dtype) -> bool:
+    """Whether a kernel bound for this shape and type can read a tensor where it is."""
+    return (
+        type(tensor) in PLAIN
+        and tensor.shape == shape
+        and tensor.dtype is dtype
+        and tensor.is_contiguous()
+        and tensor.is_cpu
+        and not tensor.is_neg()
+    )
+
+
+@lru_cache(maxsize=256)
+def warn_once(message: str) -> None:
+    """Warn with a TidegateNotice, once in a process for each message."""
+    warnings.warn(message, TidegateNotice, stacklevel=_users_level())
+
+
+def _users_level() -> int:
+    """How far up the caller of `warn` is code outside of Tidegate and torch."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("tidegate", "torch"):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+class Batched(Exception):  # noqa: N818 - no error: a call that kernels cannot see into
+    """Lengths or flags differ between the calls that vmap makes of one."""
+
+
+def unwrapped(tensor: Tensor | None) -> Tensor | None:
+    """A tensor as it is below torch's transforms. Raises Batched where that depends on the call."""
+    while tensor is not None and torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        if torch._C._functorch.is_batchedtensor(tensor):
+            raise Batched
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
+
+
+def refuse_conversion() -> NoReturn:
+    """Raise ArgumentError with what to do instead of torch.jit and torch.onnx."""
+    raise ArgumentError(
+        "torch.jit and torch.onnx cannot convert tidegate layers, since they do not see native kernels: "
+        "tg.unswap(model) turns each tg.LSTM, tg.GRU and tg.RNN into torch's own module, which they convert; for other "
+        "layers use torch.export.export(model, args)"
+    )
