@@ -14,6 +14,7 @@ from benchmarks.rows import KEPT, Figures, Result, Row
 from benchmarks.run import Begun, Event, LeftOut, Options, as_json, read, run
 from tidegate import cli
 from tidegate.errors import ArgumentError
+from tidegate.files import write_atomic
 
 
 def bench(
@@ -75,7 +76,7 @@ def write(json: Path | None, page: Path | None, figures: Figures) -> None:
     if json is not None and page is not None:
         write_page(page, json, figures)
     elif json is not None:
-        json.write_text(as_json(figures), encoding="utf-8", newline="\n")
+        write_atomic(json, as_json(figures).encode())
 
 
 def application() -> typer.Typer:

@@ -6,35 +6,35 @@ from tidegate.config import ForecastConfig, ForecastOptions, seconds
 from tidegate.errors import ArgumentError
 
 WRONG = {
-    "horizon": ("abc", "The option 'horizon' was given 'abc', but must be a whole number of at least 1. "
+    "horizon": ("abc", "The option 'horizon' must be a whole number of at least 1, got 'abc'. "
                 "Give for example 12."),
-    "season": (0, "The option 'season' was given 0, but must be a whole number of at least 1. Give for example 12."),
-    "cell": ("", "The option 'cell' was given '', but must be the name of a cell or FILE.py:NAME. "
+    "season": (0, "The option 'season' must be a whole number of at least 1, got 0. Give for example 12."),
+    "cell": ("", "The option 'cell' must be the name of a cell or FILE.py:NAME, got ''. "
              "Give for example lstm."),
-    "hidden_size": ("5000", "The option 'hidden_size' was given '5000', but must be a whole number from 1 to 4096. "
+    "hidden_size": ("5000", "The option 'hidden_size' must be a whole number from 1 to 4096, got '5000'. "
                     "Give for example 32."),
-    "num_layers": (0, "The option 'num_layers' was given 0, but must be a whole number from 1 to 16. "
+    "num_layers": (0, "The option 'num_layers' must be a whole number from 1 to 16, got 0. "
                    "Give for example 1."),
-    "context": (1, "The option 'context' was given 1, but must be a whole number of at least 2. Give for example 96."),
-    "quantiles": ("0.1,0.9", "The option 'quantiles' was given '0.1,0.9', but must be rising numbers between 0 and 1 "
-                  "with 0.5 among them. Give for example 0.1,0.5,0.9."),
-    "budget": ("soon", "The option 'budget' was given 'soon', but must be a length of time above zero. "
+    "context": (1, "The option 'context' must be a whole number of at least 2, got 1. Give for example 96."),
+    "quantiles": ("0.1,0.9", "The option 'quantiles' must be rising numbers between 0 and 1 "
+                  "with 0.5 among them, got '0.1,0.9'. Give for example 0.1,0.5,0.9."),
+    "budget": ("soon", "The option 'budget' must be a length of time above zero, got 'soon'. "
                "Give for example 90s or 2m."),
-    "seed": (-1, "The option 'seed' was given -1, but must be a whole number from 0 to 4294967295. "
+    "seed": (-1, "The option 'seed' must be a whole number from 0 to 4294967295, got -1. "
              "Give for example 0."),
-    "learning_rate": (1, "The option 'learning_rate' was given 1, but must be a number above 0 and below 1. "
+    "learning_rate": (1, "The option 'learning_rate' must be a number above 0 and below 1, got 1. "
                       "Give for example 0.003."),
-    "clip": (float("inf"), "The option 'clip' was given inf, but must be a number above 0. Give for example 1.0."),
-    "gradient": ("truncated:4,2", "The option 'gradient' was given 'truncated:4,2', but must be bptt, bptt:STATES, "
+    "clip": (float("inf"), "The option 'clip' must be a number above 0, got inf. Give for example 1.0."),
+    "gradient": ("truncated:4,2", "The option 'gradient' must be bptt, bptt:STATES, "
                  "bptt:MEMORY with a unit KiB, MiB or GiB, truncated:K1,K2 with whole numbers 1 <= K1 <= K2, rtrl, "
                  "snap:N, uoro, kfrtrl, rflo or eprop, and the last six may have one number more, the steps from "
-                 "update to update. Give for example truncated:16,32."),
-    "target": ("", "The option 'target' was given '', but must be the name of a column. Give for example co2."),
-    "time": (3, "The option 'time' was given 3, but must be the name of a column. Give for example date."),
-    "id": ("", "The option 'id' was given '', but must be the name of a column. Give for example store."),
-    "covariates": (7, "The option 'covariates' was given 7, but must be names of columns with commas between them. "
+                 "update to update, got 'truncated:4,2'. Give for example truncated:16,32."),
+    "target": ("", "The option 'target' must be the name of a column, got ''. Give for example co2."),
+    "time": (3, "The option 'time' must be the name of a column, got 3. Give for example date."),
+    "id": ("", "The option 'id' must be the name of a column, got ''. Give for example store."),
+    "covariates": (7, "The option 'covariates' must be names of columns with commas between them, got 7. "
                    "Give for example price,rain."),
-    "out": ("", "The option 'out' was given '', but must be the name of a folder. Give for example runs/co2."),
+    "out": ("", "The option 'out' must be the name of a folder, got ''. Give for example runs/co2."),
 }  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def test_a_missing_value_is_told() -> None:
     with pytest.raises(ArgumentError) as caught:
         ForecastConfig.make(target="y")
     assert str(caught.value) == (
-        "The option 'horizon' is missing; it must be a whole number of at least 1. Give for example 12."
+        "The option 'horizon' is missing: it must be a whole number of at least 1. Give for example 12."
     )
 
 
@@ -97,7 +97,7 @@ def test_the_forms_of_a_gradient(text: str) -> None:
              "bptt:64MB", "bptt:0KiB", "bptt:1.5GiB", "truncated:4", "truncated:0,3", "eprop,3", "xbptt", "bpttx"]
 )  # fmt: skip
 def test_what_is_no_gradient(text: str) -> None:
-    with pytest.raises(ArgumentError, match=f"^The option 'gradient' was given '{text}', but must be bptt, "):
+    with pytest.raises(ArgumentError, match=f"^The option 'gradient' must be bptt, .*, got '{text}'"):
         ForecastOptions.make(horizon=1, gradient=text)
 
 

@@ -1,19 +1,21 @@
-"""What a user may choose: option models whose field descriptions are the help of the command line.
+"""Options: models whose field descriptions are the help of the command line.
 
 Nothing derived is kept here, and torch is not imported. A value that does not fit raises `ArgumentError`, which says
-what came, what was expected and what to give instead.
+what was expected, what was given and what to give instead. `checked` does the same for data of saved models.
 """
 
 import difflib
 import itertools
+import json
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Literal, Self
 
-from tidegate.errors import ArgumentError, MissingExtraError
+from tidegate.errors import ArgumentError, MissingExtraError, ModelFileError
 
 try:
-    from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+    from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 except ImportError:  # pragma: no cover - seen only where the extra is not installed
     raise MissingExtraError("app", "Reading options") from None
 
@@ -38,7 +40,9 @@ def seconds(value: object) -> float:
 
 
 def _names(value: object) -> object:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _gradient(value: object) -> str:
@@ -56,7 +60,7 @@ Gradient = Annotated[str, BeforeValidator(_gradient)]
 
 
 def option(default: Any, help: str, expected: str, example: str, **limits: Any) -> Any:
-    """A field with its help, and with the words an error needs: what was expected, and an example."""
+    """A field with its help, and for error messages what is expected and an example."""
     return Field(default, description=help, json_schema_extra={"expected": expected, "example": example}, **limits)
 
 
@@ -96,8 +100,29 @@ def a_clip() -> Any:
     return option(1.0, "Largest norm of a gradient.", "a number above 0", "1.0", gt=0)
 
 
+_PROBLEMS = {  # of pydantic, in other words than its own
+    "missing": "is missing",
+    "extra_forbidden": "is not known",
+    "value_error": "is not valid",
+    "json_invalid": "holds text that is not valid",
+}
+_adapter = cache(TypeAdapter)  # which takes its time
+
+
+def checked(kind: Any, data: object, place: str) -> Any:
+    """Validate data from JSON as a type, without conversions. Raises ModelFileError, which names the wrong field."""
+    try:
+        return _adapter(kind).validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+    where = ".".join(map(str, (place, *problem["loc"])))
+    told = _PROBLEMS.get(problem["type"], problem["msg"].replace("Input should be", "must be"))
+    got = "" if problem["type"] == "missing" else f", got {problem['input']!r:.80}"
+    raise ModelFileError(f"{where} {told}{got}")
+
+
 class Options(BaseModel):
-    """A frozen set of options; built with `make`, which turns every complaint into an `ArgumentError`."""
+    """A frozen set of options; `make` builds one and raises `ArgumentError` for wrong values."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
@@ -118,12 +143,12 @@ def _sentence(model: type[Options], problem: Mapping[str, Any], values: Mapping[
         return f"There is no option '{name}'. {hint}"
     words = model.model_fields[name].json_schema_extra
     assert isinstance(words, dict)
-    came = "is missing; it" if problem["type"] == "missing" else f"was given {values.get(name)!r}, but"
-    return f"The option '{name}' {came} must be {words['expected']}. Give for example {words['example']}."
+    missing, got = ("is missing: it ", "") if problem["type"] == "missing" else ("", f", got {values.get(name)!r}")
+    return f"The option '{name}' {missing}must be {words['expected']}{got}. Give for example {words['example']}."
 
 
 class ForecastOptions(Options):
-    """What a forecaster is told: the task, the net, and how it is trained."""
+    """Options of a forecaster: the task, the net, and how it is trained."""
 
     horizon: int = option(..., "Steps to forecast.", "a whole number of at least 1", "12", ge=1)
     season: int | None = option(
@@ -158,10 +183,10 @@ class ForecastOptions(Options):
     clip: float = a_clip()
     gradient: Gradient = option(
         "bptt",
-        "How gradients go through time. Back: bptt, bptt:50 (with so many stored states), bptt:64MiB (within so much "
+        "How gradients go through time. Back: bptt, bptt:50 (with 50 stored states), bptt:64MiB (within that much "
         "memory), or truncated:K1,K2 (an update every K1 steps, with gradients through K2). Forward, in memory that "
         "does not grow with the sequence: rtrl (exact), snap:N, uoro, kfrtrl, rflo or eprop (cheaper, some of them for "
-        "some cells only), with one number more for an update every so many steps, as in snap:1,8.",
+        "some cells only), with one number more, the steps from update to update, as in snap:1,8.",
         "bptt, bptt:STATES, bptt:MEMORY with a unit KiB, MiB or GiB, truncated:K1,K2 with whole numbers "
         "1 <= K1 <= K2, rtrl, snap:N, uoro, kfrtrl, rflo or eprop, and the last six may have one number more, the "
         "steps from update to update",
@@ -178,7 +203,7 @@ class ForecastOptions(Options):
 
 
 class ForecastConfig(ForecastOptions):
-    """What `tidegate fit forecast` is told: a forecaster's options, the columns to read and where to write."""
+    """Options of `tidegate fit forecast`: those of a forecaster, the columns to read and where to write."""
 
     target: str = option(..., "The column to forecast.", "the name of a column", "co2", min_length=1)
     time: str | None = option(
@@ -210,12 +235,12 @@ class ForecastConfig(ForecastOptions):
     )
 
     def options(self) -> ForecastOptions:
-        """The part that the forecaster itself is told."""
+        """The options of the forecaster."""
         return ForecastOptions(**self.model_dump(include=set(ForecastOptions.model_fields)))
 
 
 class OnlineOptions(Options):
-    """What an online learner is told: its task, its net, and what bounds it."""
+    """Options of an online learner: its task, its net, and its limits."""
 
     task: Literal["regression", "classification"] = option(
         "regression",
@@ -256,21 +281,21 @@ class OnlineOptions(Options):
     )
     max_keys: int = option(
         1024,
-        "Keys whose state is kept; the one that was not met for longest is forgotten first.",
+        "Keys whose state is kept; the least recently seen one is forgotten first.",
         "a whole number of at least 1",
         "1024",
         ge=1,
     )
     max_features: int | None = option(
         None,
-        "Features that the net has room for. Without it: those of the first step.",
+        "Features that the net can read. Without it: those of the first step.",
         "a whole number from 1 to 65536",
         "8",
         ge=1,
         le=65536,
     )
     max_classes: int = option(
-        16, "Labels that a classification has room for.", "a whole number from 2 to 65536", "16", ge=2, le=65536
+        16, "Labels that a classification can learn.", "a whole number from 2 to 65536", "16", ge=2, le=65536
     )
     snapshots: str | None = option(
         None, "The folder for snapshots, of which it keeps the last two.", "the name of a folder", "kept", min_length=1
@@ -279,7 +304,7 @@ class OnlineOptions(Options):
 
 
 class LearnConfig(OnlineOptions):
-    """What `tidegate learn` is told: a learner's options, the columns to read and where to keep what was learned."""
+    """Options of `tidegate learn`: those of a learner, the columns to read and where to save."""
 
     target: str = option(..., "The column to predict.", "the name of a column", "load", min_length=1)
     time: str | None = option(
@@ -302,7 +327,7 @@ class LearnConfig(OnlineOptions):
         "names of columns with commas between them",
         "price,rain",
     )
-    every: int = option(1, "Print a line every so many rows.", "a whole number of at least 1", "100", ge=1)
+    every: int = option(1, "Rows from one printed line to the next.", "a whole number of at least 1", "100", ge=1)
     load: str | None = option(
         None, "Go on with what --save kept in this folder.", "the name of a folder", "runs/learned", min_length=1
     )
@@ -315,5 +340,5 @@ class LearnConfig(OnlineOptions):
     )
 
     def options(self) -> OnlineOptions:
-        """The part that the learner itself is told."""
+        """The options of the learner."""
         return OnlineOptions(**self.model_dump(include=set(OnlineOptions.model_fields)))

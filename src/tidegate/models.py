@@ -18,10 +18,11 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from tidegate.equations import Cell
-from tidegate.errors import ArgumentError, EquationError, ModelFileError
-from tidegate.files import read_model, write_model
-from tidegate.files.model_folder import ModelFolder
+from tidegate.equations.values import shown
+from tidegate.errors import ArgumentError, ModelFileError
+from tidegate.files import read_model, reading, write_model
 from tidegate.nn import GRU, LSTM, RNN, Recurrent, Stack
+from tidegate.nn.weights import fill
 
 Spec = dict[str, Any]
 Tensors = dict[str, Tensor]
@@ -30,10 +31,21 @@ STACK = ("residual", "highway", "dropout")
 DROPIN = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional")
 MAX_SIZE = 1 << 20
 
+Field = tuple[str, Callable[[Any], bool]]  # what is expected, and whether a value is that
+_SIZE: Field = (f"a whole number from 1 to {MAX_SIZE}", lambda v: type(v) is int and 1 <= v <= MAX_SIZE)
+_FLAG: Field = ("true or false", lambda v: type(v) is bool)
+FIELDS: dict[str, Field] = {  # of a spec; what is not named here is a size
+    **dict.fromkeys(("bidirectional", "batch_first", "learn_initial_state", "bias", "residual", "highway"), _FLAG),
+    "merge": ("'concat', 'sum' or 'mean'", lambda v: v in ("concat", "sum", "mean")),
+    "nonlinearity": ("'tanh' or 'relu'", lambda v: v in ("tanh", "relu")),
+    "dropout": ("a number from 0 to 1", lambda v: type(v) in (int, float) and 0 <= v <= 1),
+    "proj_size": (f"a whole number from 0 to {MAX_SIZE}", lambda v: type(v) is int and 0 <= v <= MAX_SIZE),
+}
+
 
 @dataclass(frozen=True)
 class Kind:
-    """How one kind of model becomes a spec with tensors, and is made from them again."""
+    """How one kind of model is converted to a spec with tensors, and back."""
 
     load_type: Callable[[], Any]
     to_spec: Callable[[Any], tuple[Spec, Tensors]]
@@ -57,12 +69,11 @@ def _recurrent(kind: type[Recurrent], spec: Spec, tensors: Tensors) -> Recurrent
 
 
 def _empty_recurrent(spec: Spec, tensors: Tensors) -> Recurrent:
-    """A layer on the meta device, not larger than its tensors."""
-    cell = Cell.from_json(spec["cell"])
-    _check_sizes({"input_size": spec["input_size"], "hidden_size": spec["hidden_size"], **spec["sizes"]})
-    options = {k: spec["options"][k] for k in RECURRENT}
-    _check_layers(options["num_layers"], tensors)
-    return Recurrent(cell, spec["input_size"], spec["hidden_size"], device="meta", **options, **spec["sizes"])
+    """A layer on the meta device, whose size is bounded by its tensors."""
+    cell, options = Cell.from_json(spec["cell"]), {k: spec["options"][k] for k in RECURRENT}
+    sizes = {"input_size": spec["input_size"], "hidden_size": spec["hidden_size"], **spec["sizes"]}
+    _check_fields(sizes | options, tensors)
+    return Recurrent(cell, device="meta", **options, **sizes)
 
 
 def _stack_spec(stack: Stack) -> tuple[Spec, Tensors]:
@@ -88,75 +99,63 @@ def _empty_stack(spec: Spec, tensors: Tensors) -> Stack:
         own = f"layers.{k}."
         inside = {name.removeprefix(own): t for name, t in tensors.items() if name.startswith(own)}
         if not inside:
-            raise ModelFileError(f"the model has layers[{k}], and there is no tensor whose name begins with {own!r}")
+            raise ModelFileError(f"the model has layers[{k}], but no tensor's name begins with {own!r}")
         layers.append(EMPTY[part["kind"]](part["spec"], inside))
-    return Stack(*layers, **{k: spec["options"][k] for k in STACK})
+    options = {k: spec["options"][k] for k in STACK}
+    _check_fields(options, tensors)
+    return Stack(*layers, **options)
 
 
 EMPTY: dict[str, Callable[[Spec, Tensors], Recurrent | Stack]] = {"recurrent": _empty_recurrent, "stack": _empty_stack}
 
 
 def _dropin_spec(module: nn.RNNBase) -> tuple[Spec, Tensors]:
-    spec = {k: getattr(module, k) for k in DROPIN}
-    spec |= {"proj_size": module.proj_size} if isinstance(module, LSTM) else {}
-    spec |= {"nonlinearity": module.nonlinearity} if isinstance(module, RNN) else {}
     tensors = dict(module.state_dict())
     _check_own(tensors, {name for names in module._all_weights for name in names})
-    return spec, tensors
+    return {k: getattr(module, k) for k in _dropin_fields(type(module))}, tensors
+
+
+def _dropin_fields(kind: Any) -> tuple[str, ...]:
+    return (*DROPIN, *(("proj_size",) if kind is LSTM else ()), *(("nonlinearity",) if kind is RNN else ()))
 
 
 def _check_own(tensors: Tensors, own: set[str]) -> None:
-    """Raise ArgumentError where the state_dict is not that of a layer as it was made."""
+    """Raise ArgumentError if tensors were added to the layer, or removed from it."""
     other = sorted(own ^ tensors.keys())
     if other:
-        what = "came beside" if other[0] in tensors else "is missing from"
+        what = "is not one of them" if other[0] in tensors else "is missing"
         raise ArgumentError(
-            f"a layer is saved with its own weights and nothing else, and {other[0]!r} {what} them: make pruned and "
+            f"a layer is saved with its own weights and nothing else, but {other[0]!r} {what}: make pruned and "
             "parametrised weights plain again (torch.nn.utils.prune.remove, "
             "torch.nn.utils.parametrize.remove_parametrizations), and keep other tensors elsewhere"
         )
 
 
 def _dropin(kind: Any, spec: Spec, tensors: Tensors) -> Any:
-    _check_sizes({k: spec[k] for k in ("input_size", "hidden_size")})
-    _check_layers(spec["num_layers"], tensors)
-    arguments = {k: v for k, v in spec.items() if k in (*DROPIN, "proj_size", "nonlinearity")}
+    arguments = {k: spec[k] for k in _dropin_fields(kind)}
+    _check_fields(arguments, tensors)
     return _filled(kind(**arguments, device="meta"), tensors)
 
 
-def _check_sizes(sizes: dict[str, Any]) -> None:
-    for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_SIZE:
-            raise ModelFileError(
-                f"the model's {name} is {size!r}, and a whole number from 1 to {MAX_SIZE} was expected"
-            )
+def _check_fields(values: Spec, tensors: Tensors) -> None:
+    """Raise ModelFileError for a value that no model has; nothing is converted.
 
-
-def _check_layers(layers: Any, tensors: Tensors) -> None:
-    """Each layer has weights, so that their number bounds what is built before names and shapes are compared."""
-    if isinstance(layers, bool) or not isinstance(layers, int) or not 1 <= layers <= len(tensors):
-        raise ModelFileError(
-            f"the model's num_layers is {layers!r}, and a whole number from 1 to {len(tensors)}, the number of its "
-            "tensors, was expected"
-        )
+    Each layer has weights, so that their number bounds what is built before names and shapes are compared.
+    """
+    for name, value in values.items():
+        expected, fits = FIELDS.get(name, _SIZE)
+        if not fits(value):
+            raise ModelFileError(f"{name} must be {expected}, got {shown(value)}")
+    if values.get("num_layers", 0) > len(tensors):
+        raise ModelFileError(f"num_layers is {values['num_layers']}, but the model has only {len(tensors)} tensors")
 
 
 def _filled(module: nn.Module, tensors: Tensors) -> Any:
-    """A module made on the meta device, which allocates nothing, with the tensors put in once they are seen to fit."""
-    wanted = {name: tuple(t.shape) for name, t in module.state_dict().items()}
-    found = {name: tuple(t.shape) for name, t in tensors.items()}
-    if wanted != found:
-        wrong = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))[0]
-        raise ModelFileError(
-            f"the weights do not fit the model: {wrong!r} is {found.get(wrong, 'missing')}, and "
-            f"{wanted.get(wrong, 'nothing')} was expected"
-        )
+    """A module made on the meta device with the tensors put in; all of them have one floating-point type."""
     types = {t.dtype for t in tensors.values()}
     if len(types) > 1 or not all(t.is_floating_point for t in types):
-        raise ModelFileError(
-            f"the weights are of {', '.join(sorted(map(str, types)))}, and one floating-point type was expected"
-        )
-    module.load_state_dict(tensors, assign=True)
+        raise ModelFileError(f"the weights must have one floating-point type, got {', '.join(sorted(map(str, types)))}")
+    fill(module.to(next(iter(types), None)), tensors)
     return module
 
 
@@ -195,7 +194,7 @@ def _kind_of(model: Any) -> str:
 def save(model: Any, folder: str | PathLike[str]) -> None:
     """Save a layer or estimator into a folder, its cell's equations included; an earlier model there is replaced whole.
 
-    Raises ArgumentError for what is none of these, EquationError where an option of the cell is a nameless function.
+    Raises ArgumentError for other objects, EquationError if an option of the cell is a lambda.
     """
     name = _kind_of(model)
     spec, tensors = KINDS[name].to_spec(model)
@@ -208,23 +207,10 @@ def load(folder: str | PathLike[str]) -> Any:
     found = read_model(Path(folder))
     name = found.manifest["kind"]
     if name not in KINDS:
-        raise ModelFileError(f"{folder} holds a model of kind {name!r}, and this Tidegate knows {', '.join(KINDS)}")
+        raise ModelFileError(f"{folder} holds a model of kind {name!r}; this Tidegate reads {', '.join(KINDS)}")
     kind = KINDS[name]
-    try:
-        return kind.from_spec(kind.load_type(), found.manifest["spec"], _tensors(Path(folder), found))
-    except EquationError as error:
-        raise ModelFileError(f"{folder} holds equations that are not sound: {error}") from error
-    except ModelFileError:
-        raise
-    except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError, RuntimeError) as error:
-        raise ModelFileError(f"{folder} is damaged: its specification is incomplete or at odds: {error}") from error
-
-
-def _tensors(folder: Path, found: ModelFolder) -> Tensors:
-    try:
-        return safetensors.torch.load(found.weights)
-    except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelFileError(f"{folder} is damaged: its weights cannot be read: {error}") from error
+    with reading(folder):
+        return kind.from_spec(kind.load_type(), found.manifest["spec"], safetensors.torch.load(found.weights))
 
 
 def describe(folder: str | PathLike[str]) -> dict[str, Any]:

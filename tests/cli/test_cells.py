@@ -116,5 +116,5 @@ def test_a_search_that_finds_nothing(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 def test_a_name_and_a_search(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert told(monkeypatch, capsys, "cells", "lstm", "--search", "gate") == (
-        "tidegate: a name and --search came together: leave out 'lstm', or --search 'gate'\n"
+        "tidegate: a name and --search exclude each other: omit 'lstm' or --search 'gate'\n"
     )

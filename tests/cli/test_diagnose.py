@@ -69,7 +69,7 @@ def test_other_data_another_folder_and_json(
     [
         (("none",), "There is no folder none. Give the folder that `tidegate fit forecast` wrote."),
         (("empty",), "empty holds no model: there is no model.json in it"),
-        (("layer",), "layer holds a Recurrent. Expected a run of `tidegate fit forecast`."),
+        (("layer",), "layer must be a run of `tidegate fit forecast`, got Recurrent."),
         (
             ("run", "--rule", "exact"),
             f"unknown gradient rule 'exact': expected {FORMS}.",
@@ -102,5 +102,5 @@ def test_a_folder_that_cannot_be_written(
 ) -> None:
     Path("file").write_text("")
     assert call(monkeypatch, "run", "--out", "file") == 2
-    reason = "file cannot be read or written: File exists. Give a place that can be written, or make room there."
+    reason = "file cannot be read or written: File exists. Check the path, its permissions and the free space."
     assert capsys.readouterr() == ("", f"tidegate: {reason}\n")

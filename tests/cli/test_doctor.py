@@ -235,7 +235,7 @@ def test_the_openmp_library_is_torchs() -> None:
 
 def test_no_openmp_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tidegate.runtime.library", lambda: None)
-    advice = "torch came without an OpenMP library, so kernels run on one thread"
+    advice = "torch has no OpenMP library, so kernels run on one thread"
     assert doctor.openmp() == Finding("openmp", "none", advice)
 
 

@@ -1,4 +1,4 @@
-"""`tidegate explain`: the plan of a cell, LLVM's language, the machine's, and what is said where there are none."""
+"""`tidegate explain`: the plan of a cell, LLVM IR, assembly, and what is said where there are none."""
 
 import json
 import re
@@ -140,8 +140,8 @@ def test_the_help_says_what_each_flag_shows(
         "Show a cell's native kernels at one level, or at several one below the other.",
         "A cell of `tidegate cells`.",
         "--plan The stages of both steps (the default).",
-        "--ir LLVM's language.",
-        "--asm The machine's language, for this machine.",
+        "--ir LLVM IR.",
+        "--asm Assembly for this machine.",
         "The type of numbers. [default: float32]",
         "What a gradient rule, as rtrl or snap:1, keeps and computes; nothing is run.",
     ):

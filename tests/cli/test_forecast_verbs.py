@@ -127,17 +127,17 @@ FIT = ("fit", "forecast", "series.csv")
         ),
         (
             (*FIT, "--horizon", "2"),
-            "The option 'target' is missing; it must be the name of a column. Give for example co2.",
+            "The option 'target' is missing: it must be the name of a column. Give for example co2.",
         ),
         (
             (*FIT, "--target", "y", "--horizon", "two"),
-            "The option 'horizon' was given 'two', but must be a whole number of at least 1. Give for example 12.",
+            "The option 'horizon' must be a whole number of at least 1, got 'two'. Give for example 12.",
         ),
         ((*FIT, *QUICK, "--time", "tt"), "series.csv has no column 'tt'; its columns are t, y. Did you mean 't'?"),
         (
             (*FIT, *QUICK, "--out", "."),
             "The folder . exists already and is not overwritten. Give a folder that does not exist yet, or none for "
-            "a fresh one under runs/.",
+            "a new one under runs/.",
         ),
         (
             (*FIT, *QUICK, "--cell", "none.py:it"),
@@ -150,11 +150,11 @@ FIT = ("fit", "forecast", "series.csv")
         ),
         (
             (*FIT, *QUICK, "--cell", "empty.py:it"),
-            "empty.py has nothing under the name 'it'. Expected a function decorated with @cell.",
+            "empty.py: 'it' must be a function decorated with @cell, got nothing.",
         ),
         (
             (*FIT, *QUICK, "--cell", "empty.py:number"),
-            "empty.py has a int under the name 'number'. Expected a function decorated with @cell.",
+            "empty.py: 'number' must be a function decorated with @cell, got int.",
         ),
         (("predict", "none"), "There is no folder none. Give the folder that `tidegate fit forecast` wrote."),
         (("report", "none"), "There is no folder none. Give the folder that `tidegate fit forecast` wrote."),
@@ -181,9 +181,7 @@ def test_another_model_is_no_forecaster(
 
     save(Recurrent("gru", 2, 3), "layer")
     assert call(monkeypatch, "predict", "layer") == 2
-    assert capsys.readouterr().err == (
-        "tidegate: layer holds a Recurrent. Expected a run of `tidegate fit forecast`.\n"
-    )
+    assert capsys.readouterr().err == ("tidegate: layer must be a run of `tidegate fit forecast`, got Recurrent.\n")
 
 
 def test_a_cell_file_that_ends_the_program(

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from tidegate import cli
 from tidegate.online import Judge, OnlineLearner
 
+REMOVE = "Remove it to begin with new errors.\n"
 SMALL = ["--hidden-size", "4", "--rule", "truncated:1,2", "--learning-rate", "0.01"]
 
 
@@ -177,14 +178,39 @@ def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
         (
             "x,y\n1,2\n2,3\n1e200,3\n",
             [],
-            "s.csv, row 4: feature 'x' is 1e+200, and a number between -1e+100 and 1e+100 was expected: give None or "
-            "NaN where it is missing",
+            "s.csv, row 4: feature 'x' must be between -1e+100 and 1e+100, got 1e+200: give None or NaN where it is "
+            "missing",
         ),
         (
             "x,y\n1,a\n2,b\n2,c\n",
             ["--task", "classification", "--max-classes", "2"],
-            "s.csv, row 4: y is 'c', which would be label 3, and there is room for 2: give max_classes= with room for "
-            "all",
+            "s.csv, row 4: label 'c' is one more than max_classes=2: give a larger number",
+        ),
+        (
+            '{"x": 1, "y": "a"}\n{"x": 1, "y": "b"}\n{"x": 1, "y": Infinity}\n',
+            ["--task", "classification"],
+            "s.csv, row 3: y must be a label: text, a finite number or a truth value, got inf: give None where it is "
+            "missing",
+        ),
+        (
+            '{"x": 1, "y": 1}\n{"x": 1, "y": 2}\n{"x": 1, "\\ud800": 2}\n',
+            [],
+            "s.csv, row 3: a feature's name must be text or a whole number of 64 bits, got '\\ud800'",
+        ),
+        (
+            "x,y,id\n1,2,none\n1,2,NA\n1,2,\n",
+            ["--id", "id"],
+            "s.csv, row 4, column 'id' is empty. Expected the name of a series in every row.",
+        ),
+        (
+            '{"x": 1, "y": 1}\n{"x": 1, "y": 2}\n',
+            ["--features", "x,wind"],
+            "s.csv has no column 'wind'; its columns are x, y.",
+        ),
+        (
+            '{"x": 1, "y": 1, "\\u001b[31mred": 2}\n{"x": 1, "y": 2}\n',
+            ["--features", "x,wind"],
+            "s.csv has no column 'wind'; its columns are x, y, \\x1b[31mred.",
         ),
     ],
 )
@@ -203,14 +229,14 @@ def test_a_bad_row_is_named_and_what_was_learned_before_is_kept(
     [
         (["nothing.csv", "--target", "y"], "There is no file nothing.csv. Give a CSV file, JSON lines, or - for the "
          "standard input."),
-        (["s.csv"], "The option 'target' is missing; it must be the name of a column. Give for example load."),
+        (["s.csv"], "The option 'target' is missing: it must be the name of a column. Give for example load."),
         (["s.csv", "--target", "z"], "s.csv has no column 'z'; its columns are x, y."),
         (["s.csv", "--target", "y", "--features", "x,w"], "s.csv has no column 'w'; its columns are x, y."),
-        (["s.csv", "--target", "y", "--load", "kept", "--delay", "2"], "--delay is for a new learner, and --load goes "
-         "on with an old one. Leave one of the two away."),
+        (["s.csv", "--target", "y", "--load", "kept", "--delay", "2"], "--delay is for a new learner, and --load "
+         "continues an old one. Omit one of them."),
         (["s.csv", "--target", "y", "--load", "kept"], "kept holds no model: there is no model.json in it"),
-        (["s.csv", "--target", "y", "--every", "0"], "The option 'every' was given '0', but must be a whole number of "
-         "at least 1. Give for example 100."),
+        (["s.csv", "--target", "y", "--every", "0"], "The option 'every' must be a whole number of "
+         "at least 1, got '0'. Give for example 100."),
     ],
 )  # fmt: skip
 def test_wrong_use(
@@ -229,8 +255,117 @@ def test_a_judge_that_is_damaged_is_refused(
     OnlineLearner(hidden_size=4).learn_one({"hour": 1.0, "load": 2.0}).save(kept)
     for code, error in (
         (0, ""),
-        (2, f"tidegate: {kept / 'judge.json'} is damaged: 'task'. Remove it to begin with new errors.\n"),
+        (2, f"tidegate: {kept / 'judge.json'} is damaged: judge.task is missing. {REMOVE}"),
     ):
         assert main(monkeypatch, path, "--target", "load", "--features", "hour", "--load", kept) == code
         assert capsys.readouterr().err == error
         (kept / "judge.json").write_text("{}", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ('"delay": 0', '"delay": 1', "its content does not have the hash in it"),
+        ("", "", ""),
+        (None, '{"task": "regression", "delay": 3, "max_keys": 1024, "scores": [0, 0, 0], "labels": [], '
+         '"followed": []}', "it belongs to another learner"),
+        (None, '{"task": "regression", "delay": 0, "max_keys": 1024, "scores": [-1, 0, 0], "labels": [], '
+         '"followed": []}', "judge.scores.0 must be greater than or equal to 0, got -1"),
+        (None, '{"task": "regression", "delay": 0, "max_keys": 1024, "scores": [1, NaN, 0], "labels": [], '
+         '"followed": []}', "its specification is incomplete or at odds: NaN is not a finite number"),
+        (None, '{"task": "regression", "delay": 0, "max_keys": 1024, "scores": [1, 0, 0], "labels": [], '
+         '"followed": [["a", "x", []]]}', "judge.followed must hold numbers where the task is a regression"),
+        (None, '{"task": "regression", "delay": 0, "max_keys": 1024, "scores": [1, 0, 0], "labels": [], '
+         '"followed": [["a", 1, [[1, 1]]]]}', "judge.followed has 1 waiting predictions of one key"),
+    ],
+)  # fmt: skip
+def test_a_judge_of_another_learner_or_with_another_number_is_refused(
+    old: str | None, new: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    path, kept = table(tmp_path / "s.csv"), tmp_path / "kept"
+    assert main(monkeypatch, path, "--target", "load", "--save", kept, *SMALL) == 0
+    judge = kept / "judge.json"
+    judge.write_text(new if old is None else judge.read_text().replace(old, new))
+    assert main(monkeypatch, path, "--target", "load", "--load", kept) == (2 if fault else 0)
+    assert capsys.readouterr().err == (f"tidegate: {judge} is damaged: {fault}. {REMOVE}" if fault else "")
+
+
+def no_constant(word: str) -> None:
+    pytest.fail(f"a bare {word} is not JSON")
+
+
+def test_a_label_of_nan_is_missing_and_all_json_is_valid(tmp_path: Path) -> None:
+    path, kept = tmp_path / "s.jsonl", tmp_path / "kept"
+    text = "".join(f'{{"x": {t % 3}, "at": NaN, "kind": {("NaN", "1", "null")[t % 3]}}}\n' for t in range(9))
+    path.write_text(text, encoding="utf-8")
+    options = ["--target", "kind", "--time", "at", "--task", "classification", "--json", "--save", str(kept)]
+    run = CliRunner().invoke(cli.application(), ["learn", str(path), *options, *SMALL])
+    *lines, summary = [json.loads(line, parse_constant=no_constant) for line in run.stdout.splitlines()]
+    assert [line["target"] for line in lines[:3]] == [None, 1, None]
+    assert summary["scored"] == 2
+    judge = json.loads((kept / "judge.json").read_text(), parse_constant=no_constant)
+    assert judge["labels"] == [[1, 3]]
+
+
+def test_words_for_missing_numbers_are_labels_and_names(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    labels = ["none", "alarm", "none"]
+    path.write_text(
+        "x,id,kind\n" + "".join(f"{t % 3},{('NA', 'none')[t % 2]},{labels[t % 3]}\n" for t in range(120)),
+        encoding="utf-8",
+    )
+    options = ["--target", "kind", "--id", "id", "--task", "classification"]
+    *lines, summary = learned(path, *options, "--save", tmp_path / "kept")
+    assert summary["scored"] > 100
+    assert {line["prediction"] for line in lines[-10:]} == {"none", "alarm"}
+    assert OnlineLearner.load(tmp_path / "kept").keys == ["NA", "none"]
+
+
+def test_what_data_says_does_not_steer_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    path.write_text('{"x": 1, "id": "a\\u001b[2J\\nrow 7", "at": "\\u009b", "y": 0.1}\n' * 2, encoding="utf-8")
+    options = ["learn", str(path), "--target", "y", "--id", "id", "--time", "at", *SMALL]
+    run = CliRunner().invoke(cli.application(), options)
+    assert run.stdout.splitlines()[0].startswith("row 1  key a\\x1b[2J\\nrow 7  time \\x9b  prediction ")
+    run = CliRunner().invoke(cli.application(), [*options, "--json"])
+    assert not set(run.stdout) & {"\x1b", "\x9b"}
+    assert json.loads(run.stdout.splitlines()[0])["key"] == "a\x1b[2J\nrow 7"
+
+
+def test_a_loaded_learner_keeps_snapshots_only_where_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = table(tmp_path / "s.csv")
+    options = ["--target", "load", "--snapshots", "one", "--snapshot-every", "10"]
+    assert main(monkeypatch, path, *options, "--save", "kept", *SMALL) == 0
+    (tmp_path / "one").rename("moved")
+    assert main(monkeypatch, path, "--target", "load", "--load", "kept") == 0
+    assert not Path("one").exists()
+    assert main(monkeypatch, path, *options, "--load", "kept") == 0
+    assert sorted(p.name for p in Path("one").iterdir()) == [f"snapshot-{n:012}.safetensors" for n in (70, 80)]
+
+
+def test_a_stream_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    assert main(monkeypatch, "/proc/self/mem", "--target", "y", *SMALL) == 2
+    assert capsys.readouterr().err == "tidegate: mem cannot be read: Input/output error. Give a file of text.\n"
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(monkeypatch, "-", "--target", "y", *SMALL) == 2
+    assert capsys.readouterr().err == (
+        "tidegate: The standard input is closed. Give a file, or a stream on the standard input.\n"
+    )
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    path = table(tmp_path / "s.csv")
+    assert main(monkeypatch, path, "--target", "load", "--save", path / "kept", *SMALL) == 2
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert main(monkeypatch, path, "--target", "load", "--save", tmp_path, *SMALL) == 2
+    end = "Check the path, its permissions and the free space.\n"
+    assert capsys.readouterr() == (
+        "",
+        f"tidegate: {path / 'kept'} cannot be read or written: Not a directory. {end}"
+        f"tidegate: {tmp_path} cannot be read or written: Permission denied. {end}",
+    )

@@ -66,8 +66,8 @@ def test_a_place_that_cannot_be_written_is_told_in_one_line(
     monkeypatch.setattr("tidegate.cli.application", application)
     assert cli.main() == 2
     assert capsys.readouterr().err == (
-        "tidegate: file/run cannot be read or written: Not a directory. Give a place that can be written, or make "
-        "room there.\n"
+        "tidegate: file/run cannot be read or written: Not a directory. Check the path, its permissions and the "
+        "free space.\n"
     )
 
 

@@ -52,7 +52,7 @@ def test_several_series_in_the_order_of_their_names() -> None:
         ("b", 1, [1.0, 3.0]),
         ("a", 0, [2.0, 4.0]),
     ]
-    assert panel.notes == ("Series 'c' has no value of 'v' and was left out.",)
+    assert panel.notes == ("Series 'c' has no value of 'v' and was omitted.",)
 
 
 def test_pandas_like_frames_and_files_agree(tmp_path: Path) -> None:
@@ -73,31 +73,31 @@ def test_pandas_like_frames_and_files_agree(tmp_path: Path) -> None:
         (
             {"t": [1, 2, 1], "v": [1, 2, 3]},
             {"time": "t"},
-            "the frame, row 2, column 't': 1 stands in row 0 already. Expected each time once in a series; name the "
+            "the frame, row 2, column 't': 1 is also in row 0. Expected each time once in a series; name the "
             "column that tells series apart, or remove a row.",
         ),
         (
             {"t": [1, 2, 2], "v": [1, 2, 3], "s": ["a", "b", "b"]},
             {"time": "t", "id": "s"},
-            "the frame, row 2, column 't': 2 of series 'b' stands in row 1 already. Expected each time once in a "
+            "the frame, row 2, column 't': 2 of series 'b' is also in row 1. Expected each time once in a "
             "series; name the column that tells series apart, or remove a row.",
         ),
         (
             {"t": [0, 2, 4, 6, 7], "v": [1, 2, 3, 4, 5]},
             {"time": "t"},
-            "the frame, row 4, column 't': 7 lies between the steps of 2 steps, the distance found most often. "
+            "the frame, row 4, column 't': 7 is between the steps of 2 steps, the distance found most often. "
             "Expected equal steps; bring the rows onto one, or leave the time column out to count rows.",
         ),
         (
             {"t": [0, 1, 9999], "v": [1, 2, 3]},
             {"time": "t"},
-            "the frame, column 't': 3 rows stand on 10000 steps of 1 step, so most values would be missing. Expected "
-            "a row for most steps; bring the rows onto a coarser step.",
+            "the frame, column 't': 3 rows are spread over 10000 steps of 1 step, so most values would be missing. "
+            "Expected a row for most steps; bring the rows onto a coarser step.",
         ),
         (
             {"v": [1, 2], "s": ["a", None]},
             {"id": "s"},
-            "the frame, row 1, column 's': no name. Expected the name of a series in every row.",
+            "the frame, row 1, column 's' is empty. Expected the name of a series in every row.",
         ),
         (
             {"t": [1, 2], "v": [1, 2]},
@@ -120,7 +120,7 @@ def test_what_is_refused(columns: dict[str, list[object]], options: dict[str, ob
 def test_hours_at_the_change_of_clocks_are_seen_as_twice() -> None:
     text = complaint(frame(t=["2020-10-25 01:00", "2020-10-25 02:00", "2020-10-25 02:00"], v=[1, 2, 3]), time="t")
     assert text == (
-        "the frame, row 2, column 't': 2020-10-25 02:00 stands in row 1 already. Expected each time once "
+        "the frame, row 2, column 't': 2020-10-25 02:00 is also in row 1. Expected each time once "
         "in a series; name the column that tells series apart, or remove a row."
     )
 

@@ -1,5 +1,6 @@
 """Rows of a stream: each is read when it comes, and what is wrong names its place."""
 
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -16,7 +17,8 @@ def test_a_csv() -> None:
     found = rows('a, b ,c\n1,"x,\ny",\n\n2.5,z,NA\n')
     assert [r.number for r in found] == [2, 4]
     assert found[0].values == {"a": "1", "b": "x,\ny", "c": ""}
-    assert (found[1].float("a"), found[1].get("b"), found[1].get("c"), found[1].float("c")) == (2.5, "z", None, None)
+    assert (found[1].float("a"), found[1].get("b"), found[1].get("c"), found[1].float("c")) == (2.5, "z", "NA", None)
+    assert found[0].get("c") is None
 
 
 def test_semicolons_bring_decimal_commas() -> None:
@@ -61,10 +63,10 @@ def test_no_line_is_asked_for_before_its_row_is() -> None:
             'load,b\n1,"2" 3\n',
             "s.csv, row 2: ',' expected after '\"'. Put quotes around text that holds the separator or quotes.",
         ),
-        ('{"load": 1}\n[1]\n', "s.csv, row 2: a list. Expected one JSON object in each line."),
+        ('{"load": 1}\n[1]\n', "s.csv, row 2: got list. Expected one JSON object in each line."),
         (
             '{"load": 1}\n{"load"\n',
-            "s.csv, row 2: no JSON (Expecting ':' delimiter: line 2 column 1 (char 8)). Expected one JSON object in "
+            "s.csv, row 2 is not JSON: Expecting ':' delimiter: line 2 column 1 (char 8). Expected one JSON object in "
             "each line.",
         ),
     ],
@@ -73,6 +75,48 @@ def test_what_is_no_stream(text: str, error: str) -> None:
     with pytest.raises(DataError) as caught:
         rows(text, needed=["load"])
     assert str(caught.value) == error
+
+
+def test_words_for_missing_numbers_are_words_in_a_column_of_text() -> None:
+    found = rows("kind,n\nnone,none\nNA,-\n,\n ,nan\n")
+    assert [row.get("kind") for row in found] == ["none", "NA", None, None]
+    assert [row.float("n") for row in found] == [None] * 4
+    (row,) = rows('{"a": NaN, "b": null, "c": "", "d": "nan", "e": Infinity}\n')
+    assert [row.get(column) for column in "abcde"] == [None, None, None, "nan", math.inf]
+    assert [row.float(column) for column in "abcd"] == [None] * 4
+
+
+def test_the_key_of_a_row() -> None:
+    found = rows('{"id": "none"}\n{"id": 7}\n{"id": null}\n{"id": NaN}\n{"id": ""}\n{}\n{"id": [1]}\n')
+    assert [row.key("id") for row in found[:2]] == ["none", "7"]
+    for number, got in ((3, "is empty"), (4, "is empty"), (5, "is empty"), (6, "is empty"), (7, "holds [1]")):
+        with pytest.raises(DataError) as caught:
+            found[number - 1].key("id")
+        assert str(caught.value) == (
+            f"s.csv, row {number}, column 'id' {got}. Expected the name of a series in every row."
+        )
+
+
+def test_json_without_a_needed_column() -> None:
+    line = '{"lod": 1, "hour": 2}\n'
+    sentence = "s.csv has no column 'load'; its columns are lod, hour. Did you mean 'lod'?"
+    found = read_stream([line] * 500, "s.csv", needed=["hour", "load"])
+    with pytest.raises(DataError) as caught:
+        for number, _ in enumerate(found, start=1):  # noqa: B007
+            pass
+    assert (number, str(caught.value)) == (99, sentence)
+    with pytest.raises(DataError) as caught:
+        list(read_stream([line] * 3, "s.csv", needed=["hour", "load"]))
+    assert str(caught.value) == sentence
+    late = [line] * 99 + ['{"load": null}\n'] + [line] * 99
+    assert len(list(read_stream(late, "s.csv", needed=["hour", "load"]))) == 199
+    assert len(list(read_stream([line] * 150 + ['{"load": 1}\n'], "s.csv", needed=["load"], within=200))) == 151
+
+
+def test_a_file_that_cannot_be_read() -> None:
+    with pytest.raises(DataError) as caught, open("/proc/self/mem", encoding="utf-8") as file:
+        list(read_stream(file, "mem"))
+    assert str(caught.value) == "mem cannot be read: Input/output error. Give a file of text."
 
 
 @pytest.mark.parametrize("value", ["high", "inf", "1e999"])

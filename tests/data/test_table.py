@@ -48,6 +48,22 @@ def test_every_spelling_of_a_missing_value(tmp_path: Path) -> None:
     assert np.isnan(read_table(path).numbers("v")).tolist() == [True] * 8 + [False]
 
 
+def test_words_for_missing_numbers_are_words_in_a_column_of_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "id\nnone\n NA \n-\n\n")
+    assert read_table(path).texts("id").to_list() == ["none", "NA", "-"]
+    frame = pl.DataFrame({"id": ["nan", None, "", " x"], "n": [1.5, float("nan"), None, 2.0]})
+    assert read_table(frame).texts("id").to_list() == ["nan", None, None, "x"]
+    assert read_table(frame).texts("n").to_list() == ["1.5", None, None, "2.0"]
+
+
+def test_frames_of_pandas_with_missing_values() -> None:
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"id": ["none", pd.NA, None], "n": pd.array([1, pd.NA, 3], dtype="Int64")})
+    table = read_table(frame)
+    assert table.texts("id").to_list() == ["none", None, None]
+    np.testing.assert_array_equal(table.numbers("n"), [1.0, np.nan, 3.0])
+
+
 def complaint(data: object, column: str | None = None) -> str:
     with pytest.raises(DataError) as caught:
         read_table(data).numbers(column or "v")
@@ -92,11 +108,9 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     path = tmp_path / "b.csv"
     assert complaint(path) == f"There is no file {path}. Give the path of a CSV, TSV or Parquet file."
     assert complaint(write(tmp_path / "b.xls", "x")) == (
-        "b.xls has an ending that is not known. Expected .csv, .tsv, .txt, .csv.gz, .tsv.gz, .txt.gz or .parquet."
+        "b.xls has an unknown extension. Expected .csv, .tsv, .txt, .csv.gz, .tsv.gz, .txt.gz or .parquet."
     )
-    assert complaint([1, 2]) == (
-        "A list was given as data. Expected the path of a CSV, TSV or Parquet file, or a frame."
-    )
+    assert complaint([1, 2]) == ("data must be the path of a CSV, TSV or Parquet file, or a frame, got list.")
 
 
 def test_damaged_files(tmp_path: Path) -> None:

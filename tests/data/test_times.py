@@ -66,17 +66,17 @@ def test_dates_and_zones_of_a_frame() -> None:
     [
         (
             ["2024-01-30", "soon", "2024-02-01"],
-            "a.csv, row 3, column 't': 'soon' is not read as a time. Expected a time such as 2024-01-31 or "
+            "a.csv, row 3, column 't': 'soon' is not a time. Expected a time such as 2024-01-31 or "
             "2024-01-31 13:00:00 in every row, or whole numbers.",
         ),
         (
             ["01.02.24", "02.02.24"],
-            "a.csv, row 2, column 't': '01.02.24' is not read as a time. Expected a time such as 2024-01-31 or "
+            "a.csv, row 2, column 't': '01.02.24' is not a time. Expected a time such as 2024-01-31 or "
             "2024-01-31 13:00:00 in every row, or whole numbers.",
         ),
         (
             ["2024-01-30", "NA"],
-            "a.csv, row 3, column 't': no time. Expected a time such as 2024-01-31 or 2024-01-31 13:00:00 in every "
+            "a.csv, row 3, column 't' is empty. Expected a time such as 2024-01-31 or 2024-01-31 13:00:00 in every "
             "row, or whole numbers.",
         ),
         (
@@ -96,7 +96,7 @@ def test_a_null_in_a_frame() -> None:
     with pytest.raises(DataError) as caught:
         times([1, None])
     assert str(caught.value) == (
-        "the frame, row 1, column 't': no time. Expected a time such as 2024-01-31 or 2024-01-31 13:00:00 in every "
+        "the frame, row 1, column 't' is empty. Expected a time such as 2024-01-31 or 2024-01-31 13:00:00 in every "
         "row, or whole numbers."
     )
 
@@ -113,6 +113,6 @@ def test_times_with_and_without_a_zone_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         times(["2024-03-30T01:00:00+01:00", "2024-04-01T01:00:00"], tmp_path)
     assert str(caught.value) == (
-        "a.csv, row 3, column 't': '2024-04-01 01:00:00' names no time zone, and the rows before it name one. Write "
+        "a.csv, row 3, column 't': '2024-04-01 01:00:00' has no time zone, but the rows before it do. Write "
         "all times with a zone, or all without."
     )

@@ -101,6 +101,7 @@ STATES = {
     "h=inf": bad_start("h=inf"),
     "h=nan": bad_start("h=nan"),
     "h=1e400": bad_start("h=1e400"),
+    "h=-1e39": "cell 'step' starts state 'h' at -1e+39, which is beyond float32 (3.40282e+38)",
     "h=none": bad_start("h=none"),
     "3h": bad_name("the name of a state", "3h"),
     "ħ": bad_name("the name of a state", "ħ"),

@@ -38,10 +38,22 @@ def test_an_error_leaves_what_was_there(
     path = tmp_path / "file"
     write_atomic(path, b"old")
     monkeypatch.setattr(*((os, "fsync", fail) if step == "fsync" else (Path, "replace", fail)))
-    with pytest.raises(type(error)):
+    with pytest.raises(type(error)) as caught:
         write_atomic(path, b"new")
+    if isinstance(caught.value, OSError):
+        assert str(caught.value) == f"[Errno 28] No space left on device: '{path}'"
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_killed_writers_left_is_removed_when_it_is_old(tmp_path: Path) -> None:
+    left = [tmp_path / name for name in (".file.0123abcd", ".file.89abcdef", ".other.0123abcd", ".file.mine", "file.0")]
+    for path in left:
+        path.touch()
+        os.utime(path, (0, 0))
+    left[1].touch()  # younger than an hour: its writer may be at work
+    write_atomic(tmp_path / "file", b"x")
+    assert {p.name for p in tmp_path.iterdir()} == {"file", *(p.name for p in left[1:])}
 
 
 def test_is_synced_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from tidegate.errors import ModelFileError
+from tidegate.errors import ArgumentError, ModelFileError
 from tidegate.files import model_folder, read_model, write_model
 from tidegate.files.model_folder import read_manifest
 
@@ -45,7 +45,7 @@ def refused(folder: Path, message: str, read: Any = read_model) -> None:
 def test_goes_in_and_comes_out(tmp_path: Path) -> None:
     found = read_model(write(tmp_path / "new" / "model"))
     assert found.manifest == {
-        "format": 1, "kind": "recurrent", "tidegate": "0.1.0", "weights": name_of(ONE), "spec": SPEC,
+        "format": 2, "kind": "recurrent", "tidegate": "0.1.0", "weights": name_of(ONE), "spec": SPEC,
     }  # fmt: skip
     assert found.weights == ONE
     assert found.tensors == {"w": ("F32", (2, 3)), "b": ("F64", (2,))}
@@ -124,14 +124,14 @@ def test_a_reader_whose_weights_were_replaced_looks_again(tmp_path: Path, monkey
 
 def test_a_reader_whose_weights_vanish_while_it_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path)
-    real = Path.read_bytes
+    real = model_folder.open_regular
 
-    def overtaken(self: Path) -> bytes:
-        if self.name == name_of(ONE):
+    def overtaken(path: Path) -> Any:
+        if path.name == name_of(ONE):
             write(tmp_path, TWO)
-        return real(self)
+        return real(path)
 
-    monkeypatch.setattr(Path, "read_bytes", overtaken)
+    monkeypatch.setattr(model_folder, "open_regular", overtaken)
     assert read_model(tmp_path).weights == TWO
 
 
@@ -149,13 +149,13 @@ def test_a_manifest_that_is_no_json(tmp_path: Path) -> None:
     path = write(tmp_path) / "model.json"
     text = path.read_bytes()
     path.write_bytes(text[: len(text) // 2])
-    with pytest.raises(ModelFileError, match="is damaged, it is no JSON: "):
+    with pytest.raises(ModelFileError, match="is damaged, it is not JSON: "):
         read_model(tmp_path)
     path.write_bytes(b"[1, 2")
-    refused(tmp_path, f"{path} is damaged, it is no JSON: Expecting ',' delimiter: line 1 column 6 (char 5)")
+    refused(tmp_path, f"{path} is damaged, it is not JSON: Expecting ',' delimiter: line 1 column 6 (char 5)")
     for hostile in (b"\xff\xfe\x00", b"[" * 200_000, b'{"format": ' + b"9" * 10_000 + b"}", b""):
         path.write_bytes(hostile)
-        with pytest.raises(ModelFileError, match="is damaged, it is no JSON: "):
+        with pytest.raises(ModelFileError, match="is damaged, it is not JSON: "):
             read_model(tmp_path)
 
 
@@ -163,7 +163,7 @@ def test_a_manifest_without_end(tmp_path: Path) -> None:
     path = write(tmp_path) / "model.json"
     with path.open("wb") as file:
         os.truncate(file.fileno(), (64 << 20) + 1)
-    refused(tmp_path, f"{path} has 67108865 bytes, and 67108864 is the most")
+    refused(tmp_path, f"{path} has 67108865 bytes, more than the limit of 67108864")
 
 
 @pytest.mark.parametrize(
@@ -172,15 +172,15 @@ def test_a_manifest_without_end(tmp_path: Path) -> None:
 def test_a_manifest_of_something_else(tmp_path: Path, text: str) -> None:
     path = tmp_path / "model.json"
     path.write_text(text)
-    refused(tmp_path, f"{path} is no model of Tidegate: it has no format number")
+    refused(tmp_path, f"{path} is not a model of Tidegate: it has no format number")
 
 
 def test_a_newer_format(tmp_path: Path) -> None:
     path = write(tmp_path) / "model.json"
-    change(tmp_path, format=2, tidegate="9.1")
-    message = f"{path} has format 2, and this Tidegate reads up to 1: update tidegate (the model was saved by {{}})"
+    change(tmp_path, format=3, tidegate="9.1")
+    message = f"{path} has format 3, and this Tidegate reads up to 2: update tidegate (the model was saved by {{}})"
     refused(tmp_path, message.format("9.1"))
-    path.write_text('{"format": 2}')
+    path.write_text('{"format": 3}')
     refused(tmp_path, message.format("an unknown version"))
 
 
@@ -211,7 +211,7 @@ def test_weights_elsewhere(tmp_path: Path, name: Any) -> None:
 def test_weights_that_are_missing_or_changed(tmp_path: Path) -> None:
     path = write(tmp_path) / name_of(ONE)
     changed = f"{path} is damaged: its content does not have the hash in its name"
-    for wrong in (ONE[:-1], ONE[:-1] + b"\1", b"", TWO):
+    for wrong in (ONE[:-1] + b"\1", TWO):
         path.write_bytes(wrong)
         refused(tmp_path, changed)
     path.unlink()
@@ -223,8 +223,10 @@ def test_weights_that_are_missing_or_changed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"1234567", b"\0" * 8, b"\xff" * 16, (1 << 40).to_bytes(8, "little") + b"{}"])
 def test_weights_without_a_header(tmp_path: Path, data: bytes) -> None:
-    write(tmp_path, data)
-    refused(tmp_path, f"{tmp_path / name_of(data)} is damaged: it has no header of safetensors")
+    (write(tmp_path) / name_of(data)).write_bytes(data)
+    manifest = read_manifest(tmp_path) | {"format": 1, "weights": name_of(data)}
+    (tmp_path / "model.json").write_text(json.dumps(manifest))
+    refused(tmp_path, f"{tmp_path / name_of(data)} is damaged: it has no safetensors header")
 
 
 def test_weights_with_a_header_of_something_else(tmp_path: Path) -> None:
@@ -234,8 +236,102 @@ def test_weights_with_a_header_of_something_else(tmp_path: Path) -> None:
         '{"w": {"dtype": "F32"}}': "KeyError('shape')",
         '{"w": {"dtype": "F32", "shape": ["a"]}}': "ValueError(\"invalid literal for int() with base 10: 'a'\")",
         '{"w": {"dtype": "F32", "shape": [1e999]}}': "OverflowError('cannot convert float infinity to integer')",
+        '{"w": {"dtype": "F32", "shape": [1], "data_offsets": [0]}}': "IndexError('list index out of range')",
     }
     for text, reason in headers.items():
         data = len(text).to_bytes(8, "little") + text.encode()
         write(tmp_path, data)
         refused(tmp_path, f"{tmp_path / name_of(data)} is damaged: its header cannot be read: {reason}")
+
+
+def test_weights_of_another_size_than_their_header_says_are_not_read(tmp_path: Path) -> None:
+    path = write(tmp_path) / name_of(ONE)
+    os.truncate(path, 6 << 30)  # sparse: reading it would take as much memory
+    refused(tmp_path, f"{path} is damaged: it has 6442450944 bytes, and its header says {len(ONE)}")
+    path.write_bytes(ONE[:-1])
+    refused(tmp_path, f"{path} is damaged: it has {len(ONE) - 1} bytes, and its header says {len(ONE)}")
+
+
+def test_any_changed_bit_of_a_manifest_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path) / "model.json"
+    before = path.read_bytes()
+    for place in range(len(before)):
+        changed = bytearray(before)
+        changed[place] ^= 1 << place % 8
+        path.write_bytes(changed)
+        with pytest.raises(ModelFileError):
+            read_model(tmp_path)
+    for old, new in ((b'"format": 2', b'"format": 1'), (b'"sha256"', b'"sha257"'), (b"\n", b"\r\n"), (b"}", b"} ")):
+        path.write_bytes(before.replace(old, new))
+        refused(tmp_path, f"{path} is damaged: its content does not have the hash in it")
+    path.write_bytes(before)
+    assert read_model(tmp_path).weights == ONE
+
+
+def test_a_manifest_of_format_1_has_no_hash(tmp_path: Path) -> None:
+    path = write(tmp_path) / "model.json"
+    manifest = json.loads(path.read_bytes())
+    del manifest["sha256"]
+    path.write_text(json.dumps(manifest))
+    refused(tmp_path, f"{path} is damaged: its content does not have the hash in it")
+    path.write_text(json.dumps(manifest | {"format": 1}))
+    assert read_model(tmp_path).manifest["spec"] == SPEC
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_number_that_is_not_finite_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "model.json"
+    path.write_text(f'{{"format": 1, "spec": {text}}}')
+    refused(tmp_path, f"{path} is damaged, it is not JSON: {text} is not a finite number")
+
+
+def test_what_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path) / "model.json"
+    refused(Path("x" * 5000), f"{'x' * 500} cannot be read: File name too long")
+    with pytest.raises(ModelFileError, match="cannot be read: embedded null byte"):
+        read_model(tmp_path / "\0")
+    for other in (tmp_path / name_of(ONE), path):
+        other.unlink()
+        os.mkfifo(other)
+        refused(tmp_path, f"{other} cannot be read: Not a regular file")
+
+    def forbid(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", forbid)
+    refused(tmp_path, f"{path} cannot be read: Permission denied")
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path)
+    monkeypatch.setattr(model_folder, "MAX_HEADER", 10)
+    with pytest.raises(ArgumentError) as caught:
+        write(tmp_path, TWO)
+    length = int.from_bytes(TWO[:8], "little")
+    assert str(caught.value) == (
+        f"this model has too many parts for a file: {length} bytes of names and shapes of tensors, 301 of "
+        "specification, and the limits are 10 and 67108864. For an online learner choose a smaller max_keys."
+    )
+    monkeypatch.undo()
+    assert read_model(tmp_path).weights == ONE
+
+
+@pytest.mark.parametrize("file", ["weights-", "model.json"])
+def test_a_disk_that_is_full_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    real = model_folder.write_atomic
+
+    def full(path: Path, data: bytes) -> None:
+        if path.name.startswith(file):
+            raise OSError(28, "No space left on device", str(path))
+        real(path, data)
+
+    write(tmp_path / "old")
+    monkeypatch.setattr(model_folder, "write_atomic", full)
+    for folder in (tmp_path / "new", tmp_path / "old"):
+        with pytest.raises(OSError, match="No space left on device"):
+            write(folder, TWO)
+    assert names_in(tmp_path / "new") == set()
+    assert read_model(tmp_path / "old").weights == ONE
+    assert names_in(tmp_path / "old") == {"model.json", name_of(ONE)}

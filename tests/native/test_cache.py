@@ -227,6 +227,15 @@ def dangling(file: Path) -> None:
     file.symlink_to("nowhere")
 
 
+def a_pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file, 0o600)
+
+
+def without_end(file: Path) -> None:
+    os.truncate(file, 1 << 40)  # sparse
+
+
 def of_another_key(file: Path) -> None:
     cache.cached("another", lambda: b"other code")
     (other,) = set(file.parent.iterdir()) - {file}
@@ -235,7 +244,19 @@ def of_another_key(file: Path) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [cut, cut_in_its_head, emptied, flipped, lengthened, writable_by_others, linked, dangling, of_another_key],
+    [
+        cut,
+        cut_in_its_head,
+        emptied,
+        flipped,
+        lengthened,
+        writable_by_others,
+        linked,
+        dangling,
+        of_another_key,
+        a_pipe,
+        without_end,
+    ],
 )
 def test_a_damaged_entry_is_built_again_and_replaced(damage: Callable[[Path], None], folder: Path) -> None:
     cache.cached("lstm", lambda: CODE)

@@ -236,6 +236,15 @@ def test_bytes_that_are_no_state(what: str) -> None:
     assert str(caught.value) == f"data must be bytes written by State.to_bytes, got {len(data)} bytes: {reason}"
 
 
+def test_any_changed_bit_of_a_state_is_refused() -> None:
+    good = a_state(1).to_bytes()
+    for place in range(len(good)):
+        changed = bytearray(good)
+        changed[place] ^= 1 << place % 8
+        with pytest.raises(ArgumentError):
+            State.from_bytes(bytes(changed))
+
+
 @settings(max_examples=150)
 @given(st.data())
 def test_no_bytes_do_harm(data: st.DataObject) -> None:

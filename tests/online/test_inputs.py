@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tidegate.data.values import is_missing
 from tidegate.errors import ArgumentError, TidegateNotice
 from tidegate.online import OnlineLearner
 from tidegate.online.inputs import FeatureInputs, read_numbers
@@ -19,6 +20,34 @@ def fed(size: int, *steps: dict[Any, float]) -> FeatureInputs:
         inputs.admit(numbers)
         _, inputs.scales = inputs.scaled(numbers)
     return inputs
+
+
+class NAType:
+    """As pandas.NA: comparing it gives itself, and it has no truth value."""
+
+    def __ne__(self, other: object) -> "NAType":  # type: ignore[override]
+        return self
+
+    def __bool__(self) -> bool:
+        raise TypeError("boolean value of NA is ambiguous")
+
+
+MISSING = [None, math.nan, np.float32("nan"), np.datetime64("NaT"), NAType()]
+
+
+@pytest.mark.parametrize("value", MISSING, ids=str)
+def test_what_is_missing_is_missing_everywhere(value: Any) -> None:
+    assert is_missing(value)
+    for task in ("regression", "classification"):
+        given, none = (OnlineLearner("gru", 4, task=task).learn_one({"a": 1.0}, 2.0) for _ in range(2))
+        given.learn_many([{"a": value}, {"a": 3.0}], [value, value])
+        none.learn_many([{"a": None}, {"a": 3.0}], [None, None])
+        assert given.snapshot() == none.snapshot()
+
+
+@pytest.mark.parametrize("value", [0, False, "", "nan", math.inf, np.zeros(0), np.full(3, math.nan), [], {}])
+def test_what_is_not_missing(value: Any) -> None:
+    assert not is_missing(value)
 
 
 def test_kinds_of_numbers() -> None:
@@ -35,24 +64,24 @@ def test_kinds_of_numbers() -> None:
     [
         (
             {"a": math.inf},
-            "feature 'a' is inf, and a number between -1e+100 and 1e+100 was expected: give None or NaN where it is "
-            "missing",
+            "feature 'a' must be between -1e+100 and 1e+100, got inf: give None or NaN where it is missing",
         ),
         (
             {"a": -(10**400)},
-            "feature 'a' is inf, and a number between -1e+100 and 1e+100 was expected: give None or NaN where it is "
-            "missing",
+            "feature 'a' must be between -1e+100 and 1e+100, got inf: give None or NaN where it is missing",
         ),
         (
             {"wind": "strong"},
-            "feature 'wind' is 'strong', and a number was expected: code labels as numbers, or leave the feature away",
+            "feature 'wind' must be a number, got 'strong': code labels as numbers, or omit the feature",
         ),
-        ([[1.0]], "feature 0 is [1.0], and a number was expected: code labels as numbers, or leave the feature away"),
+        ([[1.0]], "feature 0 must be a number, got [1.0]: code labels as numbers, or omit the feature"),
         (
             {"a": 1.0, ("b", 1): 2.0},
-            "a feature's name is text or a whole number, and ('b', 1) came: give it such a name",
+            "a feature's name must be text or a whole number of 64 bits, got ('b', 1)",
         ),
-        (3.0, "x is a mapping from features to numbers, or a sequence of numbers, and a float came"),
+        ({2**63: 1.0}, "a feature's name must be text or a whole number of 64 bits, got 9223372036854775808"),
+        ({"\ud800": 1.0}, "a feature's name must be text or a whole number of 64 bits, got '\\ud800'"),
+        (3.0, "x must be a mapping from features to numbers, or a sequence of numbers, got float"),
     ],
 )
 def test_what_is_no_number_is_refused(x: Any, text: str) -> None:
@@ -83,14 +112,14 @@ def test_scaling_alone_keeps_nothing() -> None:
     assert inputs.scales == before != scales
 
 
-def test_new_features_have_the_free_slots_and_the_rest_is_left_unread_with_a_notice() -> None:
+def test_new_features_have_the_free_slots_and_the_rest_is_ignored_with_a_notice() -> None:
     learner = OnlineLearner("gru", 4, max_features=3).learn_one({"b": 1.0, "a": None})
     learner.learn_one({"c": 1.0, "a": 2.0})
     with pytest.warns(TidegateNotice) as told:
         learner.learn_one({"d": 1.0, "a": 2.0})
     assert [str(w.message) for w in told] == [
-        "feature 'd' came, and all 3 slots have theirs: it is left unread, and so will be all others that are new. "
-        "Give max_features= with room for them, or every feature in the first step."
+        "feature 'd' is ignored, as will be all other new ones: the net has 3 inputs, and all are taken. Give a larger "
+        "max_features=, or every feature in the first step."
     ]
     assert told[0].filename == __file__
     with warnings.catch_warnings():

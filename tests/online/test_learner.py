@@ -349,7 +349,7 @@ def test_without_the_alarm_nothing_is_watched() -> None:
     [
         (
             lambda: OnlineLearner(task="ranking"),
-            "The option 'task' was given 'ranking', but must be regression or classification. Give for example "
+            "The option 'task' must be regression or classification, got 'ranking'. Give for example "
             "regression.",
         ),
         (lambda: OnlineLearner(hiden_size=3), "There is no option 'hiden_size'. Did you mean 'hidden_size'?"),
@@ -364,34 +364,57 @@ def test_without_the_alarm_nothing_is_watched() -> None:
         ),
         (
             lambda: OnlineLearner().learn_one([1.0], None, 1.5),
-            "a key is text, a whole number or None, and 1.5 came: give it as one of these",
+            "a key must be text, a whole number of 64 bits or None, got 1.5",
+        ),
+        (
+            lambda: OnlineLearner().learn_one([1.0], None, 2**63),
+            "a key must be text, a whole number of 64 bits or None, got 9223372036854775808",
+        ),
+        (
+            lambda: OnlineLearner().learn_many([[1.0]] * 3, keys=["a", float("nan"), "b"]),
+            "keys must have a value for each row, got nan for row 1",
+        ),
+        (
+            lambda: OnlineLearner().learn_many([[1.0]] * 3, keys=["a", "b", ""]),
+            "keys must have a value for each row, got '' for row 2",
         ),
         (
             lambda: OnlineLearner().learn_one([1.0], "high"),
-            "y is 'high', and a number between -1e+100 and 1e+100 was expected: give None where it is missing, or "
+            "y must be a number between -1e+100 and 1e+100, got 'high': give None where it is missing, or "
             "task='classification' for labels",
         ),
         (
             lambda: OnlineLearner().learn_one([1.0], math.inf),
-            "y is inf, and a number between -1e+100 and 1e+100 was expected: give None where it is missing, or "
+            "y must be a number between -1e+100 and 1e+100, got inf: give None where it is missing, or "
             "task='classification' for labels",
         ),
         (
             lambda: OnlineLearner(task="classification", max_classes=2).learn_many([[1.0]] * 3, "abc"),
-            "y is 'c', which would be label 3, and there is room for 2: give max_classes= with room for all",
+            "label 'c' is one more than max_classes=2: give a larger number",
         ),
         (
             lambda: OnlineLearner(task="classification").learn_one([1.0], [2]),
-            "y is [2], and a label was expected, which is text, a number or a truth value: give None where it is "
-            "missing",
+            "y must be a label: text, a finite number or a truth value, got [2]: give None where it is missing",
+        ),
+        *(
+            (
+                lambda y=y: OnlineLearner(task="classification").learn_one([1.0], y),
+                f"y must be a label: text, a finite number or a truth value, got {y!r:.80}: give None where it is "
+                "missing",
+            )
+            for y in (math.inf, "\ud800", 10**30, np.array([1, 2]))
+        ),
+        (
+            lambda: OnlineLearner().learn_one(1.0),
+            "x must be a mapping from features to numbers, or a sequence of numbers, got float",
         ),
         (
             lambda: OnlineLearner().learn_many([[1.0], [2.0]], [1.0]),
-            "y has 1 values, and X has 2 rows: give one for each",
+            "y must have one value for each of the 2 rows of X, got 1",
         ),
         (
             lambda: OnlineLearner().learn_many(3),
-            "X is a frame, an array [N, I] or a list of steps, and a int came",
+            "X must be a frame, an array [N, I] or a list of steps, got int",
         ),
     ],
 )  # fmt: skip

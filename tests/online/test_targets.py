@@ -14,7 +14,7 @@ def test_a_number_is_guessed_in_its_units() -> None:
         target.learn(y)
     deviation = np.std([10.0, 14.0, 18.0])
     assert target.guess([0.5]) == [pytest.approx(14.0 + 0.5 * deviation)]
-    assert target.slope([0.5], 16.0) == [pytest.approx(0.5 - 2.0 / deviation)]
+    assert target.gradient([0.5], 16.0) == [pytest.approx(0.5 - 2.0 / deviation)]
     assert target.error([3.0], 5.5) == 2.5
 
 
@@ -32,7 +32,7 @@ def test_labels_are_known_as_they_come() -> None:
     assert guess[2] == 0.0
     assert target.shown(guess) == 7
     assert target.error(guess, 7) == pytest.approx(1 - guess[1])
-    assert target.slope([1.0, 3.0, 50.0], 7) == [guess[0], pytest.approx(guess[1] - 1), 0.0]
+    assert target.gradient([1.0, 3.0, 50.0], 7) == [guess[0], pytest.approx(guess[1] - 1), 0.0]
 
 
 def test_large_outputs_do_not_overflow() -> None:

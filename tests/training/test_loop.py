@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tidegate.config import checked
 from tidegate.errors import TrainingError
 from tidegate.gradients import BPTT, TruncatedBPTT
 from tidegate.nn import Recurrent, State
@@ -152,4 +153,4 @@ def test_a_validation_loss_that_is_not_finite() -> None:
 
 def test_history_both_ways() -> None:
     history = train(Follow(), PLAN)
-    assert History.from_json(history.to_json()) == history
+    assert checked(History, history.to_json(), "history") == history

@@ -32,7 +32,7 @@ def test_an_existing_folder_is_refused(tmp_path: Path) -> None:
         RunFolder(tmp_path, {})
     assert str(caught.value) == (
         f"The folder {tmp_path} exists already and is not overwritten. Give a folder that does not exist yet, "
-        "or none for a fresh one under runs/."
+        "or none for a new one under runs/."
     )
 
 
@@ -41,6 +41,30 @@ def test_fresh_folders_are_numbered(tmp_path: Path) -> None:
         folder = RunFolder.fresh("co2", {}, root=tmp_path)
         assert folder.path == tmp_path / f"co2-{number}"
         folder.path.mkdir()
+
+
+def test_two_runs_at_once_take_different_folders(tmp_path: Path) -> None:
+    first, second, named = (
+        RunFolder.fresh("co2", {}, tmp_path),
+        RunFolder.fresh("co2", {}, tmp_path),
+        tmp_path / "co2-3",
+    )
+    third, fourth = RunFolder(named, {}), RunFolder(named, {})
+    for folder in (first, second, third):
+        folder(EVENTS[0])
+    assert [folder.path.name for folder in (first, second)] == ["co2-1", "co2-2"]
+    with pytest.raises(ArgumentError, match="co2-3 exists already"):
+        fourth(EVENTS[0])
+    assert {path.name for path in tmp_path.iterdir()} == {"co2-1", "co2-2", "co2-3"}
+
+
+def test_a_number_that_is_not_finite_is_null_in_the_history(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run", {"clip": float("inf")})
+    for event in (EVENTS[0], Checked(5, 0.5, float("nan"), float("inf"), 0.1, True)):
+        folder(event)
+    text = (folder.path / "history.jsonl").read_text() + (folder.path / "config.json").read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
 
 
 def test_progress_writes_its_last_line_where_there_is_no_terminal() -> None:

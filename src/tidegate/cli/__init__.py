@@ -3,20 +3,27 @@
 Exit codes: 0 done, 1 not usable or interrupted, 2 wrong use, wrong data, or an extra that is not installed.
 """
 
+import contextlib
+import io
+import os
 import re
 import sys
 from collections.abc import Callable
 from importlib.metadata import requires, version
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 from tidegate.errors import MissingExtraError, TidegateError
+from tidegate.files import printable
 
 if TYPE_CHECKING:
     import typer
 
 
 def main(make: "Callable[[], typer.Typer] | None" = None, name: str = "tidegate") -> int:
-    """Run the command line, or that of `make`; what Tidegate raises on purpose is told in one line on stderr."""
+    """Run the command line, or that of `make`. Errors that a user can act on are one line, with exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # for terminals and names of files that are not UTF-8
     try:
         (make or application)()(prog_name=name)
     except TidegateError as error:
@@ -26,10 +33,10 @@ def main(make: "Callable[[], typer.Typer] | None" = None, name: str = "tidegate"
             raise
         return _refuse(MissingExtraError("app", "the command line"))
     except OSError as error:
-        if error.filename is None:
-            raise
-        reason = f"{error.filename} cannot be read or written: {error.strerror}."
-        return _refuse(TidegateError(f"{reason} Give a place that can be written, or make room there."))
+        if not error.filename:  # those of files have one
+            _drop(sys.stdout)
+        reason = f"{error.filename or 'the standard output'} cannot be read or written: {error.strerror or error}."
+        return _refuse(TidegateError(f"{reason} Check the path, its permissions and the free space."))
     return 0
 
 
@@ -73,6 +80,13 @@ def packages(extra: str | None = None) -> list[str]:
     return found
 
 
+def _drop(stream: TextIO) -> None:
+    """Drop what a stream that cannot be written still holds: Python would fail over it at exit."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def _refuse(error: TidegateError) -> int:
-    sys.stderr.write(f"tidegate: {' '.join(str(error).split())}\n")
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"tidegate: {printable(' '.join(str(error).split()))}\n")
     return 2

@@ -1,12 +1,12 @@
-"""`tidegate cells`: what cells there are, those that a word finds, and the equations of one."""
+"""`tidegate cells`: lists cells, searches them, and shows the equations of one."""
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tidegate.errors import ArgumentError
+from tidegate.files import to_json
 
 if TYPE_CHECKING:
     from tidegate.equations import Cell, Input, StateVariable
@@ -22,18 +22,18 @@ def register(app: typer.Typer) -> None:
 
 def cells(
     name: Annotated[str | None, typer.Argument(help="A cell to show whole.")] = None,
-    search: Annotated[str | None, typer.Option(metavar="WORD", help="List the cells that a word finds.")] = None,
+    search: Annotated[str | None, typer.Option(metavar="WORD", help="List the cells that match a word.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the cells, those that a word finds, or show the equations of one.
+    """List the cells, those that match a word, or show the equations of one.
 
     With a NAME: its formulas as text and LaTeX, its weights with sizes and initial values, options and legends. A WORD
-    may stand in a name, a source, an option or a comment, or in the glossary: English or Chinese, with its synonyms.
+    may be in a name, a source, an option, a comment or the glossary, in English or Chinese, with synonyms.
     """
     from tidegate.cells import CELLS, get
 
     if name is not None and search is not None:
-        raise ArgumentError(f"a name and --search came together: leave out {name!r}, or --search {search!r}")
+        raise ArgumentError(f"a name and --search exclude each other: omit {name!r} or --search {search!r}")
     if search is not None:
         rows = found(search, CELLS)
         typer.echo(as_data(rows) if as_json else table([r | {"found": "; ".join(r["found"])} for r in rows], _FOUND))
@@ -95,7 +95,7 @@ def table(rows: list[dict[str, Any]], columns: tuple[str, ...] = _COLUMNS) -> st
 
 def as_data(found: object) -> str:
     """JSON for other programs."""
-    return json.dumps(found, indent=2, ensure_ascii=False)
+    return to_json(found, indent=2)
 
 
 def _sized(items: Iterable["Input | StateVariable"]) -> str:

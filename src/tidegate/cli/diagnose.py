@@ -1,6 +1,5 @@
 """`tidegate diagnose`: how gradients go through time in the net of a run, as a page and in a few sentences."""
 
-import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import typer
 
 from tidegate.cli.predict import load_forecaster
+from tidegate.files import printable, to_json, write_atomic
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +29,6 @@ def diagnose(
 ) -> None:
     """Write diagnosis.html and diagnosis.json, and say what vanishes, explodes, is saturated or dead."""
     from tidegate import report
-    from tidegate.files import write_atomic
     from tidegate.gradients import rule_from_text
 
     rules = [rule_from_text(text) for text in rule] if rule else None
@@ -42,7 +41,7 @@ def diagnose(
         subtitle=f"{', '.join(found.cells)}: {found.rows} x {found.steps} steps of {data or 'the data of the fit'}",
         footer=f"Written by Tidegate {version('tidegate')}.",
     )
-    text = json.dumps(numbers, indent=2, ensure_ascii=False)
+    text = to_json(numbers, indent=2)
     write_atomic(page.with_suffix(".json"), text.encode())
     write_atomic(page, html.encode())
-    typer.echo(text if as_json else "\n".join([*found.sentences, f"report: {page}"]))
+    typer.echo(text if as_json else "\n".join([*found.sentences, printable(f"report: {page}")]))

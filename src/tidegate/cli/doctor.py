@@ -1,7 +1,6 @@
 """`tidegate doctor`: what this machine offers, and what to do where something is missing."""
 
 import importlib
-import json
 import os
 import platform
 import re
@@ -17,6 +16,7 @@ from tidegate.cli import packages
 from tidegate.cli.speed import as_text as speed_text
 from tidegate.cli.speed import measure
 from tidegate.errors import NativeError
+from tidegate.files import to_json
 
 _TRY = "from tidegate.cli.doctor import tried; print(tried())"
 _BROKEN = (ImportError, OSError)  # a shared library that is missing or unfit is an OSError
@@ -46,7 +46,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     speed: Annotated[bool, typer.Option("--speed", help="Compare our LSTM with torch's, for ten seconds.")] = False,
 ) -> None:
-    """Say what this machine has and lacks.
+    """Check this machine, and say what is missing.
 
     For whatever is not well there is a line that says what to do. Exits with 0 if Tidegate can be used.
     """
@@ -55,7 +55,7 @@ def doctor(
     measured = measure() if speed and usable else None
     if as_json:
         told = {"usable": usable, "findings": [asdict(f) | {"ok": f.ok} for f in findings]}
-        typer.echo(json.dumps(told | ({"speed": measured} if speed else {}), indent=2))
+        typer.echo(to_json(told | ({"speed": measured} if speed else {}), indent=2))
     else:
         typer.echo(as_text(findings, usable))
         if measured:
@@ -156,7 +156,7 @@ def openmp() -> Finding:
     except _BROKEN as error:
         return Finding("openmp", f"not looked for: {error}")
     if library is None:
-        return Finding("openmp", "none", "torch came without an OpenMP library, so kernels run on one thread")
+        return Finding("openmp", "none", "torch has no OpenMP library, so kernels run on one thread")
     return Finding("openmp", str(library))
 
 

@@ -1,5 +1,4 @@
-"""`tidegate explain`: what becomes of a cell's equations, from the plan to the machine's language, and what a gradient
-rule would cost."""
+"""`tidegate explain`: the kernels of a cell, as plan, LLVM IR or assembly, and the cost of a gradient rule."""
 
 from typing import Annotated, Literal
 
@@ -17,8 +16,8 @@ def register(app: typer.Typer) -> None:
 def explain(
     name: Annotated[str, typer.Argument(help="A cell of `tidegate cells`.")],
     plan: Annotated[bool, typer.Option("--plan", help="The stages of both steps (the default).")] = False,
-    ir: Annotated[bool, typer.Option("--ir", help="LLVM's language.")] = False,
-    asm: Annotated[bool, typer.Option("--asm", help="The machine's language, for this machine.")] = False,
+    ir: Annotated[bool, typer.Option("--ir", help="LLVM IR.")] = False,
+    asm: Annotated[bool, typer.Option("--asm", help="Assembly for this machine.")] = False,
     dtype: Annotated[Literal["float32", "float64"], typer.Option(help="The type of numbers.")] = "float32",
     rule: Annotated[
         str | None, typer.Option(help="What a gradient rule, as rtrl or snap:1, keeps and computes; nothing is run.")

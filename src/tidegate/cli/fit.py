@@ -1,8 +1,7 @@
-"""`tidegate fit forecast`: a table goes in; a judged forecaster, a forecast and a report come out."""
+"""`tidegate fit forecast`: fits a forecaster to a table, judges it, and writes forecast and report."""
 
 import importlib.util
 import inspect
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from tidegate.config import ForecastConfig, Options
 from tidegate.errors import ArgumentError, TidegateError
+from tidegate.files import printable, to_json
 
 if TYPE_CHECKING:
     from tidegate.equations import Cell
@@ -104,8 +104,8 @@ def load_cell(text: str) -> "Cell | str":
 
     found = getattr(_run_file(Path(path)), name, None)
     if not isinstance(found, Cell):
-        what = "nothing" if found is None else f"a {type(found).__name__}"
-        raise ArgumentError(f"{path} has {what} under the name '{name}'. Expected a function decorated with @cell.")
+        what = "nothing" if found is None else type(found).__name__
+        raise ArgumentError(f"{path}: '{name}' must be a function decorated with @cell, got {what}.")
     return found
 
 
@@ -128,7 +128,8 @@ def _run_file(path: Path) -> Any:
 
 
 def _as_text(forecaster: "Forecaster", folder: "RunFolder", report: Path) -> str:
-    return f"{forecaster.verdict}\nreport: {report}\nrun: {folder.path}"
+    lines = forecaster.verdict, f"report: {report}", f"run: {folder.path}"
+    return "\n".join(map(printable, lines))
 
 
 def _as_json(forecaster: "Forecaster", folder: "RunFolder", report: Path) -> str:
@@ -140,4 +141,4 @@ def _as_json(forecaster: "Forecaster", folder: "RunFolder", report: Path) -> str
         "run": str(folder.path),
         "report": str(report),
     }
-    return json.dumps(result, indent=2, ensure_ascii=False)
+    return to_json(result, indent=2)

@@ -1,6 +1,6 @@
-"""`tidegate learn`: a stream goes in row by row; predictions made before each label come out, and a learner."""
+"""`tidegate learn`: learns a stream row by row, and prints predictions made before each label was used."""
 
-import json
+import errno
 import os
 import signal
 import sys
@@ -15,6 +15,8 @@ import typer
 from tidegate.cli.fit import load_cell, with_options
 from tidegate.config import LearnConfig, OnlineOptions
 from tidegate.errors import ArgumentError, DataError, ModelFileError
+from tidegate.files import from_json, printable, reading, to_json, write_atomic
+from tidegate.files.model_folder import UNSEALED, read_limited, seal, unseal
 
 if TYPE_CHECKING:
     from tidegate.data import Row
@@ -33,22 +35,25 @@ def learn(stream: str, *, as_json: bool, **given: Any) -> None:
 
     Prints, beside each prediction, the error of all predictions so far and that of a naive guess: the last number, or
     the most frequent label. A number is predicted from the row's other columns and the last number known. With a delay
-    the target in a row is that of so many rows before. Ends with the stream, at Ctrl-C or when told to terminate.
+    the target in a row is that of DELAY rows before. Ends with the stream, at Ctrl-C or when told to terminate.
     """
     config = LearnConfig.make(**given)
-    from tidegate.data import read_stream
+    from tidegate.data.stream import WITHIN, read_stream
 
+    if config.save is not None:
+        _check_writable(Path(config.save))
     learner, judge = _start(config, given)
     follower = Follower(config, learner, judge)
     needed = [name for name in (config.target, config.time, config.id, *config.features) if name is not None]
     try:
         with _opened(stream) as lines, Stops() as stops:
             name = "the standard input" if stream == "-" else Path(stream).name
-            for row in stops.until_asked(read_stream(lines, name, needed)):
+            found = read_stream(lines, printable(name), needed, within=WITHIN + learner.options.delay)
+            for row in stops.until_asked(found):
                 shown = follower.follow(row)
                 if shown:
-                    typer.echo(json.dumps(shown, ensure_ascii=False) if as_json else _as_text(shown))
-        typer.echo(json.dumps(follower.summary(), ensure_ascii=False) if as_json else _verdict(follower.summary()))
+                    typer.echo(to_json(shown) if as_json else _as_text(shown))
+        typer.echo(to_json(follower.summary()) if as_json else _verdict(follower.summary()))
     except BrokenPipeError:  # whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
@@ -57,7 +62,7 @@ def learn(stream: str, *, as_json: bool, **given: Any) -> None:
 
 
 class Follower:
-    """Rows into steps."""
+    """Feeds rows to a learner and its judge."""
 
     def __init__(self, config: LearnConfig, learner: "OnlineLearner", judge: "Judge") -> None:
         self.config, self.learner, self.judge = config, learner, judge
@@ -65,9 +70,9 @@ class Follower:
         self.regression = learner.task == "regression"
 
     def follow(self, row: "Row") -> dict[str, Any]:
-        """Predict and learn one row; what is to be printed of it, if anything."""
+        """Predict and learn one row; returns what to print, if anything."""
         config, learner = self.config, self.learner
-        key = None if config.id is None else str(row.get(config.id))
+        key = None if config.id is None else row.key(config.id)
         label = row.float(config.target) if self.regression else row.get(config.target)
         x = self._features(row, key)
         try:
@@ -83,7 +88,7 @@ class Follower:
         return {**shown, "prediction": prediction, "target": label, **self._errors(), "drift": learner.drift}
 
     def summary(self) -> dict[str, Any]:
-        """What is to be said at the end."""
+        """The final figures."""
         learner = self.learner
         own = {"task": learner.task, "rows": self.rows, "scored": self.judge.count, **self._errors()}
         return {**own, "drifts": learner.drifts, "refused": learner.refused}
@@ -123,7 +128,7 @@ class Stops:
             raise Asked
 
     def until_asked(self, rows: Iterator["Row"]) -> Iterator["Row"]:
-        """The rows until one of the signals comes."""
+        """The rows, until a signal is received."""
         while not self.asked:
             try:
                 self.waiting = True
@@ -137,12 +142,14 @@ class Stops:
 
 
 class Asked(BaseException):
-    """A signal came while a row was waited for."""
+    """A signal was received while waiting for a row."""
 
 
 @contextmanager
 def _opened(stream: str) -> Iterator[IO[str]]:
     if stream == "-":
+        if sys.stdin is None:
+            raise ArgumentError("The standard input is closed. Give a file, or a stream on the standard input.")
         sys.stdin.reconfigure(encoding="utf-8-sig", errors="strict", newline="")  # type: ignore[union-attr]
         yield sys.stdin
         return
@@ -160,33 +167,44 @@ def _start(config: LearnConfig, given: Mapping[str, Any]) -> tuple["OnlineLearne
         learner = OnlineLearner(**{**options.model_dump(), "cell": load_cell(config.cell)})
         return learner, Judge(options.task, options.delay, options.max_keys)
     for name in OnlineOptions.model_fields:
-        if given.get(name) is not None:
+        if given.get(name) is not None and not name.startswith("snapshot"):
             raise ArgumentError(
-                f"--{name.replace('_', '-')} is for a new learner, and --load goes on with an old one. "
-                "Leave one of the two away."
+                f"--{name.replace('_', '-')} is for a new learner, and --load continues an old one. Omit one of them."
             )
-    learner = OnlineLearner.load(config.load)
+    learner = OnlineLearner.load(config.load).keep_snapshots(config.snapshots, config.snapshot_every)
     return learner, _judge(Path(config.load), learner)
 
 
 def _judge(folder: Path, learner: "OnlineLearner") -> "Judge":
-    """The judge that was kept with a learner, or a new one for a learner of other origin."""
+    """The judge that was saved with a learner, or a new one for a learner that was saved without one."""
     from tidegate.online import Judge
 
-    path = folder / JUDGE
-    if not path.is_file():
-        return Judge(learner.task, learner.options.delay, learner.options.max_keys)
+    path, new = folder / JUDGE, Judge(learner.task, learner.options.delay, learner.options.max_keys)
+    data = read_limited(path)
+    if data is None:
+        return new
     try:
-        return Judge.from_json(json.loads(path.read_bytes()))
-    except (LookupError, TypeError, ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path} is damaged: {error}. Remove it to begin with new errors.") from error
+        with reading(path):
+            content = from_json(data)
+            unseal(data, content)  # version 0.1.0 wrote no hash
+            judge = Judge.from_json(content)
+            if (judge.task, judge.delay, judge.followed.most) != (new.task, new.delay, new.followed.most):
+                raise ModelFileError("it belongs to another learner")
+            return judge
+    except ModelFileError as error:
+        raise ModelFileError(f"{error}. Remove it to begin with new errors.") from error
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise OSError if the folder cannot be written, before anything is learned."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 def _save(folder: Path, learner: "OnlineLearner", judge: "Judge") -> None:
-    from tidegate.files import write_atomic
-
     learner.save(folder)
-    write_atomic(folder / JUDGE, json.dumps(judge.to_json(), ensure_ascii=False).encode())
+    write_atomic(folder / JUDGE, seal(to_json({"sha256": UNSEALED, **judge.to_json()}).encode()))
 
 
 def _as_text(shown: dict[str, Any]) -> str:
@@ -197,7 +215,7 @@ def _as_text(shown: dict[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    return "-" if value is None else f"{value:.5g}" if isinstance(value, float) else str(value)
+    return "-" if value is None else f"{value:.5g}" if isinstance(value, float) else printable(str(value))
 
 
 def _verdict(summary: dict[str, Any]) -> str:

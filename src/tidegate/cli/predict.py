@@ -1,12 +1,13 @@
 """`tidegate predict`: a fitted run forecasts, from the end of its own data or from that of a new file."""
 
-import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tidegate.errors import ArgumentError
+from tidegate.files import printable, to_json, write_atomic
 
 if TYPE_CHECKING:
     from tidegate.tasks.forecast import Forecaster
@@ -29,13 +30,12 @@ def predict(
         raise ArgumentError(f"The file {out} exists already and is not overwritten. Give another name.")
     forecast = forecaster.predict(file)
     if as_json:
-        typer.echo(json.dumps(forecast.to_json(), indent=2, ensure_ascii=False))
+        typer.echo(to_json(forecast.to_json(), indent=2))
     if out is not None:
-        from tidegate.files import write_atomic
-
         write_atomic(Path(out), forecast.to_csv().encode())
     elif not as_json:
-        typer.echo(forecast.to_csv(), nl=False)
+        shown = "\n".join(map(printable, forecast.to_csv().split("\n"))) if sys.stdout.isatty() else forecast.to_csv()
+        typer.echo(shown, nl=False, color=True)
 
 
 def load_forecaster(run: Path) -> "Forecaster":
@@ -48,5 +48,5 @@ def load_forecaster(run: Path) -> "Forecaster":
         raise ArgumentError(f"There is no folder {run}. Give the folder that `tidegate fit forecast` wrote.")
     found = load(folder)
     if not isinstance(found, Forecaster):
-        raise ArgumentError(f"{folder} holds a {type(found).__name__}. Expected a run of `tidegate fit forecast`.")
+        raise ArgumentError(f"{folder} must be a run of `tidegate fit forecast`, got {type(found).__name__}.")
     return found

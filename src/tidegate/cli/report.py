@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tidegate.cli.predict import load_forecaster
+from tidegate.files import printable
 
 
 def register(app: typer.Typer) -> None:
@@ -19,4 +20,4 @@ def report(
 ) -> None:
     """Write report.html and report.json into the run's folder once more, and say where they are."""
     page = load_forecaster(Path(run)).write_report(Path(run) / "report.html")
-    typer.echo(page.with_suffix(".json").read_text("utf-8") if as_json else f"report: {page}")
+    typer.echo(page.with_suffix(".json").read_text("utf-8") if as_json else printable(f"report: {page}"))

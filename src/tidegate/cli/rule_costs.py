@@ -1,13 +1,13 @@
-"""What a gradient rule keeps and computes, as a text, for `tidegate explain`."""
+"""The costs of a gradient rule as text, for `tidegate explain`."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tidegate.equations import Cell
+from tidegate.files import to_json
 
 if TYPE_CHECKING:
     from tidegate.gradients import Costs
@@ -36,7 +36,7 @@ def rule_costs(cell: Cell, rule: str, shape: CostShape, as_json: bool) -> str:
     rules = rule_from_text(rule), BPTT()
     found = [costs(layer, r, batch=shape.batch, steps=shape.steps) for r in rules]
     if as_json:
-        return json.dumps([asdict(c) for c in found], indent=2)
+        return to_json([asdict(c) for c in found], indent=2)
     sizes = {"input": layer.input_size, "unit": shape.hidden_size, "layer": shape.layers}
     sizes |= {"row": shape.batch, "step": shape.steps}
     counts = ", ".join(f"{n} {word}{'s' * (n > 1)}" for word, n in sizes.items())
@@ -44,7 +44,7 @@ def rule_costs(cell: Cell, rule: str, shape: CostShape, as_json: bool) -> str:
 
 
 def _layer(cell: Cell, shape: CostShape) -> Recurrent:
-    """A layer that takes no memory."""
+    """A layer on the meta device."""
     import torch
 
     from tidegate.nn import Recurrent
@@ -57,7 +57,7 @@ def _layer(cell: Cell, shape: CostShape) -> Recurrent:
 
 
 def _kept(found: Costs) -> list[str]:
-    """What is kept of the influence of which weights, those that are alike together."""
+    """What is kept of the influence of each weight, equal ones in one line."""
     from tidegate.gradients.cost import in_units, kept
 
     lines = []

@@ -1,4 +1,4 @@
-"""What the calendar says about a time, as numbers between -1 and 1."""
+"""Calendar features of times, as numbers between -1 and 1."""
 
 import numpy as np
 

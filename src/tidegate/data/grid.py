@@ -1,25 +1,27 @@
-"""The regular grid that a column of times lies on, and the way between times and places on it."""
+"""Regular time grids, and the conversion between times and places on a grid."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 _SECOND = 1_000_000
 _DAY = 86_400 * _SECOND
+_YEAR_1, _YEAR_9999 = (float(np.datetime64(f"{year}-01-01", "us").astype(np.int64)) for year in ("0001", "9999"))
 _NAMES = {_SECOND: "second", 60 * _SECOND: "minute", 3600 * _SECOND: "hour", _DAY: "day", 7 * _DAY: "week"}
 _SEASONS = {60 * _SECOND: 60, 3600 * _SECOND: 24, _DAY: 7, 7 * _DAY: 52}
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Equally spaced times: place 0, 1, 2 ... stand `step` units apart, beginning at `origin`.
+    """Equally spaced times: places 0, 1, 2 ... are `step` units apart, from `origin` on.
 
     `unit` is "step" (whole numbers), "us" (microseconds), "month" (calendar months, on the day of `origin`, or on the
     last day of each month where `month_end`), or "weekday" (Monday to Friday). `origin` is a whole number: of the unit
     "step", or else of microseconds since 1970.
     """
 
-    unit: str
+    unit: Literal["step", "us", "month", "weekday"]
     step: int
     origin: int
     month_end: bool = False
@@ -47,7 +49,7 @@ class Grid:
         return self.step * {"us": 1.0, "month": 365.2425 / 12 * _DAY, "weekday": 1.4 * _DAY}.get(self.unit, 1.0)
 
     def places(self, times: np.ndarray) -> np.ndarray:
-        """Places of times as float64: a whole number where the time lies on the grid, a fraction or NaN elsewhere."""
+        """Places of times as float64: a whole number for a time on the grid, a fraction or NaN for others."""
         if self.unit == "step":
             return (times.astype(np.int64) - self.origin) / self.step
         origin = _from_us(self.origin)
@@ -73,6 +75,11 @@ class Grid:
         day = origin.astype("datetime64[D]") - origin.astype("datetime64[M]").astype("datetime64[D]")
         return (months.astype("datetime64[D]") + day).astype("datetime64[us]") + clock
 
+    def has_times(self, first: int, last: int) -> bool:
+        """Whether these places have times that can be written: years 1 to 9999, or steps of 62 bits."""
+        low, high = (-(2.0**62), 2.0**62) if self.unit == "step" else (_YEAR_1, _YEAR_9999)
+        return self.step > 0 and all(low < self.origin + place * self.typical_step < high for place in (0, first, last))
+
     def _rough_places(self, times: np.ndarray, origin: np.datetime64) -> np.ndarray:
         if self.unit == "weekday":
             return np.busday_count(origin.astype("datetime64[D]"), times.astype("datetime64[D]")) / self.step
@@ -82,7 +89,7 @@ class Grid:
 def infer_grid(runs: list[np.ndarray]) -> Grid:
     """The grid of several series' times, each rising: the spacing that occurs most often, counted over all of them.
 
-    Months are seen where all times stand on the same day of the month (at most the 28th) or all on the last; weekdays
+    The unit is months if all times are on the same day of the month (at most the 28th) or all on the last; weekdays
     where days follow each other and no Saturday or Sunday occurs. A single time gives steps of 1.
     """
     joined = np.concatenate(runs)

@@ -17,7 +17,7 @@ _Rows = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Series:
-    """One series: `values[n]` and `covariates[n, C]` stand at the place `start + n` of the grid; NaN is missing."""
+    """One series: `values[n]` and `covariates[n, C]` are those of the place `start + n` of the grid; NaN is missing."""
 
     name: str
     start: int
@@ -58,8 +58,8 @@ def read_panel(
 
     Rows out of order are sorted; times that the grid expects and the table lacks are filled in as missing; missing
     values before the first and after the last known value of the target are cut off. A time that occurs twice in a
-    series or lies between the steps of the grid is an error, and so is a value that is no number. `grid` is the grid of
-    an earlier reading, which these rows must then fit; without it, it is found from the rows.
+    series or is between the steps of the grid is an error, and so is a value that is not a number. `grid` is the grid
+    of an earlier reading, which these rows must then fit; without it, it is found from the rows.
     """
     table = read_table(data)
     values = table.numbers(target)
@@ -88,7 +88,7 @@ def _groups(table: Table, id: str | None) -> _Rows:
     names = table.texts(id)
     if names.null_count():
         raise DataError(
-            f"{table.place(int(names.is_null().arg_max() or 0), id)}: no name. "
+            f"{table.place(int(names.is_null().arg_max() or 0), id)} is empty. "
             "Expected the name of a series in every row."
         )
     found, inverse = np.unique(names.to_numpy(), return_inverse=True)
@@ -110,8 +110,8 @@ def _refuse_twice(table: Table, time: str, times: np.ndarray, rows: _Rows) -> No
             first, second = (int(group[again[0] + offset]) for offset in (0, 1))
             whose = f" of series '{name}'" if name else ""
             raise DataError(
-                f"{table.place(second, time)}: {shown_time(times[second])}{whose} stands in row "
-                f"{first + table.first_row} already. Expected each time once in a series; name the column that tells "
+                f"{table.place(second, time)}: {shown_time(times[second])}{whose} is also in row "
+                f"{first + table.first_row}. Expected each time once in a series; name the column that tells "
                 "series apart, or remove a row."
             )
 
@@ -132,7 +132,7 @@ def _places(table: Table, time: str, times: np.ndarray, group: np.ndarray, grid:
     if len(off):
         row = int(group[off[0]])
         raise DataError(
-            f"{table.place(row, time)}: {shown_time(times[row])} lies between the steps of "
+            f"{table.place(row, time)}: {shown_time(times[row])} is between the steps of "
             f"{grid.spacing}, the distance found most often. Expected equal steps; bring the rows onto one, or leave "
             "the time column out to count rows."
         )
@@ -140,8 +140,8 @@ def _places(table: Table, time: str, times: np.ndarray, group: np.ndarray, grid:
     span = int(whole[-1] - whole[0]) + 1
     if span > _MOST_STEPS_A_ROW * len(whole) + 100:
         raise DataError(
-            f"{table.name}, column '{time}': {len(whole)} rows stand on {span} steps of {grid.spacing}, so most values "
-            "would be missing. Expected a row for most steps; bring the rows onto a coarser step."
+            f"{table.name}, column '{time}': {len(whole)} rows are spread over {span} steps of {grid.spacing}, so "
+            "most values would be missing. Expected a row for most steps; bring the rows onto a coarser step."
         )
     return whole
 
@@ -170,4 +170,4 @@ def _gap_notes(target: str, rows: _Rows, filled: list[Series], series: tuple[Ser
     if missing:
         notes.append(f"{missing} of {total} values of '{target}' are missing; no forecast is scored on them.")
     empty = [one.name for one in filled if np.isnan(one.values).all()]
-    return [*notes, *(f"Series '{name}' has no value of '{target}' and was left out." for name in empty)]
+    return [*notes, *(f"Series '{name}' has no value of '{target}' and was omitted." for name in empty)]

@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tidegate.data.values import WORDS
 from tidegate.errors import DataError, MissingExtraError
+from tidegate.files import printable
 
 try:
     import narwhals as nw
@@ -20,7 +22,6 @@ try:
 except ImportError:  # pragma: no cover - seen only where the extra is not installed
     raise MissingExtraError("app", "Reading tables") from None
 
-MISSING = ("", "na", "n/a", "nan", "null", "none", "?", "-")
 T = TypeVar("T")
 _LARGEST = 1e100
 _TEXT = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
@@ -42,20 +43,22 @@ class Table:
         raise no_column(self.name, name, self.frame.columns)
 
     def place(self, index: int, column: str) -> str:
-        """Where a value stands, for an error message."""
+        """The place of a value, for error messages."""
         return f"{self.name}, row {index + self.first_row}, column '{column}'"
 
-    def texts(self, name: str) -> pl.Series:
-        """A column as stripped text, null where a value is missing."""
-        text = self.column(name).cast(pl.String).str.strip_chars()
-        return text.set(text.str.to_lowercase().is_in(MISSING).fill_null(True), None)
+    def texts(self, name: str, missing: Sequence[str] = ("",)) -> pl.Series:
+        """A column as stripped text; null where a value is missing, or one of these texts in lower case."""
+        column = self.column(name)
+        column = column.fill_nan(None) if column.dtype.is_float() else column
+        text = column.cast(pl.String).str.strip_chars()
+        return text.set(text.str.to_lowercase().is_in(missing).fill_null(True), None)
 
     def numbers(self, name: str) -> np.ndarray:
-        """A column as float64, NaN where a value is missing; text that is no finite number is an error."""
+        """A column as float64, NaN where a value is missing; text that is not a finite number is an error."""
         column = self.column(name)
         if column.dtype.is_numeric() or column.dtype == pl.Boolean:
             return self._finite(name, column.cast(pl.Float64), column.is_null() | column.cast(pl.Float64).is_nan())
-        text = self.texts(name)
+        text = self.texts(name, WORDS)
         plain = text.str.replace(",", ".", literal=True) if self.decimal_comma else text
         return self._finite(name, plain.cast(pl.Float64, strict=False), text.is_null())
 
@@ -64,9 +67,9 @@ class Table:
         gaps = missing.to_numpy()
         wrong = np.flatnonzero(~np.isfinite(values) & ~gaps)
         if len(wrong):
-            came = self.column(name)[int(wrong[0])]
+            got = self.column(name)[int(wrong[0])]
             raise DataError(
-                f"{self.place(int(wrong[0]), name)}: {came!r} is not a finite number. "
+                f"{self.place(int(wrong[0]), name)}: {got!r} is not a finite number. "
                 "Expected a number, or an empty field where the value is missing."
             )
         large = np.flatnonzero(np.abs(values) > _LARGEST)
@@ -97,20 +100,18 @@ def read_table(data: Any) -> Table:
         return _read_file(Path(data))
     frame = nw.from_native(data, eager_only=True, pass_through=True)
     if not isinstance(frame, nw.DataFrame):
-        raise DataError(
-            f"A {type(data).__name__} was given as data. Expected the path of a CSV, TSV or Parquet file, or a frame."
-        )
+        raise DataError(f"data must be the path of a CSV, TSV or Parquet file, or a frame, got {type(data).__name__}.")
     return Table(frame.to_polars(), "the frame", 0)
 
 
 def _read_file(path: Path) -> Table:
-    name = path.name
-    if not path.is_file():
-        raise DataError(f"There is no file {path}. Give the path of a CSV, TSV or Parquet file.")
+    name = printable(path.name)
+    if not os.path.isfile(path):
+        raise DataError(f"There is no file {printable(str(path))}. Give the path of a CSV, TSV or Parquet file.")
     if name.lower().endswith(".parquet"):
         return Table(_guarded(name, lambda: pl.read_parquet(path)), name, 0)
     if not name.lower().endswith(_TEXT):
-        raise DataError(f"{name} has an ending that is not known. Expected {', '.join(_TEXT)} or .parquet.")
+        raise DataError(f"{name} has an unknown extension. Expected {', '.join(_TEXT)} or .parquet.")
     text = _decode(path).replace("\r\n", "\n").replace("\r", "\n").rstrip("\n") + "\n"
     separator = max(",;\t", key=text.partition("\n")[0].count)
     _guarded(name, lambda: _check_rows(name, text, separator))

@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 
 from tidegate.data.table import Table
+from tidegate.data.values import WORDS
 from tidegate.errors import DataError
 
 _DAYS = ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
@@ -25,7 +26,7 @@ def read_times(table: Table, name: str) -> np.ndarray:
     """
     column = table.column(name)
     if column.null_count():
-        raise DataError(f"{table.place(int(column.is_null().arg_max() or 0), name)}: no time. {_EXPECTED}.")
+        raise DataError(f"{table.place(int(column.is_null().arg_max() or 0), name)} is empty. {_EXPECTED}.")
     if column.dtype == pl.Datetime and column.dtype.time_zone:  # type: ignore[attr-defined]
         local = column.dt.replace_time_zone(None)
         midnights = local.dt.truncate("1d").equals(local)
@@ -34,7 +35,7 @@ def read_times(table: Table, name: str) -> np.ndarray:
         return column.cast(pl.Datetime("us")).to_numpy().astype("datetime64[us]")
     if column.dtype.is_integer():
         return column.cast(pl.Int64).to_numpy()
-    return _parse(table, name, table.texts(name))
+    return _parse(table, name, table.texts(name, WORDS))
 
 
 def shown_time(time: object) -> str:
@@ -46,7 +47,7 @@ def shown_time(time: object) -> str:
 
 def _parse(table: Table, name: str, text: pl.Series) -> np.ndarray:
     if text.null_count():
-        raise DataError(f"{table.place(int(text.is_null().arg_max() or 0), name)}: no time. {_EXPECTED}.")
+        raise DataError(f"{table.place(int(text.is_null().arg_max() or 0), name)} is empty. {_EXPECTED}.")
     whole = text.cast(pl.Int64, strict=False)
     if not whole.null_count():
         days = text.str.to_datetime("%Y%m%d", strict=False, time_unit="us")
@@ -61,7 +62,7 @@ def _parse(table: Table, name: str, text: pl.Series) -> np.ndarray:
         _refuse_mixed_zones(table, name, spaced)
         _, best = min(readings, key=lambda reading: reading[1].null_count())
         row = int(best.is_null().arg_max() or 0)
-        raise DataError(f"{table.place(row, name)}: {text[row]!r} is not read as a time. {_EXPECTED}.")
+        raise DataError(f"{table.place(row, name)}: {text[row]!r} is not a time. {_EXPECTED}.")
     first_style, first = fitting[0]
     for style, times in fitting[1:]:
         if not times.equals(first, check_dtypes=False):
@@ -78,10 +79,10 @@ def _refuse_mixed_zones(table: Table, name: str, spaced: pl.Series) -> None:
     clocked = spaced.str.contains(_CLOCK)
     if clocked.all() and zoned.any() and not zoned.all():
         row = int((zoned != zoned[0]).arg_max() or 0)
-        came, before = ("a", "none") if zoned[row] else ("no", "one")
+        own, before = ("a", "do not") if zoned[row] else ("no", "do")
         raise DataError(
-            f"{table.place(row, name)}: {spaced[row]!r} names {came} time zone, and the rows before it name "
-            f"{before}. Write all times with a zone, or all without."
+            f"{table.place(row, name)}: {spaced[row]!r} has {own} time zone, but the rows before it {before}. "
+            "Write all times with a zone, or all without."
         )
 
 

@@ -20,6 +20,7 @@ from tidegate.equations.values import (
 from tidegate.errors import EquationError, TidegateNotice
 
 MAX_VALUES, MAX_STATES, MAX_NESTING = 4096, 64, 100
+LARGEST = (2 - 2**-23) * 2.0**127  # of float32
 STEP_LEAVES = LEAVES - {"seed"}
 
 
@@ -48,6 +49,8 @@ def verify(graph: Graph) -> None:
         size = graph.new[state.name].size
         if size not in (state.size, SCALAR):
             _refuse(graph, f"gives state {state.name!r} of size {show_size(state.size)} a value of {show_size(size)}")
+        if abs(state.start) > LARGEST:
+            _refuse(graph, f"starts state {state.name!r} at {state.start:g}, which is beyond float32 ({LARGEST:g})")
     for name, init in graph.inits.items():
         _verify_init(graph, name, init)
     for name, chance in graph.masks.items():

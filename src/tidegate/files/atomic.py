@@ -1,20 +1,27 @@
-"""Writing so that a reader sees the old file or the new one, whatever happens in between."""
+"""Files on disk: a reader sees the old file or the new one, whatever happens in between, and errors name the file."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import secrets
+import stat
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 if sys.platform != "win32":
     import fcntl
 
+_HOUR = 3600.0
+
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write to a temporary name beside `path`, sync, then rename. An error leaves what was there."""
+    """Write to a temporary name beside `path`, sync, then rename. An error leaves what was there, and names `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -23,23 +30,73 @@ def write_atomic(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            raise _named(error, path) from error
         raise
+    remove_unfinished(path.parent, re.escape(path.name), older=_HOUR)
     _sync_folder(path.parent)
+
+
+def append(path: Path, line: bytes) -> None:
+    """Add a line to a file. An error leaves no part of it, and names `path`."""
+    with naming(path), path.open("ab", buffering=0) as file:
+        whole = file.seek(0, os.SEEK_END)
+        if file.write(line) != len(line):
+            file.truncate(whole)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def remove_unfinished(folder: Path, name: str, older: float = 0.0) -> None:
+    """Remove temporary files left by killed writers, where the file's name matches, at least `older` seconds old."""
+    unfinished = re.compile(rf"\.({name})\.[0-9a-f]{{8}}")
+    with contextlib.suppress(OSError):  # another process may remove them too
+        for path in folder.iterdir():
+            if unfinished.fullmatch(path.name) and path.stat().st_mtime <= time.time() - older:
+                path.unlink()
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Add the name of a file to any OSError in this block that has none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename:
+            raise
+        raise _named(error, path) from error
+
+
+@contextlib.contextmanager
+def open_regular(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file for reading. Raises OSError for anything else, such as a pipe, which would block."""
+    with naming(path), open(path, "rb", opener=_open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file")
+        yield file
+
+
+def _named(error: OSError, path: Path) -> OSError:
+    return OSError(error.errno, error.strerror or str(error), str(path))
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One writer at a time in a folder, which is made if need be; readers need no lock. No lock on Windows."""
+    """One writer at a time in a folder, which is created if absent. Readers need no lock. No lock on Windows."""
     folder.mkdir(parents=True, exist_ok=True)
     if sys.platform == "win32":
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with naming(folder):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

@@ -187,7 +187,7 @@ class OnlineForward:
         if len(states) != len(self.engine.names):
             raise self._strange(tensors)
         own = self.begin(next(iter(states.values())).shape[0])
-        if {n: t.shape for n, t in own.tensors().items()} != {n: t.shape for n, t in tensors.items()}:
+        if _forms(own.tensors()) != _forms(tensors):
             raise self._strange(tensors)
         influence = [
             {name: tensors[f"influence.{k}.{name}"] for name in tracked} for k, tracked in enumerate(own.past.influence)
@@ -203,3 +203,7 @@ class OnlineForward:
     def bytes(self, batch: int = 1) -> int:
         """The bytes of one memory: the influence of two steps if the output reads old states, else of one."""
         return sum(t.nbytes for t in self.begin(batch).tensors().values())
+
+
+def _forms(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {name: (t.shape, t.dtype) for name, t in tensors.items()}

@@ -37,8 +37,8 @@ class Comparison:
 def compare(ours: np.ndarray, theirs: np.ndarray, horizon: int) -> Comparison:
     """Two losses at N origins in their order in time, `[N]` each, of forecasts up to `horizon` steps ahead.
 
-    Origins at which either is NaN are left out. Where origins are plenty the blocks are longer than a horizon: there
-    are at most 14. With few blocks, which then lie close together, a difference is found a little too often (up to one
+    Origins at which either is NaN are omitted. Where origins are plenty the blocks are longer than a horizon: there
+    are at most 14. With few blocks, which are then close together, a difference is found a little too often (up to one
     time in nine instead of twenty, where there is none).
     """
     differences = np.asarray(ours, float) - np.asarray(theirs, float)

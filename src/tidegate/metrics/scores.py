@@ -1,4 +1,4 @@
-"""Scores of forecasts. A truth of NaN is missing and is left out of every mean; a mean over nothing is NaN."""
+"""Scores of forecasts. A truth of NaN is missing and is omitted from every mean; a mean over nothing is NaN."""
 
 from typing import TypeVar
 
@@ -64,7 +64,7 @@ def mase(truth: ArrayLike, forecast: ArrayLike, scale: ArrayLike) -> float:
 
 
 def coverage(truth: ArrayLike, low: ArrayLike, high: ArrayLike) -> float:
-    """The share of truths that lie in their interval, borders included."""
+    """The share of truths within their interval, borders included."""
     truth = np.asarray(truth, float)
     inside = (truth >= np.asarray(low, float)) & (truth <= np.asarray(high, float))
     return _mean(np.where(np.isnan(truth), np.nan, inside))

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from tidegate.errors import ArgumentError
+from tidegate.files.model_folder import UNSEALED, seal, unseal
 
 Named = Mapping[str, Tensor]
 
@@ -117,7 +118,7 @@ class State:
             for direction, named in enumerate(directions)
             for name, t in named.items()
         }
-        return safetensors.torch.save(tensors, {"order": " ".join(tensors)})
+        return seal(safetensors.torch.save(tensors, {"order": " ".join([UNSEALED, *tensors])}))
 
     @staticmethod
     def from_bytes(data: bytes) -> State:
@@ -205,9 +206,12 @@ def _by_layer(tensors: Named) -> list[list[dict[str, Tensor]]]:
 
 
 def _order(data: bytes) -> list[str]:
+    """The names of the tensors, after the hash, which version 0.1.0 did not write."""
     length = int.from_bytes(data[:8], "little")
-    order: str = json.loads(data[8 : 8 + length])["__metadata__"]["order"]
-    return order.split()
+    order: list[str] = json.loads(data[8 : 8 + length])["__metadata__"]["order"].split()
+    if order and "." not in order[0]:
+        unseal(data, {"sha256": order.pop(0)})
+    return order
 
 
 def _cat(named: Sequence[Named]) -> Named:

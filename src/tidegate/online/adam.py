@@ -17,11 +17,11 @@ class Adam:
         self.rate, self.steps = rate, 0
         self.mean, self.square = torch.zeros_like(weights), torch.zeros_like(weights)
 
-    def step(self, weights: Tensor, slope: Tensor) -> None:
-        """Move the weights, in place."""
+    def step(self, weights: Tensor, gradient: Tensor) -> None:
+        """Update the weights in place."""
         self.steps += 1
-        self.mean.lerp_(slope, 1.0 - FIRST)
-        self.square.mul_(SECOND).addcmul_(slope, slope, value=1.0 - SECOND)
+        self.mean.lerp_(gradient, 1.0 - FIRST)
+        self.square.mul_(SECOND).addcmul_(gradient, gradient, value=1.0 - SECOND)
         correction = math.sqrt(1.0 - SECOND**self.steps)
         denominator = self.square.sqrt().add_(EPSILON * correction)
         weights.addcdiv_(self.mean, denominator, value=-self.rate * correction / (1.0 - FIRST**self.steps))

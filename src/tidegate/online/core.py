@@ -1,4 +1,4 @@
-"""The learner's inside: numbers and labels go in, guesses come out, and all of it can be kept."""
+"""The engine of a learner: scales, net and per-key state, without files and user-facing checks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from tidegate.online.drift import PageHinkley
 from tidegate.online.events import Drifted, Event, Forgotten, Key, Refused
 from tidegate.online.inputs import FeatureInputs, Numbers
 from tidegate.online.net import OnlineNet
+from tidegate.online.scale import LARGEST
 from tidegate.online.targets import Guess, Labels, LearnerTarget, Number
 from tidegate.online.track import Recent, Track, unsound
 
 
 class Step(NamedTuple):
-    """A step forward, from where and by which weights it went, and what came of it."""
+    """A step of the net: the state and number of updates that it started from, its input, and its results."""
 
     origin: Memory | State | None
     updates: int
@@ -36,7 +37,7 @@ class Step(NamedTuple):
 
 
 class Core:
-    """Scales, net, and what is kept of each key. `tell` hears of each event."""
+    """Scales, net, and the state of each key. `tell` is called with each event."""
 
     def __init__(self, options: OnlineOptions, cell: str | Cell) -> None:
         self.options, self.cell = options, cell
@@ -53,14 +54,14 @@ class Core:
         online(self.layer(1, "meta"), self.rule)  # a cell or a rule that will not do is refused before the first step
 
     def open(self, layer: Recurrent) -> OnlineNet:
-        """Have the net of this layer."""
+        """Use a net with this layer."""
         o = self.options
         self.inputs = FeatureInputs(layer.input_size, o.window)
         self.net = OnlineNet(layer, self.target.outputs, self.rule, o.learning_rate, o.clip)
         return self.net
 
     def layer(self, size: int, device: str = "cpu") -> Recurrent:
-        """The layer for so many features, its weights drawn by the seed; the caller's chance goes on as before."""
+        """A layer for `size` features, with weights drawn from the seed; torch's random state is left alone."""
         o = self.options
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(o.seed)
@@ -70,7 +71,7 @@ class Core:
         return layer.eval()
 
     def guess(self, numbers: Numbers, key: Key) -> Guess:
-        """What these features say of a key's next step."""
+        """The prediction of a key's next step."""
         if self.net is None:
             return self.target.guess([0.0] * self.target.outputs)
         row, _ = self.inputs.scaled(numbers)
@@ -96,7 +97,7 @@ class Core:
             self._settle(net, track, key, (h, carried, net.outputs(h), guess), label)
 
     def _met(self, net: OnlineNet, key: Key) -> Track:
-        """The key's track, which is the last met now."""
+        """Count a step of the key and return its track, which becomes the most recent."""
         self.steps, self.drift = self.steps + 1, False
         track = self.tracks.find(key) or self._fresh(net)
         for gone in self.tracks.keep(key, track):
@@ -104,11 +105,11 @@ class Core:
         return track
 
     def _fresh(self, net: OnlineNet) -> Track:
-        """Where a key begins."""
+        """The track of a new key."""
         return Track(net.online.begin(), net.layer.initial_state() if self.options.delay else None)
 
     def _forward(self, net: OnlineNet, track: Track, row: list[float]) -> Step:
-        """The step from where predictions are made; learning what was predicted last does not compute it again."""
+        """Run the net from the newest state of a key. The last step is cached: predict and learn run it once."""
         origin, last = track.ahead or track.memory, self._last
         if last is None or last.origin is not origin or last.updates != net.adam.steps or last.row != row:
             x = torch.tensor([row], dtype=torch.float32)
@@ -125,15 +126,15 @@ class Core:
             track.ahead = step.carried
 
     def _settle(
-        self, net: OnlineNet, track: Track, key: Key, came: tuple[Tensor, Any, list[float], Guess], label: Any
+        self, net: OnlineNet, track: Track, key: Key, step: tuple[Tensor, Any, list[float], Guess], label: Any
     ) -> None:
-        """Keep what came of a step, and learn from it, unless that breaks something."""
-        h, carried, out, guess = came
+        """Store the state after a step and learn from it, unless something is not finite."""
+        h, carried, out, guess = step
         broken = unsound(carried.state, out)
         if label is not None:
             self._watch(key, self.target.error(guess, label))
             self.target.learn(label)
-            if not broken and not net.learn(carried, h, self.target.slope(out, label)):
+            if not broken and not net.learn(carried, h, self.target.gradient(out, label)):
                 broken = "gradient"
         if broken:
             self._refuse(track, key, broken)
@@ -142,7 +143,7 @@ class Core:
 
     def _watch(self, key: Key, error: float) -> None:
         if self.options.drift and math.isfinite(error):
-            self.test, self.drift = self.test.after(error, self.options.drift)
+            self.test, self.drift = self.test.after(min(error, LARGEST), self.options.drift)
         if self.drift:
             self.drifts += 1
             self.tell(Drifted(self.steps, key, error))

@@ -1,4 +1,4 @@
-"""The alarm of a drift: errors have become larger than they were."""
+"""Drift detection: an alarm when errors grow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PageHinkley(NamedTuple):
     excess: float = 0.0
 
     def after(self, error: float, threshold: float) -> tuple[PageHinkley, bool]:
-        """The test with one error more, and whether it raises the alarm; after one it begins anew."""
+        """The test after one more error, and whether it raises the alarm; then it starts anew."""
         excess = self.excess
         if self.errors.weight >= FIRST:
             excess = max(0.0, excess + self.errors.scaled(error) - SLACK)

@@ -1,4 +1,4 @@
-"""What a learner tells while it runs; a listener decides what becomes of it."""
+"""Events of a learner while it runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Key = str | int | None
 
 @dataclass(frozen=True)
 class Drifted:
-    """Errors have become larger than they were, at this step, whose error this is."""
+    """The drift alarm was raised at this step, whose error this is."""
 
     step: int
     key: Key
@@ -19,7 +19,7 @@ class Drifted:
 
 @dataclass(frozen=True)
 class Refused:
-    """Nothing was learned from a step, and the state stayed, because `what` was not finite."""
+    """Nothing was learned from a step, and its state was discarded, because `what` was not finite."""
 
     step: int
     key: Key
@@ -28,7 +28,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Forgotten:
-    """The state of a key was dropped to make room."""
+    """The state of the least recently seen key was dropped, since there were more than `max_keys`."""
 
     step: int
     key: Key

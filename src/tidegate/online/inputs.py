@@ -1,4 +1,4 @@
-"""What a net reads of a step: features by name or place, checked and scaled."""
+"""Features of a step, by name or place: checked and scaled."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tidegate.data.values import can_be_saved, is_missing
 from tidegate.errors import ArgumentError, TidegateNotice
 from tidegate.online.scale import LARGEST, RunningScale
 
@@ -17,10 +18,10 @@ Numbers = dict[Name, float]
 
 
 class FeatureInputs:
-    """Slots for features, in the order in which they came, each with its scale.
+    """Slots for features, in the order of their first occurrence, each with its scale.
 
     A slot whose feature is missing in a step reads 0, which is its running mean, as does one that no feature has yet.
-    A feature for which there is no slot is left unread, and said so once.
+    A feature for which there is no slot is ignored, with one notice.
     """
 
     def __init__(self, size: int, window: int, slots: Sequence[Name] = (), scales: Sequence[RunningScale] = ()) -> None:
@@ -30,7 +31,7 @@ class FeatureInputs:
         self._told = False
 
     def admit(self, numbers: Numbers) -> None:
-        """Give slots to features that have none: those of one step in the order of their names."""
+        """Assign slots to new features: those of one step in the order of their names."""
         for name in sorted((name for name in numbers if name not in self.slots), key=str):
             if len(self.slots) < self.size:
                 self.slots[name] = len(self.slots)
@@ -41,14 +42,14 @@ class FeatureInputs:
         if not self._told:
             self._told = True
             warnings.warn(
-                f"feature {name!r} came, and all {self.size} slots have theirs: it is left unread, and so will be all "
-                "others that are new. Give max_features= with room for them, or every feature in the first step.",
+                f"feature {name!r} is ignored, as will be all other new ones: the net has {self.size} inputs, and all "
+                "are taken. Give a larger max_features=, or every feature in the first step.",
                 TidegateNotice,
                 stacklevel=5,
             )
 
     def scaled(self, numbers: Numbers) -> tuple[list[float], list[RunningScale]]:
-        """The row that the net reads, and the scales with these numbers in them, which are not kept yet."""
+        """The net's input row, and the scales updated with these numbers, which the caller may store."""
         row, scales = [0.0] * self.size, self.scales.copy()
         for name, number in numbers.items():
             slot = self.slots.get(name)
@@ -59,19 +60,19 @@ class FeatureInputs:
 
 
 def read_numbers(x: Any) -> Numbers:
-    """A mapping's features by name, a sequence's by place; NaN where one is missing, which None says too.
+    """The features of a mapping by name, those of a sequence by position; NaN where one is missing.
 
-    Raises ArgumentError for a value that is no number, is infinite or too large, and for a name that is none.
+    Raises ArgumentError for a value that is not a number, is infinite or too large, and for a name of another type.
     """
     found: Numbers = {}
     for name, value in x.items() if isinstance(x, Mapping) else enumerate(_sequence(x)):
-        if type(name) not in (str, int):
-            raise ArgumentError(f"a feature's name is text or a whole number, and {name!r} came: give it such a name")
+        if type(name) not in (str, int) or not can_be_saved(name):
+            raise ArgumentError(f"a feature's name must be text or a whole number of 64 bits, got {name!r:.80}")
         number = value if type(value) is float else _number(name, value)
         if abs(number) > LARGEST:
             raise ArgumentError(
-                f"feature {name!r} is {number:g}, and a number between -{LARGEST:g} and {LARGEST:g} was expected: give "
-                "None or NaN where it is missing"
+                f"feature {name!r} must be between -{LARGEST:g} and {LARGEST:g}, got {number:g}: give None or NaN "
+                "where it is missing"
             )
         found[name] = number
     return found
@@ -83,12 +84,12 @@ def _sequence(x: Any) -> Sequence[Any]:
     if isinstance(x, list | tuple):
         return x
     raise ArgumentError(
-        f"x is a mapping from features to numbers, or a sequence of numbers, and a {type(x).__name__} came"
+        f"x must be a mapping from features to numbers, or a sequence of numbers, got {type(x).__name__}"
     )
 
 
 def _number(name: Any, value: Any) -> float:
-    if value is None:
+    if is_missing(value):
         return math.nan
     try:
         if not isinstance(value, str):
@@ -98,5 +99,5 @@ def _number(name: Any, value: Any) -> float:
     except (TypeError, ValueError):
         pass
     raise ArgumentError(
-        f"feature {name!r} is {value!r}, and a number was expected: code labels as numbers, or leave the feature away"
+        f"feature {name!r} must be a number, got {value!r:.80}: code labels as numbers, or omit the feature"
     )

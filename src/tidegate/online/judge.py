@@ -1,26 +1,46 @@
-"""Errors of predictions that were made before their labels came, beside those of a naive guess."""
+"""Errors of predictions made before their labels were known, beside those of a naive guess."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from tidegate.config import ConfigDict, Field, checked
+from tidegate.data.values import can_be_saved, is_missing
+from tidegate.errors import ArgumentError, ModelFileError
 from tidegate.online.events import Key
 from tidegate.online.targets import Label
 from tidegate.online.track import Recent
 
+_Score = Annotated[float, Field(ge=0)]
+_Count = Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class JudgeData:
+    """A judge as plain data."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    task: Literal["regression", "classification"]
+    delay: Annotated[int, Field(ge=0, le=100_000)]
+    max_keys: Annotated[int, Field(ge=1)]
+    scores: tuple[_Count, _Score, _Score]
+    labels: list[tuple[Label, _Count]]
+    followed: list[tuple[Key, Label | None, list[tuple[Label | None, Label | None]]]]
+
 
 @dataclass
 class JudgedKey:
-    """One key: the label that came last, and what was predicted of steps whose labels have not come yet."""
+    """One key: its last label, and (prediction, naive guess) for each step whose label is still to come."""
 
     last: Label | None = None
     waiting: deque[tuple[Any, Any]] = field(default_factory=deque)
 
 
 class Judge:
-    """The prequential error (Dawid 1984, doi:10.2307/2981683): each prediction is scored when its label comes.
+    """The prequential error (Dawid 1984, doi:10.2307/2981683): each prediction is scored when its label is known.
 
     For numbers it is the mean absolute error, beside that of the key's last number known when the prediction was made;
     for labels the share of wrong ones, beside that of the most frequent label so far. A step is scored where there is
@@ -34,17 +54,24 @@ class Judge:
         self.count, self.error, self.naive = 0, 0.0, 0.0
 
     def last(self, key: Key) -> Label | None:
-        """The label of a key that came last."""
+        """The last label of a key."""
         found = self.followed.find(key)
         return found.last if found else None
 
     def judge(self, prediction: Any, label: Any, key: Key = None) -> None:
-        """One step: what was predicted for it, and the label that came with it, that of `delay` steps ago."""
+        """One step: its prediction, and the label given with it, that of `delay` steps ago.
+
+        A prediction that is not finite counts as none. Raises ArgumentError for a label that is not finite.
+        """
+        missing = is_missing(label)
+        if not missing and not can_be_saved(label):
+            raise ArgumentError(f"a label must be text, a finite number or a truth value, got {label!r:.80}")
         own = self.followed.find(key) or JudgedKey()
         self.followed.keep(key, own)
-        own.waiting.append((prediction, self._naive(own)))
+        made = prediction is not None and can_be_saved(prediction)
+        own.waiting.append((prediction if made else None, self._naive(own)))
         guess, naive = own.waiting.popleft() if len(own.waiting) > self.delay else (None, None)
-        if label is None:
+        if missing:
             return
         if guess is not None and naive is not None:
             self._score(guess, naive, label)
@@ -77,11 +104,17 @@ class Judge:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Judge:
-        """What `to_json` wrote."""
-        judge = cls(data["task"], data["delay"], data["max_keys"])
-        judge.count, judge.error, judge.naive = data["scores"]
-        judge.labels.update(dict(map(tuple, data["labels"])))
-        for key, last, waiting in data["followed"]:
-            judge.followed.keep(key, JudgedKey(last, deque(map(tuple, waiting))))
+    def from_json(cls, data: object) -> Judge:
+        """The judge that `to_json` wrote. Raises ModelFileError where the data is not that of one."""
+        found: JudgeData = checked(JudgeData, data, "judge")
+        judge = cls(found.task, found.delay, found.max_keys)
+        judge.count, judge.error, judge.naive = found.scores
+        judge.labels.update(dict(found.labels))
+        for key, last, waiting in found.followed:
+            if len(waiting) > found.delay:
+                raise ModelFileError(f"judge.followed has {len(waiting)} waiting predictions of one key")
+            values = [last, *(value for pair in waiting for value in pair)]
+            if found.task == "regression" and any(isinstance(value, str) for value in values):
+                raise ModelFileError("judge.followed must hold numbers where the task is a regression")
+            judge.followed.keep(key, JudgedKey(last, deque(waiting)))
         return judge

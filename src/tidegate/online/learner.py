@@ -1,15 +1,18 @@
-"""`OnlineLearner`: predict a step, learn from it, go on for ever."""
+"""`OnlineLearner`: predicts a step, then learns from it."""
 
 from __future__ import annotations
 
 import os
+import threading
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import safetensors.torch
 from torch import Tensor
 
 from tidegate.config import OnlineOptions
+from tidegate.data.values import can_be_saved, is_missing, plain
 from tidegate.equations import Cell
 from tidegate.errors import ArgumentError
 from tidegate.files import write_model
@@ -39,22 +42,24 @@ class OnlineLearner(RiverModel):
     which say what each does: num_layers, learning_rate, clip, delay, seed, window, drift, max_keys, max_features,
     max_classes, snapshots, snapshot_every.
 
-    **Features** are fixed by the first step, with room for more by `max_features`: new ones get a free slot, those
-    without one are left unread, with a notice. A feature that is missing, None or NaN reads as its running mean. An
+    **Features** are fixed by the first step; a larger `max_features` leaves inputs for new ones, and those beyond it
+    are ignored, with a notice. A feature that is missing (None, NaN, NaT, pandas.NA) reads as its running mean. An
     infinite one is an error. **Scales** are running means and deviations of each feature, this step's included, and of
     the target; predictions are in the target's units. Labels are known as they come, up to `max_classes`.
 
-    **Keys**, text or whole numbers: each has a state of its own; weights and scales are shared. The key that was not
-    met for longest is forgotten when there are more than `max_keys`.
+    **Keys**, text or whole numbers: each has a state of its own; weights and scales are shared. The least recently
+    seen key is forgotten when there are more than `max_keys`.
 
-    **Labels that come late**: with `delay=k` the label given now is that of k calls ago of the same key; in the first k
-    calls it is no step's, and ignored. A key then has two lines: predictions are made from the newest state, while
+    **Late labels**: with `delay=k` the label given now is that of k calls ago of the same key; in the first k calls
+    it is ignored. A key then has two lines: predictions are made from the newest state, while
     learning follows k steps behind, fed from the last k inputs, with a memory of its own.
 
     **Guards**: gradients are clipped to the norm `clip`. A step whose output, state or gradient is not finite is
     refused: weights, optimiser and the key's memory stay as they were, and `refused` counts it. When errors grow an
     alarm is raised: `drift` says so of the last step, `drifts` counts. `listeners` are called with the events of
     `tidegate.online`. With `snapshots=` a folder keeps the last two snapshots, one every `snapshot_every` steps.
+
+    **Threads** may share a learner: each call is one step, in the order in which they take its lock.
     """
 
     kind: ClassVar[str] = "online-learner"
@@ -71,6 +76,7 @@ class OnlineLearner(RiverModel):
         name = cell.name if isinstance(cell, Cell) else cell
         made = OnlineOptions.make(cell=name, hidden_size=hidden_size, task=task, rule=str(rule), **options)
         self.listeners: list[Listener] = []
+        self._lock = threading.RLock()
         self._take(Core(made, cell))
 
     def _take(self, core: Core) -> None:
@@ -90,36 +96,49 @@ class OnlineLearner(RiverModel):
     # Predicting and learning
 
     def predict_one(self, x: Any, key: Key = None) -> Any:
-        """What `learn_one` with this x and key would have guessed: a number, or a label (None before the first one).
+        """Predict the label of the key's next step: a number, or a label (None before the first one).
 
-        Nothing moves. Raises ArgumentError for a feature that is no number, or is infinite.
+        Nothing is changed. Raises ArgumentError for a feature that is not a number, or is infinite.
         """
-        return self._core.target.shown(self._core.guess(read_numbers(x), key))
+        numbers, key = read_numbers(x), plain(key)
+        with self._lock:
+            return self._core.target.shown(self._core.guess(numbers, key))
 
     def predict_proba_one(self, x: Any, key: Key = None) -> dict[Label, float]:
         """The probability of each label met so far, in a classification."""
-        target = self._core.target
-        if not isinstance(target, Labels):
-            raise ArgumentError("a regression has no probabilities: use predict_one, or task='classification'")
-        return target.probabilities(self._core.guess(read_numbers(x), key))
+        numbers, key = read_numbers(x), plain(key)
+        with self._lock:
+            target = self._core.target
+            if not isinstance(target, Labels):
+                raise ArgumentError("a regression has no probabilities: use predict_one, or task='classification'")
+            return target.probabilities(self._core.guess(numbers, key))
 
     def learn_one(self, x: Any, y: Any = None, key: Key = None) -> Self:
-        """Move the key's state by exactly one step, and learn where there is a label.
+        """Advance the key's state by exactly one step, and learn if there is a label.
 
-        Raises ArgumentError for features and labels that cannot be read; nothing has moved then.
+        Raises ArgumentError for features and labels that cannot be read; nothing is changed then.
         """
-        if type(key) not in (str, int, type(None)):
-            raise ArgumentError(f"a key is text, a whole number or None, and {key!r} came: give it as one of these")
-        core = self._core
-        core.learn(read_numbers(x), core.target.read(y), key)
-        if self.options.snapshots and core.steps % self.options.snapshot_every == 0:
-            kept.add(Path(self.options.snapshots), core.steps, self.snapshot())
+        numbers, key = read_numbers(x), plain(key)
+        if key is not None and (type(key) not in (str, int) or not can_be_saved(key)):
+            raise ArgumentError(f"a key must be text, a whole number of 64 bits or None, got {key!r:.80}")
+        with self._lock:
+            core, options = self._core, self.options
+            core.learn(numbers, core.target.read(y), key)
+            if options.snapshots and core.steps % options.snapshot_every == 0:
+                kept.add(Path(options.snapshots), core.steps, self.snapshot())
         return self
 
     def learn_many(self, X: Any, y: Any = None, keys: Any = None) -> Self:
-        """`learn_one` for each row of a frame, an array `[N, I]` or a list, in their order."""
+        """`learn_one` for each row of a frame, an array `[N, I]` or a list, in their order.
+
+        Where `keys` are given each row must have one.
+        """
         each = rows(X)
-        for x, label, key in zip(each, column(y, len(each), "y"), column(keys, len(each), "keys"), strict=True):
+        own = column(keys, len(each), "keys")
+        absent = next((n for n, key in enumerate(own) if is_missing(key) or key == ""), None)
+        if keys is not None and absent is not None:
+            raise ArgumentError(f"keys must have a value for each row, got {own[absent]!r} for row {absent}")
+        for x, label, key in zip(each, column(y, len(each), "y"), own, strict=True):
             self.learn_one(x, label, key)
         return self
 
@@ -127,45 +146,63 @@ class OnlineLearner(RiverModel):
 
     @property
     def steps(self) -> int:
-        """The steps taken, of all keys."""
+        """The number of steps, of all keys."""
         return self._core.steps
 
     @property
     def refused(self) -> int:
-        """The steps of these that were refused."""
+        """The number of refused steps."""
         return self._core.refused
 
     @property
     def drift(self) -> bool:
-        """Whether the last step raised the alarm."""
+        """Whether the last step raised the drift alarm."""
         return self._core.drift
 
     @property
     def drifts(self) -> int:
-        """How often it was raised."""
+        """How often the drift alarm was raised."""
         return self._core.drifts
 
     @property
     def keys(self) -> list[Key]:
-        """The keys whose state is kept, the one that was met last at the end."""
-        return list(self._core.tracks.kept)
+        """The keys whose state is kept, the most recent one last."""
+        with self._lock:
+            return list(self._core.tracks.kept)
 
     # Keeping
 
     def snapshot(self) -> bytes:
-        """All of it, as safetensors: restored anywhere it goes on with the same bits."""
-        spec, tensors = self.to_spec()
-        return kept.pack(tensors, spec)
+        """The whole learner as safetensors; restored anywhere, it continues with the same bits."""
+        return kept.pack(*self.to_spec())
 
     def restore(self, data: bytes) -> Self:
-        """Become what the snapshot was, options included. Raises ArgumentError for what is none."""
-        self._take(kept.unpack(data))
+        """Take over everything from a snapshot, options included, but not where snapshots are written.
+
+        Raises ArgumentError for bytes that are not a snapshot.
+        """
+        core = kept.unpack(data)
+        with self._lock:
+            own = self.options.model_dump(include={"snapshots", "snapshot_every"})
+            core.options = core.options.model_copy(update=own)
+            self._take(core)
+        return self
+
+    def keep_snapshots(self, folder: Place | None, every: int | None = None) -> Self:
+        """From now on keep the last two snapshots in this folder, one every `every` steps; None: keep none.
+
+        A loaded learner keeps none until this is called: a file does not choose where to write.
+        """
+        with self._lock:
+            given = self.options.model_dump() | {"snapshots": None if folder is None else str(folder)}
+            given |= {} if every is None else {"snapshot_every": every}
+            self._core.options = self.options = OnlineOptions.make(**given)
         return self
 
     def save(self, folder: Place) -> None:
-        """As `tidegate.save`: a model's folder; an earlier one there is replaced whole."""
+        """Save into a folder, as `tidegate.save` does; an earlier model there is replaced whole."""
         spec, tensors = self.to_spec()
-        write_model(Path(folder), self.kind, version("tidegate"), spec, kept.pack(tensors))
+        write_model(Path(folder), self.kind, version("tidegate"), spec, safetensors.torch.save(tensors))
 
     @classmethod
     def load(cls, folder: Place) -> OnlineLearner:
@@ -176,13 +213,14 @@ class OnlineLearner(RiverModel):
     def resume(cls, folder: Place) -> OnlineLearner:
         """The learner of the newest snapshot in a folder, `snapshots=`, that can be read.
 
-        Raises ModelFileError where there is none.
+        It goes on keeping snapshots there. Raises ModelFileError where there is none.
         """
-        return cls._of(kept.newest(Path(folder)))
+        return cls._of(kept.newest(Path(folder))).keep_snapshots(folder)
 
     def to_spec(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The learner as plain data and tensors."""
-        return to_spec(self._core)
+        with self._lock:
+            return to_spec(self._core)
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any], tensors: dict[str, Tensor]) -> OnlineLearner:
@@ -207,13 +245,13 @@ class OnlineLearner(RiverModel):
 
 
 class OnlineRegressor(OnlineLearner):
-    """What an `OnlineLearner` of numbers is made to be."""
+    """The class of an `OnlineLearner` with task="regression"."""
 
     family: ClassVar[str] = "Regressor"
 
 
 class OnlineClassifier(OnlineLearner):
-    """What an `OnlineLearner` of labels is made to be."""
+    """The class of an `OnlineLearner` with task="classification"."""
 
     family: ClassVar[str] = "Classifier"
 

@@ -1,4 +1,4 @@
-"""A recurrent layer with a linear head: their weights in one vector, their gradients, and Adam."""
+"""A recurrent layer with a linear head, all weights in one vector, trained by Adam."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ class OnlineNet:
         found: list[float] = torch.addmv(self.bias, self.head, h[0]).tolist()
         return found
 
-    def learn(self, memory: Memory, h: Tensor, slope: Sequence[float]) -> bool:
-        """One update, by the slope of the loss in the outputs of the step that gave `h` and `memory`.
+    def learn(self, memory: Memory, h: Tensor, dy: Sequence[float]) -> bool:
+        """One update, from the gradient of the loss in the outputs of the step that gave `h` and `memory`.
 
         The gradient is scaled down to the norm `clip`; where it is not finite nothing changes, and the answer is no.
         """
-        slopes = torch.tensor(slope, dtype=self.weights.dtype)
-        found = self.online.gradient(memory, (slopes @ self.head).unsqueeze(0))
-        head = torch.outer(slopes, h[0])
-        gradient = torch.cat([*(found[name].reshape(-1) for name in self._names), head.reshape(-1), slopes])
+        given = torch.tensor(dy, dtype=self.weights.dtype)
+        found = self.online.gradient(memory, (given @ self.head).unsqueeze(0))
+        head = torch.outer(given, h[0])
+        gradient = torch.cat([*(found[name].reshape(-1) for name in self._names), head.reshape(-1), given])
         norm = float(torch.linalg.vector_norm(gradient))
         if not math.isfinite(norm):
             return False

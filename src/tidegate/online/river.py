@@ -1,4 +1,4 @@
-"""What river asks of a model, without river: names of its own, and an entry in its classes."""
+"""The interface that river expects of a model, without importing river."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class RiverModel:
         raise NotImplementedError
 
     def snapshot(self) -> bytes:
-        """All of it."""
+        """The whole learner as bytes."""
         raise NotImplementedError
 
     def restore(self, data: bytes) -> Self:
-        """Become what the snapshot was."""
+        """Take over everything from a snapshot."""
         raise NotImplementedError
 
     def clone(self, new_params: dict[str, Any] | None = None, include_attributes: bool = False) -> Self:
@@ -45,7 +45,7 @@ class RiverModel:
 
 
 def enter(kind: type, family: str) -> None:
-    """Enter a class as one of river's `Regressor` or `Classifier`, if river is there."""
+    """Register a class as river's `Regressor` or `Classifier`, if river is imported."""
     base = sys.modules.get("river.base")
     if base is not None:
         getattr(base, family).register(kind)

@@ -1,4 +1,4 @@
-"""Mean and variance of numbers as they come."""
+"""Running mean and variance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LARGEST = 1e100  # of what can be squared and averaged without end
 
 
 class RunningScale(NamedTuple):
-    """What was seen of one number. It never changes: `seen` gives a new one.
+    """Mean and variance of a stream of numbers, immutable: `seen` returns a new one.
 
     `weight` is the number of values, up to a window. Until then mean and population variance are those of all values,
     by Welford 1962, doi:10.1080/00401706.1962.10490022; from there on each value counts for 1 / window and older ones
@@ -22,7 +22,7 @@ class RunningScale(NamedTuple):
     variance: float = 0.0
 
     def seen(self, value: float, window: int) -> RunningScale:
-        """With one value more."""
+        """The scale after one more value."""
         weight, mean, variance = self
         weight = min(weight + 1.0, float(window))
         step = value - mean
@@ -30,11 +30,11 @@ class RunningScale(NamedTuple):
         return RunningScale(weight, mean, variance + (step * (value - mean) - variance) / weight)
 
     def scaled(self, value: float) -> float:
-        """In deviations from the mean, at most ten; 0 where nothing varies."""
+        """The value in standard deviations from the mean, at most ten; 0 if nothing varies."""
         if self.variance <= 0.0:
             return 0.0
         return min(max((value - self.mean) / math.sqrt(self.variance), -FAR), FAR)
 
     def unscaled(self, value: float) -> float:
-        """Back in units."""
+        """The inverse of `scaled`, without its limit."""
         return self.mean + value * math.sqrt(max(self.variance, 0.0))

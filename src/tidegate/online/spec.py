@@ -3,40 +3,83 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from tidegate.cells import get
-from tidegate.config import OnlineOptions
+from tidegate.config import ConfigDict, Field, OnlineOptions, checked
 from tidegate.equations import Cell
+from tidegate.errors import ModelFileError
 from tidegate.nn import State
+from tidegate.nn.weights import check_tensors, fill
 from tidegate.online.core import Core
 from tidegate.online.drift import PageHinkley
-from tidegate.online.inputs import FeatureInputs
+from tidegate.online.events import Key
+from tidegate.online.inputs import FeatureInputs, Name
 from tidegate.online.net import OnlineNet
-from tidegate.online.scale import RunningScale
-from tidegate.online.targets import Labels, Number
+from tidegate.online.scale import LARGEST, RunningScale
+from tidegate.online.targets import Label, Labels, Number
 from tidegate.online.track import Track
 
 Spec = dict[str, Any]
 Tensors = dict[str, Tensor]
-COUNTS = ("steps", "refused", "drifts", "drift")
+
+Count = Annotated[int, Field(ge=0, le=2**62)]
+Positive = Annotated[float, Field(ge=0)]
+Seen = tuple[  # a RunningScale: weight, mean, variance
+    Positive,
+    Annotated[float, Field(ge=-2 * LARGEST, le=2 * LARGEST)],
+    Annotated[float, Field(ge=0, le=4 * LARGEST**2)],
+]
+
+
+@dataclass(frozen=True)
+class LearnerCounts:
+    """What a learner has counted."""
+
+    steps: Count
+    refused: Count
+    drifts: Count
+    drift: bool
+
+
+@dataclass(frozen=True)
+class LearnerData:
+    """A learner's specification, except for its target, which depends on the task."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    options: OnlineOptions
+    cell: dict[str, Any]
+    size: Annotated[int, Field(ge=0, le=65536)]
+    features: list[Name]
+    scales: list[Seen]
+    target: list[Any]
+    test: tuple[Seen, Positive]
+    counts: LearnerCounts
+    keys: list[Key]
+    updates: Count
 
 
 def to_spec(core: Core) -> tuple[Spec, Tensors]:
-    """All of a learner, except for the step that was predicted last: it is computed again."""
+    """The whole learner, without the cached step of the last prediction.
+
+    The folder of its snapshots is not included: whoever loads a learner chooses where it writes.
+    """
     spec: Spec = {
-        "options": core.options.model_dump(),
+        "options": core.options.model_dump() | {"snapshots": None},
         "cell": (get(core.cell) if isinstance(core.cell, str) else core.cell).to_json(),
         "size": core.inputs.size,
         "features": list(core.inputs.slots),
         "scales": [list(scale) for scale in core.inputs.scales],
         "target": core.target.to_json(),
         "test": [list(core.test.errors), core.test.excess],
-        "counts": {name: getattr(core, name) for name in COUNTS},
+        "counts": {name: getattr(core, name) for name in LearnerCounts.__annotations__},
         "keys": list(core.tracks.kept),
         "updates": core.net.adam.steps if core.net else 0,
     }
@@ -44,31 +87,57 @@ def to_spec(core: Core) -> tuple[Spec, Tensors]:
         return spec, {}
     parts = {"": _net_tensors(core.net)}
     parts |= {f"keys.{k}.": _track_tensors(track) for k, track in enumerate(core.tracks.kept.values())}
-    return spec, {place + name: tensor for place, part in parts.items() for name, tensor in part.items()}
+    return spec, {
+        place + name: tensor.detach().clone(memory_format=torch.contiguous_format)
+        for place, part in parts.items()
+        for name, tensor in part.items()
+    }
 
 
 def from_spec(spec: Spec, tensors: Tensors) -> Core:
-    """The learner of these. An error of Python's, such as ValueError, where they do not fit each other."""
-    options = OnlineOptions.make(**spec["options"])
+    """The learner of these, without a folder for snapshots. Raises ModelFileError, or errors of Python, for damage."""
+    data: LearnerData = checked(LearnerData, spec, "spec")
+    options = data.options.model_copy(update={"snapshots": None})
     core, left = Core(options, Cell.from_json(spec["cell"])), dict(tensors)
     regression = options.task == "regression"
-    core.target = Number(options.window, spec["target"]) if regression else Labels(options.max_classes, spec["target"])
-    core.test = PageHinkley(RunningScale(*map(float, spec["test"][0])), float(spec["test"][1]))
-    for name in COUNTS:
-        setattr(core, name, spec["counts"][name])
-    if spec["size"]:
-        net = _net(core, spec, left)
-        if len(spec["keys"]) > options.max_keys:
-            raise ValueError(f"there are {len(spec['keys'])} keys, and {options.max_keys} are the most")
-        for k, key in enumerate(spec["keys"]):
+    seen = checked(Seen if regression else list[Label], spec["target"], "spec.target")
+    core.target = Number(options.window, seen) if regression else Labels(options.max_classes, seen)
+    _check_counts(data, () if regression else seen)
+    core.test = PageHinkley(RunningScale(*data.test[0]), data.test[1])
+    for name in LearnerCounts.__annotations__:
+        setattr(core, name, getattr(data.counts, name))
+    if data.size:
+        net = _net(core, data, left)
+        for k, key in enumerate(data.keys):
             core.tracks.keep(key, _track(core, net, _part(left, f"keys.{k}.")))
     if left:
-        raise ValueError(f"nothing belongs to the tensor {min(left)!r}")
+        raise ModelFileError(f"tensor {min(left)!r} belongs to no part of the model")
     return core
 
 
+def _check_counts(data: LearnerData, labels: Sequence[Label]) -> None:
+    """Raise ModelFileError for counts that exceed their limits, and for names given twice."""
+    options, steps = data.options, data.counts.steps
+    names: dict[str, tuple[Sequence[Key | Label], int]] = {
+        "features": (data.features, data.size),
+        "keys": (data.keys, options.max_keys if data.size else 0),
+        "target": (labels, options.max_classes),
+    }
+    for name, (found, _) in names.items():
+        if len({*found}) < len(found):
+            raise ModelFileError(f"spec.{name} must name each once, got {found!r:.80}")
+    counts = {name: (len(found), most) for name, (found, most) in names.items()}
+    counts |= {f"counts.{name}": (getattr(data.counts, name), steps) for name in ("refused", "drifts")}
+    counts["updates"] = data.updates, steps if data.size else 0
+    for name, (count, most) in counts.items():
+        if count > most:
+            raise ModelFileError(f"spec.{name} must be at most {most}, got {count}")
+    if len(data.scales) != data.size or (data.size and options.max_features not in (None, data.size)):
+        raise ModelFileError(f"spec.size is {data.size}, but there are {len(data.scales)} scales")
+
+
 def _part(tensors: Tensors, place: str) -> Tensors:
-    """The tensors whose names begin so, without that; they are taken away."""
+    """Remove the tensors whose names begin with a prefix, and return them without it."""
     names = [name for name in tensors if name.startswith(place)]
     return {name.removeprefix(place): tensors.pop(name) for name in names}
 
@@ -81,33 +150,20 @@ def _net_tensors(net: OnlineNet) -> Tensors:
     return own | {f"layer.{name}": tensor for name, tensor in net.layer.state_dict().items()}
 
 
-def _net(core: Core, spec: Spec, tensors: Tensors) -> OnlineNet:
-    """The net of these tensors, allocated once they are seen to fit what the options ask for."""
-    if type(spec["size"]) is not int or not 1 <= spec["size"] <= 65536:
-        raise ValueError(f"a size of {spec['size']!r}")
-    layer, weights = core.layer(spec["size"], "meta"), _part(tensors, "layer.")
-    _check(weights, layer.state_dict())
-    layer.load_state_dict(weights, assign=True)
+def _net(core: Core, data: LearnerData, tensors: Tensors) -> OnlineNet:
+    """The net of these tensors, allocated once they are seen to fit the options."""
+    layer = core.layer(data.size, "meta")
+    fill(layer, _part(tensors, "layer."))
     net = core.open(layer)
     for name, own in _net_tensors(net).items():
         if not name.startswith("layer."):
-            _check({name: tensors[name]}, {name: own})
+            check_tensors({name: tensors[name]}, {name: own})
             own.copy_(tensors.pop(name))
-    net.adam.steps = int(spec["updates"])
-    scales = [RunningScale(*map(float, scale)) for scale in spec["scales"]]
-    core.inputs = FeatureInputs(spec["size"], core.options.window, spec["features"], scales)
-    if not len(core.inputs.slots) <= core.inputs.size == len(scales):
-        raise ValueError(f"{len(spec['features'])} features and {len(scales)} scales in {core.inputs.size} slots")
+    net.adam.steps = data.updates
+    core.inputs = FeatureInputs(
+        data.size, core.options.window, data.features, [RunningScale(*scale) for scale in data.scales]
+    )
     return net
-
-
-def _check(found: Tensors, like: Tensors) -> None:
-    """Raise ValueError unless the names, shapes and types are the same."""
-    forms = [{name: (tuple(t.shape), t.dtype) for name, t in tensors.items()} for tensors in (found, like)]
-    wrong = [name for name in forms[0].keys() | forms[1].keys() if forms[0].get(name) != forms[1].get(name)]
-    if wrong:
-        name = min(wrong)
-        raise ValueError(f"{name!r} is {forms[0].get(name, 'missing')}, and {forms[1].get(name, 'none')} was expected")
 
 
 # A key
@@ -128,10 +184,10 @@ def _track(core: Core, net: OnlineNet, tensors: Tensors) -> Track:
     rows = tensors.pop("rows", torch.zeros(0, core.inputs.size))
     guesses = tensors.pop("guesses", torch.zeros(0, core.target.outputs, dtype=torch.float64))
     if len(rows) > core.options.delay:
-        raise ValueError(f"{len(rows)} steps wait for their labels, and {core.options.delay} are the most")
+        raise ModelFileError(f"{len(rows)} steps wait for their labels, more than delay={core.options.delay}")
     sizes = {"rows": (core.inputs.size, torch.float32), "guesses": (core.target.outputs, torch.float64)}
     like = {name: torch.zeros(len(rows), size, dtype=kind) for name, (size, kind) in sizes.items()}
-    _check({"rows": rows, "guesses": guesses}, like)
+    check_tensors({"rows": rows, "guesses": guesses}, like)
     waiting = zip((row[None] for row in rows.clone()), guesses.tolist(), strict=True)
     return Track(memory, _ahead(net, tensors) if core.options.delay else None, deque(waiting))
 
@@ -139,6 +195,6 @@ def _track(core: Core, net: OnlineNet, tensors: Tensors) -> Track:
 def _ahead(net: OnlineNet, tensors: Tensors) -> State:
     leaves, form = pytree.tree_flatten(net.layer.initial_state())
     like = {f"ahead.{k}": leaf for k, leaf in enumerate(leaves)}
-    _check(tensors, like)
+    check_tensors(tensors, like)
     found: State = pytree.tree_unflatten([tensors[name].clone() for name in like], form)
     return found

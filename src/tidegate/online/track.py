@@ -1,4 +1,4 @@
-"""What is kept of each key: where learning stands, where predictions are made, and what waits in between."""
+"""The state of each key: of the learning line, of the prediction line, and the steps in between."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Track:
-    """One key's part.
+    """The state of one key.
 
     `memory` is the learning line: state and influence after the last step whose label's time has come. Where labels
     come late, `ahead` is the prediction line, the state after the last step of all, and `waiting` holds the steps in
@@ -33,25 +33,25 @@ class Track:
 
 
 class Recent(Generic[T]):
-    """The values of the keys met last, at most so many."""
+    """Values by key, of the `most` most recent keys."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.kept: OrderedDict[Key, T] = OrderedDict()
 
     def find(self, key: Key) -> T | None:
-        """The value of a key, if it is kept; the order stays."""
+        """The value of a key, or None; the order of keys is unchanged."""
         return self.kept.get(key)
 
     def keep(self, key: Key, value: T) -> list[Key]:
-        """Have this key as the last met; returns the keys that had to go."""
+        """Store a value and make its key the most recent; returns the keys that were dropped."""
         self.kept[key] = value
         self.kept.move_to_end(key)
         return [self.kept.popitem(last=False)[0]] if len(self.kept) > self.most else []
 
 
 def unsound(state: State, out: Sequence[float]) -> str:
-    """What of a step is not finite; nothing where all of it is."""
+    """The name of what is not finite in a step; empty if all is finite."""
     for directions in state.layers:
         for named in directions:
             for tensor in named.values():

@@ -1,1 +1,1 @@
-"""Tasks: whole jobs on top of the other rooms, a folder each."""
+"""Tasks: data in, a trained and judged model out; one package each."""

@@ -1,4 +1,4 @@
-"""The training loop: what it asks of a task, what it tells while it runs, and the folder a run leaves."""
+"""The training loop, its interface to tasks, its events, and the folder of a run."""
 
 from tidegate.training.events import Checked, Event, Finished, Listener, Started
 from tidegate.training.history import History

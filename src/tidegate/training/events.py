@@ -1,4 +1,4 @@
-"""What the loop tells while it runs. Rooms emit these; only a listener decides what becomes of them."""
+"""Events of a training run, for listeners."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Checked:
-    """The validation part was looked at after `update` updates.
+    """The validation loss was computed after `update` updates.
 
     `training` is the mean training loss since the last check (None at the first, before any update), `best` says
     whether this is the lowest validation loss so far.

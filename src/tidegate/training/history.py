@@ -1,14 +1,14 @@
 """The record of a training run."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any
 
 from tidegate.training.events import Checked, Finished
 
 
 @dataclass(frozen=True)
 class History:
-    """Every look at the validation part, in order, and how the run ended."""
+    """All validation checks in order, and how the run ended."""
 
     checks: tuple[Checked, ...]
     finished: Finished
@@ -21,8 +21,3 @@ class History:
     def to_json(self) -> dict[str, Any]:
         """The record as plain data."""
         return {"checks": [asdict(check) for check in self.checks], "finished": asdict(self.finished)}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Self:
-        """The record that `to_json` wrote."""
-        return cls(tuple(Checked(**check) for check in data["checks"]), Finished(**data["finished"]))

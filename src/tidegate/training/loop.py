@@ -1,4 +1,4 @@
-"""The loop: updates by Adam, looks at the validation part, keeps the best weights, stops in time."""
+"""The training loop: Adam, early stopping on the validation loss, and a time budget."""
 
 import math
 import time
@@ -55,7 +55,7 @@ def train(task: Task[Any], plan: TrainingPlan, listeners: Sequence[Listener] = (
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """A block whose chance begins at this seed; the caller's random numbers go on after it as if it had not been."""
+    """Seed torch's RNG inside the block and restore the caller's state on exit."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -63,7 +63,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def _threads_for(module: nn.Module) -> Iterator[None]:
-    """One thread for a net so small that sharing its work costs more than it saves, above all on a busy machine."""
+    """Use one thread for small nets, where more threads cost more than they save."""
     before = torch.get_num_threads()
     if sum(weight.numel() for weight in module.parameters()) < _SMALL:
         torch.set_num_threads(1)

@@ -16,7 +16,7 @@ except ImportError:  # pragma: no cover - seen only where the extra is not insta
 class TerminalProgress:
     """A listener that draws one line on standard error; use it as a context manager.
 
-    The bar is the time that training may take. Where standard error is no terminal nothing moves, and only the last
+    The bar is the time that training may take. If standard error is not a terminal nothing moves, and only the last
     line is written, whole.
     """
 

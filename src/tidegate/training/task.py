@@ -1,4 +1,4 @@
-"""What the loop asks of a task."""
+"""The interface between the training loop and a task."""
 
 from collections.abc import Iterator
 from typing import Protocol, TypeVar
@@ -19,7 +19,7 @@ class Task(Protocol[Batch]):
         """The net, whose weights the loop changes."""
 
     def batches(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Training batches without end; all chance comes from the generator."""
+        """Training batches without end; all random numbers are from the generator."""
 
     def length(self, batch: Batch) -> int:
         """The number of steps in a batch."""

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from forecast_cases import LEVELS, fitted_two, fitted_waves, prepared, waves
+from tidegate.config import checked
 from tidegate.metrics import Comparison, naive, residual_quantiles, seasonal_naive, with_drift
 from tidegate.tasks.forecast import Evaluation
 from tidegate.tasks.forecast.evaluation import NET, START, evaluate
@@ -144,14 +145,14 @@ def test_what_training_added() -> None:
 @pytest.mark.parametrize("fit", [fitted_waves, fitted_two])
 def test_both_ways_through_json(fit: object) -> None:
     found = fit().evaluation  # type: ignore[operator]
-    assert Evaluation.from_json(json.loads(json.dumps(found.to_json()))) == found
+    assert checked(Evaluation, found.to_json(), "evaluation") == found
 
 
 def test_a_mean_over_nothing_is_null_in_json_and_nan_again() -> None:
     scores = {NET: {"quantile_loss": 1.0, "weighted_quantile_loss": float("nan")}}
     scores |= {START: {"quantile_loss": 1.0}, "naive": {"quantile_loss": 1.0}}
     text = json.dumps(replace(with_outcome(0.2, 0.05), scores=scores).to_json(), allow_nan=False)
-    again = Evaluation.from_json(json.loads(text))
+    again = checked(Evaluation, json.loads(text), "evaluation")
     assert json.loads(text)["scores"][NET]["weighted_quantile_loss"] is None
     assert np.isnan(again.scores[NET]["weighted_quantile_loss"])
 

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from forecast_cases import LEVELS, fitted_two, fitted_waves, waves
+from tidegate.config import checked
 from tidegate.tasks.forecast import Forecaster
 from tidegate.tasks.forecast.fitted import trace_end
 from tidegate.tasks.forecast.inputs import make_inputs
@@ -90,7 +91,7 @@ def test_the_trace_is_that_of_the_last_steps() -> None:
 
 def test_the_story_shows_the_extremes_and_the_examples_are_real() -> None:
     story = fitted_waves()._ready().story
-    assert Story.from_json(json.loads(json.dumps(story.to_json()))) == story
+    assert checked(Story, story.to_json(), "story") == story
     assert story.parts == [("training", 0), ("validation", 169), ("held out", 208)]
     np.testing.assert_array_equal(numbers(story.values), waves())
     for example in story.examples:

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from forecast_cases import prepared, waves
+from tidegate.config import checked
 from tidegate.data import Series, read_panel
 from tidegate.errors import DataError
 from tidegate.tasks.forecast.recipe import Recipe, look_back, scale_of
@@ -50,7 +51,7 @@ def test_a_part_without_a_known_value(part: str, first: int, stop: int) -> None:
         split_all(panel, 3, 8)
     assert str(caught.value) == (
         f"the frame, column 'y': the {part} part, from {first} to {end}, has no known value. Expected a series with "
-        "shorter gaps; leave out the rows before or after the gap."
+        "shorter gaps; omit the rows before or after the gap."
     )
 
 
@@ -81,7 +82,7 @@ def test_a_unit_is_never_zero() -> None:
 
 def test_recipe_both_ways() -> None:
     _, _, inputs = prepared(waves(), 4, 6)
-    assert Recipe.from_json(inputs.recipe.to_json()) == inputs.recipe
+    assert checked(Recipe, inputs.recipe.to_json(), "recipe") == inputs.recipe
 
 
 def test_the_length_needed_is_found_at_once_for_any_horizon() -> None:

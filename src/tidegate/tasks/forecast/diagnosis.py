@@ -20,7 +20,7 @@ def diagnose_fitted(fitted: Fitted, panel: Panel, rules: Sequence[Rule] | None) 
 
     The loss is the quantile loss, looked back from some steps whose truth is known whole. Where there is no such step,
     or no update improved on the start, whose head lets no gradient through, a random projection of the layer's outputs
-    stands in its place.
+    is used instead.
     """
     inputs = make_inputs(panel, fitted.recipe)
     steps = min(fitted.recipe.context, int(inputs.lengths.min()))

@@ -1,6 +1,5 @@
 """`Forecaster`: fit, judge, predict, report, save."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from tidegate.config import ForecastOptions
 from tidegate.data import read_panel
 from tidegate.equations import Cell
 from tidegate.errors import ArgumentError
-from tidegate.files import write_atomic
+from tidegate.files import to_json, write_atomic
 from tidegate.gradients import Diagnosis, Rule, rule_from_text
 from tidegate.tasks.forecast.diagnosis import diagnose_fitted
 from tidegate.tasks.forecast.evaluation import NET, START, Evaluation, evaluate
@@ -98,7 +97,7 @@ class Forecaster:
         """Quantiles for the next `horizon` steps of each series.
 
         Without `data` the forecast goes on from the end of the data of the fit. With it, the series in it are
-        forecast from their own ends: rows that follow the data of the fit are joined to it, other series stand alone.
+        forecast from their own ends: rows that follow the data of the fit are joined to it, other series are not.
         """
         fitted = self._ready()
         return fitted.forecast(fitted.tail if data is None else fitted.read(data))
@@ -121,7 +120,7 @@ class Forecaster:
     def diagnose(self, data: Any = None, *, rules: Sequence[Rule] | None = None) -> Diagnosis:
         """How gradients go through time in the layer, over the last `context` steps of each series.
 
-        `data` and what comes of it are as in `predict`. The loss is the quantile loss where the truth is known; `rules`
+        `data` is as in `predict`. The loss is the quantile loss where the truth is known; `rules`
         are compared with its exact gradient, see `tidegate.gradients.diagnose`.
         """
         fitted = self._ready()
@@ -130,7 +129,7 @@ class Forecaster:
     def write_report(self, path: str | os.PathLike[str]) -> Path:
         """Write the report as one HTML file, with its numbers as JSON beside it; returns the path of the page."""
         page = Path(path)
-        numbers = json.dumps(forecast_numbers(self._ready()), indent=2, ensure_ascii=False)
+        numbers = to_json(forecast_numbers(self._ready()), indent=2)
         write_atomic(page.with_suffix(".json"), numbers.encode())
         write_atomic(page, forecast_page(self._ready()).encode())
         return page

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Annotated, Any
 
 import numpy as np
 
+from tidegate.config import BeforeValidator
 from tidegate.data import Panel
 from tidegate.metrics import (
     FEWEST_BLOCKS,
@@ -30,6 +31,8 @@ from tidegate.tasks.forecast.split import Split
 from tidegate.tasks.forecast.task import forecasts_at
 
 NET, START = "net", "untrained start"
+METRICS = {"quantile_loss", "weighted_quantile_loss", "mae", "rmse", "mase", "coverage"}
+Score = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,9 @@ class Evaluation:
     levels: tuple[float, ...]
     origins: int
     interval: float
-    scores: dict[str, dict[str, float]]
-    by_horizon: dict[str, dict[str, list[float]]]
-    below: dict[str, list[float]]
+    scores: dict[str, dict[str, Score]]
+    by_horizon: dict[str, dict[str, list[Score]]]
+    below: dict[str, list[Score]]
     best_baseline: str
     comparison: Comparison
     median: Comparison
@@ -105,13 +108,6 @@ class Evaluation:
         found = {"outcome": self.comparison.outcome, "gain": self.gain, "learned": self.learned}
         data: dict[str, Any] = _nan_to_none(asdict(self) | found | {"verdict": self.verdict})
         return data
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Self:
-        """The evaluation that `to_json` wrote."""
-        known = {name: _none_to_nan(data[name]) for name in cls.__dataclass_fields__}
-        tests = {name: Comparison(**known[name]) for name in ("comparison", "median")}
-        return cls(**(known | tests | {"levels": tuple(data["levels"])}))
 
 
 def evaluate(
@@ -217,14 +213,6 @@ def _nan_to_none(data: Any) -> Any:
     if isinstance(data, list | tuple):
         return [_nan_to_none(value) for value in data]
     return None if isinstance(data, float) and np.isnan(data) else data
-
-
-def _none_to_nan(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {name: _none_to_nan(value) for name, value in data.items()}
-    if isinstance(data, list):
-        return [_none_to_nan(value) for value in data]
-    return float("nan") if data is None else data
 
 
 def _loss_by_origin(held: list[HeldOut], method: str, levels: np.ndarray, chosen: list[int]) -> np.ndarray:

@@ -7,14 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tidegate.config import ForecastOptions
+from tidegate.config import ForecastOptions, checked
 from tidegate.data import Panel, read_panel
 from tidegate.equations import Cell
+from tidegate.nn.weights import fill
 from tidegate.tasks.forecast.evaluation import Evaluation
 from tidegate.tasks.forecast.inputs import ForecastInputs, make_inputs
 from tidegate.tasks.forecast.net import ForecastNet
 from tidegate.tasks.forecast.recipe import Recipe
 from tidegate.tasks.forecast.result import Forecast
+from tidegate.tasks.forecast.saved import ForecasterData, check_agreement
 from tidegate.tasks.forecast.story import Story
 from tidegate.tasks.forecast.tail import continue_tail, tail_from_data, tail_to_data
 from tidegate.tasks.forecast.task import forecasts_at
@@ -69,7 +71,7 @@ class Fitted:
         return forecasts_at(self.net, inputs, index, series, np.array([len(series) - 1]))[0]
 
     def to_spec(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Plain data and tensors from which `from_spec` makes the same again."""
+        """Plain data and tensors, which `from_spec` reads."""
         tail, tensors = tail_to_data(self.tail)
         columns = self.columns
         spec = {
@@ -88,28 +90,19 @@ class Fitted:
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any], tensors: dict[str, Tensor]) -> "Fitted":
-        """What `to_spec` wrote; a ValueError or RuntimeError where its parts do not fit each other.
+        """What `to_spec` wrote. Raises ModelFileError where a field is wrong, or fields do not fit each other.
 
         The net is made on the meta device, so that nothing is allocated before names and shapes are seen to fit.
         """
-        options, recipe = ForecastOptions.make(**spec["options"]), Recipe.from_json(spec["recipe"])
-        if recipe.horizon != options.horizon:
-            raise ValueError(f"a horizon of {recipe.horizon} and one of {options.horizon}")
+        data: ForecasterData = checked(ForecasterData, spec, "spec")
+        left = dict(tensors)
+        tail = tail_from_data(data.tail, left)
+        check_agreement(data, tail)
         with torch.device("meta"):
-            net = make_net(options, Cell.from_json(spec["cell"]), spec["inputs"]).eval()
-        weights = {name[4:]: value for name, value in tensors.items() if name.startswith("net.")}
-        net.load_state_dict(weights, assign=True)
-        target, time, id_, covariates = spec["columns"]
-        return cls(
-            options=options,
-            columns=Columns(target, time, id_, tuple(covariates)),
-            recipe=recipe,
-            net=net,
-            tail=tail_from_data(spec["tail"], tensors),
-            evaluation=Evaluation.from_json(spec["evaluation"]),
-            history=History.from_json(spec["history"]),
-            story=Story.from_json(spec["story"]),
-        )
+            net = make_net(data.options, Cell.from_json(spec["cell"]), data.inputs).eval()
+        fill(net, {name.removeprefix("net."): value for name, value in left.items()})
+        columns, story = Columns(*data.columns), data.story
+        return cls(data.options, columns, data.recipe, net, tail, data.evaluation, data.history, story)
 
 
 def make_net(options: ForecastOptions, cell: Cell | str, inputs: int) -> ForecastNet:

@@ -42,7 +42,7 @@ class ForecastInputs:
     def anchors(self, rows: Tensor) -> Tensor:
         """Plain forecasts to start from, minus the value at the origin: rows `[...]` give `[..., K, A]`, see ANCHORS.
 
-        All a forecast may look back at must lie before the rows in their own series.
+        The rows need all steps that a forecast looks back at before them, in their own series.
         """
         recipe = self.recipe
         here = self.filled[rows]
@@ -62,7 +62,7 @@ class ForecastInputs:
         return torch.stack(kinds, -1)
 
     def targets(self, rows: Tensor, stops: Tensor) -> Tensor:
-        """What came after each origin, minus the value there: `[..., K]`, NaN where missing or at `stops` or later."""
+        """The values after each origin, minus the value there: `[..., K]`, NaN where missing or at `stops` or later."""
         later = rows[..., None] + torch.arange(1, self.recipe.horizon + 1)
         truth = self.truth[later.clamp(max=len(self.truth) - 1)] - self.filled[rows][..., None]
         return truth.masked_fill(later >= stops[..., None], torch.nan)

@@ -1,14 +1,16 @@
 """What a forecaster learns about the scales of its data before training: all of it from the training part."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Annotated, Any
 
 import numpy as np
 
+from tidegate.config import Field
 from tidegate.data import Panel, Series
 from tidegate.metrics import seasonal_scale
 from tidegate.tasks.forecast.split import Split
 
+Count = Annotated[int, Field(ge=1, le=2**31)]
 _SEASONS_BACK = 4
 _SHORTEST_LEVEL = 8
 
@@ -17,8 +19,8 @@ _SHORTEST_LEVEL = 8
 class Scale:
     """A series' centre and unit: its mean, and the mean absolute difference to the season before."""
 
-    centre: float
-    unit: float
+    centre: Annotated[float, Field(ge=-1e100, le=1e100)]
+    unit: Annotated[float, Field(gt=0, le=1e101)]
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,12 @@ class Recipe:
     window, of which the first half only warms the net up; `seen` steps decide which calendar cycles are used.
     """
 
-    horizon: int
-    season: int
-    back: int
-    level: int
-    context: int
-    seen: int
+    horizon: Count
+    season: Count
+    back: Count
+    level: Count
+    context: Annotated[Count, Field(ge=2)]
+    seen: Count
     scales: dict[str, Scale]
     covariates: tuple[Scale, ...]
 
@@ -60,13 +62,6 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain data."""
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Self:
-        """The recipe that `to_json` wrote."""
-        scales = {name: Scale(**scale) for name, scale in data["scales"].items()}
-        covariates = tuple(Scale(**scale) for scale in data["covariates"])
-        return cls(**(data | {"scales": scales, "covariates": covariates}))
 
 
 def look_back(panel: Panel, season: int) -> tuple[int, int]:

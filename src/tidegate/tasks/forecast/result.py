@@ -6,6 +6,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from tidegate.files import spreadsheet_text
+
+_DIGITS = 9  # what a float32 can hold
+
 
 @dataclass(frozen=True)
 class Forecast:
@@ -38,8 +42,17 @@ class Forecast:
         return pl.DataFrame(columns | {f"q{level:g}": flat[:, k] for k, level in enumerate(self.levels)})
 
     def to_csv(self) -> str:
-        """The frame as CSV text; times are written without a clock where all of them are midnights."""
+        """The frame as CSV text, of nine significant digits.
+
+        Times are written without a clock where all of them are midnights. A name that a spreadsheet would take for a
+        formula, because it begins with = + - @, a tab or a carriage return and is not a number, gets an apostrophe in
+        front.
+        """
         frame, style = self.to_frame(), "%Y-%m-%d %H:%M:%S"
+        frame = frame.with_columns(
+            pl.col(pl.Float64).round_sig_figs(_DIGITS),
+            pl.col(pl.String).map_elements(spreadsheet_text, return_dtype=pl.String),
+        ).rename(spreadsheet_text)
         if self.times.dtype.kind == "M" and np.array_equal(self.times, self.times.astype("datetime64[D]")):
             style = "%Y-%m-%d"
         return frame.write_csv(datetime_format=style)

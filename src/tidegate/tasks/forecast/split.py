@@ -56,7 +56,7 @@ def _refuse_empty(part: str, panel: Panel, spans: list[tuple[int, int]]) -> None
         begin, end = panel.grid.times(panel.series[0].start + np.array([first, stop - 1]))
         raise DataError(
             f"{panel.name}, column '{panel.target}': the {part} part, from {begin} to {end}, has no known value. "
-            "Expected a series with shorter gaps; leave out the rows before or after the gap."
+            "Expected a series with shorter gaps; omit the rows before or after the gap."
         )
 
 

@@ -1,7 +1,7 @@
 """What the report shows of the data: the series thinned to what a page can draw, and two held-out forecasts."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ Numbers = list[float | None]
 
 @dataclass(frozen=True)
 class Example:
-    """A forecast of the held-out part: `history` up to `place`, quantiles `[K][Q]` and what came after it."""
+    """A forecast of the held-out part: `history` up to `place`, quantiles `[K][Q]`, and the truth."""
 
     title: str
     place: int
@@ -45,12 +45,6 @@ class Story:
     def to_json(self) -> dict[str, Any]:
         """The story as plain data."""
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Self:
-        """The story that `to_json` wrote."""
-        examples = [Example(**example) for example in data["examples"]]
-        return cls(**(data | {"examples": examples, "parts": [(name, index) for name, index in data["parts"]]}))
 
 
 def tell(
@@ -79,7 +73,7 @@ def plain(values: np.ndarray) -> Numbers:
 
 
 def numbers(values: Numbers) -> np.ndarray:
-    """The array that `plain` came from."""
+    """The inverse of `plain`."""
     return np.array([np.nan if value is None else value for value in values])
 
 

@@ -1,15 +1,35 @@
 """The end of the series, which a fitted forecaster keeps, and rows that continue it."""
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tidegate.config import Field
 from tidegate.data import Grid, Panel, Series
-from tidegate.errors import DataError
+from tidegate.errors import DataError, ModelFileError
 from tidegate.tasks.forecast.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class TailSeries:
+    """A series of a tail, and its first place."""
+
+    name: str
+    start: Annotated[int, Field(ge=-(2**62), le=2**62)]
+
+
+@dataclass(frozen=True)
+class TailData:
+    """A tail without its numbers."""
+
+    name: str
+    target: str
+    covariates: tuple[str, ...]
+    grid: Grid
+    series: tuple[TailSeries, ...]
 
 
 def keep_tail(panel: Panel, recipe: Recipe) -> Panel:
@@ -24,7 +44,7 @@ def continue_tail(tail: Panel, new: Panel, recipe: Recipe, timed: bool) -> Panel
     new one counts.
 
     Without a time column (`timed` false) rows of a known series go on where it ended. A series that begins before what
-    is kept or so long after it that nothing kept is looked back at, or that the fit did not see, stands alone; it must
+    is kept or so long after it that nothing kept is looked back at, or that the fit did not see, is not joined; it must
     have the steps that a forecast looks back at.
     """
     known = {series.name: series for series in tail.series}
@@ -54,13 +74,16 @@ def tail_to_data(tail: Panel) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return data, tensors | extra
 
 
-def tail_from_data(data: dict[str, Any], tensors: dict[str, Tensor]) -> Panel:
-    """The tail that `tail_to_data` wrote."""
-    series = tuple(
-        Series(one["name"], one["start"], tensors[f"tail.{k}.values"].numpy(), tensors[f"tail.{k}.covariates"].numpy())
-        for k, one in enumerate(data["series"])
-    )
-    return Panel(data["name"], data["target"], tuple(data["covariates"]), Grid(**data["grid"]), series, ())
+def tail_from_data(data: TailData, tensors: dict[str, Tensor]) -> Panel:
+    """The tail that `tail_to_data` wrote; its tensors are taken out of the others."""
+    series = []
+    for k, one in enumerate(data.series):
+        values, extra = (tensors.pop(f"tail.{k}.{name}") for name in ("values", "covariates"))
+        shape = (len(values), len(data.covariates))
+        if values.dim() != 1 or extra.shape != shape or not values.dtype == extra.dtype == torch.float64:
+            raise ModelFileError(f"tensors of series {one.name!r:.80} must be float64, one number a step")
+        series.append(Series(one.name, one.start, values.numpy(), extra.numpy()))
+    return Panel(data.name, data.target, data.covariates, data.grid, tuple(series), ())
 
 
 def _continue(kept: Series | None, new: Series, timed: bool, past: int) -> Series:

@@ -1,0 +1,33 @@
+"""A forecast as CSV: few digits, and nothing that a spreadsheet would run."""
+
+import io
+import math
+
+import numpy as np
+import polars as pl
+
+from tidegate.tasks.forecast import Forecast
+
+NAMES = ("=1+1", "@sum(A1)", "-1", "+2.5", "-x", "plain", "é,;")
+
+
+def forecast(values: list[float]) -> Forecast:
+    times = np.arange(len(NAMES))[:, None]
+    quantiles = np.array(values * len(NAMES))[: len(NAMES), None, None]
+    return Forecast(NAMES, times, (0.5,), quantiles, "y", "=step", "+id")
+
+
+def test_names_that_a_spreadsheet_would_run_get_an_apostrophe_and_numbers_stay() -> None:
+    found = pl.read_csv(io.StringIO(forecast([1.0]).to_csv()), infer_schema=False)
+    assert found.columns == ["'+id", "'=step", "q0.5"]
+    assert found["'+id"].to_list() == ["'=1+1", "'@sum(A1)", "-1", "+2.5", "'-x", "plain", "é,;"]
+    assert forecast([1.0]).to_frame()["+id"].to_list() == list(NAMES)
+
+
+def test_numbers_have_nine_digits() -> None:
+    values = [math.pi, 1e6 * math.pi, 1 / 3, -1e-7 / 3, 2.0, 0.0, 123456789.123]
+    lines = forecast(values).to_csv().splitlines()[1:]
+    found = [line.rpartition(",")[2] for line in lines]
+    assert found[:3] == ["3.14159265", "3141592.65", "0.333333333"]
+    assert all(len(text.lstrip("-").partition("e")[0].replace(".", "").strip("0")) <= 9 for text in found)
+    np.testing.assert_allclose([float(line.rpartition(",")[2]) for line in lines], values, rtol=1e-8)
