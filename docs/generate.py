@@ -346,7 +346,7 @@ LAYOUT: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
         (
             (
                 "native",
-                "compile: plan, LLVM, machine code; run: cache, threads, row order; eligibility: traces",
+                "compile: plan, LLVM, machine code; run: cache, threads, row order; eligibility: traces of RTRL",
                 "native/compile/plan.py",
             ),
         ),

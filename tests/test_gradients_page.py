@@ -73,7 +73,7 @@ def test_the_table_of_rules_tells_the_truth(case: Any) -> None:
         for rule in TABLES.RULES:
             promise = TABLES.promise(rule, case.cell, {})
             if promise.startswith("no"):
-                with pytest.raises(ArgumentError, match=f"^{type(rule).__name__} does not work for '"):
+                with pytest.raises(ArgumentError, match=f"^{type(rule).__name__} does not support '"):
                     found(layer, x, target, rule)
             else:
                 far = difference(found(layer, x, target, rule), exact)

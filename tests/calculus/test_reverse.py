@@ -11,10 +11,22 @@ from catalogue import ALL
 from oracles.agreement import BATCH, SIZES
 from tidegate.calculus import StepVJP, prologue_vjp, saved_values, simplify_graph, vjp
 from tidegate.equations import Cell, Graph, Rate, Value, cell, linear, sigmoid, tanh, walk, weight
-from tidegate.equations.formats.text import print_values
+from tidegate.equations.formats.text import expression
 from tidegate.reference import Program, bound, evaluate, leaves, step, torch_ops
 
 TOLERANCE = 1e-10
+
+
+def print_values(roots: dict[str, Value]) -> str:
+    """Derived values as numbered text: `%3 = mul(%1, f)`, then the roots by name."""
+    order = [v for v in walk(roots.values()) if not v.is_leaf]
+    names = {v: v.label or f"%{k}" for k, v in enumerate(order)}
+
+    def reference(value: Value) -> str:
+        return names[value] if value in names else expression(value)
+
+    lines = [f"{names[v]} = {v.op}({', '.join(reference(a) for a in v.args)})" for v in order]
+    return "\n".join([*lines, *(f"{name} := {reference(v)}" for name, v in roots.items())]) + "\n"
 
 
 def seeds_for(graph: Graph) -> dict[str, Tensor]:

@@ -72,12 +72,12 @@ def test_other_data_another_folder_and_json(
         (("layer",), "layer must be a run of `tidegate fit forecast`, got Recurrent."),
         (
             ("run", "--rule", "exact"),
-            f"There is no gradient rule 'exact'. Expected {FORMS}.",
+            f"unknown gradient rule 'exact': expected {FORMS}.",
         ),
         (
             ("run", "--rule", "truncated:3,2"),
-            "TruncatedBPTT was given k1=3 and k2=2, but must have 1 <= k1 <= k2: a gradient reaches back at least as "
-            "far as the last update. Give for example k1=16, k2=32.",
+            "TruncatedBPTT needs 1 <= k1 <= k2, got k1=3 and k2=2: gradients must reach back at least to the last "
+            "update. Use for example k1=16, k2=32.",
         ),
         (("run", "--data", "none.csv"), "There is no file none.csv. Give the path of a CSV, TSV or Parquet file."),
         (("run", "--data", "other.csv"), "other.csv has no column 'y'; its columns are z."),

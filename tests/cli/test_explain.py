@@ -107,7 +107,7 @@ def told(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
         (["lstm", "--json"], "tidegate: --json prints the costs of a rule: give one, as in --rule rtrl.\n"),
         (
             ["lstm", "--rule", "rflo"],
-            "tidegate: RFLO does not work for 'lstm': it is for one state that leaks at a fixed rate, h' = (1 - a) h + "
+            "tidegate: RFLO does not support 'lstm': it is for one state that leaks at a fixed rate, h' = (1 - a) h + "
             "a f(W h + V x); use EProp() or SnAp().\n",
         ),
         (["gru", "--asm"], f"tidegate: TIDEGATE_TARGET must be {HERE} on this machine, got 'sse'.\n"),

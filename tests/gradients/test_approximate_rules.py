@@ -180,13 +180,13 @@ def test_uoro_of_every_cell_is_finite_and_the_same_again() -> None:
         (
             KFRTRL(),
             "lstm_peephole",
-            "KFRTRL does not work for 'lstm_peephole': l0.p_i is read unit by unit, and the factors are those "
-            "of matrices; use RTRL() or SnAp().",
+            "KFRTRL does not support 'lstm_peephole': l0.p_i is read unit by unit, but the rule factors matrices; "
+            "use RTRL() or SnAp().",
         ),
         (
             RFLO(),
             "lstm",
-            "RFLO does not work for 'lstm': it is for one state that leaks at a fixed rate, h' = (1 - a) h + a f(W h + "
+            "RFLO does not support 'lstm': it is for one state that leaks at a fixed rate, h' = (1 - a) h + a f(W h + "
             "V x); use EProp() or SnAp().",
         ),
     ],
@@ -206,8 +206,8 @@ def test_gradients_that_are_clipped_within_a_step_go_back_only() -> None:
     with pytest.raises(ArgumentError) as caught:
         found(layer, x, target, RTRL())
     assert str(caught.value) == (
-        "RTRL does not work for 'lstm_gradient_clipped': its equations clip gradients within a step, which only a "
-        "gradient that goes back can do; use BPTT()."
+        "RTRL does not support 'lstm_gradient_clipped': its equations clip gradients within a step, which only "
+        "backward rules support; use BPTT()."
     )
 
 
@@ -216,7 +216,7 @@ def test_layers_above_each_other_and_local_rules() -> None:
     with pytest.raises(ArgumentError) as caught:
         found(stack, *data(), EProp())
     assert str(caught.value) == (
-        "EProp does not work for 'elman over elman': the weights of layers.0.l0.h act on other units than their own "
+        "EProp does not support 'elman over elman': the weights of layers.0.l0.h act on other units than their own "
         "within one step (a layer above, a reduction over units, or a second product); use RTRL() or SnAp()."
     )
 

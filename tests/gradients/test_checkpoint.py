@@ -87,7 +87,7 @@ def test_a_budget_that_cannot_be_met() -> None:
     with pytest.raises(ArgumentError) as caught:
         laid_out("1KiB", 2, 100, 1000)
     assert str(caught.value) == (
-        "checkpoint='1KiB' is 1024 bytes, and this net needs at least 1100: the activations of a block of steps take "
+        "checkpoint='1KiB' is 1024 bytes, but this net needs at least 1100: the activations of a block of steps take "
         "1000 and a state 100. Give that much, or use a smaller batch."
     )
 
@@ -109,6 +109,6 @@ def test_no_checkpoint(given: object) -> None:
     with pytest.raises(ArgumentError) as caught:
         BPTT(checkpoint=given)  # type: ignore[arg-type]
     assert str(caught.value) == (
-        f"checkpoint must be a number of states to store or a memory budget, got {given!r}: give a whole number above "
-        "0, such as 50, or text with one of the units KiB, MiB, GiB, such as '64MiB'."
+        f"checkpoint must be a number of states to store or a memory budget, got {given!r}: pass a positive integer "
+        "such as 50, or text with one of the units KiB, MiB, GiB, such as '64MiB'."
     )

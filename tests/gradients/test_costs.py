@@ -159,7 +159,7 @@ def test_a_matrix_with_blocks_is_kept_in_part() -> None:
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Says how much memory is free, of which nothing is little."""
-    monkeypatch.setattr("tidegate.gradients.influence.engine.LITTLE", 0)
+    monkeypatch.setattr("tidegate.gradients.influence.engine.FREE_BYTES", 0)
     return lambda free: monkeypatch.setattr("tidegate.gradients.influence.engine.free_memory", lambda: free)
 
 
@@ -178,8 +178,7 @@ def test_what_does_not_fit_is_refused(free: int, others: str, narrow: Callable[[
     with pytest.raises(ArgumentError) as caught:
         found(layer, x, target, RTRL())
     assert str(caught.value) == (
-        "RTRL of 'lstm' keeps 69.1 kB for 3 rows (a matrix of 12 x 240), 3 times that while steps are taken, and "
-        f"{others}"
+        f"RTRL of 'lstm' keeps 69.1 kB for 3 rows (a matrix of 12 x 240), 3 times that during a run, but only {others}"
     )
 
 
@@ -190,7 +189,7 @@ def test_a_larger_batch_is_looked_at_again(narrow: Callable[[int], None]) -> Non
     with pytest.raises(ArgumentError) as caught:
         stream.begin(2)
     assert str(caught.value) == (
-        "RTRL of 'lstm' keeps 410 kB for 2 rows (a matrix of 32 x 1600), 3 times that while steps are taken, and 640 "
+        "RTRL of 'lstm' keeps 410 kB for 2 rows (a matrix of 32 x 1600), 3 times that during a run, but only 640 "
         "kB are free: use SnAp() (25.6 kB), UORO() (13.1 kB), back-propagation or a smaller net"
     )
 
@@ -202,7 +201,7 @@ def test_nothing_large_is_begun_before(narrow: Callable[[int], None]) -> None:
     with pytest.raises(ArgumentError) as caught:
         online(layer, RTRL()).begin(1)
     assert str(caught.value) == (
-        "RTRL of 'elman' keeps 275 GB for 1 row (a matrix of 4096 x 16814080), 3 times that while steps are taken, and "
+        "RTRL of 'elman' keeps 275 GB for 1 row (a matrix of 4096 x 16814080), 3 times that during a run, but only "
         "1 GB are free: use SnAp() (67.3 MB), UORO() (67.3 MB), back-propagation or a smaller net"
     )
 
@@ -242,9 +241,7 @@ class Own:
 def test_other_rules_have_no_known_cost(rule: Any) -> None:
     with pytest.raises(ArgumentError) as caught:
         costs(Recurrent("elman", I, H), rule)
-    assert str(caught.value) == (
-        f"the cost of {rule} is not known: give a rule of tidegate.gradients, such as RTRL() or BPTT()"
-    )
+    assert str(caught.value) == (f"rule must be a rule of tidegate.gradients such as RTRL() or BPTT(), got {rule}")
 
 
 class Calls(TorchFunctionMode):

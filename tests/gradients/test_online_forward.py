@@ -120,8 +120,8 @@ def test_tensors_of_something_else() -> None:
         with pytest.raises(ArgumentError) as caught:
             stream.restored(tensors)
         assert str(caught.value) == (
-            f"these {len(tensors)} tensors are no memory of rtrl for this layer: give those of a memory of the same "
-            "layer under the same rule"
+            f"expected the tensors of a memory of this layer under rtrl, got {len(tensors)} tensors that do not "
+            "fit: pass those of a memory of the same layer and rule"
         )
 
 
@@ -133,4 +133,4 @@ def test_wrong_inputs_are_told_as_the_layer_tells_them() -> None:
             stream.step(memory, wrong)
     with pytest.raises(ArgumentError) as caught:
         stream.step(memory, torch.zeros(3, 3))
-    assert str(caught.value) == "x_t has 3 rows, and the memory 2: give a row for each, or begin(3) anew"
+    assert str(caught.value) == "x_t must have 2 rows as the memory has, got 3: or call begin(3)"

@@ -119,16 +119,16 @@ def test_what_is_no_memory_is_refused() -> None:
     tensors = memory.tensors()
     for wrong, reason in (
         ({}, "'state.0'"),
-        (tensors | {"state.1": torch.zeros(BATCH, 7)}, "'state.1' is [3, 7] of torch.float32, and [3, 4] of "
-         "torch.float32 was expected"),
-        (tensors | {"inputs.x": torch.zeros(4, BATCH, INPUT)}, "there are 4 inputs, 2 states before and 0 others"),
-        (tensors | {"other": torch.zeros(1)}, "there are 3 inputs, 2 states before and 1 others"),
+        (tensors | {"state.1": torch.zeros(BATCH, 7)}, "'state.1' must be [3, 4] of torch.float32, got [3, 7] of "
+         "torch.float32"),
+        (tensors | {"inputs.x": torch.zeros(4, BATCH, INPUT)}, "got 4 inputs, 2 states and 0 other tensors"),
+        (tensors | {"other": torch.zeros(1)}, "got 3 inputs, 2 states and 1 other tensors"),
     ):  # fmt: skip
         with pytest.raises(ArgumentError) as caught:
             rule.restored(wrong)
         assert str(caught.value) == (
-            f"these {len(wrong)} tensors are no memory of TruncatedBPTT(1, 3) for this layer: {reason}; give those of "
-            "a memory of the same layer under the same rule"
+            f"expected the tensors of a memory of this layer under TruncatedBPTT(1, 3): {reason}; pass those of a "
+            "memory of the same layer and rule"
         )
 
 
@@ -137,6 +137,5 @@ def test_a_rule_that_sees_the_whole_is_refused(rule: Any) -> None:
     with pytest.raises(ArgumentError) as caught:
         online(Recurrent("lstm", INPUT, HIDDEN), rule)
     assert str(caught.value) == (
-        f"the rule {rule} gives no gradient at each step: give one that does, such as RTRL(), SnAp() or "
-        "TruncatedBPTT(1, 16)"
+        f"rule must give a gradient at each step, got {rule}: use for example RTRL(), SnAp() or TruncatedBPTT(1, 16)"
     )

@@ -287,8 +287,8 @@ def test_nothing_is_found_twice() -> None:
     with pytest.raises(ArgumentError) as caught:
         total.backward()
     assert str(caught.value) == (
-        "The gradients of a checkpointed sum of losses were asked for a second time, and its activations are gone: "
-        "sweep the sequence again, or use BPTT() without a checkpoint."
+        "A checkpointed loss can be differentiated only once, since its activations are freed: sweep the sequence "
+        "again, or use BPTT() without a checkpoint."
     )
 
 
@@ -303,13 +303,13 @@ def test_weights_must_not_change_before_backward() -> None:
 
 @pytest.mark.parametrize(
     ("parameters", "where"),
-    [([], "nowhere, for there are none"), ([torch.ones(1), torch.ones(1).to("meta")], "cpu, meta")],
+    [([], "none"), ([torch.ones(1), torch.ones(1).to("meta")], "cpu, meta")],
 )
 def test_parameters_elsewhere(parameters: list[Tensor], where: str) -> None:
     problem = Problem(recurrent("lstm"), 40, 3)
     with pytest.raises(ArgumentError) as caught:
         list(sweep(BPTT(checkpoint=1), nn.ParameterList(parameters), 40, problem.run, problem.score))
     assert str(caught.value) == (
-        "Checkpointing finds the gradients of parameters on the CPU, whose random numbers it can draw again, and the "
-        f"parameters are on: {where}. Hand over a module that learns, on the CPU, or use BPTT() without a checkpoint."
+        "Checkpointing needs parameters that require gradients on the CPU, whose random numbers it can draw again, "
+        f"got parameters on: {where}. Use a module on the CPU that requires gradients, or BPTT() without a checkpoint."
     )

@@ -40,8 +40,8 @@ def test_updates_further_apart_than_gradients_reach() -> None:
     with pytest.raises(ArgumentError) as caught:
         TruncatedBPTT(4, 3)
     assert str(caught.value) == (
-        "TruncatedBPTT was given k1=4 and k2=3, but must have 1 <= k1 <= k2: "
-        "a gradient reaches back at least as far as the last update. Give for example k1=16, k2=32."
+        "TruncatedBPTT needs 1 <= k1 <= k2, got k1=4 and k2=3: gradients must reach back at least to the last "
+        "update. Use for example k1=16, k2=32."
     )
 
 
@@ -73,7 +73,7 @@ def test_unknown_text(text: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         rule_from_text(text)
     assert str(caught.value) == (
-        f"There is no gradient rule {text!r}. Expected 'bptt', 'bptt:STATES', 'bptt:MEMORY' as in 'bptt:64MiB', "
+        f"unknown gradient rule {text!r}: expected 'bptt', 'bptt:STATES', 'bptt:MEMORY' as in 'bptt:64MiB', "
         "'truncated:K1,K2' with whole numbers K1 <= K2, 'rtrl', "
         "'snap:N', 'uoro', 'kfrtrl', 'rflo' or 'eprop'; the last six take the steps from update to update as one "
         "number more, as in 'rtrl:8' or 'snap:1,8'."

@@ -279,7 +279,7 @@ def test_layers_above_each_other_and_the_reference_path(case: Case) -> None:
 
 
 def test_a_long_sequence_is_taken_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rank_one, "AT_ONCE", 1)
+    monkeypatch.setattr(rank_one, "CHUNK_ELEMENTS", 1)
     agree(next(case for case in CASES if str(case) == "lstm"))
 
 

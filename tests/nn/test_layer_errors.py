@@ -268,7 +268,7 @@ def test_indices() -> None:
         lstm(batch_first=True),
         X.long(),
     )
-    said = "it cannot be an index of a one-hot: give it as numbers, as in torch.nn.functional.one_hot(x, size).float()"
+    said = "it cannot be an index of a one-hot: pass one-hots, as in torch.nn.functional.one_hot(x, size).float()"
     delayed = Recurrent(HARD["qrnn"], 3, 5)
     refused(f"cell 'qrnn' does more with 'x' than multiply it, so {said}", delayed, index)
     lru = Recurrent(CELLS["lru"], 3, 3, N=2)

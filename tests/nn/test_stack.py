@@ -684,16 +684,17 @@ def test_names_of_the_inputs() -> None:
 
 def test_indices_have_nothing_to_add() -> None:
     said = (
-        "residual=True adds a layer's input to its output, got indices of one-hots: give one-hots, "
-        "as in torch.nn.functional.one_hot(x, size).float()"
+        "residual=True adds a layer's input to its output, got indices of one-hots: pass one-hots, as in "
+        "torch.nn.functional.one_hot(x, size).float()"
     )
     index, stack = torch.zeros(T, B, dtype=torch.long), forwards(residual=True)
     refused(said, stack, index)
     refused(said, stack.step, index[0])
     refused(said, stack.stepper(B), index[0])
     said = (
-        "cell 'highway' does more with 'x' than multiply it, so it cannot be an index of a one-hot: give it as "
-        "numbers, as in torch.nn.functional.one_hot(x, size).float()"
+        "cell 'highway' does more with 'x' than multiply it, so it cannot be an index of a one-hot: pass one-hots, "
+        "as in "
+        "torch.nn.functional.one_hot(x, size).float()"
     )
     stack = forwards(highway=True)
     refused(said, stack, index)

@@ -247,7 +247,7 @@ def test_an_input_that_is_not_only_multiplied_is_no_index() -> None:
     stepper = Recurrent(HARD["qrnn"], 3, 4).stepper(2)
     refused(
         "cell 'qrnn' does more with 'x' than multiply it, so it cannot be an index of a one-hot: "
-        "give it as numbers, as in torch.nn.functional.one_hot(x, size).float()",
+        "pass one-hots, as in torch.nn.functional.one_hot(x, size).float()",
         stepper,
         np.array([0, 1]),
     )

@@ -185,11 +185,11 @@ def test_other_types_are_the_reference_s() -> None:
 
 
 WRONG = {
-    "g": "Traces take g of shape [5, 12], as their other tensors have it, got [12, 5].",
-    "e": "Traces take e of shape [3, 2, 5, 12], as their other tensors have it, got [3, 1, 5, 12].",
-    "v": "Traces take a piece of v of shape [6, 3, 4], as their other tensors have it, got [5, 3, 4].",
-    "u": "Traces take a coefficient of shape [6, 3, 5], as their other tensors have it, got [6, 3, 4].",
-    "reset": "Traces take reset of shape [6, 3], as their other tensors have it, got [3, 6].",
+    "g": "g must have the shape [5, 12] to match the other tensors, got [12, 5].",
+    "e": "e must have the shape [3, 2, 5, 12] to match the other tensors, got [3, 1, 5, 12].",
+    "v": "a piece of v must have the shape [6, 3, 4] to match the other tensors, got [5, 3, 4].",
+    "u": "a coefficient must have the shape [6, 3, 5] to match the other tensors, got [6, 3, 4].",
+    "reset": "reset must have the shape [6, 3] to match the other tensors, got [3, 6].",
 }
 
 
@@ -215,7 +215,7 @@ def test_other_arguments_that_do_not_fit() -> None:
         "reset": (torch.zeros(T, B), "reset must be a tensor of bools, got torch.float32: pass reset.bool()."),
         "g": (
             given["g"].t().contiguous().t(),
-            "g must be contiguous, or the gradient would be added to a copy: pass a tensor of its own.",
+            "g must be contiguous, since the gradient is added in place: pass a contiguous tensor.",
         ),
     }
     for name, (value, text) in told.items():

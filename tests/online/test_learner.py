@@ -355,7 +355,7 @@ def test_without_the_alarm_nothing_is_watched() -> None:
         (lambda: OnlineLearner(hiden_size=3), "There is no option 'hiden_size'. Did you mean 'hidden_size'?"),
         (
             lambda: OnlineLearner(rule="bptt"),
-            "the rule bptt gives no gradient at each step: give one that does, such as RTRL(), SnAp() or "
+            "rule must give a gradient at each step, got bptt: use for example RTRL(), SnAp() or "
             "TruncatedBPTT(1, 16)",
         ),
         (

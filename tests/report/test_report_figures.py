@@ -212,11 +212,12 @@ def test_a_fan_says_what_came_only_if_it_is_known(truth: np.ndarray | None) -> N
         ),
         (
             lambda: report.fan([0], [0], [1, 2], {0.1: [0, 0], 0.5: [1, 1]}),
-            "fan: got the quantiles 0.1, 0.5; 0.1 has no partner, so give 0.9 as well",
+            "fan: got the quantiles 0.1, 0.5; 0.1 has no counterpart, so add 0.9",
         ),
         (
             lambda: report.by_horizon({"a": [1, 2], "b": [1]}, label="x"),
-            "by_horizon: got 'a' of shape (2,), 'b' of shape (1,); expected one [N] array a method, all of one length",
+            "by_horizon: got 'a' of shape (2,), 'b' of shape (1,); "
+            "expected one [N] array per method, all of one length",
         ),
         (
             lambda: report.gradient_norms({"h": ([1.0], [1.0])}),  # type: ignore[dict-item]

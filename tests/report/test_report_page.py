@@ -122,7 +122,7 @@ def test_a_table_sets_numbers_right_and_marks_rows() -> None:
         ),
         (
             lambda: report.page("t", ["<b>raw</b>"]),  # type: ignore[list-item]
-            "a page is made of parts, got str: wrap it, say in text(...)",
+            "a page takes parts, got str: wrap it, for example in text(...)",
         ),
         (
             lambda: report.formulas(r"a &= \left( b"),

@@ -40,8 +40,8 @@ class Update:
 def updates(graph: Graph) -> list[Update]:
     """The gates of each state's update `new = keep * old + enter * other`, without bookkeeping states.
 
-    Products, sums and `where` are followed from the new state to the old one, and nothing else is: an old state that
-    comes back through a tanh or a linear is not kept but computed with.
+    Only products, sums and `where` are followed from the new state to the old one: an old state that passes through a
+    tanh or a linear is not kept.
     """
     old = graph.old
     return [
@@ -63,7 +63,7 @@ def _update(state: str, new: Value, old: Value) -> Update:
 
 
 def _carrying(new: Value, old: Value) -> set[Value]:
-    """The values between the new state and the old one, both included, that are linear in the old one."""
+    """The values from the old state to the new one, inclusive, that are linear in the old one."""
     linear = {old}
     for value in walk([new]):
         if value.op in LINEAR and any(a in linear for a in _operands(value)):

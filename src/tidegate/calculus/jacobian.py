@@ -1,7 +1,7 @@
 """The Jacobians of one step: new states with respect to old states, pre-activations and weights.
 
-They come as equations, with their structure seen and not declared: `Diagonal` where units do not mix (an element-wise
-recurrence), `Dense` otherwise; what does not depend is absent. The Jacobian in a linear's matrix W is that in its
+They are graphs whose structure is derived from the equations: `Diagonal` if units do not mix (an element-wise
+recurrence), else `Dense`; zero Jacobians are omitted. The Jacobian in a linear's matrix W is that in its
 result, `z = W v`, times v: d s_k / d W_ij = (d s_k / d z_i) v_j, so that only the first factor is computed.
 """
 
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
-from tidegate.calculus.recurrence import delay_lines
 from tidegate.calculus.simplify import simplify
 from tidegate.equations.graph import Graph
 from tidegate.equations.ops import OPS, count
@@ -39,17 +38,11 @@ Jacobian = Diagonal | Dense
 class StepJacobians:
     """`states[new, old]`, `linears[new, z]` in the results z of linears and products, `vectors[new, w]` in the vectors
     of weights that the step reads unit by unit; where one is made of another, as 1 - f of f, each holds the other
-    fixed. Pairs that do not depend on each other are absent. `delays` are the states that only remember inputs."""
+    fixed. Pairs that do not depend on each other are absent."""
 
     states: Mapping[tuple[str, str], Jacobian]
     linears: Mapping[tuple[str, Value], Jacobian]
     vectors: Mapping[tuple[str, Value], Jacobian]
-    delays: frozenset[str]
-
-    @property
-    def element_wise(self) -> bool:
-        """Whether no unit of a new state depends on another unit of an old one, delay lines aside."""
-        return all(isinstance(j, Diagonal) for (_, old), j in self.states.items() if old not in self.delays)
 
 
 def jacobians(graph: Graph) -> StepJacobians:
@@ -63,7 +56,7 @@ def jacobians(graph: Graph) -> StepJacobians:
     groups: tuple[dict[Any, Jacobian], ...] = (states, linears, weights)
     small = simplify([j.value for group in groups for j in group.values()])
     states, linears, weights = ({key: type(j)(small[j.value]) for key, j in group.items()} for group in groups)
-    return StepJacobians(states, linears, weights, delay_lines(graph))
+    return StepJacobians(states, linears, weights)
 
 
 def direct_jacobians(graph: Graph) -> dict[tuple[str, str], Jacobian]:

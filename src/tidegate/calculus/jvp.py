@@ -1,8 +1,8 @@
 """Forward mode, graph to graph: how a step's new states change with its old states.
 
 Baydin et al. 2018, arXiv:1502.05767, section 3.1: the Jacobian of a step times a vector, at the cost of a step and
-without the Jacobian. Inputs and weights stand still. What the vector is multiplied by unit by unit is put together as
-far as it goes, for it is known for all steps at once where their states are.
+without the Jacobian. Inputs and weights are constant. Element-wise factors of the vector are merged as far as
+possible, since they can be computed for all steps at once if the states are known.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -16,7 +16,7 @@ from tidegate.equations.ops import OPS, spread, total
 from tidegate.equations.values import SCALAR, Rate, Size, Value, constant, pointwise, products, walk
 from tidegate.errors import EquationError
 
-Sum = dict[Value, Value]  # what moves, each with what it is multiplied by
+Sum = dict[Value, Value]  # tangents with their factors
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Tangent:
 
 
 def independent(roots: Iterable[Value], seeds: Iterable[Value]) -> list[Value]:
-    """What the roots read beside their seeds, and what does not depend on these; numbers are left out."""
+    """The values that the roots read and that do not depend on the seeds, without constants."""
     moving, found = set(seeds), dict[Value, None]()
     for value in walk(roots):
         if not moving.isdisjoint(value.args):

@@ -1,8 +1,8 @@
 """Splits a step into what is computed once, before the recurrence, inside it and after it.
 
-Values of weights only are computed once a call; values of inputs for all steps before time; what the recurrence needs,
-step by step; what only the output needs, for all steps after time. Linears that mix inputs and states are cut so that
-their input part goes before time, and products of one vector with several matrices become one.
+Values of weights only are computed once per call; values of inputs for all steps before the recurrence; what the
+recurrence needs, step by step; what only the output needs, for all steps after it. Linears of inputs and states are
+split so that their input part is computed before, and products of one vector with several matrices become one.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,8 +18,8 @@ from tidegate.equations.values import Rate, Value, walk
 class Phases:
     """A graph cut along time; each list holds the values that later phases read, in the order written.
 
-    `prologue` is of weights only; `before` of inputs (all steps at once); `carried` of the states, kept for `output`
-    after time; `new` the new states by name. Everything else lies between them.
+    `prologue` depends on weights only; `before` on inputs (all steps at once); `carried` on states, saved for `output`
+    after the recurrence; `new` are the new states by name.
     """
 
     prologue: tuple[Value, ...]

@@ -7,7 +7,7 @@ from tidegate.equations.values import Rate, products, walk
 def delay_lines(graph: Graph) -> frozenset[str]:
     """The states that only remember inputs: their new value is an input, or the old value of another such state.
 
-    What is computed from them alone is known before time, as inputs are.
+    Values computed from them alone are known before the recurrence, like inputs.
     """
     found: set[str] = set()
     while True:

@@ -1,9 +1,9 @@
 """Decides what a step stores for its backward pass and what the backward pass recomputes.
 
-The backward pass reads values of the step. Old and new states, inputs and weights are at hand anyway; of the rest a
-smallest set is kept from which unit-by-unit operations recompute whatever else is read, products and reductions being
-too dear to do twice. Found as a minimum cut (Ford & Fulkerson 1956; the use for recomputation as in Jain et al. 2020,
-arXiv:1910.02653): of several smallest sets the one nearest to where the values are read, so that least is recomputed.
+The backward pass reads values of the step. Old and new states, inputs and weights are available anyway; of the rest a
+smallest set is saved from which element-wise operations recompute the others, since products and reductions are too
+expensive to repeat. It is a minimum cut (Ford & Fulkerson 1956; for recomputation as in Jain et al. 2020,
+arXiv:1910.02653): of several smallest sets the one nearest to the reads, so that the least is recomputed.
 """
 
 from collections import deque

@@ -1,6 +1,6 @@
 """Simplifies a graph without changing any value by a bit, NaN and infinity included.
 
-Equal computations become one, constants are folded, and a product with 1, a sum with 0 and a double negation vanish.
+Equal computations are merged, constants folded, and products with 1, sums with 0 and double negations removed.
 A product with 0 stays: it is NaN where the other factor is not finite. Two weights never merge, however equal.
 """
 
@@ -20,12 +20,12 @@ FOLDED = frozenset({"add", "sub", "mul", "div", "neg"})
 def simplify(roots: Iterable[Value], fixed: Iterable[Value] = ()) -> dict[Value, Value]:
     """The replacement of each value that the roots depend on; `fixed` values stay."""
     known: dict[Key, Value] = {}
-    kept = set(fixed)
-    for value in walk(kept):
+    unchanged = set(fixed)
+    for value in walk(unchanged):
         known.setdefault(_key(value), value)
 
     def visit(value: Value, args: tuple[Value, ...]) -> Value:
-        if value in kept:
+        if value in unchanged:
             return value
         candidates = (_folded(value, args), _without_effect(value, args), with_args(value, args))
         found = next(c for c in candidates if c is not None)
@@ -66,15 +66,15 @@ def _without_effect(value: Value, args: tuple[Value, ...]) -> Value | None:
     if left is None:
         return None
     first, second = _number(left), _number(args[1]) if len(args) == 2 else None
-    kept: Value | None = None
+    unchanged: Value | None = None
     if value.op == "mul":
-        kept = args[1] if first == 1.0 else left if second == 1.0 else None
+        unchanged = args[1] if first == 1.0 else left if second == 1.0 else None
     elif value.op in ("div", "pow", "scale_columns") and second == 1.0:
-        kept = left
+        unchanged = left
     elif value.op == "neg" and left.op == "neg":
-        kept = left.args[0]
+        unchanged = left.args[0]
     elif value.op == "scale_rows" and first == 1.0:
-        kept = args[1]
+        unchanged = args[1]
     elif value.op == "sub" and second == 0.0:
-        kept = left
-    return kept if kept is not None and kept.size == value.size else None
+        unchanged = left
+    return unchanged if unchanged is not None and unchanged.size == value.size else None

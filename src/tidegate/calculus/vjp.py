@@ -18,12 +18,12 @@ from tidegate.errors import EquationError
 
 @dataclass(frozen=True, eq=False)
 class StepVJP:
-    """The backward pass of one step.
+    """The vjp of one step: the equations of its backward pass.
 
     `seeds` are leaves to be given: the gradient of the output under its name with the prefix `out.`, and of each new
     state under `new.`. `states` and `inputs` hold the gradients of the old states and the inputs; `weights` those of
     the values of weights only that the step reads, one contribution for each use, to be summed over rows and steps.
-    Where nothing flows there is no entry.
+    Zero gradients are omitted.
     """
 
     seeds: Mapping[str, Value]
@@ -33,7 +33,7 @@ class StepVJP:
 
     @property
     def roots(self) -> tuple[Value, ...]:
-        """Everything that the backward pass computes."""
+        """All values that the backward pass computes."""
         contributions = (v for group in self.weights.values() for v in group)
         return (*self.states.values(), *self.inputs.values(), *contributions)
 
@@ -65,9 +65,9 @@ def _simplified(
 
 
 def pulled_back(graph: Graph, given: Mapping[str, Value], to: Iterable[Value]) -> dict[Value, Value]:
-    """The gradients of some values of a step, from those of the new states, which are given as values by state. Values
-    of weights only are read as one: what is made of them counts apart. `clip_gradient` counts as the identity, as in a
-    Jacobian. Where nothing flows there is no entry."""
+    """The gradients of some values of a step, given those of the new states by name. Values of weights only are treated
+    as independent of each other. `clip_gradient` counts as the identity, as in a Jacobian. Zero gradients are
+    omitted."""
     plain = rewrite(graph.new.values(), lambda v, args: args[0] if v.op == "clip_gradient" else with_args(v, args))
     ends = [(plain[v], given[name]) for name, v in graph.new.items() if name in given]
     gradients = _propagate([(v, _fitted(gradient, v)) for v, gradient in ends], stop_at=Rate.WEIGHTS)
@@ -116,7 +116,7 @@ def _propagate(pairs: Iterable[tuple[Value, Value]], stop_at: Rate | None) -> di
 def _contributions(value: Value, gradient: Value) -> list[tuple[Value, Value]]:
     derivative = OPS[value.op].derivative
     if derivative is None:
-        raise EquationError(f"{value.op!r} has no derivative: it belongs to derivatives itself")
+        raise EquationError(f"{value.op!r} has no derivative: it only occurs in derivatives")
     parts = derivative(gradient, value, *value.args)
     return [(operand, part) for operand, part in zip(value.args, parts, strict=True) if part is not None]
 

@@ -1,5 +1,5 @@
-"""How a gradient is found through time: backwards in full or truncated, or forwards, exactly or approximately; and
-what becomes of it on the way."""
+"""Rules for gradients through time: backward in full or truncated, or forward, exact or approximate; and their "
+"diagnosis."""
 
 from tidegate.gradients.costs import Costs, costs
 from tidegate.gradients.diagnosis import Diagnosis, diagnose

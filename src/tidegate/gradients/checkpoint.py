@@ -1,7 +1,7 @@
-"""Which states to store and what to run again: the schedule of checkpointing, and how its memory is given.
+"""The schedule of checkpointing: which states to store and which steps to run again within a memory budget.
 
 A sequence is cut into blocks of steps. Only states at the beginnings of blocks are stored; the activations of one block
-at a time are kept, while it is differentiated.
+at a time are held, while it is differentiated.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ class Move:
 
 
 def read_checkpoint(given: object) -> int | str:
-    """What `BPTT(checkpoint=...)` takes, in its one way of writing. Raises ArgumentError for anything else."""
+    """Normalise the argument of `BPTT(checkpoint=...)`. Raises ArgumentError for invalid values."""
     if (number := whole(given)) is not None and number > 0:
         return number
     if isinstance(given, str):
@@ -34,8 +34,8 @@ def read_checkpoint(given: object) -> int | str:
             if unit == name.lower() and size.isdecimal() and int(size) > 0:
                 return f"{int(size)}{name}"
     raise ArgumentError(
-        f"checkpoint must be a number of states to store or a memory budget, got {given!r}: give a whole number above "
-        f"0, such as 50, or text with one of the units {', '.join(UNITS)}, such as '64MiB'."
+        f"checkpoint must be a number of states to store or a memory budget, got {given!r}: pass a positive integer "
+        f"such as 50, or text with one of the units {', '.join(UNITS)}, such as '64MiB'."
     )
 
 
@@ -46,7 +46,7 @@ def bytes_of(budget: str) -> int:
 
 @dataclass(frozen=True)
 class CheckpointLayout:
-    """How memory is used: `blocks` are differentiated one by one, of which the last is made of `last` blocks of the
+    """How memory is used: `blocks` are differentiated one by one, where the last one consists of `last` blocks of the
     usual length, and up to `states` states are stored."""
 
     blocks: int
@@ -57,7 +57,7 @@ class CheckpointLayout:
 def laid_out(checkpoint: int | str, blocks: int, state_bytes: int, block_bytes: int) -> CheckpointLayout:
     """The layout for a sequence of so many blocks, one of whose states and whose activations take so many bytes.
 
-    Of a budget the states at all blocks come first, as each saves the most for its size; what is left keeps activations
+    A budget is spent on states first, as each saves the most for its size; the rest holds activations
     of the first run, so that the last blocks need not be run again. Raises ArgumentError if it is not enough for one
     state and the activations of one block.
     """
@@ -67,7 +67,7 @@ def laid_out(checkpoint: int | str, blocks: int, state_bytes: int, block_bytes: 
     least = block_bytes + (state_bytes if blocks > 1 else 0)
     if budget < least:
         raise ArgumentError(
-            f"checkpoint={checkpoint!r} is {budget} bytes, and this net needs at least {least}: the activations of a "
+            f"checkpoint={checkpoint!r} is {budget} bytes, but this net needs at least {least}: the activations of a "
             f"block of steps take {block_bytes} and a state {state_bytes}. Give that much, or use a smaller batch."
         )
     spare = budget - (blocks - 1) * state_bytes - block_bytes
@@ -78,10 +78,10 @@ def laid_out(checkpoint: int | str, blocks: int, state_bytes: int, block_bytes: 
 
 
 def schedule(blocks: int, states: int) -> Iterator[Move]:
-    """The moves that differentiate so many blocks, from the last to the first, with the fewest runs of a block.
+    """The moves that differentiate all blocks, from the last to the first, with the fewest runs of a block.
 
-    The state at block 0 is there from the beginning; of others no more than `states` are stored at a time, and a stored
-    state is needed no longer once its own block has been differentiated. This is Revolve (Griewank & Walther 2000,
+    The state at block 0 is given; at most `states` others are stored at a time, and a stored state is dropped once its
+    own block has been differentiated. This is Revolve (Griewank & Walther 2000,
     doi:10.1145/347837.347846), with blocks as its steps.
     """
     stored, end = [0], blocks
@@ -98,7 +98,7 @@ def schedule(blocks: int, states: int) -> Iterator[Move]:
 
 
 def _repeats(blocks: int, stored: int) -> int:
-    """How often a block is run at most, besides the run in which it is differentiated."""
+    """The most runs of a block, besides the one in which it is differentiated."""
     repeats = 0
     while comb(stored + repeats, stored) < blocks:
         repeats += 1
@@ -106,9 +106,9 @@ def _repeats(blocks: int, stored: int) -> int:
 
 
 def _first_part(blocks: int, stored: int) -> int:
-    """How many of several blocks to run before the next state is stored; `stored` counts it and that at the beginning.
+    """The number of blocks to run before the next state is stored; `stored` counts it and the one at the beginning.
 
-    Any number is as good for which neither part, with the states that are left to it, needs more repeats than the whole
+    Any number is optimal if neither part, with the states left to it, needs more repeats than the whole
     (Griewank & Walther, proposition 1).
     """
     repeats = _repeats(blocks, stored)

@@ -1,4 +1,4 @@
-"""Time and memory of a rule for a layer, known without running it."""
+"""Time and memory of a rule for a layer, computed without running it."""
 
 from dataclasses import dataclass
 
@@ -18,12 +18,12 @@ from tidegate.runtime.kernel_inputs import KernelInputs
 class Costs:
     """What a rule needs for a layer, for all rows of a batch.
 
-    `trackers` are the parts of what a forward rule carries on; a rule that goes back has none. `size` is that of a
-    number in bytes. `kept` are the bytes that stay from step to step, states among them; going back, the activations of
-    the steps that are gone back through, on native kernels. `most` are the bytes while steps are taken. `flops` are the
-    operations of a step, forward step and gradient together; what elements of Jacobians take is not counted. `calls`
-    is about how many operations of torch the recursion takes for a step that comes alone, as in a stream; each takes
-    some microseconds, and in small nets they decide. A rule that goes back has none.
+    `trackers` are the parts of a forward rule's memory; backward rules have none. `size` is bytes per element. `kept`
+    are the bytes carried from step to step, including states; for backward rules, the saved activations of the steps
+    in reach, on native kernels. `most` is the peak of bytes during a run. `flops` are the operations of a step, forward
+    and gradient together, without computing the elements of Jacobians. `calls` is the approximate number of torch
+    operations in the recursion of a single step, as in a stream; each takes microseconds, which dominates in small
+    nets. Backward rules have none.
     """
 
     rule: str
@@ -36,10 +36,10 @@ class Costs:
 
 
 def costs(layer: nn.Module, rule: Rule, *, batch: int = 1, steps: int = 100) -> Costs:
-    """What a rule needs for a layer, a batch of so many rows, and sequences of so many steps.
+    """The costs of a rule for a layer, `rows` batch rows, and sequences of `steps` steps.
 
     The layer may be on the device "meta", where its weights take no memory. Raises ArgumentError for a layer or a
-    cell that the rule does not work for.
+    cell that the rule does not support.
     """
     if isinstance(rule, Forward):
         return _forwards(layer, rule, batch, steps)
@@ -47,27 +47,27 @@ def costs(layer: nn.Module, rule: Rule, *, batch: int = 1, steps: int = 100) -> 
         return _backwards(layer, rule, batch, min(steps, rule.k2), rule.k2 / rule.k1)
     if isinstance(rule, BPTT) and rule.checkpoint is None:
         return _backwards(layer, rule, batch, steps, 1.0)
-    raise ArgumentError(f"the cost of {rule} is not known: give a rule of tidegate.gradients, such as RTRL() or BPTT()")
+    raise ArgumentError(f"rule must be a rule of tidegate.gradients such as RTRL() or BPTT(), got {rule}")
 
 
 def _forwards(layer: nn.Module, rule: Forward, rows: int, steps: int) -> Costs:
-    machine = InfluenceEngine(layer, rule)
-    trackers, size = tuple(machine.plan.costs(rows)), _size(layer)
-    states = rows * sum(machine.widths)
+    engine = InfluenceEngine(layer, rule)
+    trackers, size = tuple(engine.plan.costs(rows)), _size(layer)
+    states = rows * sum(engine.widths)
     recursion = sum(t.flops for t in trackers)
     return Costs(
         rule=str(rule),
         trackers=trackers,
         size=size,
         kept=size * (kept(trackers) + states),
-        most=size * (machine.plan.most(steps, rows) + states),
-        flops=_step(machine.flat, rows) + recursion,
+        most=size * (engine.plan.most(steps, rows) + states),
+        flops=_step(engine.flat, rows) + recursion,
         calls=sum(t.calls for t in trackers),
     )
 
 
 def _backwards(layer: nn.Module, rule: Rule, rows: int, steps: int, runs: float) -> Costs:
-    """Each step is run so many times; a run multiplies forward, for the states and for the weights."""
+    """The costs of a backward rule; each run of a step multiplies forward, for the states and for the weights."""
     flat = FlattenedLayer(layer)
     size = _size(layer)
     activations = size * rows * steps * KernelInputs(flat.graph, flat.sizes).saved_width
@@ -75,7 +75,7 @@ def _backwards(layer: nn.Module, rule: Rule, rows: int, steps: int, runs: float)
 
 
 def _step(flat: FlattenedLayer, rows: int) -> int:
-    """The operations of a step forward."""
+    """The operations of a forward step."""
     found = operations(flat.graph, flat.sizes)
     return rows * (found.products + found.others)
 

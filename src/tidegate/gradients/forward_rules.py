@@ -1,4 +1,4 @@
-"""Rules that carry the gradient forward in time: exact real-time recurrent learning, and what is cheaper."""
+"""Forward gradient rules: exact real-time recurrent learning, and cheaper approximations."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from tidegate.nn.flatten import FlattenedLayer
 
 @dataclass(frozen=True)
 class Support:
-    """Whether a rule works for a cell, and where it does not, why."""
+    """Whether a rule supports a cell, and if not, why."""
 
     reason: str | None = None
 
@@ -40,8 +40,8 @@ class Support:
 class Forward(ByName, ABC):
     """A rule whose memory does not grow with the sequence.
 
-    `every` steps there is an update, with the influence carried on; None: one update, at the end of the sequence.
-    While weights stand still both sum to the same gradient.
+    There is an update after every `every` steps, with the influence carried on; None: one update, at the end of the
+    sequence. With fixed weights both sum to the same gradient.
     """
 
     every: int | None = None
@@ -57,29 +57,27 @@ class Forward(ByName, ABC):
         return tuple(Segment(k, k, min(k + width, length)) for k in range(0, length, width))
 
     def supports(self, cell: Cell | Graph | nn.Module) -> Support:
-        """Whether the rule works for a cell, its graph, or a layer."""
+        """Whether the rule supports a cell, its graph, or a layer."""
         whole = FlattenedLayer(cell) if isinstance(cell, nn.Module) else cell
         graph = whole if isinstance(whole, Graph) else whole.graph
         clipped = next((v for v in graph.values if v.op == "clip_gradient"), None)
         if clipped is not None:
-            return Support(
-                "its equations clip gradients within a step, which only a gradient that goes back can do; use BPTT()"
-            )
+            return Support("its equations clip gradients within a step, which only backward rules support; use BPTT()")
         return self._supports(structure(graph))
 
     def _supports(self, found: Structure) -> Support:
         return Support()
 
     def trackers(self, layout: ParameterLayout) -> Sequence[Tracker]:
-        """The rule at work. Raises ArgumentError where the rule does not support the equations."""
+        """The rule's trackers. Raises ArgumentError if the rule does not support the equations."""
         graph = layout.structure.graph
         support = self.supports(graph)
         if not support:
-            raise ArgumentError(f"{type(self).__name__} does not work for {graph.name!r}: {support.reason}.")
+            raise ArgumentError(f"{type(self).__name__} does not support {graph.name!r}: {support.reason}.")
         return self._trackers(layout.structure, layout)
 
     def cheaper(self, graph: Graph) -> "tuple[Forward, ...]":
-        """Rules that keep less, for most equations."""
+        """Rules that need less memory for most equations."""
         return tuple(rule for rule in (SnAp(), UORO()) if rule.supports(graph))
 
     @abstractmethod
@@ -97,9 +95,8 @@ class Forward(ByName, ABC):
 class RTRL(Forward):
     """Exact real-time recurrent learning, for every cell (Williams & Zipser 1989, doi:10.1162/neco.1989.1.2.270).
 
-    Weights of an element-wise recurrence are followed in their own unit, at the cost of a number for each weight and
-    state; others as a full matrix of states by weights. Layers above each other are one net: what a lower layer's
-    weights do to the states above is kept.
+    For an element-wise recurrence, the influence is one number per weight and state; otherwise a full matrix of states
+    by weights. Stacked layers are one net: the influence of lower layers' weights on the states above is included.
     """
 
     word: ClassVar[str] = "rtrl"
@@ -112,7 +109,7 @@ class RTRL(Forward):
 
 
 def _dense(groups: Sequence[ParameterGroup], layout: ParameterLayout) -> list[Tracker]:
-    """A matrix for each set of states that groups influence alike."""
+    """One matrix for each set of influenced states."""
     by_reach: dict[frozenset[str], list[ParameterGroup]] = {}
     for group in groups:
         by_reach.setdefault(frozenset(group.reach), []).append(group)
@@ -121,8 +118,8 @@ def _dense(groups: Sequence[ParameterGroup], layout: ParameterLayout) -> list[Tr
 
 @dataclass(frozen=True, kw_only=True)
 class SnAp(Forward):
-    """The sparse n-step approximation (Menick et al. 2021, arXiv:2006.07232): what cannot influence a unit within `n`
-    steps never does. With n large enough it is `RTRL()`."""
+    """The sparse n-step approximation (Menick et al. 2021, arXiv:2006.07232): influences that take more than `n`
+    steps are dropped. With n large enough it is `RTRL()`."""
 
     n: int = 1
     word: ClassVar[str] = "snap"
@@ -151,8 +148,8 @@ class SnAp(Forward):
 
 @dataclass(frozen=True, kw_only=True)
 class UORO(Forward):
-    """Unbiased online recurrent optimisation (Tallec & Ollivier 2017, arXiv:1702.05043), for every cell: right on
-    average, and noisy. `seed` begins its signs."""
+    """Unbiased online recurrent optimisation (Tallec & Ollivier 2017, arXiv:1702.05043), for every cell: unbiased,
+    but noisy. `seed` seeds its random signs."""
 
     seed: int = 0
     word: ClassVar[str] = "uoro"
@@ -168,7 +165,7 @@ class UORO(Forward):
 @dataclass(frozen=True, kw_only=True)
 class KFRTRL(Forward):
     """Kronecker-factored real-time recurrent learning (Mujika et al. 2018, arXiv:1805.10842), for cells all of whose
-    learned weights multiply the same vectors. `seed` begins its signs."""
+    learned weights multiply the same vectors. `seed` seeds its random signs."""
 
     seed: int = 0
     word: ClassVar[str] = "kfrtrl"
@@ -180,18 +177,16 @@ class KFRTRL(Forward):
     def _supports(self, found: Structure) -> Support:
         vector = next((g for g in found.groups if g.is_vector), None)
         if vector is not None:
-            return Support(
-                f"{vector.name} is read unit by unit, and the factors are those of matrices; use RTRL() or SnAp()"
-            )
+            return Support(f"{vector.name} is read unit by unit, but the rule factors matrices; use RTRL() or SnAp()")
         kinds = {(tuple(v for _, v in g.factors), g.bias is not None) for g in found.groups}
         if len(kinds) > 1:
             names = " and ".join(sorted(g.name for g in found.groups)[:2])
             return Support(
-                f"its linears read different vectors, as {names} do, and one factor stands for what all weights are "
-                "multiplied by; use RTRL() or UORO()"
+                f"its linears read different vectors, such as {names}, but the rule needs a common one for all "
+                "weights; use RTRL() or UORO()"
             )
         if any("blocks" in m.attrs for g in found.groups for m, _ in g.factors):
-            return Support("its matrices have blocks, each of which reads other units; use RTRL() or UORO()")
+            return Support("its matrices have blocks that read different units; use RTRL() or UORO()")
         return Support()
 
     def _trackers(self, found: Structure, layout: ParameterLayout) -> Sequence[Tracker]:
@@ -201,7 +196,7 @@ class KFRTRL(Forward):
 @dataclass(frozen=True)
 class EProp(Forward):
     """E-prop (Bellec et al. 2020, doi:10.1038/s41467-020-17236-y), for single layers whose weights act on their own
-    unit first: what goes from unit to unit through a matrix is left out of the influence."""
+    unit first: influence from unit to unit through a matrix is dropped."""
 
     word: ClassVar[str] = "eprop"
 
@@ -224,8 +219,8 @@ class EProp(Forward):
 @dataclass(frozen=True)
 class RFLO(EProp):
     """Random-feedback local online learning (Murray 2019, doi:10.7554/eLife.43299), for leaky units: the influence of
-    a weight on its own unit leaks away as the state does. The adjoints are those of the loss; a readout with random
-    feedback is a readout of your own."""
+    a weight on its own unit decays as the state does. It uses the gradients of the loss; for random feedback, write
+    your own readout."""
 
     word: ClassVar[str] = "rflo"
 

@@ -1,4 +1,4 @@
-"""A rule that works forward in time, at each step of a stream."""
+"""Forward rules on a stream, step by step."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class ForwardMemory:
-    """The states, the influence of the weights on them, and where an output is no state the step that has led there;
-    `begun` says that there was one."""
+    """The states, the influence of the weights on them, and the last step if the output is not a state; `begun` is
+    False before the first step."""
 
     engine: InfluenceEngine
     past: InfluenceState
@@ -37,8 +37,8 @@ class ForwardMemory:
         return self.engine.flat.state(self.past.states)
 
     def tensors(self) -> Tensors:
-        """`begun`, `state.l0.h` ..., and `influence.0.NAME` ... of each tracker; what the last step read is not among
-        them."""
+        """`begun`, `state.l0.h` ..., and `influence.0.NAME` ... of each tracker; without the values that the last step
+        read."""
         found = {"begun": torch.tensor(self.begun)}
         found |= {f"state.{name}": t for name, t in self.past.states.items()}
         for k, tracked in enumerate(self.past.influence):
@@ -48,7 +48,7 @@ class ForwardMemory:
 
 @dataclass(frozen=True, eq=False)
 class Taken:
-    """One step: the influence before it, and what its output is made of."""
+    """One step: the influence before it, and what its output is computed from."""
 
     before: tuple[Tensors, ...]
     weights: Tensors
@@ -57,10 +57,10 @@ class Taken:
 
 
 class OnlineForward:
-    """A layer under a rule that works forward in time, one step at a time.
+    """A layer under a forward rule, one step at a time.
 
-    A step costs what one step of the rule's recursion does, and a memory holds the rule's influence: nothing grows.
-    The parameters are those that the layer has, and that need a gradient, when this is made.
+    A step costs one step of the rule's recursion, and a memory holds the rule's influence: neither grows. The
+    parameters are those of the layer that require a gradient when this is created.
     """
 
     def __init__(self, layer: nn.Module, rule: ForwardRule) -> None:
@@ -77,14 +77,14 @@ class OnlineForward:
         self._names = {v: v.attrs["name"] for v in leaves if v.attrs["name"] in self._learned} if self._plain else {}
 
     def begin(self, batch: int = 1) -> ForwardMemory:
-        """The layer's own start, and no influence. Raises ArgumentError where there is no memory for it."""
+        """The initial state with zero influence. Raises ArgumentError if there is not enough free memory."""
         states = self.engine.flat.begin(batch, None)
         like = next(iter(states.values()))
         self.engine.check_fits(1, batch, like)
         return ForwardMemory(self.engine, InfluenceState(states, self.engine.nothing(batch, like)))
 
     def step(self, memory: ForwardMemory, x_t: Any) -> tuple[Tensor, ForwardMemory]:
-        """One step with `x_t` `[B, I]`: the output `[B, size]`, detached, and what is carried on."""
+        """One step with `x_t` `[B, I]`: the output `[B, size]`, detached, and the new memory."""
         flat = self.engine.flat
         named = x_t if isinstance(x_t, Mapping) else {flat.graph.inputs[0].name: x_t}
         weights = self._weights if self._plain else detached(flat.weights())
@@ -97,7 +97,7 @@ class OnlineForward:
     def _captured(
         self, memory: ForwardMemory, named: Mapping[str, Any], weights: Tensors
     ) -> tuple[Tensor, ForwardMemory] | None:
-        """The step as a captured run of one step; None where there is none for such inputs."""
+        """The step as a captured run of one step; None if the inputs do not fit one."""
         plan, old = self.engine.plan, memory.past.states
         like = next(iter(old.values()))
         run = captured_run(plan, 1, len(like), like)
@@ -117,7 +117,7 @@ class OnlineForward:
         rows = len(next(iter(memory.past.states.values())))
         if batch.rows != rows:
             raise ArgumentError(
-                f"x_t has {batch.rows} rows, and the memory {rows}: give a row for each, or begin({batch.rows}) anew"
+                f"x_t must have {rows} rows as the memory has, got {batch.rows}: or call begin({batch.rows})"
             )
         check_types(batch, next(iter(raw.values())))
         with torch.no_grad():
@@ -131,7 +131,7 @@ class OnlineForward:
         return y, ForwardMemory(engine, InfluenceState(new, influence), taken, True)
 
     def gradient(self, memory: ForwardMemory, dy: Tensor) -> Tensors:
-        """The gradients by parameter, sums over the rows, of a loss with the slope `dy` `[B, size]` in the output."""
+        """The gradients by parameter, sums over the rows, of a loss with gradient `dy` `[B, size]` in the output."""
         if self._state:
             found = self._of_weights(self.engine.gradient(memory.past.influence, {self._state: dy}))
         elif memory.taken is not None:
@@ -141,7 +141,7 @@ class OnlineForward:
         return {name: found[name] if name in found else torch.zeros_like(p) for name, p in self._learned.items()}
 
     def _of_output(self, memory: ForwardMemory, dy: Tensor) -> Tensors:
-        """Gradients by way of the states, and those of weights that the output itself reads."""
+        """Gradients through the states, and those of weights that the output reads directly."""
         assert memory.taken is not None
         new, old, found = self._pulled(memory, dy)
         of_values = self.engine.gradient(memory.past.influence, new)
@@ -151,7 +151,7 @@ class OnlineForward:
         return found
 
     def _pulled(self, memory: ForwardMemory, dy: Tensor) -> tuple[Tensors, Tensors, Tensors]:
-        """A slope in an output that is no state, pulled back to new states, old states and weights."""
+        """The vjp of an output that is not a state: gradients of new states, old states and weights."""
         graph, taken = self.engine.flat.graph, memory.taken
         assert taken is not None
         with torch.enable_grad():
@@ -165,24 +165,24 @@ class OnlineForward:
             (y,) = Program([graph.output], given=env)(xp, self.engine.flat.sizes, env)
         parameters = self._learned
         leaves = [*new.values(), *old.values(), *parameters.values()]
-        slopes = torch.autograd.grad(y.expand(1, *dy.shape), leaves, dy.unsqueeze(0), materialize_grads=True)
-        names = iter(slopes)
+        gradients = torch.autograd.grad(y.expand(1, *dy.shape), leaves, dy.unsqueeze(0), materialize_grads=True)
+        names = iter(gradients)
         return ({n: next(names) for n in new}, {n: next(names) for n in old}, {n: next(names) for n in parameters})
 
     def _of_weights(self, found: Mapping[Value, Tensor]) -> Tensors:
-        """From the gradients of what a step reads of weights to those of the parameters."""
+        """The gradients of the parameters, from those of the values of weights that a step reads."""
         if all(v in self._names for v in found):
             return {self._names[v]: g for v, g in found.items()}
         raw, parameters = self.engine.flat.weights(), self._learned
         with torch.enable_grad():
             values = dict(zip(self.engine.structure.parameters, self.engine.parameters(raw), strict=True))
         wanted = [(values[v], g) for v, g in found.items() if values[v].requires_grad]
-        outputs, slopes = [w for w, _ in wanted], [g for _, g in wanted]
-        gradients = torch.autograd.grad(outputs, list(parameters.values()), slopes, materialize_grads=True)
+        outputs, given = [w for w, _ in wanted], [g for _, g in wanted]
+        gradients = torch.autograd.grad(outputs, list(parameters.values()), given, materialize_grads=True)
         return dict(zip(parameters, gradients, strict=True))
 
     def restored(self, tensors: Mapping[str, Tensor]) -> ForwardMemory:
-        """The memory whose `tensors()` these are. Raises ArgumentError where they are none of this layer and rule."""
+        """The memory whose `tensors()` these are. Raises ArgumentError for other tensors."""
         states = {n: tensors[f"state.{n}"] for n in self.engine.names if f"state.{n}" in tensors}
         if len(states) != len(self.engine.names):
             raise self._strange(tensors)
@@ -196,12 +196,12 @@ class OnlineForward:
 
     def _strange(self, tensors: Mapping[str, Tensor]) -> ArgumentError:
         return ArgumentError(
-            f"these {len(tensors)} tensors are no memory of {self.engine.rule} for this layer: give those of a memory "
-            "of the same layer under the same rule"
+            f"expected the tensors of a memory of this layer under {self.engine.rule}, got {len(tensors)} tensors that "
+            "do not fit: pass those of a memory of the same layer and rule"
         )
 
     def bytes(self, batch: int = 1) -> int:
-        """How much one memory takes: the influence of two steps where the output reads old states, else of one."""
+        """The bytes of one memory: the influence of two steps if the output reads old states, else of one."""
         return sum(t.nbytes for t in self.begin(batch).tensors().values())
 
 

@@ -1,4 +1,4 @@
-"""Truncated back-propagation at each step of a stream: the last steps are kept, and run again for a gradient."""
+"""Truncated BPTT on a stream: the last steps are stored, and run again for a gradient."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ Inputs = Mapping[str, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class TruncatedMemory:
-    """The state, and the window: the state before each of the last steps, and its input; None is the layer's start."""
+    """The state, and the window: the state before each of the last steps, and its input; None is the initial state."""
 
     state: State
     window: tuple[tuple[State | None, Inputs], ...] = ()
 
     def tensors(self) -> dict[str, Tensor]:
-        """`state.0` ... and, where a step was taken, `inputs.x` and `before.0` ... with the steps as first axis.
+        """`state.0` ... and, after a step, `inputs.x` and `before.0` ... with the steps as first axis.
 
-        The window reaches back to the layer's start where there is one input more than there are states before.
+        If the window reaches back to the initial state, there is one more input than states.
         """
         found = {f"state.{k}": t for k, t in enumerate(_leaves(self.state))}
         if self.window:
@@ -37,11 +37,11 @@ class TruncatedMemory:
 
 
 class OnlineTruncated:
-    """`TruncatedBPTT(1, k2)` at each step: back-propagation through the last `k2` steps, whose states were carried.
+    """`TruncatedBPTT(1, k2)` at each step: BPTT through the last `k2` steps.
 
     A memory holds k2 states and inputs, and a gradient costs k2 steps forward and backward (Williams & Peng 1990,
-    doi:10.1162/neco.1990.2.4.490, BPTT(h; 1)). The window is run again from the state that was carried to its
-    beginning, with the weights as they are when the gradient is asked for.
+    doi:10.1162/neco.1990.2.4.490, BPTT(h; 1)). The window is run again from the stored state at its
+    beginning, with the current weights.
     """
 
     def __init__(self, layer: Recurrent | Stack, k2: int) -> None:
@@ -49,7 +49,7 @@ class OnlineTruncated:
         self._inputs = inputs_of(layer)
 
     def begin(self, batch: int = 1) -> TruncatedMemory:
-        """The layer's own start."""
+        """The memory before the first step."""
         return TruncatedMemory(self._start(batch))
 
     def step(self, memory: TruncatedMemory, x_t: Any) -> tuple[Tensor, TruncatedMemory]:
@@ -62,7 +62,7 @@ class OnlineTruncated:
         return y, TruncatedMemory(state, (*memory.window, (before, inputs))[-self.k2 :])
 
     def gradient(self, memory: TruncatedMemory, dy: Tensor) -> dict[str, Tensor]:
-        """The window is run again with autograd, and `dy` pulled back through it."""
+        """Run the window again with autograd, and compute its vjp with `dy`."""
         learned = {name: p for name, p in self.layer.named_parameters() if p.requires_grad}
         if not memory.window:
             return {name: torch.zeros_like(p) for name, p in learned.items()}
@@ -73,17 +73,17 @@ class OnlineTruncated:
         return dict(zip(learned, found, strict=True))
 
     def restored(self, tensors: Mapping[str, Tensor]) -> TruncatedMemory:
-        """The memory of these tensors."""
+        """The memory whose `tensors()` these are."""
         try:
             return self._restored(dict(tensors))
         except (LookupError, ValueError) as error:
             raise ArgumentError(
-                f"these {len(tensors)} tensors are no memory of TruncatedBPTT(1, {self.k2}) for this layer: {error}; "
-                "give those of a memory of the same layer under the same rule"
+                f"expected the tensors of a memory of this layer under TruncatedBPTT(1, {self.k2}): {error}; "
+                "pass those of a memory of the same layer and rule"
             ) from error
 
     def bytes(self, batch: int = 1) -> int:
-        """That of `k2` states and inputs and of one more state."""
+        """The bytes of `k2` inputs and `k2` + 1 states."""
         state = _leaves(self._start(batch))
         widths = [size for _, size in self._inputs.values()]
         inputs = self.k2 * batch * sum(widths) * state[0].element_size()
@@ -93,13 +93,13 @@ class OnlineTruncated:
         return self.layer.initial_state(batch).map(lambda t: t.detach().clone(memory_format=torch.contiguous_format))
 
     def _over_time(self, memory: TruncatedMemory) -> Any:
-        """The window's inputs as a sequence; what comes once a sequence is the last that came."""
+        """The window's inputs as a sequence; of inputs given once per sequence the latest."""
         axis, each = int(self.layer.batch_first), [inputs for _, inputs in memory.window]
         found = {
             name: torch.stack([inputs[name] for inputs in each], axis) if rate == Rate.INPUT else each[-1][name]
             for name, (rate, _) in self._inputs.items()
         }
-        return found if len(found) > 1 else found.popitem()[1]  # one tensor alone goes the layer's quick way
+        return found if len(found) > 1 else found.popitem()[1]  # a single tensor takes the layer's cached path
 
     def _restored(self, tensors: dict[str, Tensor]) -> TruncatedMemory:
         like, form = pytree.tree_flatten(self._start(len(tensors["state.0"])))
@@ -109,7 +109,7 @@ class OnlineTruncated:
         before = [tensors.pop(f"before.{k}", like[k][None][:0]) for k in range(len(like))]
         since = steps - len(before[0])
         if tensors or steps > self.k2 or since not in (0, 1) or any(len(t) != steps for t in inputs.values()):
-            raise ValueError(f"there are {steps} inputs, {len(before[0])} states before and {len(tensors)} others")
+            raise ValueError(f"got {steps} inputs, {len(before[0])} states and {len(tensors)} other tensors")
         states: list[State | None] = [None] * since
         for n in range(len(before[0])):
             each = [_same(t[n], like[k], f"before.{k}") for k, t in enumerate(before)]
@@ -123,8 +123,8 @@ def _leaves(state: State) -> list[Tensor]:
 
 
 def _same(tensor: Tensor, like: Tensor, name: str) -> Tensor:
-    """A copy of the tensor, seen to have the form of the other."""
+    """A copy of the tensor, checked to have the shape and dtype of `like`."""
     if tensor.shape != like.shape or tensor.dtype != like.dtype:
         form = f"{list(tensor.shape)} of {tensor.dtype}"
-        raise ValueError(f"{name!r} is {form}, and {list(like.shape)} of {like.dtype} was expected")
+        raise ValueError(f"{name!r} must be {list(like.shape)} of {like.dtype}, got {form}")
     return tensor.clone()

@@ -1,4 +1,4 @@
-"""Back-propagation through a sequence that is run again in parts: two passes, joined to autograd as one function."""
+"""Checkpointed BPTT: a sequence is run again in parts during the backward pass, as one autograd function."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,16 +26,15 @@ def recomputed(
 ) -> tuple[Tensor, Tensor]:
     """The sum of the losses of a sequence, ready for `backward()`, and the number of terms in it.
 
-    `run` and `score` are those of `sweep`; they are called again for the same steps while `backward()` runs, with the
-    random numbers of the first time, and must give the same then. Gradients reach `parameters`, which may be any
-    tensors that need one, and nothing else. They are found once, without derivatives of higher order, and the
-    parameters must not change before.
+    `run` and `score` are those of `sweep`; they are called again for the same steps during `backward()`, with the same
+    random numbers, and must give the same results. Only `parameters` receive gradients; they may be any tensors that
+    require one. There are no second derivatives, and the parameters must not change before.
     """
     if not parameters or any(not p.is_cpu for p in parameters):
-        kinds = ", ".join(sorted({str(p.device) for p in parameters})) or "nowhere, for there are none"
+        kinds = ", ".join(sorted({str(p.device) for p in parameters})) or "none"
         raise ArgumentError(
-            "Checkpointing finds the gradients of parameters on the CPU, whose random numbers it can draw again, and "
-            f"the parameters are on: {kinds}. Hand over a module that learns, on the CPU, or use BPTT() without a "
+            "Checkpointing needs parameters that require gradients on the CPU, whose random numbers it can draw again, "
+            f"got parameters on: {kinds}. Use a module on the CPU that requires gradients, or BPTT() without a "
             "checkpoint."
         )
     steps = _RerunSteps(run, score)
@@ -55,14 +54,14 @@ class _Checkpointed(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        _ = ctx.saved_tensors  # torch refuses here if one was changed
-        return None, *ctx.passes.backward(slope)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        _ = ctx.saved_tensors  # torch raises here if one was changed in place
+        return None, *ctx.passes.backward(gradient)
 
 
 @dataclass
 class _RerunSteps:
-    """Runs of the net over some steps, each with the random numbers of its first time."""
+    """Runs of the net over some steps, repeated with the same random numbers."""
 
     run: Run
     score: Score
@@ -85,7 +84,7 @@ class _RerunSteps:
             return
         now = torch.get_rng_state()
         last = next(reversed(self.drawn.values()), now)
-        self.drawn[start] = last if torch.equal(last, now) else now  # one for all where nothing is drawn
+        self.drawn[start] = last if torch.equal(last, now) else now  # shared if nothing is drawn
 
 
 @dataclass
@@ -97,10 +96,12 @@ class _Turned:
     count: Tensor
     end: list[Tensor]
 
-    def gradients(self, slope: Tensor, of_end: Gradients, parameters: Sequence[Tensor]) -> tuple[Gradients, Gradients]:
-        """Those of the state at the beginning, and those of the parameters; None for zero."""
-        slopes = zip([self.total, *self.end], [slope, *of_end], strict=True)
-        flowing = [(t, d) for t, d in slopes if t.requires_grad and d is not None]
+    def gradients(
+        self, of_total: Tensor, of_end: Gradients, parameters: Sequence[Tensor]
+    ) -> tuple[Gradients, Gradients]:
+        """The gradients of the initial state, and of the parameters; None for zero."""
+        pairs = zip([self.total, *self.end], [of_total, *of_end], strict=True)
+        flowing = [(t, d) for t, d in pairs if t.requires_grad and d is not None]
         if not flowing:
             return [None] * len(self.begin), [None] * len(parameters)
         results, given = zip(*flowing, strict=True)
@@ -109,7 +110,7 @@ class _Turned:
 
 
 class _Passes:
-    """The first run, up to the last block, and the way back from there."""
+    """The forward pass up to the last block, and the backward pass from there."""
 
     def __init__(self, steps: _RerunSteps, borders: list[int], moves: Iterator[Move], parameters: list[Tensor]) -> None:
         self.steps, self.borders, self.moves, self.parameters = steps, borders, moves, parameters
@@ -121,7 +122,7 @@ class _Passes:
         self.found: Gradients = [None] * len(parameters)
 
     def forward(self) -> Tensor:
-        """The sum of all losses; the last block is left ready to be differentiated."""
+        """The sum of all losses; keeps the last block for `backward`."""
         self._to_next_turn(self._count)
         assert self.turned is not None
         self.losses.append((self.turned.total.detach(), self.turned.count))
@@ -131,22 +132,22 @@ class _Passes:
         """The number of terms in that sum."""
         return sum(count for _, count in self.losses)  # type: ignore[return-value]
 
-    def backward(self, slope: Tensor) -> Gradients:
+    def backward(self, gradient: Tensor) -> Gradients:
         """The gradients of the parameters."""
         if self.turned is None:
             raise ArgumentError(
-                "The gradients of a checkpointed sum of losses were asked for a second time, and its activations are "
-                "gone: sweep the sequence again, or use BPTT() without a checkpoint."
+                "A checkpointed loss can be differentiated only once, since its activations are freed: sweep the "
+                "sequence again, or use BPTT() without a checkpoint."
             )
         with torch.random.fork_rng(devices=[]):
-            self._differentiate(slope)
+            self._differentiate(gradient)
             while self._to_next_turn(self.steps.advance):
-                self._differentiate(slope)
+                self._differentiate(gradient)
         gathered = self.carried.gradients()
         return [_added(part, gathered.get(id(p))) for part, p in zip(self.found, self.parameters, strict=True)]
 
     def _to_next_turn(self, run: Advance) -> bool:
-        """Run up to the next block to be differentiated, and that block itself. False if there is none."""
+        """Run up to and including the next block to be differentiated. False if there is none."""
         for move in self.moves:
             state = self.stored[move.begin]
             for block in range(move.begin, move.end):
@@ -172,11 +173,11 @@ class _Passes:
             total, count, end = self.steps(*self._borders(block), begin)
         return _Turned([] if begin is None else pytree.tree_leaves(begin), total, count, pytree.tree_leaves(end))
 
-    def _differentiate(self, slope: Tensor) -> None:
-        turned, self.turned = self.turned, None  # activations go before those of the next block come
+    def _differentiate(self, gradient: Tensor) -> None:
+        turned, self.turned = self.turned, None  # frees these activations before the next block's
         assert turned is not None
         of_end: Gradients = self.of_end or [None] * len(turned.end)
-        self.of_end, found = turned.gradients(slope, of_end, self.parameters)
+        self.of_end, found = turned.gradients(gradient, of_end, self.parameters)
         self.found = [_added(before, part) for before, part in zip(self.found, found, strict=True)]
 
 
@@ -185,7 +186,7 @@ def _added(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 
 def _measured(checkpoint: int | str, length: int, steps: _RerunSteps, parameters: Sequence[Tensor]) -> tuple[int, int]:
-    """The bytes of a state, and of what a block and its ends keep to be differentiated; without a budget nothing."""
+    """The bytes of a state, and of a block's activations; zeros without a budget."""
     if isinstance(checkpoint, int):
         return 0, 0
     own = {p.untyped_storage().data_ptr() for p in parameters}
@@ -201,6 +202,6 @@ def _measured(checkpoint: int | str, length: int, steps: _RerunSteps, parameters
     with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
         outputs, state = steps.run(0, stop, None)
         total, _ = steps.score(outputs, 0, stop)
-    del total, outputs  # until here nothing that is kept was freed, and no place was counted for two
+    del total, outputs  # alive until here, so that no address was reused and skipped
     of_state = sum(t.nbytes for t in pytree.tree_leaves(state))
     return of_state, sum(kept.values()) + 2 * of_state

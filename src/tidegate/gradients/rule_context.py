@@ -1,4 +1,4 @@
-"""A rule inside a module: its recurrent layers find their gradients forward in time, and remember from call to call."""
+"""`RuleContext`: the recurrent layers of a module under a forward rule, with memory from call to call."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,10 +14,10 @@ from tidegate.nn.state import State
 
 
 class RuleContext:
-    """The recurrent layers of a module under a rule that works forward in time.
+    """The recurrent layers of a module under a forward rule.
 
-    Within `working()` a call of a layer has the rule's gradients. A call that goes on from the state which the last
-    call of that layer returned goes on with its influence, too. Raises ArgumentError where there is no such layer.
+    Within `working()` calls of a layer have the rule's gradients. A call that continues from the state returned by the
+    layer's last call also continues its influence. Raises ArgumentError if the module has no recurrent layer.
     """
 
     def __init__(self, module: nn.Module, rule: ForwardRule) -> None:
@@ -33,7 +33,7 @@ class RuleContext:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Everything inside has the rule's gradients."""
+        """Calls inside the block have the rule's gradients."""
         with ExitStack() as stack:
             for layer in self._layers:
                 stack.enter_context(layer.working())
@@ -66,5 +66,5 @@ class _LayerContext:
 
 
 def _places(state: State) -> list[int]:
-    """Where a state's numbers lie, which a detached copy shares; the segment keeps the memory from being used anew."""
+    """The addresses of a state's tensors, which a detached copy shares; the segment keeps the memory alive."""
     return [t.data_ptr() for layer in state.layers for named in layer for t in named.values()]

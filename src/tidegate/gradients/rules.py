@@ -22,14 +22,14 @@ class Segment:
 
 
 class Rule(Protocol):
-    """What a training loop asks of a rule. `str(rule)` is the text that the option `gradient` takes."""
+    """The interface of rules for training loops. `str(rule)` is the text that the option `gradient` takes."""
 
     def segments(self, length: int) -> tuple[Segment, ...]:
         """The segments of a sequence of `length` steps, in order."""
 
 
 class ByName:
-    """A rule whose options are given by name, since a number alone would mean something else for each rule."""
+    """A rule with keyword-only options, since a bare number would mean something different for each rule."""
 
     def __new__(cls, *positional: object, **options: object) -> Self:
         """Raise ArgumentError for an option without its name."""
@@ -44,7 +44,7 @@ class ByName:
 
 
 def check_whole(rule: object, name: str, least: int = 1, instead: str = "") -> None:
-    """Raise ArgumentError unless an option is a whole number, and make numpy's Python's own."""
+    """Raise ArgumentError unless an option is an integer, and convert numpy integers."""
     given: Any = getattr(rule, name)
     number = whole(given)
     if number is None or number < least:
@@ -57,8 +57,8 @@ def check_whole(rule: object, name: str, least: int = 1, instead: str = "") -> N
 class BPTT(ByName):
     """Back-propagation through the whole sequence: one segment, one update, the exact gradient.
 
-    With `checkpoint` few states are stored and the steps between them run again (Gruslys et al. 2016,
-    arXiv:1606.03401): a whole number, of states to store, or text such as "64MiB", the memory for states and
+    With `checkpoint`, only some states are stored and the steps between them are run again (Gruslys et al. 2016,
+    arXiv:1606.03401): the number of states to store, or text such as "64MiB", the memory for states and
     activations.
     """
 
@@ -80,9 +80,9 @@ class BPTT(ByName):
 class TruncatedBPTT:
     """An update every `k1` steps, with gradients through the last `k2` steps (k2 >= k1).
 
-    The state is carried over the borders and detached there. Every step's loss is counted once, in the update that
+    The state is carried across segments and detached there. Every step's loss is counted once, in the update that
     follows it. This is BPTT(h; h') of Williams & Peng 1990, doi:10.1162/neco.1990.2.4.490, with h = k2 and h' = k1.
-    A sequence whose length is no multiple of k1 ends with a shorter segment.
+    If the length is not a multiple of k1, the last segment is shorter.
     """
 
     k1: int
@@ -93,8 +93,8 @@ class TruncatedBPTT:
         check_whole(self, "k2")
         if self.k1 > self.k2:
             raise ArgumentError(
-                f"TruncatedBPTT was given k1={self.k1} and k2={self.k2}, but must have 1 <= k1 <= k2: "
-                "a gradient reaches back at least as far as the last update. Give for example k1=16, k2=32."
+                f"TruncatedBPTT needs 1 <= k1 <= k2, got k1={self.k1} and k2={self.k2}: "
+                "gradients must reach back at least to the last update. Use for example k1=16, k2=32."
             )
 
     def segments(self, length: int) -> tuple[Segment, ...]:

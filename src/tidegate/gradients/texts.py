@@ -1,4 +1,4 @@
-"""Rules as texts: what the option `gradient` takes, and what `str(rule)` gives."""
+"""Rules as text: the values of the option `gradient`, as `str(rule)` writes them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ _RULES: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
 
 
 def rule_from_text(text: str) -> Rule:
-    """The rule that `str(rule)` wrote. Raises ArgumentError for other texts."""
+    """Parse the text that `str(rule)` writes. Raises ArgumentError for other text."""
     word, _, rest = text.partition(":")
     if word == "bptt" and rest and not rest.isdecimal():
         return BPTT(checkpoint=rest)
@@ -34,4 +34,4 @@ def rule_from_text(text: str) -> Rule:
     if len(numbers) in counts and all(n.isdecimal() for n in numbers):
         rule: Rule = make(*map(int, numbers))
         return rule
-    raise ArgumentError(f"There is no gradient rule {text!r}. Expected {FORMS}.")
+    raise ArgumentError(f"unknown gradient rule {text!r}: expected {FORMS}.")

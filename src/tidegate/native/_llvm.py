@@ -3,6 +3,8 @@
 The only file that uses llvmlite.binding. Every failure is raised as a `NativeError`.
 """
 
+from __future__ import annotations
+
 import ctypes
 import itertools
 import os

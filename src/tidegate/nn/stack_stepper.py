@@ -89,6 +89,6 @@ def _sum(x: Array, y: Array, active: Any) -> Array:
 def refuse_indices() -> NoReturn:
     """Raise ArgumentError for a residual connection around a layer that reads indices."""
     raise ArgumentError(
-        "residual=True adds a layer's input to its output, got indices of one-hots: give one-hots, "
+        "residual=True adds a layer's input to its output, got indices of one-hots: pass one-hots, "
         "as in torch.nn.functional.one_hot(x, size).float()"
     )

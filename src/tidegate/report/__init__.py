@@ -1,4 +1,4 @@
-"""Pages and figures: one-file HTML from parts, SVG text from numpy arrays. Knows no model and no torch.
+"""Pages and figures: one-file HTML from parts, SVG text from numpy arrays. Independent of models and torch.
 
     from tidegate import report
     html = report.page("Forecast of co2", [
@@ -7,8 +7,7 @@
         report.section("The cell", report.formulas(cell.latex()), report.diagram(cell.diagram(), "One step.")),
     ])
 
-Everything that makes a part escapes the strings it is given; nothing in a page is fetched from elsewhere, and nothing
-needs a script.
+Functions that make parts escape their strings; a page fetches nothing and needs no script.
 """
 
 from tidegate.errors import MissingExtraError

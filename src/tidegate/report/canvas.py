@@ -1,4 +1,4 @@
-"""The paper that figures are drawn on: one look, colours that follow the page's scheme, the same bytes every time."""
+"""Drawing of figures: one style, colours that follow the page's scheme, reproducible bytes."""
 
 import hashlib
 import io
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from tidegate.report.html import element, escape, printable
 
-# Okabe and Ito's palette, darker where white paper asks for it. In an SVG each colour is `var(--tg-NAME, #hex)`.
+# Okabe and Ito's palette, darkened for contrast on white. In an SVG each colour is `var(--tg-NAME, #hex)`.
 COLOURS = {
     "ink": "#1c2329",
     "soft": "#5a6570",
@@ -48,9 +48,9 @@ _SIZE = re.compile(r'\s(?:width|height)="[0-9.]+pt"')
 
 
 def draw(height: float, paint: Callable[[Figure], None], *, title: str, alt: str, width: float = WIDTH) -> str:
-    """An SVG of `width` x `height` inches that `paint` fills; `title` and `alt` are read to those who do not see it.
+    """An SVG of `width` x `height` inches that `paint` fills; `title` and `alt` are for screen readers.
 
-    On a page it is never larger than that; a figure of the full width does not go into a narrow column.
+    A page never enlarges it; figures of full width do not fit into a column.
     """
     with matplotlib.rc_context(), warnings.catch_warnings():
         # A glyph that the measuring font lacks is still drawn by the reader's own font.
@@ -67,7 +67,7 @@ def draw(height: float, paint: Callable[[Figure], None], *, title: str, alt: str
 
 
 def standalone(svg: str) -> str:
-    """A figure of a report as a file of its own: it brings the dark colours that a report's page would give it."""
+    """A figure of a report as a file of its own, including the dark colours that a page would give it."""
     css = resources.files("tidegate.report").joinpath("page.css").read_text("utf-8")
     dark = "".join(_DARK.findall(css))
     style = f"<style>@media (prefers-color-scheme: dark) {{ svg {{ {dark} }} }}</style>"
@@ -75,7 +75,7 @@ def standalone(svg: str) -> str:
 
 
 def words(axes: Axes, *, x: str | None = None, y: str | None = None, title: str | None = None) -> None:
-    """Axis labels and a title; a dollar sign in them is a dollar sign."""
+    """Set axis labels and a title; dollar signs are literal."""
     for setter, label in ((axes.set_xlabel, x), (axes.set_ylabel, y), (axes.set_title, title)):
         if label is not None:
             setter(printable(label), parse_math=False)
@@ -104,7 +104,7 @@ def note(axes: Axes, x: Any, y: Any, label: str, **options: Any) -> None:
 
 
 def time_axis(axes: Axes, times: np.ndarray) -> None:
-    """Dates without repetition where `times` are dates; the time axis is as long as the data."""
+    """Format the time axis, with concise labels for dates; it spans exactly the data."""
     if np.issubdtype(times.dtype, np.datetime64):
         locator = AutoDateLocator(minticks=4, maxticks=9)
         axes.xaxis.set_major_locator(locator)
@@ -129,6 +129,6 @@ def _recoloured(tag: str) -> str:
 
 
 def _own_identity(tag: str, mark: str, used: set[str]) -> str:
-    """Ids that nothing refers to are dropped, the others are made unlike those of any other figure on the page."""
+    """Drop unused ids, and make the others unique on the page."""
     tag = _IDENTITY.sub(lambda found: f' id="{mark}-{found[1]}"' if found[1] in used else "", tag)
     return _REFERENCE.sub(lambda found: found[0].replace("#", f"#{mark}-", 1), tag)

@@ -1,4 +1,4 @@
-"""The page of a diagnosis: plain data in, as `diagnosis.json` has it, one HTML page out."""
+"""The page of a diagnosis: from plain data, as in `diagnosis.json`, to one HTML page."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

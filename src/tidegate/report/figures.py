@@ -1,6 +1,6 @@
 """Figures of a forecast: numpy arrays in, SVG text out; the same arrays give the same bytes.
 
-Every function takes `title`, read out to those who do not see the figure and not drawn (the page has captions).
+Every function takes `title`, for screen readers only (the page has captions).
 Figures have the width of the page; with `half` they are drawn for one of two columns (`report.columns`).
 """
 
@@ -29,15 +29,15 @@ def series(
     unit: str = "",
     title: str = "The series over time",
 ) -> str:
-    """A series over time. NaN is a gap; long series are drawn by the extremes of each pixel column.
+    """A series over time. NaN is a gap; long series are drawn as the extremes of each pixel column.
 
     Args:
-        times: dates (`datetime64`) or numbers, [N], rising.
+        times: dates (`datetime64`) or numbers, [N], ascending.
         values: numbers, [N].
         parts: `(name, first)` for each part of a split: its name and the index of its first value, in order; the last
             part reaches to the end. Every second one is shaded.
-        unit: what the values are measured in, for the axis.
-        title: for readers who do not see the figure.
+        unit: the values' unit, for the axis.
+        title: for screen readers.
     """
     times, values = _pair("series", times, values)
 
@@ -69,7 +69,7 @@ def fan(
         history_times, history: the values before the origin, [M].
         times: of the forecast, [N].
         quantiles: level (0.05) to forecast values [N]; levels come in pairs (q and 1 - q) around an optional 0.5.
-        truth: what came, [N], where it is known.
+        truth: the true values, [N], if known.
         half: for one of two columns.
         unit, title: as in `series`.
     """
@@ -124,7 +124,7 @@ def by_horizon(
     """
     columns = {name: np.asarray(values, dtype=float) for name, values in scores.items()}
     if not columns or len({c.shape for c in columns.values()}) != 1 or next(iter(columns.values())).ndim != 1:
-        raise ArgumentError(f"by_horizon: got {_shapes(columns)}; expected one [N] array a method, all of one length")
+        raise ArgumentError(f"by_horizon: got {_shapes(columns)}; expected one [N] array per method, all of one length")
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -159,7 +159,7 @@ def learning_curve(
 
     Args:
         history: name (`"training"`, `"validation"`) to values [E]; NaN where an epoch has none.
-        best: index (from 0) of the epoch whose weights were kept.
+        best: index (from 0) of the epoch whose weights were restored.
         label, x: for the axes.
         title: as in `series`.
     """
@@ -194,13 +194,13 @@ def learning_curve(
 def calibration(
     levels: Any, observed: Any, *, count: int | None = None, title: str = "Calibration of the quantiles"
 ) -> str:
-    """How often the truth lay at or below each forecast quantile; on the diagonal the forecast is calibrated.
+    """The share of true values at or below each forecast quantile; on the diagonal the forecast is calibrated.
 
     Args:
         levels: of the quantiles, in (0, 1), [Q].
         observed: share of the held-out values at or below that quantile, [Q].
-        count: number of values that the shares come from; draws the band that chance alone leaves (95 %, as if they
-            were independent).
+        count: number of values that the shares come from; draws the 95 % band of a
+            calibrated forecast (as if values were independent).
         title: as in `series`.
     """
     levels, observed = _pair("calibration", levels, observed)
@@ -259,7 +259,7 @@ def _swatch(k: int, count: int) -> Line2D:
 
 
 def _thinned(times: Array, values: Array) -> tuple[Array, Array]:
-    """The lowest and the highest value of each bucket, in their order: what a line of `_POINTS` pixels can show."""
+    """The lowest and the highest value of each bucket, in order, for a line of `_POINTS` pixels."""
     if len(values) <= 2 * _POINTS:
         return times, values
     starts = np.linspace(0, len(values), _POINTS + 1).astype(int)
@@ -292,7 +292,7 @@ def _opposite(levels: dict[float, Array], q: float) -> Array:
         if abs(other + q - 1) < 1e-9:
             return values
     came = ", ".join(f"{level:g}" for level in levels)
-    raise ArgumentError(f"fan: got the quantiles {came}; {q:g} has no partner, so give {1 - q:g} as well")
+    raise ArgumentError(f"fan: got the quantiles {came}; {q:g} has no counterpart, so add {1 - q:g}")
 
 
 def _shapes(arrays: Mapping[str, Array]) -> str:

@@ -1,4 +1,4 @@
-"""Formulas: LaTeX in, MathML out, the source kept beside it."""
+"""Formulas: LaTeX to MathML, with the source beside it."""
 
 import html
 import re
@@ -23,13 +23,13 @@ _UNREADABLE: tuple[type[Exception], ...] = (
     StopIteration,
     RecursionError,
     LookupError,
-)  # what its parser trips over before it names it
+)  # raised by its parser for invalid input
 _KEPT = frozenset({"columnalign", "columnspacing", "displaystyle", "fence", "form", "linethickness", "lspace"})
 _KEPT |= {"mathvariant", "maxsize", "minsize", "movablelimits", "rspace", "scriptlevel", "stretchy", "width"}
 
 
 def formulas(latex: str, *, legend: Sequence[tuple[str, str]] = (), source: bool = True) -> Part:
-    r"""The rows of an `aligned` body (`a &= b \\ c &= d`) as MathML, with what stands for what below.
+    r"""The rows of an `aligned` body (`a &= b \\ c &= d`) as MathML, with a legend below.
 
     `legend` has pairs of a LaTeX symbol and its meaning. The LaTeX source can be folded out unless `source` is False.
     """
@@ -79,7 +79,7 @@ def _converted(latex: str) -> str:
 
 
 def _tidy(node: Element) -> None:
-    """The converter keeps characters as entities, escapes no text and passes links on: none of that enters a page."""
+    """Clean the converter's output: decode entities, escape text and drop links."""
     node.text = printable(html.unescape(node.text)) if node.text else None
     for name in set(node.attrib) - _KEPT:
         del node.attrib[name]

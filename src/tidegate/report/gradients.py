@@ -1,6 +1,6 @@
-"""Figures of gradients through time: how much is left by lag, the spectrum of a step, rules beside the exact gradient.
+"""Figures of gradients through time: norms by lag, the spectrum of a step, cosines of rules.
 
-As in `figures`: numbers in, SVG text out; `title` is read out and not drawn.
+As in `figures`: numbers in, SVG text out; `title` is for screen readers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from tidegate.errors import ArgumentError
 from tidegate.report.canvas import COLOURS, CYCLE, DASHES, HALF, WIDTH, draw, key, note, words
 
 Curve = Sequence[float]
-_FEW = 40  # points, of which a line shows each
+_MAX_MARKED_POINTS = 40  # a line of up to this many points marks each
 
 
 def gradient_norms(
@@ -26,14 +26,14 @@ def gradient_norms(
     half: bool = False,
     title: str = "The gradient by lag",
 ) -> str:
-    """Norms by the number of steps back, on a logarithmic scale; what is 0 is not drawn.
+    """Norms by the number of steps back, on a logarithmic scale, without zeros.
 
     Args:
         curves: name to the median, the lower and the upper end of a band, [K] each, for lags 0 ... K - 1.
         label: for the vertical axis.
         levels: name to a norm that is drawn across.
         half: for one of two columns.
-        title: for readers who do not see the figure.
+        title: for screen readers.
     """
     tables = {name: np.asarray(curve, dtype=float) for name, curve in curves.items()}
     if not tables or any(t.ndim != 2 or len(t) != 3 or not t.size for t in tables.values()):
@@ -47,7 +47,7 @@ def gradient_norms(
             median, low, high = np.where(table > 0, table, np.nan)
             style = _style(k)
             axes.fill_between(np.arange(len(low)), low, high, color=style["color"], alpha=0.15, lw=0)
-            axes.plot(median, marker="o" if len(median) <= _FEW else None, ms=2.5, **style)
+            axes.plot(median, marker="o" if len(median) <= _MAX_MARKED_POINTS else None, ms=2.5, **style)
             entries.append((Line2D([], [], **style), name))
         for name, level in (levels or {}).items():
             axes.axhline(level, color=COLOURS["soft"], lw=0.8, ls=(0, (2, 2)))
@@ -67,7 +67,7 @@ def eigenvalues(pairs: Any, *, title: str = "Eigenvalues of a step's Jacobian") 
 
     Args:
         pairs: real and imaginary parts, [N, 2].
-        title: for readers who do not see the figure.
+        title: for screen readers.
     """
     points = _points(pairs)
 
@@ -91,7 +91,7 @@ def by_rank(
 
     Args:
         spectra: name to the median, the least and the greatest, [N] each.
-        title: for readers who do not see the figure.
+        title: for screen readers.
     """
     tables = {name: np.asarray(curve, dtype=float) for name, curve in spectra.items()}
 
@@ -102,7 +102,7 @@ def by_rank(
         for k, (name, (median, low, high)) in enumerate(tables.items()):
             rank, style = np.arange(1, len(median) + 1), _style(k)
             axes.fill_between(rank, low, high, color=style["color"], alpha=0.18, lw=0)
-            axes.plot(rank, median, marker="o" if len(median) <= _FEW else None, ms=2.5, **style)
+            axes.plot(rank, median, marker="o" if len(median) <= _MAX_MARKED_POINTS else None, ms=2.5, **style)
             entries.append((Line2D([], [], **style), name))
         axes.set_ylim(bottom=0.0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
@@ -128,7 +128,7 @@ def agreement(
         rules: the names of the rules, [R].
         overall: the cosine over all parameters, [R]; None where there is none.
         single: parameter to cosines, [R].
-        title: for readers who do not see the figure.
+        title: for screen readers.
     """
     whole = np.array([np.nan if c is None else c for c in overall])
 

@@ -1,4 +1,4 @@
-"""Text into HTML and SVG that cannot break out of its place."""
+"""Escaping of text for HTML and SVG."""
 
 import html
 import re

@@ -10,8 +10,7 @@ from tidegate.report.parts import Part, join
 def page(title: str, parts: Iterable[Part], *, subtitle: str = "", footer: str = "", language: str = "en") -> str:
     """A whole HTML document: `title` and `subtitle` over the parts, `footer` below them.
 
-    It needs no other file, no network and no script, follows the reader's light or dark setting, and prints in the
-    light colours.
+    It needs no other file, network or script, follows the reader's light or dark setting, and prints in light colours.
     """
     style = resources.files("tidegate.report").joinpath("page.css").read_text("utf-8")
     head = (

@@ -1,4 +1,4 @@
-"""The parts of a page. Each function escapes what it is given and returns a `Part`; only SVG is taken as it is."""
+"""The parts of a page. Each function escapes its arguments and returns a `Part`; only SVG is inserted unchanged."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -34,12 +34,12 @@ def columns(*parts: Part) -> Part:
 
 
 def details(summary: str, *parts: Part, open_: bool = False) -> Part:
-    """Parts that the reader folds out; a printed page shows them when `open_`."""
+    """Collapsible parts; a printed page shows them if `open_`."""
     return Part(element("details", element("summary", escape(summary)) + join(parts), open="" if open_ else None))
 
 
 def banner(sentence: str, *, tone: Tone = "note", more: str | None = None) -> Part:
-    """The verdict or a note in one sentence, `more` in smaller type below. The tone shows as a sign and as a colour."""
+    """The verdict or a note in one sentence, `more` in smaller type below; `tone` sets its sign and colour."""
     if tone not in _TONES:
         raise ArgumentError(f"banner(tone={tone!r}): expected one of {', '.join(map(repr, _TONES))}")
     below = element("p", escape(more), class_="more") if more else ""
@@ -49,7 +49,7 @@ def banner(sentence: str, *, tone: Tone = "note", more: str | None = None) -> Pa
 
 
 def key_figures(figures: Iterable[tuple[str, str] | tuple[str, str, str]]) -> Part:
-    """Large numbers in a row: `(value, label)` or `(value, label, note)`, as they are to be read."""
+    """Large numbers in a row: `(value, label)` or `(value, label, note)`, formatted by the caller."""
     return Part(element("dl", "".join(_key_figure(*one) for one in figures), class_="key-figures"))
 
 
@@ -61,9 +61,9 @@ def _key_figure(value: str, label: str, note: str = "") -> str:
 def table(
     header: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str | None = None, strong: Iterable[int] = ()
 ) -> Part:
-    """A table. Columns whose cells are all numbers stand to the right; rows with an index in `strong` are bold.
+    """A table. Columns of numbers are right-aligned; rows with an index in `strong` are bold.
 
-    Numbers are shown by `str`, so give text where the number of digits matters: text that reads as a number counts
+    Numbers are formatted by `str`; pass text to control digits. Text that parses as a number counts
     as one. None is a dash.
     """
     body = [list(row) for row in rows]
@@ -98,7 +98,7 @@ def _is_number(cell: str) -> bool:
 
 
 def figure(svg: str, caption: str | None = None) -> Part:
-    """A drawing of this package (SVG text, taken as it is) over its caption."""
+    """A drawing of this package (SVG text, inserted unchanged) above its caption."""
     below = element("figcaption", escape(caption)) if caption else ""
     return Part(element("figure", svg + below))
 
@@ -116,11 +116,11 @@ def listing(source: str, *, caption: str | None = None) -> Part:
 
 
 def join(parts: Iterable[Part]) -> str:
-    """The HTML of parts, one after another; plain strings are refused, as nothing would have escaped them."""
+    """The HTML of parts in order; raises for plain strings, which would not be escaped."""
     return "\n".join(_checked(part).html for part in parts)
 
 
 def _checked(part: Part) -> Part:
     if not isinstance(part, Part):
-        raise ArgumentError(f"a page is made of parts, got {type(part).__name__}: wrap it, say in text(...)")
+        raise ArgumentError(f"a page takes parts, got {type(part).__name__}: wrap it, for example in text(...)")
     return part

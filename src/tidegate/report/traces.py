@@ -1,4 +1,4 @@
-"""Gates and states over time: what a cell did while it read a sequence."""
+"""Figures of gates and states over time."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,10 +32,10 @@ def traces(
     Args:
         gates: name to values [T, H], [T, 1] or [T]; they are expected to lie in [0, 1].
         states: the same for states and other values, each on an axis of its own.
-        times: for the time axis, [T]; steps from 0 if left out.
+        times: for the time axis, [T]; by default steps from 0.
         legends: name to what it is (`"forget gate"`), shown beside the name.
-        units: indices of the single units; if left out, the ones that move most in the first state.
-        title: for readers who do not see the figure.
+        units: indices of the single units; by default the ones that change most in the first state.
+        title: for screen readers.
     """
     panels = {name: _table(name, values) for name, values in ({**gates, **(states or {})}).items()}
     steps = {len(values) for values in panels.values()}

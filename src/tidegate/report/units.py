@@ -1,6 +1,6 @@
-"""Figures of single units: where their values lie, how much of them is saturated, how long they keep, how they move.
+"""Figures of single units: distributions, saturation, time constants and deviations.
 
-As in `figures`: numbers in, SVG text out; `title` is read out and not drawn.
+As in `figures`: numbers in, SVG text out; `title` is for screen readers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ def saturation(gates: Mapping[str, Spread], *, title: str = "Saturation of gates
 
     Args:
         gates: name to the values of a gate; at least one.
-        title: for readers who do not see the figure.
+        title: for screen readers.
     """
 
     def paint(figure: Figure) -> None:
@@ -61,13 +61,13 @@ def per_unit(
     marked: Mapping[str, Sequence[int]] | None = None,
     title: str = "Unit by unit",
 ) -> str:
-    """A number for each unit on a logarithmic scale, a panel for each name. None stands at the top, 0 at the bottom.
+    """A number for each unit on a logarithmic scale, a panel for each name. None is drawn at the top, 0 at the bottom.
 
     Args:
         states: name to a number of 0 or more for each unit; at least one.
         label: what the number is.
         marked: name to the indices of units that are drawn in another colour.
-        title: for readers who do not see the figure.
+        title: for screen readers.
     """
 
     def paint(figure: Figure) -> None:

@@ -1,7 +1,7 @@
-"""The only way from torch's tensors to native kernels: what can run, bound calls and their cache.
+"""The only path from torch's tensors to native kernels: support checks, bound calls and their cache.
 
-What is imported here is for other packages that ask about kernels without torch's tensors: the command line, and
-checkpointing, which cuts sequences where sums of gradients are cut.
+The names exported here are for packages that need kernels without tensors: the command line, and checkpointing, which
+cuts sequences where sums of gradients are cut.
 """
 
 from tidegate.native.cpu import described, host

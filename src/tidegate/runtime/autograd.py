@@ -1,7 +1,7 @@
-"""The derivatives of kernels, to any order and under all of torch's transforms.
+"""Derivatives of kernels, to any order and under all of torch's transforms.
 
-The first backward pass has kernels of its own. Everything else (forward mode, batches of calls, derivatives of
-gradients) differentiates the reference path.
+The first backward pass has its own kernels. Everything else (forward mode, vmap, higher derivatives) differentiates the
+reference path.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def run(call: KernelCall, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
 
 
 def _transformed() -> bool:
-    """Whether anything but plain reverse mode is active."""
+    """Whether anything besides plain reverse mode is active."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 class _ForwardFunction(Function):
     """A call in plain reverse mode; its last result is what the backward pass reads.
 
-    A Function that torch's transforms support costs twenty microseconds more.
+    A Function that supports torch's transforms would cost twenty microseconds more.
     """
 
     @staticmethod
@@ -106,7 +106,7 @@ class _TransformedFunction(Function):
 
 
 class _BackwardFunction(Function):
-    """The gradients of the tensors that are wanted, from what was saved, output gradients (None: zero), and tensors."""
+    """The gradients of the wanted tensors, from the saved values, output gradients (None: zero), and tensors."""
 
     @staticmethod
     def forward(call: KernelCall, wanted: tuple[bool, ...], saved: Tensor, *given: Optional) -> Results:
@@ -147,7 +147,7 @@ class _BackwardFunction(Function):
 
 
 def _along(function: Callable[..., Results], points: list[Any], tangents: list[Any]) -> Results:
-    """The derivative along a direction."""
+    """The directional derivative."""
     if torch._C._are_functorch_transforms_active():
         grads: Results = torch.func.jvp(function, tuple(points), tuple(tangents))[1]
         return grads
@@ -174,14 +174,14 @@ def _parted(call: KernelCall, given: Sequence[Optional]) -> tuple[list[Optional]
 def _of_moving(
     call: KernelCall, wanted: tuple[bool, ...], given: Sequence[Optional], moving: list[int]
 ) -> Callable[..., Results]:
-    """The gradients by the reference path, as a function of some of output gradients and tensors."""
+    """The gradients by the reference path, as a function of some of the output gradients and tensors."""
     return lambda *some: gradients(call.reference, wanted, *_parted(call, _with(given, moving, some)))
 
 
 def gradients(
     function: Callable[..., Results], wanted: Sequence[bool], grads: Sequence[Optional], tensors: Sequence[Tensor]
 ) -> Results:
-    """The gradients of the wanted arguments by torch's own means."""
+    """The gradients of the wanted arguments by torch's autograd."""
     places = [k for k, want in enumerate(wanted) if want]
 
     def of_wanted(*some: Tensor) -> Results:

@@ -1,4 +1,4 @@
-"""Kernels bound to buffers: a later call only sets pointers, and a step of a stream not even these."""
+"""Kernels bound to buffers: later calls only set pointers, and steps of a stream not even these."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Pointer(NamedTuple):
 class BoundCall:
     """A kernel bound to buffers. Dynamic tensors are re-pointed on each call; everything else is fixed.
 
-    `bind` makes the kernel on example tensors; every argument that is an address inside one of the `dynamic` examples
-    is found and re-pointed. A call takes their addresses in the same order, of tensors with the same shapes and
-    strides. Several threads may call at once.
+    `bind` binds the kernel to example tensors; every argument that is an address inside one of the `dynamic` examples
+    is found and re-pointed. A call takes the addresses of tensors with the same shapes and strides, in the same order.
+    Several threads may call at once.
     """
 
     def __init__(self, bind: Callable[[], Bound], dynamic: Sequence[Tensor]) -> None:
@@ -78,7 +78,7 @@ def span_bytes(tensor: Tensor) -> int:
 
 
 class BoundStep:
-    """One layer's step with a snapshot of its weights: each call reads `inputs`, moves `state` and writes `output`."""
+    """One layer's step with a snapshot of its weights: a call reads `inputs`, updates `state`, writes `output`."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class BoundStep:
         self._packed = False
 
     def __call__(self) -> None:
-        """Move all rows by one step."""
+        """Advance all rows by one step."""
         if self._shape.threads > 1 and threads.count(self._shape.threads) == 1:
             self._bind()  # a forked process has no team of threads
         self._run()
@@ -123,7 +123,7 @@ class BoundStep:
             self._run.arguments[self._slots["packed"]] = 1
 
     def move(self, active: NDArray[np.bool_]) -> None:
-        """Move the active rows by one step; the others keep their state, and their output is not written."""
+        """Advance the active rows by one step; the others keep their state, and their output is not written."""
         self._set_order(ragged(active.astype(np.int64), self._shape, backwards=False))
         try:
             self()

@@ -39,7 +39,7 @@ class Compiled(Protocol):
         """The bytes of the buffers that it keeps between calls."""
 
     def serves(self) -> bool:
-        """Whether its layer still is what it was compiled for."""
+        """Whether its layer is unchanged since it was compiled."""
 
 
 Found = TypeVar("Found", bound=Compiled)
@@ -64,7 +64,7 @@ class CallCache:
         return CallCache, ()  # a copy of a layer compiles its own
 
     def get(self, kind: Hashable, x: Tensor, compile_call: Callable[[], Found | None]) -> Found | None:
-        """The call compiled for inputs like `x`; None on the first call of a signature, and where there is none."""
+        """The call compiled for inputs like `x`; None on a signature's first call, or if it cannot be compiled."""
         signature = Signature(kind, x.shape, x.dtype, torch.get_num_threads())
         entry = self._entries.get(signature)
         if entry is None:
@@ -92,16 +92,16 @@ class CallCache:
 
 
 class WeightSource(Protocol):
-    """Where a cached call reads one layer's weights."""
+    """The source of one layer's weights in a cached call."""
 
     def tensors(self) -> list[Tensor] | None:
-        """The weights as autograd knows them; None if a kernel cannot read them as they are."""
+        """The weights as autograd leaves; None if a kernel cannot read them in place."""
 
     def call(self, call: KernelCall) -> KernelCall:
         """The call that takes these tensors."""
 
     def unchanged(self) -> bool:
-        """Whether the modules that hold the weights are the ones they were."""
+        """Whether the modules that hold the weights are unchanged."""
 
 
 class LayerCall:
@@ -116,7 +116,7 @@ class LayerCall:
 
     @staticmethod
     def compile(sources: Sequence[WeightSource], unrolls: Sequence[Unroll], x: Tensor) -> LayerCall | None:
-        """The call for inputs like `x`; None where it cannot run on kernels."""
+        """The call for inputs like `x`; None if it cannot run on kernels."""
         if not x.shape[0] * x.shape[1] or x.dtype not in DTYPES or not all(u.plain for u in unrolls):
             return None
         cells = [cell_kernel(u.graph, u.sizes, [x]) for u in unrolls]
@@ -129,13 +129,13 @@ class LayerCall:
         return 0
 
     def serves(self) -> bool:
-        """Whether the modules that hold the weights are the ones they were."""
+        """Whether the modules that hold the weights are unchanged."""
         return all(source.unchanged() for source in self._sources)
 
     def __call__(self, x: Tensor, states: Sequence[States | None]) -> tuple[Tensor, list[dict[str, Tensor]]] | None:
-        """The output and each layer's final states, from its initial ones (None: its own start).
+        """The output and each layer's final states, from its initial ones (None: the layer's own).
 
-        None where a tensor does not fit: then the general path takes the call, or says what is wrong.
+        None if a tensor does not fit: the general path then runs the call, or raises the error.
         """
         first = self._layers[0]
         if len(states) != len(self._layers) or not readable(x, first.x_shape, first.dtype):

@@ -1,4 +1,4 @@
-"""A cell's kernels with bound sizes, and where each tensor goes among their arguments."""
+"""A cell's kernels with bound sizes, and the argument slots of each tensor."""
 
 from typing import Any
 
@@ -16,8 +16,8 @@ from tidegate.runtime.kernel_call import KernelCall
 from tidegate.runtime.kernel_inputs import KernelInputs
 from tidegate.runtime.tensors import Allocator
 
-MOST_SHAPES = 256
-STREAMED_BYTES = 1 << 23  # saved values of this size are written past the caches: 36.5 -> 28.6 ms at T 784, B 64, H 128
+MAX_SHAPES = 256
+STREAMED_BYTES = 1 << 23  # saved values of this size bypass the caches: 36.5 -> 28.6 ms at T 784, B 64, H 128
 Array = np.ndarray[Any, Any]
 
 
@@ -27,7 +27,7 @@ class CellKernel:
     def __init__(self, kernel: Kernel, inputs: KernelInputs) -> None:
         plan = kernel.plan
         if len(plan.fixed) != inputs.parts[0]:
-            raise NativeError("a kernel is given other values of weights than were prepared for it")
+            raise NativeError("the kernel's plan needs other values of weights than were prepared")
         self.kernel, self.inputs = kernel, inputs
         self.dtype = torch.float32 if kernel.dtype == "float32" else torch.float64
         self.numpy_type = np.dtype(kernel.dtype)
@@ -45,26 +45,26 @@ class CellKernel:
         self._allocators: dict[tuple[int, ...], Allocator] = {}
 
     def shape(self, T: int, B: int) -> CallShape:
-        """How a call of T steps and B rows is divided among torch's threads."""
+        """The shape of a call of T steps and B rows, divided among torch's threads."""
         key = T, B, torch.get_num_threads()
         found = self._shapes.get(key)
         if found is None:
-            if len(self._shapes) > MOST_SHAPES:
+            if len(self._shapes) > MAX_SHAPES:
                 self._shapes.clear()
             found = self._shapes[key] = self.kernel.shape(T, B, self.inputs.sizes, key[2])
         return found
 
     def allocator(self, shape: tuple[int, ...]) -> Allocator:
-        """Allocates uninitialised tensors of this shape."""
+        """The allocator of uninitialised tensors of this shape."""
         found = self._allocators.get(shape)
         if found is None:
-            if len(self._allocators) > MOST_SHAPES:
+            if len(self._allocators) > MAX_SHAPES:
                 self._allocators.clear()
             found = self._allocators[shape] = Allocator(shape, self.dtype, self.numpy_type)
         return found
 
     def saving(self, saved: Tensor) -> int:
-        """How a kernel writes what it saves: past the caches where these would not hold it until it is read."""
+        """How a kernel writes saved values: bypassing the caches if these cannot hold them until the backward pass."""
         streamed = self._in_vectors and saved.numel() * self.kernel.item >= STREAMED_BYTES
         return PAST_CACHES if streamed else 1
 
@@ -104,20 +104,20 @@ class ArgumentSlots:
 
 
 def _array(tensor: Tensor) -> Array:
-    with torch._C._DisableFuncTorch():  # within a transform even a plain tensor would be wrapped first
+    with torch._C._DisableFuncTorch():  # inside a transform even plain tensors would be wrapped
         found: Array = tensor.numpy()
     return found
 
 
 def _checked(lengths: Tensor, T: int, B: int) -> Array:
     found = _array(lengths)
-    if found.shape != (B,) or found.min() < 0 or found.max() > T:  # an exported program's lengths met no other check
+    if found.shape != (B,) or found.min() < 0 or found.max() > T:  # the only check of lengths in an exported program
         raise ArgumentError(f"lengths must be {B} whole numbers between 0 and {T}, got {found.tolist()}")
     return found
 
 
 def _contiguous(pieces: tuple[Piece, ...]) -> tuple[tuple[int, ...], tuple[int, ...], int] | None:
-    """Size, strides and offset of a gradient that is in one piece."""
+    """Size, strides and offset of a gradient that is contiguous in one array."""
     if len(pieces) != 1 or pieces[0].kind != "flat":
         return None
     return pieces[0].size, pieces[0].strides, pieces[0].begin

@@ -1,9 +1,9 @@
-"""Eligibility traces of one linear: on kernels where they can run, else by torch's own operations.
+"""Eligibility traces of one linear: on kernels if they can run, else by torch's operations.
 
 Traces are what real-time recurrent learning of element-wise cells (Williams and Zipser 1989,
 doi:10.1162/neco.1989.1.2.270), SnAp-1 (Menick et al. 2021, arXiv:2006.07232), RFLO (Murray 2019,
 doi:10.7554/eLife.43299) and e-prop (Bellec et al. 2020, doi:10.1038/s41467-020-17236-y) carry forward in time.
-`TraceForm` says how they change in a step.
+`TraceForm` defines their update.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,16 +36,16 @@ def advance_traces(
     bias: bool,
     reset: Tensor | None = None,
 ) -> Tensor:
-    """The traces `[B, S, K, V]` after T steps; `e`, from before them, stays as it is.
+    """The traces `[B, S, K, V]` after T steps; `e`, the initial traces, is not changed.
 
     `d`, `u` and `delta` hold a tensor `[T, B, K]` for each of the form's `pairs`, `driven` and `scored` states. `v`
     holds the pieces `[T, B, width]` of what the linear reads; with `bias` a 1 follows them. To `g` `[K, V]`,
     contiguous, the gradient of the linear's weights is added. Where `reset` `[T, B]`, of bools, is set, the
     traces of a row of the batch count as zero before the step. Column slices of larger tensors are read in place.
 
-    Kernels go over long sequences in blocks of 64 steps, which begin with the call and with a reset. The same steps in
-    several calls give traces of the same bits where calls are cut between blocks, and where none of them has 12 steps;
-    else the last bits differ. No derivatives are recorded. Raises ArgumentError where a tensor has another shape.
+    Kernels process long sequences in blocks of 64 steps, which begin with the call and at resets. A sequence cut into
+    calls gives the same bits if it is cut between blocks, or if no call has 12 steps; else the last bits differ. No
+    derivatives are recorded. Raises ArgumentError for wrong shapes.
     """
     _check(form, e, (d, u, delta), v, g, bias, reset)
     kernel = _kernel(form, [e, g, *d, *u, *v, *delta])
@@ -63,9 +63,9 @@ def advance_traces(
 def bind_traces(
     form: TraceForm, e: Tensor, end: Tensor, d: Tensors, u: Tensors, v: Tensors, delta: Tensors, g: Tensor, bias: bool
 ) -> Callable[[], Bound] | None:
-    """Binds a kernel to the arguments of `advance_traces` and to `end`, where traces go; None where it cannot run.
+    """Bind a kernel to the arguments of `advance_traces` and to `end`, the final traces; None if it cannot run.
 
-    None, too, where a tensor's rows have no one stride, so that it would be copied. With its argument `forget` set the
+    Also None if a tensor has no common row stride, so that it would be copied. With the argument `forget` set, the
     kernel does not write all of `end`.
     """
     kernel = _kernel(form, [e, g, *d, *u, *v, *delta])
@@ -75,12 +75,12 @@ def bind_traces(
 
 
 def forget_slot(form: TraceForm, pieces: int) -> int:
-    """The slot of the argument `forget`: 1 where traces after the last step are not wanted."""
+    """The slot of the argument `forget`: 1 if final traces are not wanted."""
     return argument_names(form, pieces).index("forget")
 
 
 def _kernel(form: TraceForm, tensors: Tensors) -> TraceKernel | None:
-    """The kernel of a form for such tensors; None where it cannot run, which warns once unless it is by design."""
+    """The kernel of a form for such tensors; None if it cannot run, which warns once unless it is by design."""
     reason = support.unsupported(None, tensors)
     if reason is None:
         try:
@@ -130,7 +130,7 @@ def reference_traces(
     bias: bool,
     reset: Tensor | None = None,
 ) -> Tensor:
-    """What `advance_traces` computes, step by step by torch's own operations."""
+    """`advance_traces` step by step, by torch's operations."""
     T, B, _ = (*d, *u, *delta)[0].shape
     columns = torch.cat([*v, e.new_ones(T, B, int(bias))], dim=2)
     end = e.clone()
@@ -167,11 +167,11 @@ def _check(
         if reset.dtype is not torch.bool:
             raise ArgumentError(f"reset must be a tensor of bools, got {reset.dtype}: pass reset.bool().")
     if not g.is_contiguous():
-        raise ArgumentError("g must be contiguous, or the gradient would be added to a copy: pass a tensor of its own.")
+        raise ArgumentError("g must be contiguous, since the gradient is added in place: pass a contiguous tensor.")
 
 
 def _expect(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
     if tensor.shape != shape:
         raise ArgumentError(
-            f"Traces take {name} of shape {list(shape)}, as their other tensors have it, got {list(tensor.shape)}."
+            f"{name} must have the shape {list(shape)} to match the other tensors, got {list(tensor.shape)}."
         )

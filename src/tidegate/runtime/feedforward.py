@@ -1,4 +1,4 @@
-"""Cells without a recurrence on kernels: no step waits for another, so steps become rows of a few long ones."""
+"""Cells without a recurrence on kernels: steps are independent, so many of them become rows of one step."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from tidegate.reference.unroll import UnrollArguments
 from tidegate.runtime.cell_kernel import CellKernel
 
 Tensors = Mapping[str, Tensor]
-NOTHING = StateVariable("nothing", SCALAR)  # the state of such a cell, since every cell must have one
+NOTHING = StateVariable("nothing", SCALAR)  # the state of such a cell: every cell must have one
 
 
 class FeedForward:
@@ -46,7 +46,7 @@ class FeedForward:
 
 
 def rows_at_once(count: int) -> int:
-    """The rows of a step, of `count` in all: a divisor of them, enough for products and few enough for a cache."""
+    """Rows per step: a divisor of `count`, large enough for products and small enough for a cache."""
     wanted = 2 * math.isqrt(count)
     near = next(n for n in range(min(count, wanted), 0, -1) if not count % n)
     return near if 4 * near >= wanted else count

@@ -1,7 +1,7 @@
-"""Gradients of a sequence that is differentiated in parts, from its end, each part by a call of its own.
+"""Gradients of a sequence that is differentiated in parts, from the last to the first, one call per part.
 
-A sum of rounded numbers depends on how it is grouped. So a call does not sum its own steps to be added later: it
-continues the sums of the calls for later steps. As kernels add blocks of steps from the last to the first, all parts
+A sum of rounded numbers depends on its grouping. So a call continues the sums of the calls for later steps instead of
+summing its own steps separately. As kernels add blocks of steps from the last to the first, all parts
 together give the bits of one call for all steps.
 """
 
@@ -20,7 +20,7 @@ Finish = Callable[["PartialSums"], Sequence[Tensor | None]]
 
 @dataclass
 class PartialSums:
-    """What a call adds to: gradients of weights in one array; for other sums a row for each row of the batch, or 0."""
+    """The sums that a call adds to: gradients of weights in one array; other sums with one row per batch row, or 0."""
 
     flat: Tensor
     rows: list[Array]
@@ -34,7 +34,7 @@ class _Accumulated:
 
 
 class GradientAccumulator:
-    """The gradients of these parameters, summed over all calls that are made while this is active."""
+    """Gradients of parameters, summed over all calls made while this is active."""
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
         self._parameters = {id(p): p for p in parameters}
@@ -42,7 +42,7 @@ class GradientAccumulator:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Calls in this thread sum their gradients here, if what they differentiate by is a parameter."""
+        """Calls in this thread sum their gradients of parameters here."""
         before, _CURRENT.accumulator = active(), self
         try:
             yield
@@ -50,7 +50,7 @@ class GradientAccumulator:
             _CURRENT.accumulator = before
 
     def targets(self, tensors: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-        """The parameters that these tensors are, or are views of in another shape; None for other tensors."""
+        """The parameters that these tensors are, or are reshaped views of; None for other tensors."""
         return tuple(self._target(t) for t in tensors)
 
     def _target(self, tensor: Tensor) -> Tensor | None:
@@ -83,7 +83,7 @@ class GradientAccumulator:
 
 @dataclass(frozen=True)
 class AccumulatedCall:
-    """A call whose gradients are summed in an accumulator: `targets` are the parameters its weights and starts are."""
+    """A call whose gradients are summed in an accumulator; `targets` are the parameters of its weights and starts."""
 
     accumulator: GradientAccumulator
     targets: tuple[Tensor | None, ...]
@@ -97,5 +97,5 @@ _CURRENT = _ThreadLocal()
 
 
 def active() -> GradientAccumulator | None:
-    """The accumulator of this thread's calls now."""
+    """The active accumulator of this thread."""
     return _CURRENT.accumulator

@@ -39,7 +39,7 @@ class KernelBackward:
         self.computed, self.blocks = (len(order.valid), len(order.blocks)) if self.any_weights else (0, 0)
         starts = zip(self.slots.start_gradients, given.state_widths, self.starts, strict=True)
         self.sums = self.slots.sums + [(slot, width) for slot, width, need in starts if need]
-        # one block of memory: what passes from step to step, then sums, then results that nobody reads
+        # one block of memory: carried values, then sums, then unused results
         rows = call.shape.T * B
         self.passing = [(slot, column * rows * item) for slot, column in self.slots.passing]
         self.summed = rows * cell.passing_width * item
@@ -54,7 +54,7 @@ class KernelBackward:
         saved: Tensor,
         accumulated: AccumulatedCall | None,
     ) -> list[Optional]:
-        """The gradients of all tensors in their order, None for those that are not needed."""
+        """The gradients of all tensors in order, None for those that are not needed."""
         bound, block = call.acquire("backward"), WORKSPACE.acquire(self.size)
         arguments = bound.arguments
         alive = call.set_pointers(arguments, self.slots, tensors)
@@ -85,7 +85,7 @@ class KernelBackward:
         return [*finished[: call.count], *of_inputs, *of_states, *finished[call.count :]]
 
     def finished(self, call: KernelCall, total: PartialSums) -> list[Optional]:
-        """The gradients of weights and of starts, from the sums over all steps."""
+        """The gradients of weights and starts, from the sums over all steps."""
         totals = [torch.from_numpy(np.add.reduce(rows, axis=0)) for rows in total.rows]
         of_starts = iter(totals[len(self.slots.sums) :])
         return [
@@ -94,12 +94,12 @@ class KernelBackward:
         ]
 
     def zero_sums(self, like: Tensor) -> PartialSums:
-        """The sums before any step."""
+        """The initial sums."""
         flat = like.new_zeros(self.cell.gradients.total if self.any_weights else 0)
         return PartialSums(flat, [self.cell.zero] * len(self.sums))
 
     def _accumulated(self, call: KernelCall, like: Tensor, into: AccumulatedCall | None) -> PartialSums | None:
-        """The sums of later steps, where every gradient of weights and starts goes to the accumulator."""
+        """The sums of later steps, if all gradients of weights and starts go to the accumulator."""
         if into is None:
             return None
         needed = (*self.weights, *self.starts)
@@ -110,7 +110,7 @@ class KernelBackward:
         return into.accumulator.sums(key, targets, partial(self.zero_sums, like), partial(self.finished, call))
 
     def _set_output_gradients(self, arguments: Any, given: Sequence[Optional]) -> list[Tensor]:
-        """Set the gradients of the output and the final states; one row of zeros stands for a gradient of zero."""
+        """Set the gradients of the output and the final states; a single row of zeros for zero gradients."""
         alive: list[Tensor] = []
         slots, (dy, *d_states) = self.slots, given
         if dy is None:
@@ -129,7 +129,7 @@ class KernelBackward:
         return alive
 
     def _set_sums(self, call: KernelCall, arguments: Any, block: Block, total: PartialSums) -> list[Array]:
-        """Set the sums over rows: each slot has a row of its own, whichever thread computes it."""
+        """Set the sums over rows: one row per slot, whichever thread computes it."""
         found = []
         begin, B = self.summed, call.shape.B
         for (slot, width), before in zip(self.sums, total.rows, strict=True):
@@ -178,7 +178,7 @@ class KernelBackward:
         return call.weight_gradients(self.weights, of_value)
 
     def _joined(self, k: int, flat: Tensor, totals: Sequence[Tensor]) -> Tensor:
-        """A gradient of several parts."""
+        """The sum of a gradient's parts."""
         parts = [
             totals[piece.begin] if piece.kind == "sum" else flat.as_strided(piece.size, piece.strides, piece.begin)
             for piece in self.cell.gradients.pieces[k]

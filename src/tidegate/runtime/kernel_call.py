@@ -1,4 +1,4 @@
-"""A call of a cell's kernels on torch's tensors: addresses of tensors in, new tensors out."""
+"""`KernelCall`: a call of a cell's kernels on torch's tensors."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ NOTHING = torch.empty(0)
 
 
 class KernelCall:
-    """One call: its shape, the order in which it goes through rows and steps, and what derivatives need to know of it.
+    """One call: its shape, its order of rows and steps, and the information for derivatives.
 
-    A call can be run again and again: what does not depend on its tensors is prepared once. Its tensors are one list:
-    weights, inputs, initial states, starts.
+    It is reusable: whatever does not depend on its tensors is prepared once. Its tensors are one list: weights, inputs,
+    initial states, starts.
     """
 
     __slots__ = (
@@ -72,43 +72,43 @@ class KernelCall:
         return self.cell.inputs.needs_grad(needs, self.reset is not None)
 
     def reference(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """What the call computes, by torch's own operations."""
+        """The call's results by torch's own operations."""
         return self.cell.inputs.reference(tensors, self.lengths, self.reset, self.backwards)
 
     def accumulated(self, into: GradientAccumulator | None, tensors: Sequence[Tensor]) -> AccumulatedCall | None:
-        """How the call's gradients of weights and starts go into an accumulator."""
+        """The accumulated form of the call, if an accumulator is active."""
         first = self.cell.inputs.parts[2] - self.cell.inputs.parts[0] + self.count
         return None if into is None else AccumulatedCall(into, into.targets([*tensors[: self.count], *tensors[first:]]))
 
     def weights(self, tensors: Sequence[Tensor]) -> tuple[list[int], Any]:
-        """The addresses of the values of weights, and what must stay alive until a kernel is done."""
+        """The addresses of the values of weights, and the tensors that must stay alive until a kernel has run."""
         found = [t if t.is_contiguous() else t.contiguous() for t in tensors[: self.count]]
         return [t.data_ptr() for t in found], found
 
     def weight_gradients(self, needs: Sequence[bool], of_value: Callable[[int], Tensor]) -> list[Tensor | None]:
-        """The weights' gradients, from those of the values that a kernel is given, by number."""
+        """The weights' gradients, from those of the values given to a kernel, by index."""
         return [of_value(k) if need else None for k, need in enumerate(needs)]
 
     def acquire(self, direction: Pass) -> Bound:
-        """A kernel whose arguments are those of this call, but for its tensors."""
+        """A kernel with this call's arguments, except its tensors."""
         try:
             return self._bound[direction].pop()
         except IndexError:
             pass
         given = self.order.addresses.copy()
         if self.fresh is None:
-            given["fresh"] = NEVER_ADDRESS  # starts are read, and not used
+            given["fresh"] = NEVER_ADDRESS  # starts are read but not used
             given |= {f"start.{n}": self.cell.zeros_address for n in self.cell.inputs.states}
         else:
             given |= {"fresh": self.fresh.ctypes.data, "fresh.step": 1}
         return self.cell.kernel.bind(direction, self.shape, given)
 
     def release(self, direction: Pass, bound: Bound) -> None:
-        """Keep a kernel for the next call."""
+        """Return a kernel for reuse by the next call."""
         self._bound[direction].append(bound)
 
     def forward(self, tensors: Sequence[Tensor], saving: bool, y: Tensor | None = None) -> list[Tensor]:
-        """The output, in `y` if given, the final states, and what is saved for the backward pass."""
+        """The output (in `y` if given), the final states, and the values saved for the backward pass."""
         cell, slots = self.cell, self.cell.slots["forward"]
         bound = self.acquire("forward")
         arguments = bound.arguments
@@ -134,7 +134,7 @@ class KernelCall:
         return found
 
     def bind_forward(self, tensors: Sequence[Tensor], y: Tensor, final_states: Sequence[Tensor]) -> Bound:
-        """The forward kernel on these contiguous tensors, `y` and final states; nothing is saved."""
+        """Bind the forward kernel to these contiguous tensors, `y` and final states; nothing is saved."""
         bound, slots = self.acquire("forward"), self.cell.slots["forward"]
         self.set_pointers(bound.arguments, slots, tensors)
         bound.arguments[slots.output], bound.arguments[slots.ld_output] = y.data_ptr(), self.cell.inputs.width
@@ -144,7 +144,7 @@ class KernelCall:
         return bound
 
     def set_pointers(self, arguments: Any, slots: ArgumentSlots, tensors: Sequence[Tensor]) -> list[Any]:
-        """Set the addresses of the call's tensors; returns the copies that must stay alive until the kernel is done."""
+        """Set the addresses of the call's tensors; returns the copies that must stay alive until the kernel has run."""
         inputs = self.cell.inputs
         a, b, c = (n - inputs.parts[0] + self.count for n in inputs.parts)
         addresses, used = self.weights(tensors)
@@ -183,9 +183,9 @@ class KernelCall:
         saved: Tensor,
         accumulated: AccumulatedCall | None = None,
     ) -> list[Tensor | None]:
-        """The gradients of those tensors that need one, from those of the output and of the final states (None: zero).
+        """The gradients of the tensors that need one, from those of the output and of the final states (None: zero).
 
-        With `accumulated` the gradients of weights and starts are None here, and summed there.
+        With `accumulated`, gradients of weights and starts are summed there and None here.
         """
         key = tuple(needs)
         prepared = self._backward.get(key)

@@ -1,4 +1,4 @@
-"""What a kernel is given: values computed from weights, sizes, and the order of a call's tensors."""
+"""`KernelInputs`: values computed from weights, sizes, and the order of a call's tensors."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,11 +25,11 @@ Tensors = dict[str, Tensor]
 
 
 class KernelInputs:
-    """What the kernels of a cell with bound sizes are given.
+    """The inputs of the kernels of a cell with bound sizes.
 
-    A call's tensors are one list: what is `fixed` during the call (values of weights, block matrices written out),
-    inputs, initial states, and starts. With `indices` the first input is whole numbers. `as_given` are the names of the
-    weights, where a kernel is given nothing computed from them.
+    A call's tensors are one list: values `fixed` during the call (values of weights, expanded block matrices), inputs,
+    initial states, and starts. With `indices` the first input is integers. `as_given` are the names of the weights, if
+    the kernel needs nothing computed from them.
     """
 
     def __init__(self, graph: Graph, sizes: Mapping[str, int], *, indices: bool = False) -> None:
@@ -56,7 +56,7 @@ class KernelInputs:
         self.parts = fixed, fixed + len(self.inputs), fixed + len(self.inputs) + len(self.states)
 
     def fixed(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
-        """What a kernel is given of weights; gradients flow back to these."""
+        """The values of weights given to a kernel; gradients flow back through them."""
         if self.as_given is not None:
             return [weights[name] for name in self.as_given]
         named = self.plan.graph.weights
@@ -69,12 +69,12 @@ class KernelInputs:
         return [_written_out(env[v], n, like) for v, n in zip(self.plan.fixed, self.fixed_shapes, strict=True)]
 
     def tensors(self, given: UnrollArguments) -> list[Tensor]:
-        """A call's tensors in their order."""
+        """A call's tensors in order."""
         states = [*(given.state[n] for n in self.states), *(given.start[n] for n in self.states)]
         return [*self.fixed(given.weights), *(given.inputs[n] for n in self.inputs), *states]
 
     def needs_grad(self, needs: Sequence[bool], reset: bool) -> list[bool]:
-        """The tensors that need a gradient and get one; states that never start afresh have none in their start."""
+        """The tensors that need a gradient and get one; without resets, starts have none."""
         flows = [*self._flows, *[True] * len(self.states), *[reset] * len(self.states)]
         return [a and b for a, b in zip(needs, flows, strict=True)]
 
@@ -89,7 +89,7 @@ class KernelInputs:
         return clock.numel() > 0 and (lengths is None or bool(lengths.any()))
 
     def check_indices(self, tensors: Sequence[Tensor], lengths: Tensor | None) -> None:
-        """Raise ArgumentError for an index out of range in a compiled program; elsewhere layers check it."""
+        """Raise ArgumentError for an index out of range in a compiled program; otherwise layers check it."""
         if self.indices:
             x = tensors[self.parts[0]]
             check_indices(self.graph, x if lengths is None else x[valid_steps(x.shape[0], lengths)], self.sizes)
@@ -97,7 +97,7 @@ class KernelInputs:
     def reference(
         self, tensors: Any, lengths: Tensor | None, reset: Tensor | None, backwards: bool
     ) -> tuple[Tensor, ...]:
-        """The output and the final states by torch's own operations; all derivatives of kernels are its own."""
+        """The output and the final states by torch's operations, which define all derivatives of kernels."""
         a, b, c = self.parts
         given = UnrollArguments(
             {f"p{k}": t for k, t in enumerate(tensors[: len(self.plan.prologue)])},
@@ -136,7 +136,7 @@ def _after_prologue(plan: KernelPlan, sizes: tuple[tuple[str, int], ...]) -> Ref
 
 
 def _flows(plan: KernelPlan, inputs: Sequence[str]) -> list[bool]:
-    """Whether a gradient flows to what is fixed and to the inputs."""
+    """Whether gradients flow to the fixed values and to the inputs."""
     reached = {g.matrix for g in plan.gradients} | {v for v, _ in (*plan.biases, *plan.sums)}
     moved = inputs_with_gradient(plan)
     return [*(v in reached for v in plan.fixed), *(n in moved for n in inputs)]
@@ -154,28 +154,28 @@ def _saved_width(plan: KernelPlan, sizes: Mapping[str, int]) -> int:
     return sum(bound(size, sizes)[0] for size in saved)
 
 
-# inputs given as indices of one-hots
+# inputs as indices of one-hots
 
 
 def has_values(tensor: Tensor) -> bool:
-    """Whether a tensor has values to check; while a program is compiled it has none, and its operators check."""
+    """Whether a tensor has values to check; while a program is being compiled it has none, and operators check them."""
     return not tensor.is_meta and not torch.compiler.is_compiling()
 
 
 def check_multiplied_only(graph: Graph) -> None:
-    """Raise ArgumentError where the cell's first input cannot be an index of a one-hot."""
+    """Raise ArgumentError if the cell's first input cannot be an index of a one-hot."""
     first = graph.inputs[0]
     value = graph.input_values[first.name]
     users = [v.op for v in graph.values if any(a is value for a in v.args)]
     if any(r is value for r in graph.roots) or any(op not in ("linear", "product") for op in users):
         raise ArgumentError(
             f"cell {graph.name!r} does more with {first.name!r} than multiply it, so it cannot be an index of a "
-            "one-hot: give it as numbers, as in torch.nn.functional.one_hot(x, size).float()"
+            "one-hot: pass one-hots, as in torch.nn.functional.one_hot(x, size).float()"
         )
 
 
 def check_indices(graph: Graph, indices: Any, sizes: Mapping[str, int]) -> None:
-    """Raise ArgumentError unless these, of torch or numpy, can be the first input as indices of one-hots."""
+    """Raise ArgumentError unless these integers, of torch or numpy, are valid indices of one-hots."""
     check_multiplied_only(graph)
     if 0 in indices.shape:
         return

@@ -1,4 +1,4 @@
-"""What transforms of cells draw at random: masks of ones and zeros in training, their chance of a one elsewhere."""
+"""Random masks of transformed cells: ones and zeros in training, the probability of a one in evaluation."""
 
 import math
 from collections.abc import Mapping
@@ -23,20 +23,20 @@ NUMPY_TYPES: Mapping[torch.dtype, np.dtype[Any]] = {
     torch.float32: np.dtype(np.float32),
     torch.float64: np.dtype(np.float64),
 }
-FEW = 2048  # numbers that torch draws sooner than another generator begins
-PARTS = 1 << 16
+NUMPY_MIN_ELEMENTS = 2048  # elements from which numpy's generator, with its start-up cost, is faster than torch's
+PROBABILITY_STEPS = 1 << 16
 
 
 @lru_cache(maxsize=256)
 def chances(graph: Graph) -> Mapping[str, float]:
-    """The chance of a one in each mask."""
+    """The probability of a one in each mask."""
     found = Program(graph.masks.values())(xp, {}, {})
     return {name: float(chance) for name, chance in zip(graph.masks, found, strict=True)}
 
 
 @lru_cache(maxsize=256)
 def without_masks(graph: Graph) -> Graph:
-    """The graph with the chances in the place of masks, simplified: what is computed where nothing is drawn."""
+    """The simplified graph with masks replaced by their probabilities, as used in evaluation."""
     if not graph.masks:
         return graph
     known = chances(graph)
@@ -48,7 +48,7 @@ def without_masks(graph: Graph) -> Graph:
             return Value("constant", value=value.attrs["value"])
         copy = with_args(value, args)
         if copy is not value:
-            copy.size = expected_size(copy) or value.size  # a mask has the size of what it scales, its chance has none
+            copy.size = expected_size(copy) or value.size  # masks have the size of what they scale
         return copy
 
     new = rewrite(graph.roots, visit)
@@ -66,7 +66,7 @@ def without_masks(graph: Graph) -> Graph:
 
 
 class Masks:
-    """What a cell with bound sizes draws."""
+    """Draws the masks of a cell with bound sizes."""
 
     def __init__(self, graph: Graph, sizes: Mapping[str, int]) -> None:
         known = chances(graph)
@@ -78,7 +78,7 @@ class Masks:
         self.any = bool(inputs or weights)
 
     def inputs(self, steps: int, rows: int, given: Mapping[str, Tensor], like: Tensor) -> dict[str, Tensor]:
-        """A call's inputs, those that are `given` and those that are drawn now."""
+        """A call's inputs: those `given`, and newly drawn masks."""
         found = dict(given)
         for name, rate, size, chance in self._inputs:
             if name not in found:
@@ -87,23 +87,23 @@ class Masks:
         return found
 
     def weights(self, given: Mapping[str, Tensor], like: Tensor) -> dict[str, Tensor]:
-        """A call's weights with those that are drawn now."""
+        """A call's weights with newly drawn masks."""
         return {**given, **{name: _ones(like, shape, chance) for name, shape, chance in self._weights}}
 
 
 def _ones(like: Tensor, shape: tuple[int, ...], chance: float) -> Tensor:
-    """Ones, with this chance, and zeros: of bits that torch's generator begins, for its own Bernoulli numbers take
-    seventeen nanoseconds each, more than a step of training spends on a number."""
+    """Ones with this probability, else zeros, from a generator seeded by torch's: torch's own Bernoulli takes 17 ns per
+    element, more than a training step spends on it."""
     count = math.prod(shape)
     kind = NUMPY_TYPES.get(like.dtype)
     plain = like.is_cpu and not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
-    if count < FEW or kind is None or not plain:
+    if count < NUMPY_MIN_ELEMENTS or kind is None or not plain:
         return like.new_empty(shape).bernoulli_(chance)
     source = np.random.SFC64(int(torch.randint(2**63 - 1, ())))
     found = WORKSPACE.lend(count * kind.itemsize).view(kind)
-    parts, rest = divmod(chance * PARTS, 1.0)
+    parts, rest = divmod(chance * PROBABILITY_STEPS, 1.0)
     drawn = source.random_raw(-(-count // 4)).view(np.uint16)[:count]
     np.less(drawn, int(parts), out=found, casting="unsafe")
-    edge = np.flatnonzero(drawn == int(parts))  # of the last part only so much
+    edge = np.flatnonzero(drawn == int(parts))  # decides the fraction of the last part
     found[edge] = np.random.Generator(source).random(len(edge)) < rest
     return torch.from_numpy(found).view(shape)

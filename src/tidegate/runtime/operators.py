@@ -1,8 +1,8 @@
-"""Kernels as operators of torch's library, for torch.compile and torch.export: `tidegate::forward` and `::backward`.
+"""Kernels as torch operators, for torch.compile and torch.export: `tidegate::forward` and `tidegate::backward`.
 
-Only compiled and exported programs use them: an operator costs more than a small call. An operator's cell is an
-argument, as text, so that an exported program runs in a process that has never seen the cell. Where kernels cannot run,
-it computes on the reference path.
+Only compiled and exported programs use them: an operator costs more than a small call. The cell is an argument, as
+text, so an exported program runs in a process that has never seen the cell. If kernels cannot run, operators use the
+reference path.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from tidegate.runtime.support import cell_kernel, refuse_conversion
 def operators(
     given: KernelInputs, tensors: list[Tensor], lengths: Tensor | None, reset: Tensor | None, backwards: bool
 ) -> list[Tensor]:
-    """The output and the final states, by an operator in the program being compiled or exported."""
+    """The output and the final states, by an operator in the compiled or exported program."""
     saving = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     found: list[Tensor] = _forward(given.text, given.numbers, given.indices, backwards, saving, tensors, lengths, reset)
     return found[:-1]

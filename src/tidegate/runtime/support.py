@@ -1,6 +1,6 @@
 """Whether a call can run on native kernels, and why not.
 
-Kernels are for float32 and float64 on the CPU. What could run on kernels and does not warns once, with the reason.
+Kernels support float32 and float64 on the CPU. A call that falls back for another reason warns once and says why.
 Other devices use the reference path by design, and so does a process with TIDEGATE_NATIVE=0, or code inside
 `disabled()`.
 """
@@ -28,11 +28,11 @@ from tidegate.runtime.kernel_inputs import KernelInputs
 
 VARIABLE = "TIDEGATE_NATIVE"
 DTYPES: dict[torch.dtype, DType] = {torch.float32: "float32", torch.float64: "float64"}
-PLAIN = (Tensor, torch.nn.Parameter)  # only torch's own operations know what other kinds of tensors mean
+PLAIN = (Tensor, torch.nn.Parameter)  # only torch's operations support other subclasses
 
 
 class Unsupported(str):
-    """Why kernels cannot run; `by_design` where there is nothing to warn about."""
+    """Why kernels cannot run; no warning if `by_design`."""
 
     by_design: bool
 
@@ -54,7 +54,7 @@ _KIND = Unsupported("its tensors are of a subclass of torch.Tensor", by_design=T
 
 @contextmanager
 def disabled() -> Iterator[None]:
-    """Everything inside computes on the reference path."""
+    """Calls inside the block use the reference path."""
     _Switch.off += 1
     try:
         yield
@@ -68,9 +68,9 @@ def enabled() -> bool:
 
 
 def unsupported(graph: Graph | None, tensors: Sequence[Tensor], *, indices: bool = False) -> Unsupported | None:
-    """Why a cell cannot run on kernels with these floating-point tensors; None where it can.
+    """Why a cell cannot run on kernels with these floating-point tensors; None if it can.
 
-    With `indices` its first input is given as indices of one-hots. Without a graph the tensors alone are judged.
+    With `indices` its first input is given as indices of one-hots. Without a graph only the tensors are checked.
     """
     found = _DISABLED if _Switch.off else _unsupported_tensors(tensors)
     if found is not None or graph is None:
@@ -99,7 +99,7 @@ def _unsupported_tensors(tensors: Sequence[Tensor]) -> Unsupported | None:
 
 
 def supports(name: str, reason: Unsupported | None) -> bool:
-    """Whether there is no reason against kernels; a reason that is not by design warns once."""
+    """Whether the reason is None; warns once unless it is by design."""
     if reason is not None and not reason.by_design:
         warn_once(f"cell {name!r} computes on the reference path: {reason}")
     return reason is None
@@ -113,9 +113,9 @@ def cell_kernel(
     indices: bool = False,
     traced: tuple[str, ...] = (),
 ) -> CellKernel | None:
-    """The kernels of a cell for such tensors; None where `unsupported`, which warns once unless it is by design.
+    """The kernels of a cell for such tensors; None if `unsupported`, which warns once unless it is by design.
 
-    Values named in `traced` are outputs of the kernel, too.
+    Values named in `traced` are additional outputs of the kernel.
     """
     if not supports(graph.name, unsupported(graph, tensors, indices=indices)):
         return None
@@ -133,7 +133,7 @@ def _cell_kernel(
 
 @lru_cache(maxsize=512)
 def compiled(graph: Graph, dtype: torch.dtype, indices: bool, traced: tuple[str, ...]) -> Kernel | Unsupported:
-    """A graph's kernels, or why there are none."""
+    """A graph's kernels, or why they cannot be compiled."""
     try:
         return kernel(graph, DTYPES[dtype], traced, indices=indices)
     except NativeError as error:
@@ -142,7 +142,7 @@ def compiled(graph: Graph, dtype: torch.dtype, indices: bool, traced: tuple[str,
 
 @lru_cache(maxsize=1024)
 def kernel_inputs(graph: Graph, sizes: tuple[tuple[str, int], ...], indices: bool) -> KernelInputs:
-    """What a cell's kernel is given. Raises NativeError where a kernel cannot be planned."""
+    """The inputs of a cell's kernel. Raises NativeError if it cannot be planned."""
     return KernelInputs(graph, dict(sizes), indices=indices)
 
 
@@ -158,7 +158,7 @@ def eager() -> bool:
 
 
 def readable(tensor: Tensor, shape: torch.Size, dtype: torch.dtype) -> bool:
-    """Whether a kernel bound for this shape and type can read a tensor where it is."""
+    """Whether a kernel bound for this shape and dtype can read a tensor in place."""
     return (
         type(tensor) in PLAIN
         and tensor.shape == shape
@@ -171,24 +171,24 @@ def readable(tensor: Tensor, shape: torch.Size, dtype: torch.dtype) -> bool:
 
 @lru_cache(maxsize=256)
 def warn_once(message: str) -> None:
-    """Warn with a TidegateNotice, once in a process for each message."""
+    """Warn with a TidegateNotice, once per process and message."""
     warnings.warn(message, TidegateNotice, stacklevel=_users_level())
 
 
 def _users_level() -> int:
-    """How far up the caller of `warn` is code outside of Tidegate and torch."""
+    """The stack level of the first caller outside of Tidegate and torch."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("tidegate", "torch"):
         level, frame = level + 1, frame.f_back
     return level
 
 
-class Batched(Exception):  # noqa: N818 - no error: a call that kernels cannot see into
+class Batched(Exception):  # noqa: N818 - not an error: control flow
     """Lengths or flags differ between the calls that vmap makes of one."""
 
 
 def unwrapped(tensor: Tensor | None) -> Tensor | None:
-    """A tensor as it is below torch's transforms. Raises Batched where that depends on the call."""
+    """The tensor below torch's transforms. Raises Batched if it differs between vmap's calls."""
     while tensor is not None and torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         if torch._C._functorch.is_batchedtensor(tensor):
             raise Batched
@@ -197,7 +197,7 @@ def unwrapped(tensor: Tensor | None) -> Tensor | None:
 
 
 def refuse_conversion() -> NoReturn:
-    """Raise ArgumentError with what to do instead of torch.jit and torch.onnx."""
+    """Raise ArgumentError with the alternatives to torch.jit and torch.onnx."""
     raise ArgumentError(
         "torch.jit and torch.onnx cannot convert tidegate layers, since they do not see native kernels: "
         "tg.unswap(model) turns each tg.LSTM, tg.GRU and tg.RNN into torch's own module, which they convert; for other "

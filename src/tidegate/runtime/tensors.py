@@ -1,4 +1,4 @@
-"""Tensors for kernels: allocated without a value, and read by an address and one stride."""
+"""Tensors for kernels: uninitialised allocation, and access by an address and one stride."""
 
 import math
 from typing import Any
@@ -11,7 +11,7 @@ from tidegate.native.run.workspace import MIN_LOAN_BYTES, WORKSPACE
 
 
 class Allocator:
-    """Allocates uninitialised tensors of one shape and type."""
+    """Allocates uninitialised tensors of one shape and dtype."""
 
     __slots__ = ("_bytes", "_kind", "_like", "_shape")
 
@@ -22,14 +22,14 @@ class Allocator:
     def __call__(self) -> Tensor:
         """A new tensor."""
         if self._like is not None:
-            return torch.empty_like(self._like)  # half the time of torch.empty with a shape and a type
+            return torch.empty_like(self._like)  # half the time of torch.empty with a shape and a dtype
         return torch.from_numpy(WORKSPACE.lend(self._bytes).view(self._kind)).view(self._shape)
 
 
 def with_row_stride(tensor: Tensor) -> tuple[Tensor, int]:
-    """A tensor `[T, B, size]`, or whole numbers `[T, B]`, and the elements from row t * B + b to the next.
+    """A tensor `[T, B, size]`, or integers `[T, B]`, and the elements from row t * B + b to the next.
 
-    The tensor is copied where its rows have no such stride.
+    The tensor is copied if its rows have no common stride.
     """
     if tensor.is_neg():
         tensor = tensor.resolve_neg()
@@ -50,7 +50,7 @@ def with_row_stride(tensor: Tensor) -> tuple[Tensor, int]:
 
 
 def rows_of(tensor: Tensor) -> tuple[Tensor, int]:
-    """A tensor `[B, size]`, copied if need be, and the rows from one to the next: 1, or 0 where all are the same."""
+    """A tensor `[B, size]`, copied if need be, and its row step: 1, or 0 if all rows are the same."""
     if tensor.is_neg():
         tensor = tensor.resolve_neg()
     if tensor.is_contiguous():

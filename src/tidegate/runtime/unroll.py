@@ -1,4 +1,4 @@
-"""A cell over time: one direction of one layer, on native kernels where they can run, else on the reference path."""
+"""`Unroll`: one direction of one layer over time, on native kernels if they can run, else on the reference path."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tidegate.runtime.masks import Masks, without_masks
 class Unroll:
     """One cell with bound sizes, ready to run over any number of steps.
 
-    It is `plain` where kernels are given nothing but one input and `weights`, the names in their order. `average` is
-    the cell with the expected values of masks in their place.
+    It is `plain` if its kernels need only one input and `weights`, the ordered names. `average` is the cell with masks
+    replaced by their expected values.
     """
 
     def __init__(self, graph: Graph, sizes: Mapping[str, int]) -> None:
@@ -42,13 +42,13 @@ class Unroll:
         return Unroll, (self.graph, self.sizes)
 
     def __call__(self, given: UnrollArguments) -> tuple[Tensor, Tensors]:
-        """The output `[T, B, size]`, zero where padded, and each row's state at its own end."""
+        """The output `[T, B, size]`, zero in padding, and each row's final state."""
         y, end = self._native(given) or self.reference(given)
         if not torch.is_grad_enabled() or torch.compiler.is_compiling() or self._has_steps(given):
             return y, end
         groups = given.weights, given.inputs, given.state, given.start
         needing = [t for group in groups for t in group.values() if t.requires_grad]
-        zero = sum((t.flatten()[:0].sum() for t in needing), y.new_zeros(()))  # no step ran: every gradient is zero
+        zero = sum((t.flatten()[:0].sum() for t in needing), y.new_zeros(()))  # no step: every gradient is zero
         return y + zero, {n: e + zero for n, e in end.items()}
 
     def _has_steps(self, given: UnrollArguments) -> bool:
@@ -61,7 +61,7 @@ class Unroll:
         return T * B > 0 and (lengths is None or lengths.is_meta or bool(lengths.any()))
 
     def _native(self, given: UnrollArguments) -> tuple[Tensor, Tensors] | None:
-        """The call on kernels; None where it cannot run there."""
+        """The call on kernels; None if they cannot run it."""
         inputs = [given.inputs[i.name] for i in self.graph.inputs]
         indices = not inputs[0].is_floating_point()
         prepared = self._inputs[indices]

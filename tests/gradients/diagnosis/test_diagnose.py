@@ -206,11 +206,11 @@ def test_verdict(factor: float, flow: str, memory: int | None) -> None:
             ],
             "steady": [
                 "The gradient neither vanishes nor explodes: 29 steps back, at the end, 100% of it is left.",
-                "Effective memory: more than 29 steps, as far as was looked back.",
+                "Effective memory: more than 29 steps, the longest lag computed.",
             ],
             "exploding": [
                 "The gradient explodes: within 29 steps back its norm grows to 198 times that at lag 0.",
-                "Effective memory: more than 29 steps, as far as was looked back.",
+                "Effective memory: more than 29 steps, the longest lag computed.",
             ],
         }[flow]
     )
@@ -463,17 +463,17 @@ def layer() -> tg.Recurrent:
         (
             lambda: diagnose(nn.Linear(2, 3), data()),
             "diagnose takes a Recurrent, a Stack, or an LSTM, GRU or RNN of tidegate or torch.nn, got a Linear: "
-            "give the recurrent layer within it",
+            "pass the recurrent layer inside it",
         ),
         (
             lambda: diagnose(nn.LSTM(F, H, bidirectional=True), data()),
-            "diagnose takes layers of one direction, got a bidirectional one: its steps have no single past to "
-            "look back into; give a layer of one direction",
+            "diagnose takes layers of one direction, got a bidirectional one: its steps have no single past. Pass a "
+            "layer of one direction",
         ),
         (
             lambda: diagnose(tg.Stack(layer(), tg.Recurrent(attended, H, H).double()), data()),
             "diagnose takes cells of one input, and 'attended' reads x, a: choose a cell that reads one tensor, or "
-            "join the inputs in it",
+            "concatenate the inputs",
         ),
         (
             lambda: diagnose(layer(), data().numpy()),
@@ -529,8 +529,8 @@ def layer() -> tg.Recurrent:
         (lambda: diagnose(layer(), data(), origins=[]), "origins must be one or more steps from 0 to 8, got []"),
         (
             lambda: diagnose(linear_net([[1e200, 0.0, 0.0]] * 3), data()),
-            "state 'h' of layer 1 is not finite after step 3 of 9, so that no gradient goes back from there: give "
-            "shorter sequences, or make the recurrent weights smaller",
+            "state 'h' of layer 1 is not finite after step 3 of 9, so gradients cannot be computed: use shorter "
+            "sequences, or smaller recurrent weights",
         ),
     ],
 )

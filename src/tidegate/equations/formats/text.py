@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from tidegate.equations.formats.latex import shown_args
 from tidegate.equations.graph import Graph, StateVariable
-from tidegate.equations.values import Rate, Value, Written, show_size, walk
+from tidegate.equations.values import Rate, Value, Written, show_size
 
 SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "mod": "%"}
 SIGNS |= {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
@@ -126,15 +126,3 @@ def _called(value: Value, numbers: Mapping[Value, str]) -> str:
         return f"position({value.attrs['axis']})"
     to = f", to={show_size(value.size)}" if value.op in ("spread", "total") else ""
     return f"{value.op}({', '.join(expression(a, numbers) for a in value.args)}{to})"
-
-
-def print_values(roots: dict[str, Value]) -> str:
-    """Derived values as numbered text: `%3 = mul(%1, f)`, then the roots by name."""
-    order = [v for v in walk(roots.values()) if not v.is_leaf]
-    names = {v: v.label or f"%{k}" for k, v in enumerate(order)}
-
-    def reference(value: Value) -> str:
-        return names[value] if value in names else expression(value)
-
-    lines = [f"{names[v]} = {v.op}({', '.join(reference(a) for a in v.args)})" for v in order]
-    return "\n".join([*lines, *(f"{name} := {reference(v)}" for name, v in roots.items())]) + "\n"

@@ -1,4 +1,4 @@
-"""How gradients go through time in a net, for some data: as numbers that plots are made of."""
+"""Diagnosis of gradients through time in a net, for some data."""
 
 from tidegate.gradients.diagnosis.cosines import Cosine
 from tidegate.gradients.diagnosis.diagnose import Diagnosis, diagnose

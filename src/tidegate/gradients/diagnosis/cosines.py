@@ -1,4 +1,4 @@
-"""How much of the exact gradient a rule keeps: the angle between the two."""
+"""The cosine between a rule's gradient and the exact one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +15,8 @@ HORIZONS = (1, 2, 5, 10, 20, 50, 100)
 
 @dataclass(frozen=True)
 class Cosine:
-    """The cosine of the angle between a rule's gradient over the whole sequence and the exact one, and `ratio`, the
-    length of the rule's as a share of the exact one's: over all parameters, and by the name of each. None where one of
-    the two gradients is 0, so that there is no angle."""
+    """The cosine between a rule's gradient of the whole sequence and the exact one, and `ratio`, the ratio of their
+    norms: over all parameters, and by parameter name. None where one of the two gradients is 0."""
 
     rule: str
     cosine: float | None
@@ -26,7 +25,7 @@ class Cosine:
 
 
 def default_rules(steps: int) -> tuple[Rule, ...]:
-    """Truncation to some horizons that are shorter than the sequence."""
+    """Truncated BPTT for horizons shorter than the sequence."""
     return tuple(TruncatedBPTT(k, k) for k in HORIZONS if k < steps)
 
 
@@ -37,7 +36,7 @@ def cosines(subject: DiagnosedLayer, rules: Sequence[Rule]) -> list[Cosine]:
 
 
 def _gradient(subject: DiagnosedLayer, rule: Rule) -> dict[str, Tensor]:
-    """The gradient of the loss of all steps that are no padding."""
+    """The gradient of the loss of all steps that are not padding."""
 
     def loss(outputs: Tensor, steps: Tensor) -> Tensor:
         counted = subject.valid[steps].unsqueeze(-1)

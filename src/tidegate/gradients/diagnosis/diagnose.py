@@ -1,4 +1,4 @@
-"""`diagnose`: how gradients go through time in a net, as plain data."""
+"""`diagnose`: how gradients flow through time in a net, as plain data."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,8 +18,8 @@ from tidegate.gradients.rules import Rule
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `diagnose` found. `cells` are the names of the layers' cells, from the first to the last; layers are counted
-    from 0. `loss` says what was differentiated, `origins` from how many steps of how many rows it was looked back."""
+    """The result of `diagnose`. `cells` are the names of the layers' cells, from first to last; layers are counted from
+    0. `loss` says what was differentiated, `origins` how many steps of how many rows gradients start from."""
 
     cells: list[str]
     steps: int
@@ -38,7 +38,7 @@ class Diagnosis:
         return sentences(self.lags, self.spectra, self.activations, self.units, self.cosines)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain data for JSON; with each state's lags stand `memory`, `memory_percent` (the same for
+        """Everything as plain data for JSON; each state's lags include `memory`, `memory_percent` (the same for
         1 %), `growth` and `flow`."""
         whole = asdict(self) | {"sentences": self.sentences}
         whole["lags"] = [
@@ -61,18 +61,18 @@ def diagnose(
     rules: Sequence[Rule] | None = None,
     seed: int = 0,
 ) -> Diagnosis:
-    """How gradients go through time in a layer, for some data: what vanishes, saturates or is dead.
+    """Diagnose gradients through time in a layer, for some data: what vanishes, saturates or is dead.
 
-    `layer` is a `Recurrent`, a `Stack`, or an LSTM, GRU or RNN of tidegate or torch.nn, of one direction; it is left as
-    it is, and looked at in evaluation, without dropout. `x` `[T, B, I]` and `target` `[T, B, ...]` are time-major;
+    `layer` is a `Recurrent`, a `Stack`, or an LSTM, GRU or RNN of tidegate or torch.nn, of one direction; it is
+    not changed, and evaluated without dropout. `x` `[T, B, I]` and `target` `[T, B, ...]` are time-major;
     `lengths` `[B]` ends rows early. `loss(outputs, target)` is given the outputs of all steps, or `readout(outputs)`,
-    and returns one number. Without a loss, the outputs' projection on one random direction, drawn from `seed`, stands
-    in its place.
+    and returns one number. Without a loss, a projection of the outputs on one random direction, drawn from `seed`, is
+    used.
 
-    It is looked back from the loss of each row's last step, or from those of the steps `origins`. `rules` are compared
-    with the exact gradient of the loss of all steps; without them, truncation to several horizons.
+    Gradients start from the loss of each row's last step, or of the steps `origins`. `rules` are compared
+    with the exact gradient of the loss of all steps; by default, truncated BPTT with several horizons.
 
-    Raises ArgumentError for what cannot be diagnosed, and where a state is not finite.
+    Raises ArgumentError for unsupported layers and data, and if a state is not finite.
     """
     subject = make_subject(layer, x, target, loss, readout, lengths, seed)
     outputs, runs = subject.run()

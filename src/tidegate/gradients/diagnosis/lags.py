@@ -1,4 +1,4 @@
-"""How much of a loss's gradient is left at each step back."""
+"""The norm of a loss's gradient at each number of steps back."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from torch import Tensor
 from tidegate.gradients.diagnosis.subject import DiagnosedLayer
 from tidegate.nn.unroll_autograd import AutogradUnroll, state_label
 
-WHOLE = "all states"
+ALL_STATES = "all states"
 QUANTILES = (0.5, 0.1, 0.9)
 VANISHED, EXPLODED = 0.01, 10.0  # of the norm at lag 0
 
@@ -19,10 +19,10 @@ VANISHED, EXPLODED = 0.01, 10.0  # of the norm at lag 0
 class Lags:
     """The norm of the gradient of the loss with respect to a state k steps back, for k = 0, 1, ...
 
-    It is the whole derivative, as the state is used: in the gradient of a cell state c there is what reaches the loss
-    through the hidden state of the same step. Over the rows and origins that reach back so far, `median` is the middle
-    norm, and nine in ten lie above `low`, nine in ten below `high`. `label` is what a plot calls the state. `layer` is
-    None, and `state` "all states", for the norm over all of them.
+    This is the total derivative: the gradient of a cell state c includes what reaches the loss through the hidden
+    state of the same step. Over the rows and origins that reach back that far, `median` is the median norm, `low` the
+    10th and `high` the 90th percentile. `label` is the state's name in plots. `layer` is None, and `state` "all
+    states", for the norm over all of them.
     """
 
     layer: int | None
@@ -33,17 +33,17 @@ class Lags:
     high: list[float]
 
     def until(self, share: float) -> int | None:
-        """How many steps back until the median falls below this share of that at lag 0; None if it does not."""
+        """The lag at which the median falls below this share of that at lag 0; None if it does not."""
         return next((k for k, norm in enumerate(self.median) if norm < share * self.median[0]), None)
 
     @property
     def memory(self) -> int | None:
-        """The effective memory: how many steps back until less than 1/e of the gradient is left."""
+        """The effective memory: the lag at which less than 1/e of the gradient is left."""
         return self.until(math.exp(-1))
 
     @property
     def growth(self) -> float | None:
-        """The factor by which the median changes a step, on average over all lags at which there is any."""
+        """The average factor by which the median changes per step, over all lags where it is not 0."""
         there = [k for k, norm in enumerate(self.median) if norm > 0.0]
         if not there or there[0] or not there[-1]:
             return None
@@ -75,7 +75,7 @@ def lag_norms(
             largest[place] = torch.maximum(largest[place], peak) if place in largest else peak
     joined = {place: torch.cat(parts, 1) for place, parts in squares.items()}
     reach = max(int(at.max()) for at in origins) + 1
-    whole = _summary(None, WHOLE, WHOLE, torch.stack(list(joined.values())).sum(0)[:reach].sqrt())
+    whole = _summary(None, ALL_STATES, ALL_STATES, torch.stack(list(joined.values())).sum(0)[:reach].sqrt())
     states = [
         _summary(layer, state, state_label(runs[layer].graph, state), rows[:reach].sqrt())
         for (layer, state), rows in joined.items()
@@ -86,7 +86,7 @@ def lag_norms(
 def _gradients(
     loss: Tensor, runs: Sequence[AutogradUnroll], places: Sequence[tuple[int, str]]
 ) -> dict[tuple[int, str], Tensor]:
-    """By layer and state the gradient in each state after a step, `[T, B, size]`."""
+    """The gradient in each state after each step, `[T, B, size]`, by layer and state."""
     tensors = [states[name] for k, name in places for states in runs[k].states[1:]]
     found = torch.autograd.grad(loss, tensors, retain_graph=True, materialize_grads=True, allow_unused=True)
     T = len(runs[0].values)
@@ -94,7 +94,7 @@ def _gradients(
 
 
 def _by_lag(values: Tensor, at: Tensor) -> Tensor:
-    """`[T, B]` by step, to `[T, B]` by the number of steps before `at`, NaN where there is none."""
+    """Reorder `[T, B]` from steps to numbers of steps before `at`, NaN where there is none."""
     index = at - torch.arange(len(values), device=values.device).unsqueeze(1)
     return torch.where(index >= 0, values.gather(0, index.clamp(min=0)), torch.nan).double()
 

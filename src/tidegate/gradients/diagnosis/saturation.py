@@ -1,4 +1,4 @@
-"""Gates and other squashed values that are stuck at their ends, and how long the gates that keep a state keep it."""
+"""Saturation of gates and other sigmoid or tanh values, and the time constants of gates that keep a state."""
 
 import math
 from collections.abc import Iterator
@@ -13,9 +13,12 @@ from tidegate.equations import Graph
 from tidegate.gradients.diagnosis.subject import DiagnosedLayer
 from tidegate.nn.unroll_autograd import AutogradUnroll
 
-ENDS = {"sigmoid": (0.0, 0.05, 0.95, 1.0), "tanh": (-1.0, -0.9, 0.9, 1.0)}  # there the slope is a fifth of the largest
+ENDS = {
+    "sigmoid": (0.0, 0.05, 0.95, 1.0),
+    "tanh": (-1.0, -0.9, 0.9, 1.0),
+}  # where the derivative is a fifth of its maximum
 BINS = 20
-STUCK = 0.5
+SATURATED_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,9 @@ class Activation:
 
     `low` and `high` are the shares of its values in the lowest and the highest twentieth of its range (below 0.05 and
     above 0.95; for a tanh below -0.9 and above 0.9), `unit_low` and `unit_high` the same for each unit. `counts` is the
-    histogram over equal bins between the two `ends`. `keeps` and `enters` are the states that it keeps or lets
-    something into. Where it keeps one, `time_constants` has for each unit -1 / log(share kept), in steps, of the
-    geometric mean over the data; None where nothing is lost.
+    histogram over equal bins between the two `ends`. `keeps` and `enters` are the states whose old value or whose input
+    it scales. If it keeps one, `time_constants` has for each unit -1 / log(share kept), in steps, of the geometric mean
+    over the data; None where nothing is lost.
     """
 
     layer: int
@@ -45,12 +48,12 @@ class Activation:
 
     @property
     def saturated(self) -> bool:
-        """Whether more than half of its values lie at the ends."""
-        return self.low + self.high > STUCK
+        """Whether more than half of its values are at the ends."""
+        return self.low + self.high > SATURATED_SHARE
 
 
 def activations(subject: DiagnosedLayer, layer: int, run: AutogradUnroll) -> Iterator[Activation]:
-    """Every sigmoid and tanh of a layer that has a name."""
+    """Every named sigmoid and tanh of a layer."""
     graph = run.graph
     for name, value in graph.named.items():
         if value.op in ENDS and name in run.values[0]:

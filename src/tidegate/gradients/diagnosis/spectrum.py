@@ -1,4 +1,4 @@
-"""What one step does to a small change of the state: the Jacobian d s_t / d s_(t-1), seen through its spectrum."""
+"""The spectrum of a step's Jacobian d s_t / d s_(t-1): what a step does to a small change of the state."""
 
 import math
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from tidegate.nn.unroll_autograd import AutogradUnroll
 from tidegate.reference import Program, bound, leaves
 from tidegate.reference import torch_ops as xp
 
-ROWS, SAMPLES, EASY = 8, 32, 256  # of so many states, all samples are taken; of more, fewer
-MOST_POINTS = 512
+ROWS, SAMPLES, FULLY_SAMPLED = 8, 32, 256  # fewer samples are taken for more states than FULLY_SAMPLED
+MAX_POINTS = 512
 
 
 @dataclass(frozen=True)
 class Range:
-    """The middle, the least and the greatest of several samples: numbers of equal length, by their rank."""
+    """The median, the least and the greatest of several samples, by rank."""
 
     median: list[float]
     low: list[float]
@@ -31,8 +31,8 @@ class Spectrum:
 
     `singular_values` and `moduli` (of the eigenvalues) are sorted, the largest first. `radius` is the spectral radius:
     median, least, greatest. `eigenvalues` are those of some samples, as pairs of real and imaginary part.
-    `growth` is the mean logarithm by which a small change of the state grows a step, along the data: an estimate of the
-    largest Lyapunov exponent, below 0 where changes die out; None where one dies out altogether.
+    `growth` is the mean logarithmic growth of a small change of the state per step, along the data: an estimate of the
+    largest Lyapunov exponent, below 0 if changes die out; None if one becomes 0.
     """
 
     layer: int
@@ -46,7 +46,7 @@ class Spectrum:
 
 
 class StepJacobian:
-    """The Jacobian of a layer's step as equations, ready to be computed for many steps and rows."""
+    """The Jacobian of a layer's step, compiled for many steps and rows."""
 
     def __init__(self, run: AutogradUnroll) -> None:
         graph = run.graph
@@ -77,20 +77,21 @@ def spectrum(subject: DiagnosedLayer, layer: int, run: AutogradUnroll, seed: int
     """The spectrum of a layer's step, at steps and rows spread over the data."""
     step = StepJacobian(run)
     rows = subject.lengths.argsort(descending=True)[:ROWS]
-    wanted = max(4, min(SAMPLES, SAMPLES * EASY**3 // step.size**3))
+    wanted = max(4, min(SAMPLES, SAMPLES * FULLY_SAMPLED**3 // step.size**3))
     places = subject.valid[:, rows].nonzero()
     sampled = places[torch.linspace(0, len(places) - 1, min(wanted, len(places))).long()]
     kept, change = [], _Change(subject.lengths[rows], step.size, run, seed)
     with torch.no_grad():
         for t in range(len(run.values)):
             matrices = step(t, rows)
-            change.take(t, matrices)
+            change.advance(t, matrices)
             kept.append(matrices[sampled[sampled[:, 0] == t, 1]].double())
     return _summary(layer, step.names, torch.cat(kept), change.growth)
 
 
 class _Change:
-    """A small change of the state, carried along rows of these lengths; its growth in the second half is counted."""
+    """A small change of the state, propagated along rows of these lengths; its growth is averaged over the second "
+    "half."""
 
     def __init__(self, lengths: Tensor, size: int, run: AutogradUnroll, seed: int) -> None:
         drawn = torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -98,8 +99,8 @@ class _Change:
         self.lengths, self.total, self.count = lengths, 0.0, 0
         self.vector = (drawn / drawn.norm()).to(like.device).expand(len(lengths), size)
 
-    def take(self, t: int, matrices: Tensor) -> None:
-        """One step on."""
+    def advance(self, t: int, matrices: Tensor) -> None:
+        """Propagate by one step."""
         moved = torch.einsum("rnm,rm->rn", matrices.double(), self.vector)
         size = moved.norm(dim=-1)
         counted = (t >= self.lengths // 2) & (t < self.lengths)
@@ -109,14 +110,14 @@ class _Change:
 
     @property
     def growth(self) -> float | None:
-        """The mean logarithm of the growth a step."""
+        """The mean logarithm of the growth per step."""
         return self.total / self.count if math.isfinite(self.total) else None
 
 
 def _summary(layer: int, names: list[str], matrices: Tensor, growth: float | None) -> Spectrum:
     eigenvalues = torch.linalg.eigvals(matrices)
     moduli = eigenvalues.abs().sort(dim=-1, descending=True).values
-    few = torch.linspace(0, len(matrices) - 1, max(1, MOST_POINTS // eigenvalues.shape[1])).long().unique()
+    few = torch.linspace(0, len(matrices) - 1, max(1, MAX_POINTS // eigenvalues.shape[1])).long().unique()
     radius = moduli[:, 0]
     return Spectrum(
         layer,

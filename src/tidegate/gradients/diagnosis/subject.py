@@ -1,4 +1,4 @@
-"""What is diagnosed, brought into one form: a copy of the layer, one sequence of steps, one loss."""
+"""`DiagnosedLayer`: a checked copy of the layer to diagnose, with its data and loss."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -15,15 +15,15 @@ from tidegate.nn.unroll_autograd import AutogradUnroll, follow
 from tidegate.reference.unroll import valid_steps
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-Score = Callable[[Tensor, Tensor], Tensor]  # outputs [K, B, size] and the numbers of their steps [K] to one number
+Score = Callable[[Tensor, Tensor], Tensor]  # outputs [K, B, size] and their steps [K] to one number
 PROBE = "a random projection of the outputs (no loss was given)"
 
 
 @dataclass(frozen=True, eq=False)
 class DiagnosedLayer:
-    """A layer in evaluation, its time-major input with 0 where rows are padded, and the loss of some of its steps.
+    """A layer in evaluation mode, its time-major input with zero padding, and its loss.
 
-    `valid` `[T, B]` says which steps are no padding, `lengths` `[B]` where each row ends.
+    `valid` `[T, B]` flags the steps that are not padding, `lengths` `[B]` are the rows' lengths.
     """
 
     layer: Recurrent | Stack
@@ -34,11 +34,11 @@ class DiagnosedLayer:
 
     @property
     def steps(self) -> Tensor:
-        """The numbers of the steps, `[T]`."""
+        """The steps' indices, `[T]`."""
         return torch.arange(len(self.x), device=self.x.device)
 
     def run(self) -> tuple[Tensor, list[AutogradUnroll]]:
-        """The output and the run of each layer. Raises ArgumentError where a state is not finite."""
+        """The output and the run of each layer. Raises ArgumentError if a state is not finite."""
         y, runs = follow(self.layer, self.x)
         for layer, run in enumerate(runs):
             for t, states in enumerate(run.states[1:]):
@@ -46,13 +46,13 @@ class DiagnosedLayer:
                     if not state[self.valid[t]].isfinite().all():
                         raise ArgumentError(
                             f"state {name!r} of layer {layer + 1} is not finite after step {t + 1} of {len(self.x)}, "
-                            "so that no gradient goes back from there: give shorter sequences, or make the recurrent "
-                            "weights smaller"
+                            "so gradients cannot be computed: use shorter sequences, or smaller recurrent "
+                            "weights"
                         )
         return y, runs
 
     def loss_at(self, outputs: Tensor, chosen: Tensor) -> Tensor:
-        """The loss, with gradients of the chosen `[T, B]` steps only. Raises ArgumentError where it has none."""
+        """The loss, with gradients of the chosen `[T, B]` steps only. Raises ArgumentError if it has no gradient."""
         value = self.score(torch.where(chosen.unsqueeze(-1), outputs, outputs.detach()), self.steps)
         if not isinstance(value, Tensor) or value.dim() or not value.requires_grad:
             given = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
@@ -67,7 +67,7 @@ class DiagnosedLayer:
 def make_subject(
     layer: nn.Module, x: Any, target: Tensor | None, loss: Loss | None, readout: Any, lengths: Any, seed: int
 ) -> DiagnosedLayer:
-    """Everything checked. Raises ArgumentError."""
+    """Check the arguments of `diagnose`. Raises ArgumentError."""
     copied = _copied(layer)
     _check_input(x)
     if (target is None) != (loss is None):
@@ -96,8 +96,8 @@ def _copied(layer: nn.Module) -> Recurrent | Stack:
         )
     if copied.bidirectional:
         raise ArgumentError(
-            "diagnose takes layers of one direction, got a bidirectional one: its steps have no single past to "
-            "look back into; give a layer of one direction"
+            "diagnose takes layers of one direction, got a bidirectional one: its steps have no single past. "
+            "Pass a layer of one direction"
         )
     _check_cells(copied)
     for module in copied.modules():
@@ -115,8 +115,8 @@ def _check_cells(layer: Any) -> None:
     names = [i.name for i in graph.inputs if i.name not in graph.masks]
     if len(names) > 1:
         raise ArgumentError(
-            f"diagnose takes cells of one input, and {graph.name!r} reads {', '.join(names)}: choose a cell that reads "
-            "one tensor, or join the inputs in it"
+            f"diagnose takes cells of one input, but {graph.name!r} reads {', '.join(names)}: choose a cell that reads "
+            "one tensor, or concatenate the inputs"
         )
 
 
@@ -153,7 +153,7 @@ def _scored(loss: Loss, target: Tensor, readout: Any) -> Score:
 
 
 def origin_steps(subject: DiagnosedLayer, origins: Sequence[int] | None) -> list[Tensor]:
-    """For each origin the step `[B]` whose loss is looked back from, -1 in rows that end before it."""
+    """The step `[B]` of each origin, -1 in rows that end before it."""
     if origins is None:
         return [subject.lengths - 1]
     found = [torch.where(subject.lengths > step, step, -1) for step in origins]

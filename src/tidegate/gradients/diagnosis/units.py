@@ -1,4 +1,4 @@
-"""Units that do nothing: their state does not move, or no gradient comes to them."""
+"""Dead units: those whose state does not move, or that receive no gradient."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ from torch import Tensor
 from tidegate.gradients.diagnosis.subject import DiagnosedLayer
 from tidegate.nn.unroll_autograd import AutogradUnroll, state_label
 
-STILL = 1e-3
+DEAD_DEVIATION = 1e-3
 
 
 @dataclass(frozen=True)
 class Units:
     """The units of a state: the standard deviation of each over the data, and which are dead.
 
-    `label` is what a plot calls the state. `still` are the indices of the units whose deviation is below 0.001,
-    `no_gradient` of those in which the gradient of the loss is 0 at every step.
+    `label` is the state's name in plots. `still` are the indices of units whose deviation is below 0.001, `no_gradient`
+    of those whose gradient is 0 at every step.
     """
 
     layer: int
@@ -29,7 +29,7 @@ class Units:
 
     @property
     def dead(self) -> list[int]:
-        """Those of either kind."""
+        """The indices of either kind."""
         return sorted({*self.still, *self.no_gradient})
 
 
@@ -43,7 +43,12 @@ def units(
             deviations, gradient = values.std(0, correction=0), largest[layer, state.name]
             label = state_label(run.graph, state.name)
             yield Units(
-                layer, state.name, label, deviations.tolist(), _where(deviations < STILL), _where(gradient == 0)
+                layer,
+                state.name,
+                label,
+                deviations.tolist(),
+                _where(deviations < DEAD_DEVIATION),
+                _where(gradient == 0),
             )
 
 

@@ -1,4 +1,4 @@
-"""The findings in sentences."""
+"""The findings of a diagnosis as sentences."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,7 +8,7 @@ from tidegate.gradients.diagnosis.saturation import Activation
 from tidegate.gradients.diagnosis.spectrum import Spectrum
 from tidegate.gradients.diagnosis.units import Units
 
-MOST_UNITS = 8
+MAX_UNITS = 8
 
 
 def sentences(
@@ -18,7 +18,7 @@ def sentences(
     units: Sequence[Units],
     cosines: Sequence[Cosine],
 ) -> list[str]:
-    """What was found, a sentence a finding, the most important first."""
+    """One sentence per finding, the most important first."""
     several = len(spectra) > 1
     return [
         _flow(lags[0]),
@@ -30,7 +30,7 @@ def sentences(
 
 
 def place(layer: int, several: bool) -> str:
-    """Which layer, where there are several."""
+    """The layer, if there are several."""
     return f" of layer {layer + 1}" if several else ""
 
 
@@ -49,7 +49,7 @@ def _flow(whole: Lags) -> str:
 
 def _memory(whole: Lags) -> str:
     if whole.memory is None:
-        return f"Effective memory: more than {_steps(len(whole.median) - 1)}, as far as was looked back."
+        return f"Effective memory: more than {_steps(len(whole.median) - 1)}, the longest lag computed."
     return f"Effective memory: {_steps(whole.memory)} back less than 1/e of the gradient is left."
 
 
@@ -69,7 +69,7 @@ def _dead(units: Sequence[Units], several: bool) -> Iterator[str]:
     for u in units:
         for indices, why in ((u.still, "hardly move"), (u.no_gradient, "get no gradient")):
             if indices:
-                named = ", ".join(map(str, indices[:MOST_UNITS])) + (", ..." if len(indices) > MOST_UNITS else "")
+                named = ", ".join(map(str, indices[:MAX_UNITS])) + (", ..." if len(indices) > MAX_UNITS else "")
                 count = f"{len(indices)} of {len(u.deviations)} units of {u.label}{place(u.layer, several)}"
                 yield f"Dead: {count} {why} ({named})."
 

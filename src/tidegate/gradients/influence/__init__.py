@@ -1,1 +1,1 @@
-"""The influence of weights on states, carried forward in time: the engine, and one tracker a rule."""
+"""The influence of weights on states, carried forward in time: the engine, and one tracker per rule."""

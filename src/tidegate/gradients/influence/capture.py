@@ -1,4 +1,4 @@
-"""Trackers, and how they take part in a captured run: by kernels that are bound to example tensors once."""
+"""Trackers, and how they join a captured run: with kernels bound once to example tensors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Tensors = dict[str, Tensor]
 
 
 class CapturedTracker(Protocol):
-    """A tracker over a run's steps, from the addresses of the run's buffers."""
+    """A tracker's kernels for a run, called with the addresses of the run's buffers."""
 
     def __call__(self, addresses: list[int], memory: Tensors | None, keep: bool) -> tuple[Tensors, dict[Value, Tensor]]:
         """The memory after the run (undefined unless it is to `keep`) from that before (None: no influence yet), and
@@ -29,7 +29,7 @@ class CapturedTracker(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Capture:
-    """A run to take part in: its steps and the gradients of its scored states, as examples.
+    """A run that trackers may join: its steps and the gradients of its scored states, as examples.
 
     Everything a kernel reads must be a view into the examples' `buffers`, whose addresses change from call to call, or
     into buffers that `stay`. Where there are such, every run begins without influence, and the end of it is not read.
@@ -52,7 +52,7 @@ class Capture:
     ) -> BoundTraces | None:
         """Eligibility traces of a linear of `shape` `[K, V]` along the run, as `advance_traces` moves them.
 
-        None where no kernel can run, or something it reads is computed and not part of a buffer.
+        None if no kernel can run, or if it reads a computed value that is not part of a buffer.
         """
         if not all(within(t, (*self.buffers, *self.stay)) for t in (*d, *u, *v, *delta)):
             return None
@@ -68,7 +68,7 @@ class Capture:
 
 
 class BoundTraces:
-    """Traces along a run. `nothing` are the traces before any step."""
+    """Traces along a run. `nothing` are the initial traces."""
 
     def __init__(self, call: BoundCall, nothing: Tensor, scored: bool, forget: int, stays: bool) -> None:
         self._call, self._nothing, self._stays = call, nothing, stays
@@ -89,9 +89,9 @@ class BoundTraces:
 
 
 class Tracker(ABC):
-    """One rule at work on some of a layer's weights: what it remembers from step to step, and the gradients from it.
+    """A rule applied to some of a layer's weights: its memory from step to step, and the gradients from it.
 
-    `values` are what it reads of each step, `states` those that its weights influence.
+    `values` are what it reads of each step, `states` the states that its weights influence.
     """
 
     values: list[Value]
@@ -99,22 +99,22 @@ class Tracker(ABC):
 
     @abstractmethod
     def cost(self, rows: int) -> Cost:
-        """What it keeps and computes for so many rows."""
+        """Its memory and operations for `rows` rows."""
 
     @abstractmethod
     def begin(self, rows: int, like: Tensor) -> Tensors:
-        """The memory before any step."""
+        """The initial memory."""
 
     @abstractmethod
     def advance(
         self, memory: Tensors, steps: StepValues, gradients: Mapping[str, Tensor] | None
     ) -> tuple[Tensors, dict[Value, Tensor]]:
-        """The memory after some steps, and the gradient of what has these gradients `[T, B, n]` in the states."""
+        """The memory after some steps, and the gradient of a loss with these gradients `[T, B, n]` in the states."""
 
     @abstractmethod
     def gradient(self, memory: Tensors, gradients: Mapping[str, Tensor]) -> dict[Value, Tensor]:
-        """The gradient of what has these gradients `[B, n]` in the states now."""
+        """The gradient of a loss with these gradients `[B, n]` in the current states."""
 
     def capture(self, run: Capture) -> CapturedTracker | None:
-        """The tracker on kernels along a run; None: then the general engine runs."""
+        """The tracker's kernels for a run; None to use the general engine."""
         return None

@@ -1,4 +1,4 @@
-"""The gradient of a whole sequence by a forward rule, on a captured run from the layer's own start."""
+"""The gradient of a whole sequence by a forward rule, on a captured run from the layer's initial state."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ class CapturedGradient:
         return (1 + len(self._free)) * self._run.nbytes
 
     def serves(self) -> bool:
-        """Whether the layer has the modules, tensors and options it had."""
+        """Whether the layer still has the same modules, tensors and options."""
         return self._engine.flat.unchanged()
 
     def __call__(self, x: Tensor, score: Callable[[Tensor], Tensor], learned: Sequence[Tensor]) -> list[Tensor] | None:
-        """The gradients of `score(output)` for what is learned; None where a tensor does not fit the kernels."""
+        """The gradients of `score(output)` by parameter; None if a tensor does not fit the kernels."""
         weights, inputs = self._weights, {self._input: x.detach()}
         if not self._run.fits(weights, inputs, self._begin):
             return None
@@ -103,7 +103,7 @@ class CapturedGradient:
         return totals(learned, direct, pairs)
 
     def _acquire(self) -> _Buffers:
-        """A run from the layer's own start that nobody else uses."""
+        """A run from the layer's initial state that no other call uses."""
         try:
             return self._free.pop()
         except IndexError:
@@ -117,7 +117,7 @@ class CapturedGradient:
     def _pulled(
         self, run: CapturedRun, weights: Tensors, inputs: Tensors, found: Tensor, dy: Tensor, forward: list[Tensor]
     ) -> tuple[dict[Value, Tensor], dict[str, Tensor | None]]:
-        """The gradients by way of the states by value, and those of weights that the output itself reads."""
+        """The gradients through the states, by value, and those of weights that the output reads directly."""
         of_output: dict[str, Tensor | None] = {}
         of_states = {self._scored[0]: dy}
         if self._output is not None:

@@ -1,4 +1,4 @@
-"""Runs of one shape on kernels: the states, what trackers read of them, and the trackers along them.
+"""Runs of one shape on kernels: the states, the values that trackers read, and the trackers.
 
 The first call of a shape binds every kernel; later ones set pointers.
 """
@@ -29,7 +29,7 @@ Influence = tuple[Tensors, ...]
 class CapturedRun:
     """A plan's run of T steps and B rows.
 
-    What it finds is one tensor `[T + 1, B, D + R]`: the states before the first step and after each, side by side, and
+    Its result is one tensor `[T + 1, B, D + R]`: the states before the first step and after each, side by side, and
     behind them what trackers read of each step (undefined in the first row). With a `start` every run begins with these
     states, without influence, in buffers that stay: then it is for one caller at a time.
     """
@@ -64,7 +64,7 @@ class CapturedRun:
         return CapturedRun(self._plan, *self._shape, self._call.cell, self._like, start)
 
     def fits(self, weights: Tensors, inputs: Tensors, begin: Tensors) -> bool:
-        """Whether these tensors can be given to the kernels as they are."""
+        """Whether the kernels can read these tensors in place."""
         if not eager() or inputs.keys() != self._shapes.keys():
             return False
         dtype = self._dtype
@@ -140,13 +140,13 @@ class CapturedRun:
         return BoundCall(bind, [*fixed, *inputs, *moving])
 
     def captures(self, scored: tuple[str, ...] | None) -> bool:
-        """Whether all trackers take part, with gradients in these states (None: in all, side by side in one tensor)."""
+        """Whether all trackers join, with gradients in these states (None: in all, side by side in one tensor)."""
         if scored not in self._trackers:
             self._trackers[scored] = self._captured(scored)
         return self._trackers[scored] is not None
 
     def _captured(self, scored: tuple[str, ...] | None) -> list[CapturedTracker | None] | None:
-        """The trackers on example tensors; None stands for one that no scored state reaches."""
+        """The trackers bound to example tensors; None for those that no scored state depends on."""
         plan, reader, graph, (T, B) = self._plan, self._plan.reader, self._plan.graph, self._shape
         found = self.found
         inputs = {n: self._like.new_zeros(shape) for n, shape in self._shapes.items()}
@@ -214,7 +214,7 @@ class CapturedRun:
 
 
 def captured_run(plan: RulePlan, T: int, B: int, like: Tensor) -> CapturedRun | None:
-    """The run of this shape; None where kernels cannot run, or a step is made of more than vectors and inputs."""
+    """The run of this shape; None if kernels cannot run, or a step reads more than vectors and inputs."""
     return _captured_run(plan, T, B, like.dtype, torch.get_num_threads()) if enabled() and like.is_cpu else None
 
 

@@ -18,14 +18,14 @@ from tidegate.gradients.influence.parameter_layout import Bundle, ParameterLayou
 from tidegate.gradients.influence.step_values import StepValues, split
 
 Tensors = dict[str, Tensor]
-Drive = tuple[slice, Tensor]  # units of a state, and the Jacobian of the state in what a bundle's groups give
+Drive = tuple[slice, Tensor]  # units of a state, and its Jacobian in the results of a bundle's groups
 
 
 class DenseInfluence(Tracker):
     """Groups of weights that influence the same states: one matrix `[B, units of the states, weights]`.
 
-    `allowed` says which rows of weights are kept for which units, `[units of the states, rows]`, where there is one
-    group; None keeps all.
+    `allowed` `[units of the states, rows]` flags the rows of weights kept for each unit, for a single group; None keeps
+    all.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class DenseInfluence(Tracker):
         return Cost(names, f"a matrix of {D} x {P}", self._why(), rows * D * P, rows * flops, calls)
 
     def _driven(self, bundle: Bundle, state: str) -> int:
-        """How many numbers of a state's influence a step's own weights add to."""
+        """Elements of a state's influence that a step's own weights add to."""
         found = [g.jacobians[state] for g in bundle.groups if state in g.jacobians]
         if not found:
             return 0
@@ -69,21 +69,21 @@ class DenseInfluence(Tracker):
         return f"{float(self.allowed.float().mean()):.0%} of it, the rest stays 0"
 
     def begin(self, rows: int, like: Tensor) -> Tensors:
-        """No influence yet."""
+        """Zero influence."""
         return {self.name: like.new_zeros(rows, self.D, self.P)}
 
     def advance(
         self, memory: Tensors, steps: StepValues, gradients: Mapping[str, Tensor] | None
     ) -> tuple[Tensors, dict[Value, Tensor]]:
-        """The influence after some steps, and the gradient of what has these gradients `[T, B, n]` at each of them."""
+        """The influence after some steps, and the gradient of a loss with these gradients `[T, B, n]` in the states."""
         J, A = memory[self.name], steps.matrix(self.states)
         delta = None if gradients is None else row(self.places, gradients)
         if delta is not None and self.allowed is None:
-            A = torch.cat([A, delta.unsqueeze(-2) @ A], -2)  # one row more gives the gradient with the same product
+            A = torch.cat([A, delta.unsqueeze(-2) @ A], -2)  # an extra row gives the gradient with the same product
         total = J.new_zeros(self.P)
         drives = [(columns, b, _read(steps, b), self._drives(steps, b)) for b, columns in self.bundles]
         held: Tensor | None = None
-        spare: Tensor | None = None  # the last product but one: new memory costs as much as the product that goes there
+        spare: Tensor | None = None  # the buffer before the last one: allocating costs as much as the product
         for t in range(steps.T):
             product = torch.bmm(A[t], J, out=spare)
             spare, held = held, product
@@ -105,7 +105,7 @@ class DenseInfluence(Tracker):
         return {self.name: J}, found
 
     def gradient(self, memory: Tensors, gradients: Mapping[str, Tensor]) -> dict[Value, Tensor]:
-        """The gradient of what has these gradients `[B, n]` in the states now."""
+        """The gradient of a loss with these gradients `[B, n]` in the current states."""
         J = memory[self.name]
         delta = row(self.places, gradients)
         return self._parted(torch.bmm(delta.unsqueeze(1), J).sum((0, 1)))
@@ -125,7 +125,7 @@ class DenseInfluence(Tracker):
         return found
 
     def _add_immediate(self, found: dict[Value, Tensor], steps: StepValues, gradients: Mapping[str, Tensor]) -> None:
-        """What the step's own weights do to its states, for all steps together."""
+        """Add the direct influence of each step's weights, for all steps at once."""
         for bundle, _ in self.bundles:
             read = steps.read(bundle.groups[0])
             for group in bundle.groups:
@@ -141,12 +141,13 @@ class DenseInfluence(Tracker):
 
 
 def _read(steps: StepValues, bundle: Bundle) -> Tensor:
-    """What is multiplied, `[T, B, V, 1 or rows]`."""
+    """The vectors that the weights multiply, `[T, B, V, 1 or rows]`."""
     return steps.read(bundle.groups[0]).transpose(2, 3)
 
 
 def _drive(J: Tensor, bundle: Bundle, jacobian: Tensor, read: Tensor) -> None:
-    """Add what a step's own weights do, by a Jacobian `[B, groups, n]` on the diagonal, or `[B, 1, n, rows]`."""
+    """Add the direct influence of a step's weights, by a Jacobian `[B, groups, n]` on the diagonal, or `[B, 1, n, "
+    "rows]`."""
     block = J.unflatten(-1, (len(bundle.groups), bundle.rows, bundle.columns))
     if jacobian.dim() == 3:
         block.diagonal(dim1=1, dim2=3).add_(jacobian.unsqueeze(2) * read.unsqueeze(1))
@@ -162,7 +163,7 @@ def summed(rows: Tensor, read: Tensor) -> Tensor:
 
 
 def row(places: Mapping[str, slice], gradients: Mapping[str, Tensor]) -> Tensor:
-    """Gradients of states side by side, zeros where there is none."""
+    """Gradients of states side by side, zeros for missing ones."""
     given = next(iter(gradients.values()))
     widths = {name: p.stop - p.start for name, p in places.items()}
     return torch.cat([gradients.get(n, given.new_zeros(*given.shape[:-1], w)) for n, w in widths.items()], -1)

@@ -1,8 +1,8 @@
-"""The influence of weights on their own unit only: a trace for each weight and state.
+"""The influence of weights on their own unit only: one trace per weight and state.
 
-Exact where the recurrence is element-wise, since then there is no other influence; elsewhere SnAp-1 (Menick et al.
+Exact if the recurrence is element-wise, since then there is no other influence; elsewhere SnAp-1 (Menick et al.
 2021, arXiv:2006.07232, section 3.2), RFLO (Murray 2019, doi:10.7554/eLife.43299, equation 8) or e-prop (Bellec et al.
-2020, doi:10.1038/s41467-020-17236-y, equation 14), by what of the states' Jacobian is kept.
+2020, doi:10.1038/s41467-020-17236-y, equation 14), depending on which part of the states' Jacobian is kept.
 """
 
 import math
@@ -21,12 +21,12 @@ from tidegate.gradients.influence.step_values import StepValues, split
 from tidegate.runtime.eligibility import TraceForm, advance_traces
 
 Tensors = dict[str, Tensor]
-CALLS = 10  # of torch for a step, where the rule keeps nothing but traces, which kernels move
+STEP_CALLS = 10  # torch operations per step, where kernels advance the traces
 
 
 class DiagonalInfluence(Tracker):
-    """The traces of one group, `[B, states, rows, V]`. Between states, what is `direct` goes through no matrix; else
-    the diagonal of the whole Jacobian is kept."""
+    """The traces of one group, `[B, states, rows, V]`. With `direct`, only Jacobians between states that go through no
+    matrix are used; else the diagonal of the whole Jacobian."""
 
     def __init__(self, name: str, group: ParameterGroup, layout: ParameterLayout, *, direct: bool = False) -> None:
         self.name, self.group = name, group
@@ -37,15 +37,15 @@ class DiagonalInfluence(Tracker):
         self.values = [*layout.read([group]), *between]
 
     def cost(self, rows: int) -> Cost:
-        """A multiplication and an addition for each trace that another takes from, that is driven, or that scores."""
+        """Cost: a multiply-add for each trace that another reads, that is driven, or that is scored."""
         S, (K, V) = len(self.states), self.shape
         takes = self._taken() + len(self.group.jacobians) + S
         form = f"traces, {S} x {K} x {V}"
         flops = 2 * takes * K * V
-        return Cost((self.group.name,), form, self._why(), rows * S * K * V, rows * flops, CALLS)
+        return Cost((self.group.name,), form, self._why(), rows * S * K * V, rows * flops, STEP_CALLS)
 
     def _taken(self) -> int:
-        """The pairs of states whose units act on each other one by one."""
+        """The pairs of states that act on each other unit by unit."""
         width, structure = self.layout.width, self.layout.structure
         if self._direct:
             return sum(set(pair) <= set(self.states) for pair in structure.direct)
@@ -60,13 +60,13 @@ class DiagonalInfluence(Tracker):
         return "what goes through no matrix" if self._direct else "each weight in its own unit"
 
     def begin(self, rows: int, like: Tensor) -> Tensors:
-        """No influence yet."""
+        """Zero influence."""
         return {self.name: like.new_zeros(rows, len(self.states), *self.shape)}
 
     def advance(
         self, memory: Tensors, steps: StepValues, gradients: Mapping[str, Tensor] | None
     ) -> tuple[Tensors, dict[Value, Tensor]]:
-        """The traces after some steps, and the gradient of what has these gradients `[T, B, n]` at each of them."""
+        """The traces after some steps, and the gradient of a loss with these gradients `[T, B, n]` in the states."""
         traces = memory[self.name]
         delta = {k: gradients[s] for k, s in enumerate(self.states) if s in gradients} if gradients else {}
         total = traces.new_zeros(self.shape)
@@ -79,7 +79,7 @@ class DiagonalInfluence(Tracker):
         return {self.name: end}, split(self.group, total, self.layout) if delta else {}
 
     def capture(self, run: Capture) -> CapturedTracker | None:
-        """The traces on kernels, but for weights in blocks."""
+        """The traces on kernels, unless weights have blocks."""
         if self.blocks != 1:
             return None
         scored = {k: run.scored[s] for k, s in enumerate(self.states) if s in run.scored}
@@ -97,7 +97,7 @@ class DiagonalInfluence(Tracker):
     def moved(
         self, steps: StepValues, block: int = 0, scored: tuple[int, ...] = ()
     ) -> tuple[TraceForm, list[Tensor], list[Tensor], list[Tensor]]:
-        """How traces of a block's rows move: the form, what keeps them, what drives them, what is multiplied."""
+        """How a block's traces change in a step: the form, their decay, what drives them, and the vectors."""
         rows = self._rows()[block]
         d = {(k, j): found for k, j, found in self._pairs(steps)}
         into = {k: steps.into(self.group, s) for k, s in enumerate(self.states)}
@@ -108,16 +108,16 @@ class DiagonalInfluence(Tracker):
 
     @property
     def bias(self) -> bool:
-        """Whether a 1 is multiplied, too."""
+        """Whether there is a bias."""
         return self.group.bias is not None or self.group.is_vector
 
     def _rows(self) -> list[slice]:
-        """The rows that read the same units: all, or those of each block."""
+        """Ranges of rows that read the same units: all, or those of each block."""
         height = self.shape[0] // self.blocks
         return [slice(k * height, (k + 1) * height) for k in range(self.blocks)]
 
     def _piece(self, steps: StepValues, matrix: Value, vector: Value, number: int) -> Tensor:
-        """What rows number so much of so many read of a vector."""
+        """The part of a vector that one of several blocks of rows reads."""
         found, blocks = steps.masked(steps[vector]), matrix.attrs.get("blocks", 1)
         width = found.shape[-1] // blocks
         begin = number * blocks // self.blocks * width
@@ -132,7 +132,7 @@ class DiagonalInfluence(Tracker):
         return [(k, j, found) for k, j, found in parts if found is not None]
 
     def gradient(self, memory: Tensors, gradients: Mapping[str, Tensor]) -> dict[Value, Tensor]:
-        """The gradient of what has these gradients `[B, n]` in the states now."""
+        """The gradient of a loss with these gradients `[B, n]` in the current states."""
         traces, scored = memory[self.name], [(k, s) for k, s in enumerate(self.states) if s in gradients]
         parts = [gradients[s].unsqueeze(-1) * traces[:, k] for k, s in scored]
         if not parts:

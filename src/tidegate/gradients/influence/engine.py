@@ -1,9 +1,9 @@
-"""Gradients carried forward in time: a layer whose backward pass is a rule's recursion from the first step to the last.
+"""`InfluenceEngine`: a layer whose backward pass is a forward rule's recursion from the first step to the last.
 
-The states of a run are known before any loss. When the gradients of its outputs come back, the influence of the weights
-on the states is computed from the first step on, and the gradient summed on the way. Of each step inputs and states are
-stored, and where runs are short what the rule reads of it. What comes before and after the layer (readouts, losses) is
-torch's own business.
+A run first computes the states. When autograd passes in the gradients of its outputs, the influence of the weights on
+the states is computed from the first step on, and the gradient is summed along the way. Inputs and states of each step
+are stored, and in short runs the values that the rule reads. Anything before and after the layer (readouts, losses) is
+differentiated by torch.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ Influence = tuple[Tensors, ...]  # by tracker
 
 @dataclass(frozen=True, eq=False)
 class InfluenceState:
-    """What a rule remembers of a layer's past: the states, and the influence of the weights on them by tracker."""
+    """A rule's memory of a layer's past: the states, and the influence of the weights on them by tracker."""
 
     states: Tensors
     influence: Influence
@@ -43,16 +43,16 @@ class InfluenceState:
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """States and what trackers read of the steps to them, `[T, B, size]`; by a captured `run` `[T + 1, B, size]`, with
-    the states before the first step."""
+    """States, and the values that trackers read of each step, `[T, B, size]`; by a captured `run` `[T + 1, B, size]`,
+    with the states before the first step."""
 
     found: Tensor
     run: CapturedRun | None
 
 
 class InfluenceEngine:
-    """A layer and a rule: runs of the layer, and their gradients forward in time. `whole` steps tell of the new states
-    and of the output, too."""
+    """A layer under a forward rule: runs of the layer, and their gradients. `whole` steps include the new states and
+    the output."""
 
     def __init__(self, layer: nn.Module, rule: ForwardRule, *, whole: bool = False) -> None:
         self.flat, self.rule = FlattenedLayer(layer), rule
@@ -61,7 +61,7 @@ class InfluenceEngine:
         self.names, self.widths, self.trackers = self.plan.names, self.plan.widths, self.plan.trackers
 
     def check_fits(self, steps: int, rows: int, like: Tensor) -> None:
-        """Raise ArgumentError where the influence of so many rows needs more than the memory that is free."""
+        """Raise ArgumentError if the influence for `rows` rows exceeds free memory."""
         size, graph = like.element_size(), self.flat.graph
         wanted = size * self.plan.most(steps, rows)
         if like.device.type == "cpu" and wanted > FREE_BYTES and wanted > (free := free_memory()):
@@ -73,7 +73,7 @@ class InfluenceEngine:
             raise ArgumentError(too_large(name, self.plan.costs(rows), rows, size, free, small))
 
     def parameters(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
-        """The values of weights whose gradients the rule finds; what they are made of is left to torch."""
+        """The values of weights whose gradients the rule computes; torch differentiates what they are computed from."""
         if self.plan.learned is not None:
             return [weights[name] for name in self.plan.learned]
         env: dict[Value, Any] = {self.flat.graph.weights[name]: w for name, w in weights.items()}
@@ -94,13 +94,13 @@ class InfluenceEngine:
         return self.plan.masks.weights(weights, like), self.plan.masks.inputs(batch.steps, batch.rows, inputs, like)
 
     def nothing(self, rows: int, like: Tensor) -> Influence:
-        """No influence yet."""
+        """Zero influence."""
         return tuple(tracker.begin(rows, like) for tracker in self.trackers)
 
     def advance(
         self, influence: Influence, steps: StepValues, gradients: Mapping[str, Tensor] | None
     ) -> tuple[Influence, dict[Value, Tensor]]:
-        """The influence after some steps, and the gradient of what has these gradients `[T, B, n]` at each of them."""
+        """The influence after some steps, and the gradient of a loss with these gradients `[T, B, n]` in the states."""
         found: dict[Value, Tensor] = {}
         moved = []
         for tracker, memory in zip(self.trackers, influence, strict=True):
@@ -110,7 +110,7 @@ class InfluenceEngine:
         return tuple(moved), found
 
     def gradient(self, influence: Influence, gradients: Mapping[str, Tensor]) -> dict[Value, Tensor]:
-        """The gradient of what has these gradients `[B, n]` in the states now."""
+        """The gradient of a loss with these gradients `[B, n]` in the current states."""
         found: dict[Value, Tensor] = {}
         for tracker, memory in zip(self.trackers, influence, strict=True):
             add(found, tracker.gradient(memory, gradients))
@@ -127,8 +127,8 @@ class InfluenceEngine:
         read: Mapping[Value, Tensor] | None = None,
         new: Tensors | None = None,
     ) -> StepValues:
-        """Steps with what the trackers read of them, of which vectors may have been `read` before, and `new` states be
-        known."""
+        """Steps with the values that trackers read, of which vectors may have been `read` before and `new` states "
+        "be known."""
         like = next(iter(old.values()))
         T, B = like.shape[:2]
         with torch.no_grad():
@@ -142,7 +142,7 @@ class InfluenceEngine:
         return StepValues(self.layout, env, (T, B), like, reset, valid)
 
     def between(self, inputs: Tensors, start: int, stop: int) -> Tensors:
-        """Some steps of inputs; what comes once a sequence stays whole."""
+        """A range of steps of the inputs; inputs given once per sequence stay whole."""
         return {n: x[start:stop] if n in self.plan.moving else x for n, x in inputs.items()}
 
     def follow(
@@ -150,7 +150,7 @@ class InfluenceEngine:
     ) -> tuple[Tensor, Read | None]:
         """All states before the first step and after each, `[T + 1, B, units]`.
 
-        What trackers read is found in the same run, where that is wanted and little enough to be kept.
+        The same run computes what trackers read, if wanted and small enough to be stored.
         """
         first = torch.cat([begin[name] for name in self.names], -1)
         if not batch.steps:
@@ -168,20 +168,20 @@ class InfluenceEngine:
         return states, Read(found, None) if both else None
 
     def _captured(self, weights: Tensors, inputs: Tensors, begin: Tensors, batch: Batch) -> CapturedRun | None:
-        """The captured run of a call, where it has one."""
+        """The captured run of a call, if it has one."""
         if batch.lengths is not None or batch.reset is not None:
             return None
         found = captured_run(self.plan, batch.steps, batch.rows, next(iter(weights.values())))
         return found if found is not None and found.fits(weights, inputs, begin) else None
 
     def vectors(self, read: Read) -> dict[Value, Tensor]:
-        """What trackers read, by value."""
+        """The values that trackers read."""
         steps = read.found if read.run is None else read.found[1:]
         parts = steps[..., sum(self.widths) :].split(self.reader.widths, -1)
         return dict(zip(self.reader.vectors, parts, strict=True))
 
     def before(self, old: Tensor, reset: Tensor | None) -> Tensors:
-        """The states that each step starts from, `[T, B, size]` by name, where those `old` ones are before it."""
+        """The states before each step, `[T, B, size]` by name, given the `old` ones before the first."""
         found = self.plan.apart(old)
         if reset is None:
             return found
@@ -189,7 +189,7 @@ class InfluenceEngine:
         return {name: torch.where(chosen, starts[name], old) for name, old in found.items()}
 
     def output(self, weights: Tensors, inputs: Tensors, new: Tensor, old: Sequence[Tensor], batch: Batch) -> Tensor:
-        """The layer's output `[T, B, size]` from its states after each step, and those before it if they are wanted."""
+        """The layer's output `[T, B, size]` from its states after each step, and before it if needed."""
         after = self.plan.apart(new)
         if self.plan.state_of_output is not None:
             y = after[self.plan.state_of_output]
@@ -236,7 +236,7 @@ class InfluenceEngine:
 def totals(
     learned: Sequence[Tensor], direct: Iterable[Optional], pairs: Iterable[tuple[Tensor, Optional]]
 ) -> list[Tensor]:
-    """The gradients of what is learned: the `direct` ones, and those of tensors that are learned or made of it."""
+    """The gradients of the parameters: the `direct` ones plus those through values computed from parameters."""
     found = {id(t): g for t, g in zip(learned, direct, strict=True) if g is not None}
     made = []
     for tensor, gradient in pairs:
@@ -283,7 +283,7 @@ class EngineRun:
 
     @property
     def end(self) -> InfluenceState:
-        """What is remembered at its end."""
+        """The memory at its end."""
         if self._end is None:
             self.pull(None)
         assert self._end is not None
@@ -307,13 +307,13 @@ class EngineRun:
         return [found.get(v) for v in self.engine.structure.parameters]
 
     def scored(self, weights: Tensors, score: Callable[[Any], Tensor], learned: Sequence[Tensor]) -> list[Tensor]:
-        """The gradient of the score of the layer's output, for these tensors: what autograd finds by way of a call.
+        """The gradient of the score of the layer's output, for these tensors: the same as autograd through a call.
 
-        Here the layer is no part of autograd's graph, on which a small net spends most of its time.
+        Here the layer is not part of autograd's graph, where small nets spend most of their time.
         """
         engine = self.engine
         leaves = [part.detach().requires_grad_() for part in self.parts()]
-        new, *old = [leaf.clone() for leaf in leaves]  # which the score may change in place
+        new, *old = [leaf.clone() for leaf in leaves]  # clones, since the score may change them in place
         value = score(self.batch.restore(engine.output(weights, self.inputs, new, old, self.batch)))
         values = engine.parameters(weights)
         again = not all(v.is_leaf for v in values)
@@ -341,7 +341,7 @@ class EngineRun:
         return found
 
     def _pull_captured(self, run: CapturedRun, found: Tensor, gradients: Tensor) -> dict[Value, Tensor]:
-        keep = self.engine.rule.every is not None  # then another segment may go on from here
+        keep = self.engine.rule.every is not None  # another segment may continue from here
         influence, total = run.advance(
             self.weights, self.inputs, found, None, [gradients.contiguous()], None, keep=keep
         )
@@ -372,9 +372,9 @@ class _EngineFunction(Function):
         ctx.segment = segment
         ctx.save_for_backward(*parameters, *segment.weights.values(), *segment.inputs.values())
         ctx.set_materialize_grads(False)
-        return tuple(part.clone() for part in segment.parts())  # which the caller may change in place
+        return tuple(part.clone() for part in segment.parts())  # clones, since the caller may change them in place
 
     @staticmethod
     def backward(ctx: Any, after: Tensor | None, before: Tensor | None = None) -> tuple[Tensor | None, ...]:
-        _ = ctx.saved_tensors  # torch refuses here if one was changed
+        _ = ctx.saved_tensors  # torch raises here if one was changed in place
         return None, *ctx.segment.gradients(after, before)

@@ -1,7 +1,7 @@
 """Kronecker-factored real-time recurrent learning (Mujika, Meier & Steger 2018, arXiv:1805.10842, algorithm 1).
 
-Where all weights multiply one vector v, the influence of a step's weights is D (x) v, with D the Jacobian of the states
-in the gates' pre-activations. The influence of all steps is kept as one such product, right on average.
+If all weights multiply one vector v, the influence of a step's weights is D (x) v, with D the Jacobian of the states
+in the gates' pre-activations. The influence of all steps is kept as one such product, unbiased.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,12 @@ from tidegate.gradients.influence.rank_one import random_signs
 from tidegate.gradients.influence.step_values import StepValues, split
 
 Tensors = dict[str, Tensor]
-TINY = 1e-12
+EPSILON = 1e-12
 
 
 class KroneckerInfluence(Tracker):
-    """`[B, V]` for what is multiplied, times `[B, units of states, rows of all weights]`."""
+    """The influence as `[B, V]`, for the vector that is multiplied, times `[B, units of states, rows of all "
+    "weights]`."""
 
     def __init__(
         self, groups: Sequence[ParameterGroup], states: Sequence[str], layout: ParameterLayout, seed: int
@@ -44,14 +45,14 @@ class KroneckerInfluence(Tracker):
         return Cost(names, form, "right on average", rows * (D * R + V), rows * flops, calls)
 
     def begin(self, rows: int, like: Tensor) -> Tensors:
-        """No influence yet."""
+        """Zero influence."""
         matrix = like.new_zeros(rows, self.D, sum(self.rows))
         return {"read": like.new_zeros(rows, self.V), "matrix": matrix, "count": torch.zeros((), dtype=torch.int64)}
 
     def advance(
         self, memory: Tensors, steps: StepValues, gradients: Mapping[str, Tensor] | None
     ) -> tuple[Tensors, dict[Value, Tensor]]:
-        """The influence after some steps, and the gradient of what has these gradients `[T, B, n]` at each of them."""
+        """The influence after some steps, and the gradient of a loss with these gradients `[T, B, n]` in the states."""
         A, count = steps.matrix(self.states), int(memory["count"])
         signs = random_signs(self.seed, count, steps.T, (steps.B, 2), A)
         driven, read = self._driven(steps, A), steps.read(self.groups[0]).squeeze(2)
@@ -70,7 +71,7 @@ class KroneckerInfluence(Tracker):
         return found, self._parted(total) if delta is not None else {}
 
     def gradient(self, memory: Tensors, gradients: Mapping[str, Tensor]) -> dict[Value, Tensor]:
-        """The gradient of what has these gradients `[B, n]` in the states now."""
+        """The gradient of a loss with these gradients `[B, n]` in the current states."""
         delta = row(self.places, gradients)
         return self._parted(torch.einsum("bd,bdr,bv->rv", delta, memory["matrix"], memory["read"]))
 
@@ -98,5 +99,5 @@ class KroneckerInfluence(Tracker):
 
 
 def _balance(matrix: Tensor, vector: Tensor) -> Tensor:
-    """The factor that makes both sides of a product equally large, which lessens the variance most."""
-    return torch.sqrt((matrix.flatten(1).norm(dim=1) + TINY) / (vector.norm(dim=1) + TINY))
+    """The factor that gives both sides of a product equal norms, which minimises the variance."""
+    return torch.sqrt((matrix.flatten(1).norm(dim=1) + EPSILON) / (vector.norm(dim=1) + EPSILON))

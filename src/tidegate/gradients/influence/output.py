@@ -1,4 +1,4 @@
-"""A layer's output that is no state: a cell without a recurrence that reads the states as inputs."""
+"""Outputs that are not states, as a cell without a recurrence that reads the states as inputs."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +22,7 @@ class OutputCell:
 
     @staticmethod
     def compile(plan: RulePlan, T: int, B: int, like: Tensor) -> "OutputCell | None":
-        """The output of a plan's layer; None where no kernel can run, or a state is smaller than it is declared."""
+        """The output of a plan's layer; None if no kernel can run, or a state is smaller than declared."""
         if any(plan.graph.new[s.name].size != s.size for s in plan.graph.states):
             return None
         cell = cell_kernel(output_graph(plan.graph), plan.sizes, [like])
@@ -36,7 +36,7 @@ class OutputCell:
         self.states = tuple(n for n in plan.names if n in reached)
 
     def states_of(self, found: Tensor) -> dict[str, Tensor]:
-        """What the output reads of what a run finds, views that stay valid."""
+        """The states that the output reads, as views of a run's result."""
         named = {}
         for name in self._read:
             when, _, state = name.partition(".")

@@ -1,4 +1,4 @@
-"""Which weights a step reads where, and which states they come to influence: the form of the influence matrices."""
+"""Groups of weights by where a step reads them, and the states that they influence: the structure of the influence."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tidegate.equations.values import Rate, Value, products, walk
 
 @dataclass(frozen=True, eq=False)
 class ParameterGroup:
-    """Weights that act on a step at one place: those of a linear, or a vector that is read unit by unit.
+    """Weights that a step reads at one place: those of a linear, or a vector that is read unit by unit.
 
     `result` is the linear's result, or the vector. `factors` are the learned matrices with what they multiply, `bias`
     a learned vector that is added; both empty for a vector. `jacobians` are those of the new states in `result`.
@@ -33,20 +33,21 @@ class ParameterGroup:
 
     @property
     def parameters(self) -> tuple[Value, ...]:
-        """The values whose gradients the group gives: matrices, then bias; or the vector."""
+        """The values that the group has gradients of: matrices, then bias; or the vector."""
         if self.is_vector:
             return (self.result,)
         return (*(m for m, _ in self.factors), *(() if self.bias is None else (self.bias,)))
 
     @property
     def name(self) -> str:
-        """What it is called in the equations, such as l0.i for the linear of gate i; without a name, its weights."""
+        """Its name in the equations, such as l0.i for the linear of gate i; if it has none, the names of its "
+        "weights."""
         if self.result.label:
             return self.result.label.removesuffix(".net")
         return " + ".join(v.attrs["name"] for v in walk(self.parameters) if v.op == "weight")
 
     def stays_in_its_unit(self, states: Mapping[tuple[str, str], Jacobian]) -> bool:
-        """Whether a unit's weights influence that unit of each state only, for ever: an element-wise recurrence."""
+        """Whether a unit's weights only ever influence that unit of each state: an element-wise recurrence."""
         between = [j for (new, old), j in states.items() if new in self.reach and old in self.reach]
         return all(isinstance(j, Diagonal) for j in (*self.jacobians.values(), *between))
 
@@ -61,18 +62,18 @@ class Structure:
 
     @cached_property
     def direct(self) -> Mapping[tuple[str, str], Jacobian]:
-        """The Jacobians of states in states before that go through no matrix."""
+        """The Jacobians of new states in old ones that go through no matrix."""
         return direct_jacobians(self.graph)
 
     @cached_property
     def diagonals(self) -> Mapping[tuple[str, str], Value]:
-        """What a unit of a state does to the unit of the same number of another, where that is known by itself."""
+        """The diagonals of the Jacobians between states, where they can be computed alone."""
         found = {key: on_diagonal(j) for key, j in self.jacobians.states.items() if _square(self.graph, *key)}
         return {key: v for key, v in found.items() if v is not None}
 
     @property
     def parameters(self) -> tuple[Value, ...]:
-        """The values of weights that influence a state, each once."""
+        """The values of weights that influence a state, without duplicates."""
         return tuple(dict.fromkeys(p for g in self.groups for p in g.parameters))
 
     @property
@@ -116,7 +117,7 @@ def _learned(value: Value) -> bool:
 
 
 def _reach(found: StepJacobians, into: Mapping[str, Jacobian]) -> tuple[str, ...]:
-    """The states that are ever influenced, once those in `into` are."""
+    """The states that become influenced if those in `into` are."""
     reached = dict.fromkeys(into)
     while True:
         more = [new for new, old in found.states if old in reached and new not in reached]

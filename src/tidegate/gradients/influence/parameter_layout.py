@@ -1,4 +1,4 @@
-"""Groups of weights with bound sizes: how many numbers an influence has, and what of a step it is made of."""
+"""Groups of weights with bound sizes: the shapes of influences, and the values that they are computed from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ Columns = tuple[Value, int, int, tuple[int, ...] | None]
 
 @dataclass(frozen=True, eq=False)
 class ParameterLayout:
-    """A structure whose sizes are bound; `weights` by name, of which those that are never learned are looked at."""
+    """A structure with bound sizes; of the `weights` by name, fixed ones are inspected for zeros."""
 
     structure: Structure
     sizes: Mapping[str, int]
@@ -25,7 +25,7 @@ class ParameterLayout:
     _columns: dict[ParameterGroup, list[Columns]] = field(default_factory=dict, init=False)
 
     def shape_of(self, value: Value) -> tuple[int, ...]:
-        """A value's size in numbers."""
+        """A value's size in elements."""
         found = self._shapes.get(value)
         if found is None:
             found = self._shapes[value] = bound(value.size, self.sizes)
@@ -48,7 +48,7 @@ class ParameterLayout:
         return sum(widths) + (group.bias is not None)
 
     def columns_of(self, group: ParameterGroup) -> list[Columns]:
-        """Where the weights of each matrix stand in a row of a group, and its shape where that has blocks."""
+        """The columns of each matrix in a row of a group, and its shape if it has blocks."""
         found = self._columns.get(group)
         if found is None:
             found, begin = [], 0
@@ -65,7 +65,7 @@ class ParameterLayout:
         return self.rows(group), self.columns(group)
 
     def places(self, states: Sequence[str]) -> tuple[dict[str, slice], int]:
-        """Where each of some states stands among their units, and how many units there are."""
+        """The range of each state among the units of all these states, and the number of units."""
         found, D = {}, 0
         for name in states:
             found[name] = slice(D, D + self.width[name])
@@ -73,7 +73,7 @@ class ParameterLayout:
         return found, D
 
     def read(self, groups: Sequence[ParameterGroup]) -> list[Value]:
-        """What the weights of some groups are multiplied by, and the Jacobians of the states in the results."""
+        """The vectors that some groups' weights multiply, and the Jacobians of the states in the results."""
         vectors = [v for g in groups for _, v in g.factors]
         return [*vectors, *(j.value for g in groups for j in g.jacobians.values())]
 
@@ -83,7 +83,7 @@ class ParameterLayout:
         return [j.value for (new, old), j in pairs.items() if new in states and old in states]
 
     def on_diagonals(self, states: Sequence[str]) -> list[Value]:
-        """The diagonals of these Jacobians; the whole Jacobian where its diagonal does not come by itself."""
+        """The diagonals of these Jacobians, or the whole Jacobian if its diagonal cannot be computed alone."""
         known, pairs = self.structure.diagonals, self.structure.jacobians.states
         return [known.get(key, j.value) for key, j in pairs.items() if key[0] in states and key[1] in states]
 
@@ -92,7 +92,7 @@ class ParameterLayout:
         return [j.value for (new, old), j in self.structure.direct.items() if new in states and old in states]
 
     def bundles(self, groups: Sequence[ParameterGroup]) -> "list[Bundle]":
-        """Groups side by side, those that read the same and act on their own units together, as the gates of a cell."""
+        """Bundle groups that read the same vectors and act on their own units, such as the gates of a cell."""
         found: dict[object, list[ParameterGroup]] = {}
         for group in groups:
             alone = any(isinstance(j, Dense) for j in group.jacobians.values())
@@ -103,7 +103,7 @@ class ParameterLayout:
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """Groups of equal shape that read the same."""
+    """Groups of equal shape that read the same vectors."""
 
     groups: tuple[ParameterGroup, ...]
     rows: int
@@ -111,5 +111,5 @@ class Bundle:
 
     @property
     def count(self) -> int:
-        """How many weights there are."""
+        """The number of weights."""
         return len(self.groups) * self.rows * self.columns

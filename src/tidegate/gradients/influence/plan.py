@@ -1,4 +1,4 @@
-"""What a rule does on equations with bound sizes, whichever layer has them: made once, used by every call."""
+"""`RulePlan`: a rule applied to equations with bound sizes, planned once and used by every call."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property, lru_cache
@@ -19,14 +19,14 @@ from tidegate.runtime.masks import Masks
 from tidegate.runtime.unroll import Unroll as Run
 
 Tensors = dict[str, Tensor]
-ELEMENTS_AT_ONCE = 1 << 22  # of what trackers read, in the steps that are read together
+ELEMENTS_AT_ONCE = 1 << 22  # values that trackers read, in the steps that are read together
 Sizes = tuple[tuple[str, int], ...]
 
 
 class ForwardRule(Hashable, Protocol):
-    """What a rule has to say of a layer; equal rules do the same.
+    """Interface of forward rules, which are compared by value.
 
-    There is an update `every` so many steps, after which the influence is carried on, or one at the end.
+    There is an update after every `every` steps, with the influence carried on, or one at the end.
     """
 
     @property
@@ -34,16 +34,16 @@ class ForwardRule(Hashable, Protocol):
         """The steps between two updates."""
 
     def trackers(self, layout: ParameterLayout) -> Sequence[Tracker]:
-        """The rule at work. Raises ArgumentError where it does not work for such equations."""
+        """The rule's trackers. Raises ArgumentError if it does not support the equations."""
 
     def cheaper(self, graph: Graph) -> "Sequence[ForwardRule]":
-        """Rules for such equations that keep less."""
+        """Rules for such equations that need less memory."""
 
 
 class RulePlan:
-    """The trackers of a rule, and the runs of the cell that tell of its states and of what trackers read.
+    """The trackers of a rule, and the runs of the cell that compute its states and what trackers read.
 
-    `whole` steps tell of the new states and of the output, too.
+    `whole` steps include the new states and the output.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class RulePlan:
         self.reader = reader(graph, sizes, (*wanted, *(graph.roots if whole else ())))
 
     def costs(self, rows: int) -> list[Cost]:
-        """What each tracker keeps and computes."""
+        """The memory and operations of each tracker."""
         found = self._costs.get(rows)
         if found is None:
             found = self._costs[rows] = [tracker.cost(rows) for tracker in self.trackers]
@@ -80,12 +80,12 @@ class RulePlan:
         return max(1, ELEMENTS_AT_ONCE // max(1, rows * self.reader.numbers))
 
     def most(self, steps: int, rows: int) -> int:
-        """The numbers that are there at once while steps are taken: the influence, and what is read of steps."""
+        """The peak number of elements during a run: the influence, and what is read of steps."""
         return COPIES * kept(self.costs(rows)) + min(steps, self.at_once(rows)) * rows * self.reader.numbers
 
     @cached_property
     def reads_old(self) -> bool:
-        """Whether the output reads states before the step other than by way of those after it."""
+        """Whether the output reads old states directly."""
         if self.state_of_output is not None:
             return False
         old = set(self.graph.old.values())
@@ -93,20 +93,20 @@ class RulePlan:
 
     @cached_property
     def outputs(self) -> Program:
-        """What makes the output of states, inputs and weights, where it is no state itself."""
+        """The computation of the output from states, inputs and weights, if it is not a state."""
         graph = self.graph
         given = [*graph.weights.values(), *graph.input_values.values(), *graph.old.values()]
         return Program([graph.output], given=[*given, *(v for v in graph.new.values() if not v.is_leaf)])
 
     def apart(self, states: Tensor) -> Tensors:
-        """Units side by side as states by name."""
+        """Split units into states by name."""
         if len(self.names) == 1:
-            return {self.names[0]: states}  # to split would cost a copy on the way back
+            return {self.names[0]: states}  # splitting would cost a copy in the backward pass
         return dict(zip(self.names, states.split(self.widths, -1), strict=True))
 
     @cached_property
     def both(self) -> Run | None:
-        """A run that tells of all new states, then of what trackers read; None where they read no vectors."""
+        """A run that outputs all new states, then what trackers read; None if they read no vectors."""
         vectors = self.reader.vectors
         return Run(giving(self.graph, [*_states(self.graph), *vectors]), self.sizes) if vectors else None
 
@@ -114,7 +114,7 @@ class RulePlan:
 def plan(
     graph: Graph, sizes: Sizes, rule: ForwardRule, whole: bool, weights: Callable[[], Mapping[str, Tensor]]
 ) -> RulePlan:
-    """The plan of a rule; where some of the weights are never learned, it looks at their numbers."""
+    """The plan of a rule; it inspects the values of weights that are never learned."""
     if all(w.attrs["learn"] for w in graph.weights.values()):
         return _plan(graph, sizes, rule, whole)
     return RulePlan(graph, sizes, rule, whole, {name: w.detach() for name, w in weights().items()})

@@ -1,7 +1,7 @@
-"""Unbiased online recurrent optimisation: the influence as one outer product, right on average.
+"""Unbiased online recurrent optimisation: the influence approximated by one outer product.
 
 Tallec & Ollivier 2017, arXiv:1702.05043, algorithm 1 and proposition 1, with the variance-reducing factors of their
-section 3. Signs are drawn by a counter, so that a run that is restarted draws the same ones.
+section 3. Signs come from a counter-based generator, so a restarted run draws the same ones.
 """
 
 import math
@@ -27,15 +27,15 @@ from tidegate.reference import torch_ops as xp
 from tidegate.reference.step_program import StepProgram
 
 Tensors = dict[str, Tensor]
-TINY = 1e-7
-AT_ONCE = 1 << 18  # elements of what steps add to the vectors over weights that are computed together
+EPSILON = 1e-7
+CHUNK_ELEMENTS = 1 << 18  # elements of the steps' contributions to vectors over weights that are computed together
 
 
 class RankOneInfluence(Tracker):
     """A vector over states times a vector over weights, for each row of the batch.
 
-    The recursion never writes out a Jacobian: it multiplies one with the vector over states, and signs with another.
-    Norms are the paper's, over parameters: what a step does to one weight at several places is summed first.
+    The recursion never forms a Jacobian: it multiplies one with the vector over states, and signs with another. Norms
+    are the paper's, over parameters: contributions to one weight at several places are summed first.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class RankOneInfluence(Tracker):
         return Cost(self.names, form, "right on average", rows * (D + P), rows * flops, calls)
 
     def begin(self, rows: int, like: Tensor) -> Tensors:
-        """No influence yet. Vectors over weights are `[B, n, r, V]` by bundle: n places that read different vectors of
+        """Zero influence. Vectors over weights are `[B, n, r, V]` by bundle: n places that read different vectors of
         V elements, and r rows of weights at each."""
         weights = {f"weights.{k}": like.new_zeros(rows, *_shape(b)) for k, b in enumerate(self.bundles)}
         return {"states": like.new_zeros(rows, self.D), **weights, "count": torch.zeros((), dtype=torch.int64)}
@@ -80,14 +80,14 @@ class RankOneInfluence(Tracker):
     def advance(
         self, memory: Tensors, steps: StepValues, gradients: Mapping[str, Tensor] | None
     ) -> tuple[Tensors, dict[Value, Tensor]]:
-        """The influence after some steps, and the gradient of what has these gradients `[T, B, n]` at each of them."""
+        """The influence after some steps, and the gradient of a loss with these gradients `[T, B, n]` in the states."""
         count, s, w = int(memory["count"]), memory["states"], self._flat(memory)
         signs = steps.masked(random_signs(self.seed, count, steps.T, s.shape, s))
         delta = None if gradients is None else row(self.places, gradients)
         moved_by, factors, by_parameter = self._moved_by(steps), self._factors(steps, signs), self._by_parameter(steps)
         fresh = steps.fresh if steps.fresh is None or steps.valid is None else steps.fresh & steps.valid
         total, size = w.new_zeros(w.shape[1]), by_parameter(w)  # size: of which the norm is taken, often w itself
-        width = max(1, AT_ONCE // max(1, w.numel()))
+        width = max(1, CHUNK_ELEMENTS // max(1, w.numel()))
         for start in range(0, steps.T if steps.B else 0, width):
             span = slice(start, min(start + width, steps.T))
             new = torch.cat([(r[span].unsqueeze(-1) * v[span].unsqueeze(-2)).flatten(2) for r, v in factors], -1)
@@ -109,12 +109,13 @@ class RankOneInfluence(Tracker):
         return end, {} if delta is None else self._parted(total)
 
     def gradient(self, memory: Tensors, gradients: Mapping[str, Tensor]) -> dict[Value, Tensor]:
-        """The gradient of what has these gradients `[B, n]` in the states now."""
+        """The gradient of a loss with these gradients `[B, n]` in the current states."""
         share = (row(self.places, gradients) * memory["states"]).sum(-1)
         return self._parted(share @ self._flat(memory))
 
     def _factors(self, steps: StepValues, signs: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """What steps add, by bundle: signs times Jacobians `[T, B, n, r]`, times what is read `[T, B, n, V]`."""
+        """The steps' contributions by bundle: signs times Jacobians `[T, B, n, r]`, times what is read `[T, B, n, "
+        "V]`."""
         env = {**steps.env, **{v: signs[..., self.places[name]] for name, v in self._signs.items()}}
         self._driven(xp, self.layout.sizes, env)
         found = []
@@ -146,9 +147,9 @@ class RankOneInfluence(Tracker):
         return moved
 
     def _by_parameter(self, steps: StepValues) -> Callable[[Tensor], Tensor]:
-        """What turns vectors over weights `[..., P]` into those over parameters, in which each number stands once."""
+        """The map from vectors over weights `[..., P]` to vectors over parameters, without duplicates."""
         weights = {v: steps.env[v] for v in self._learned}
-        apart = {(w.data_ptr(), w.shape): w for w in weights.values()}  # tied weights lie at the same place
+        apart = {(w.data_ptr(), w.shape): w for w in weights.values()}  # tied weights share memory
         if self._read_once and len(apart) == len(weights):
             return lambda vectors: vectors
         number = {place: k for k, place in enumerate(apart)}
@@ -201,7 +202,7 @@ def _shape(bundle: Bundle) -> tuple[int, int, int]:
 
 
 def _read_once(groups: Sequence[ParameterGroup], layout: ParameterLayout) -> bool:
-    """Whether each learned weight is read at one place, as it is."""
+    """Whether each learned weight is read unchanged at exactly one place."""
     each = [p for g in groups for p in g.parameters]
     summed = any(g.bias is not None and layout.shape_of(g.bias) != (layout.rows(g),) for g in groups)
     return not summed and len(set(each)) == len(each) and all(p.op == "weight" for p in each)
@@ -212,8 +213,8 @@ def _norm(vectors: Tensor) -> Tensor:
 
 
 def _balance(weights: Tensor, states: Tensor | float) -> Tensor:
-    """The factor that makes vectors of these norms equally large, which lessens the variance most."""
-    return (weights / (states + TINY)).sqrt_().add_(TINY)
+    """The factor that gives vectors with these norms equal norms, which minimises the variance."""
+    return (weights / (states + EPSILON)).sqrt_().add_(EPSILON)
 
 
 def random_signs(seed: int, first: int, steps: int, shape: Sequence[int], like: Tensor) -> Tensor:

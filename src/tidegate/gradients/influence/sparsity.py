@@ -1,7 +1,7 @@
 """Which weights can influence which units within n steps: the masks of SnAp-n.
 
-Menick et al. 2021, arXiv:2006.07232, section 3: an entry of the influence is kept where it is not zero after n layout.
-What is zero is read off the equations: units that do not mix, blocks, and matrices that are fixed at zero.
+Menick et al. 2021, arXiv:2006.07232, section 3: an entry of the influence is kept if it can be nonzero within n steps.
+Zeros are derived from the equations: units that do not mix, blocks, and matrices that are fixed at zero.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ def within(layout: ParameterLayout, group: ParameterGroup, n: int) -> dict[str, 
 
 
 def on_diagonal(pattern: Mapping[str, Tensor]) -> bool:
-    """Whether each row influences the unit of its own number only."""
+    """Whether each row influences only the unit of the same index."""
     return all(
         p.shape[0] == p.shape[1] and not bool((p & ~torch.eye(p.shape[0], dtype=torch.bool)).any())
         for p in pattern.values()
@@ -58,7 +58,7 @@ def _pattern(layout: ParameterLayout, jacobian: Jacobian, columns: int) -> Tenso
 
 
 def _of_matrix(layout: ParameterLayout, matrix: Value) -> Tensor:
-    """Where a matrix of the equations can be other than zero."""
+    """The mask of a matrix's elements that can be nonzero."""
     size = bound(matrix.size, layout.sizes)
     parts = [a for a in matrix.args if len(a.size) == 2]
     if matrix.op in ("scale_rows", "scale_columns"):

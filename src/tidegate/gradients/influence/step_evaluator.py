@@ -1,4 +1,4 @@
-"""What rules read of steps, from kernels as far as these go: vectors natively, matrices of them by torch."""
+"""Evaluates the values that rules read of steps: vectors by kernels, matrices by torch."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,11 +21,11 @@ Tensors = Mapping[str, Tensor]
 
 
 class StepEvaluator:
-    """The values that some trackers want of each step.
+    """Evaluates the values that trackers read of each step.
 
-    What is a vector is computed for all steps by one call of the cell with these vectors as its output, on kernels
-    where there are any; what is made of vectors and weights beyond that, such as the Jacobian of a dense recurrence,
-    by torch for all steps together. `numbers` is how many these are for each step and row.
+    Vectors are computed for all steps by one call of the cell with these vectors as its output, on kernels if
+    possible; values beyond vectors, such as the Jacobian of a dense recurrence, by torch for all steps at once.
+    `numbers` is their number of elements per step and row.
     """
 
     def __init__(self, graph: Graph, sizes: Mapping[str, int], wanted: Sequence[Value]) -> None:
@@ -44,17 +44,17 @@ class StepEvaluator:
 
     @property
     def only_vectors(self) -> bool:
-        """Whether nothing is wanted but what kernels give and what weights alone make."""
+        """Whether all values are vectors or depend on weights only."""
         return not self._rest
 
     def fixed(self, weights: Tensors) -> dict[Value, Tensor]:
-        """What weights alone make, `[n]` each."""
+        """The values that depend on weights only, `[n]` each."""
         like, made = next(iter(weights.values())), self._made(weights)
         shapes = {v: bound(v.size, self.sizes) for v in self.given}
         return {v: torch.as_tensor(made[v], dtype=like.dtype).expand(n).contiguous() for v, n in shapes.items()}
 
     def _made(self, weights: Tensors) -> dict[Value, Any]:
-        """What weights alone make, as the equations give it."""
+        """The values that depend on weights only, as the equations give them."""
         env: dict[Value, Any] = {self.graph.weights[name]: w for name, w in weights.items()}
         with torch.no_grad():
             self._fixed(xp, self.sizes, env)
@@ -94,7 +94,7 @@ class StepEvaluator:
 
 @lru_cache(maxsize=256)
 def reader(graph: Graph, sizes: tuple[tuple[str, int], ...], wanted: tuple[Value, ...]) -> StepEvaluator:
-    """The reader of these values, made once: to plan a run takes longer than a thousand steps of a small one."""
+    """The cached evaluator of these values: planning takes longer than a thousand steps of a small net."""
     return StepEvaluator(graph, dict(sizes), wanted)
 
 
@@ -103,7 +103,7 @@ def _leaves(graph: Graph) -> list[Value]:
 
 
 def _vectors(wanted: Sequence[Value]) -> list[Value]:
-    """The vectors among what is wanted and among what its matrices are made of."""
+    """The vectors among the values, and among the operands of their matrices."""
     found: dict[Value, None] = {}
     for value in walk(wanted):
         if len(value.size) == 2:

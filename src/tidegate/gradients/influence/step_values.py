@@ -1,4 +1,4 @@
-"""The steps of a run with their Jacobians in numbers, many steps at once."""
+"""Values and Jacobians of many steps of a run at once."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,11 +18,10 @@ Tensors = Mapping[str, Tensor]
 
 
 class StepValues:
-    """T steps of B rows: what rules read of them.
+    """The values that rules read of T steps of B rows.
 
-    `env` holds the values of the step, `[T, B, ...]`; what a rule asks for beyond these is computed. `fresh` `[T, B]`
-    flags the steps that forget what was before, `valid` `[T, B]` those that take place at all: the others change
-    nothing.
+    `env` holds the values of the step, `[T, B, ...]`; other values are computed when a rule reads them. `fresh` `[T,
+    B]` flags the steps that begin with a reset, `valid` `[T, B]` those that are not padding: the others change nothing.
     """
 
     def __init__(
@@ -65,22 +64,22 @@ class StepValues:
         return self._kept(found, hold)
 
     def _kept(self, jacobian: Tensor, hold: Any) -> Tensor:
-        """A Jacobian of states in states: zero at fresh starts, `hold` where no step takes place."""
+        """A Jacobian of states in states: zero at resets, `hold` in padding."""
         flags = (slice(None), slice(None)) + (None,) * (jacobian.dim() - 2)
         if self.fresh is not None:
             jacobian = jacobian.masked_fill(self.fresh[flags], 0.0)
         return jacobian if self.valid is None else torch.where(self.valid[flags], jacobian, hold)
 
     def diagonal(self, new: str, old: str) -> Tensor | None:
-        """What a unit of a state does to the same unit of another, `[T, B, n]`; None where units do not correspond."""
+        """The diagonal of the Jacobian of a state in another, `[T, B, n]`; None if units do not correspond."""
         return self._once("diagonal", new, old, self._diagonal)
 
     def direct(self, new: str, old: str) -> Tensor | None:
-        """What a state does to another without any matrix, `[T, B, n]`."""
+        """The Jacobian of a state in another through no matrix, `[T, B, n]`."""
         return self._once("direct", new, old, self._direct)
 
     def _once(self, kind: str, new: str, old: str, find: Callable[[str, str], Tensor | None]) -> Tensor | None:
-        """What several trackers ask for."""
+        """Compute a value once for several trackers."""
         key = kind, new, old
         if key not in self._known:
             self._known[key] = find(new, old)
@@ -109,7 +108,7 @@ class StepValues:
         return (~self.valid).to(self.like.dtype).unsqueeze(-1).expand(-1, -1, self.width[name])
 
     def matrix(self, states: Sequence[str]) -> Tensor:
-        """The Jacobian of some states in themselves before, `[T, B, D, D]`."""
+        """The Jacobian of some new states in the same old states, `[T, B, D, D]`."""
         offsets, D = self.layout.places(states)
         found = self.like.new_zeros(self.T, self.B, D, D)
         for new in states:
@@ -145,7 +144,7 @@ class StepValues:
         return total
 
     def read(self, group: ParameterGroup) -> Tensor:
-        """What each row of a group's weights is multiplied by, `[T, B, 1 or rows, V]`: vectors, then 1 for a bias."""
+        """The vectors that each row of a group multiplies, `[T, B, 1 or rows, V]`, then 1 for a bias."""
         if group.is_vector:
             return self.like.new_ones(1, 1, 1, 1).expand(self.T, self.B, 1, 1)
         parts = [self._factor(group, m, v) for m, v in group.factors]
@@ -155,7 +154,7 @@ class StepValues:
         return self.masked(torch.cat([p.expand(-1, -1, rows, -1) for p in parts], -1))
 
     def masked(self, values: Tensor) -> Tensor:
-        """Values `[T, B, ...]`, zero where no step takes place."""
+        """Values `[T, B, ...]`, zero in padding."""
         if self.valid is None:
             return values
         return torch.where(self.valid[(slice(None), slice(None)) + (None,) * (values.dim() - 2)], values, 0.0)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tidegate.native._llvm import ir
 from tidegate.native.compile.builder import Builder
+
+
+def _operator(instruction: str) -> Callable[[Lanes, Lanes | float], Lanes]:
+    return lambda self, other: self._new(getattr(self.k.b, instruction)(self.value, self._of(other)))
+
+
+def _relation(sign: str) -> Callable[[Lanes, Lanes | float], ir.Value]:
+    return lambda self, other: self.relation(sign, other)
 
 
 class Lanes:
@@ -20,38 +28,17 @@ class Lanes:
     def _new(self, value: ir.Value) -> Lanes:
         return Lanes(self.k, value)
 
-    def __add__(self, other: Lanes | float) -> Lanes:
-        return self._new(self.k.b.fadd(self.value, self._of(other)))
-
-    def __sub__(self, other: Lanes | float) -> Lanes:
-        return self._new(self.k.b.fsub(self.value, self._of(other)))
+    __add__, __sub__, __mul__, __truediv__ = _operator("fadd"), _operator("fsub"), _operator("fmul"), _operator("fdiv")
+    __lt__, __le__, __gt__, __ge__ = _relation("<"), _relation("<="), _relation(">"), _relation(">=")
 
     def __rsub__(self, other: float) -> Lanes:
         return self._new(self.k.b.fsub(self._of(other), self.value))
-
-    def __mul__(self, other: Lanes | float) -> Lanes:
-        return self._new(self.k.b.fmul(self.value, self._of(other)))
-
-    def __truediv__(self, other: Lanes | float) -> Lanes:
-        return self._new(self.k.b.fdiv(self.value, self._of(other)))
 
     def __rtruediv__(self, other: float) -> Lanes:
         return self._new(self.k.b.fdiv(self._of(other), self.value))
 
     def __neg__(self) -> Lanes:
         return self._new(self.k.b.fneg(self.value))
-
-    def __lt__(self, other: Lanes | float) -> ir.Value:
-        return self.relation("<", other)
-
-    def __le__(self, other: Lanes | float) -> ir.Value:
-        return self.relation("<=", other)
-
-    def __gt__(self, other: Lanes | float) -> ir.Value:
-        return self.relation(">", other)
-
-    def __ge__(self, other: Lanes | float) -> ir.Value:
-        return self.relation(">=", other)
 
     def relation(self, sign: str, other: Lanes | float) -> ir.Value:
         """The mask of an ordered comparison; for NaN only != holds."""
