@@ -207,8 +207,8 @@ def tampered(change: Any) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
          "torch.float32 (5,)"),
         (lambda s, t: s["options"].update(hidden_size=True), "spec.options.hidden_size must be a valid integer, got "
          "True"),
-        (lambda s, t: s["options"].update(rule="bptt"), "its specification is incomplete or at odds: the rule bptt "
-         "gives no gradient at each step: give one that does, such as RTRL(), SnAp() or TruncatedBPTT(1, 16)"),
+        (lambda s, t: s["options"].update(rule="bptt"), "its specification is incomplete or at odds: rule must "
+         "give a gradient at each step, got bptt: use for example RTRL(), SnAp() or TruncatedBPTT(1, 16)"),
         (lambda s, t: s["options"].update(task="other"), "spec.options.task must be 'regression' or 'classification', "
          "got 'other'"),
         (lambda s, t: s["options"].update(new=1), "spec.options.new is not known, got 1"),
