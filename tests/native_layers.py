@@ -117,7 +117,7 @@ def assert_near(
     large terms may have `cancelled`, of that part of the largest of all numbers; or hardly further off than `others`,
     numbers of the same type, are anywhere."""
     assert list(ours) == list(theirs)
-    least = cancelled * max((float(v.abs().max()) for v in theirs.values() if v.numel()), default=0.0)
+    least = cancelled * max((float(v.detach().abs().max()) for v in theirs.values() if v.numel()), default=0.0)
     usual = max(_errors(others, theirs, least).values(), default=0.0) if others else 0.0
     for name, error in _errors(ours, theirs, least).items():
         assert error <= max(tolerance, AS_NEAR * usual), f"{name}: off by {error:.1e}, and others by {usual:.1e}"
@@ -129,8 +129,8 @@ def _errors(found: Tensors, right: Tensors, least: float) -> dict[str, float]:
         assert found[name].shape == value.shape, name
         assert torch.isfinite(value).all(), name
         if value.numel():
-            off = float((found[name].double() - value).abs().max())
-            errors[name] = off / max(float(value.abs().max()), least, 1e-30)
+            off = float((found[name].double() - value).detach().abs().max())
+            errors[name] = off / max(float(value.detach().abs().max()), least, 1e-30)
     return errors
 
 

@@ -101,13 +101,15 @@ def places(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
-@pytest.mark.parametrize(("size", "file"), [(100, "config.json"), (600, "history.jsonl"), (4000, "model")])
+@pytest.mark.parametrize(
+    ("size", "file", "budget"), [(100, "config.json", "0.1s"), (600, "history.jsonl", "2s"), (4000, "model", "0.02s")]
+)
 def test_a_disk_that_is_full_while_a_model_is_fitted(
-    size: int, file: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    size: int, file: str, budget: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = f"full-{size}"
     with files_of_at_most(size):
-        assert call(monkeypatch, *FIT, "--context", "12", "--budget", "2s", "--out", run) == 2
+        assert call(monkeypatch, *FIT, "--context", "12", "--budget", budget, "--out", run) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith(f"tidegate: {run}/{file}")
     assert last.endswith(f" cannot be read or written: {last.partition('written: ')[2].partition('.')[0]}. {END[:-1]}")

@@ -472,7 +472,7 @@ def layer() -> tg.Recurrent:
         ),
         (
             lambda: diagnose(tg.Stack(layer(), tg.Recurrent(attended, H, H).double()), data()),
-            "diagnose takes cells of one input, and 'attended' reads x, a: choose a cell that reads one tensor, or "
+            "diagnose takes cells of one input, but 'attended' reads x, a: choose a cell that reads one tensor, or "
             "concatenate the inputs",
         ),
         (
@@ -505,7 +505,7 @@ def layer() -> tg.Recurrent:
         ),
         (
             lambda: diagnose(layer(), data(), data(H)[:3], squared),
-            "target has 3 steps, and x has 9: both are time-major, with one target a step",
+            "target has 3 steps, but x has 9: both must be time-major, with one target per step",
         ),
         (
             lambda: diagnose(layer(), data(), data(H), lambda y, t: (y - t) ** 2),
