@@ -18,7 +18,7 @@ from tidegate.nn.initialise import draw
 from tidegate.reference import bound, weight_shape
 
 T, B = 4, 3
-NO_SLOPES = frozenset({"stop", "clip_gradient"})  # whose derivative is not that of their value, on purpose
+OTHER_GRADIENT = frozenset({"stop", "clip_gradient"})  # whose derivative is not that of their value, on purpose
 KINKED = frozenset({"floor", "mod", "lt", "le", "gt", "ge", "eq", "relu", "abs", "maximum", "minimum", "where"})
 
 
@@ -56,7 +56,7 @@ def types(subject: CheckedCell) -> None:
 def derivatives(subject: CheckedCell) -> None:
     """First and second derivatives agree with finite differences."""
     ops = {v.op for v in subject.graph.values}
-    if ops & NO_SLOPES:
+    if ops & OTHER_GRADIENT:
         return
     layer, x = subject.layer(), subject.inputs(3, 2)
     names = list(dict(layer.named_parameters()))

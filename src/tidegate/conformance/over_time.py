@@ -136,8 +136,8 @@ def threads(subject: CheckedCell) -> None:
             layer, x = subject.layer(), subject.inputs(T, 6)
             y, end = layer(x)
             parameters = list(layer.parameters())
-            slopes = torch.autograd.grad(y.sin().sum(), parameters, allow_unused=True)
-            found.append([y, *end.layers[0][0].values(), *(s for s in slopes if s is not None)])
+            gradients = torch.autograd.grad(y.sin().sum(), parameters, allow_unused=True)
+            found.append([y, *end.layers[0][0].values(), *(g for g in gradients if g is not None)])
     finally:
         torch.set_num_threads(before)
     same = all(torch.equal(a, b) for a, b in zip(*found, strict=True))
@@ -184,6 +184,6 @@ def _everything(layer: Recurrent, x: dict[str, Tensor], state: State) -> dict[st
     found = {"output": y, **{f"state {n!r}": v for n, v in end.layers[0][0].items()}}
     moving = [v for v in found.values() if v.requires_grad]
     wanted = {**given, **dict(layer.named_parameters())}
-    slopes = torch.autograd.grad(sum(v.sin().sum() for v in moving), list(wanted.values()), allow_unused=True)
-    gradients = {f"gradient of {n!r}": s for n, s in zip(wanted, slopes, strict=True) if s is not None}
+    taken = torch.autograd.grad(sum(v.sin().sum() for v in moving), list(wanted.values()), allow_unused=True)
+    gradients = {f"gradient of {n!r}": g for n, g in zip(wanted, taken, strict=True) if g is not None}
     return {**found, **gradients}
