@@ -162,21 +162,23 @@ class _WholeLoss:
     def __init__(self, score: Callable[[Any], Tensor], learned: Sequence[Tensor]) -> None:
         self.score, self.learned = score, learned
         self.outputs: dict[int, Tensor] = {}
-        self.adjoint: Tensor | None = None
+        self.output_gradient: Tensor | None = None
         self.direct: list[Tensor] = []
 
     def part(self, outputs: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """A number for these outputs, which are kept until the loss is called."""
-        if self.adjoint is None:
+        if self.output_gradient is None:
             self.outputs[start] = outputs.detach()
         return _Part.apply(outputs, self, start, stop), outputs.new_zeros(())
 
     def call(self) -> None:
         """Call the loss once, on the outputs of all parts: its gradient in them, and directly in what is learned."""
-        if self.adjoint is None:
+        if self.output_gradient is None:
             outputs = torch.cat([part for _, part in sorted(self.outputs.items())]).requires_grad_()
             value = self.score(outputs.clone())  # which may be changed in place
-            self.adjoint, *self.direct = torch.autograd.grad(value, [outputs, *self.learned], materialize_grads=True)
+            self.output_gradient, *self.direct = torch.autograd.grad(
+                value, [outputs, *self.learned], materialize_grads=True
+            )
             self.outputs.clear()
 
 
@@ -189,7 +191,7 @@ class _Part(Function):
     @staticmethod
     def backward(ctx: Any, _: Tensor) -> tuple[Tensor | None, ...]:
         whole, start, stop = ctx.part
-        return whole.adjoint[start:stop], None, None, None
+        return whole.output_gradient[start:stop], None, None, None
 
 
 def _forward(

@@ -16,7 +16,7 @@ from tidegate.online.core import Core
 from tidegate.online.spec import Spec, Tensors, from_spec
 
 SNAPSHOT = re.compile(r"snapshot-\d{12}\.safetensors")
-KEPT = 2
+SNAPSHOTS_KEPT = 2
 
 
 def pack(spec: Spec, tensors: Tensors) -> bytes:
@@ -53,7 +53,7 @@ def add(folder: Path, step: int, data: bytes) -> None:
     with locked(folder):
         write_atomic(folder / f"snapshot-{step:012}.safetensors", data)
         remove_unfinished(folder, SNAPSHOT.pattern)
-        for old in _snapshots(folder)[:-KEPT]:
+        for old in _snapshots(folder)[:-SNAPSHOTS_KEPT]:
             with contextlib.suppress(OSError):
                 old.unlink()
 

@@ -191,7 +191,7 @@ def _most_side_by_side(panels: int, parts: int, slots: int) -> int:
 
 
 def _as_numbers(integers: int) -> int:
-    """Room for 64-bit integers where numbers may be half as wide."""
+    """How many numbers hold so many 64-bit integers: a number may be half as wide."""
     return 2 * max(integers, 1)
 
 
