@@ -13,6 +13,7 @@ from tidegate.gradients import RFLO, RTRL, EProp, Forward, SnAp, gradient
 from tidegate.gradients.influence import captured_run
 from tidegate.gradients.influence.captured_gradient import CapturedGradient
 from tidegate.gradients.influence.captured_run import CapturedRun
+from tidegate.gradients.online import online
 from tidegate.nn import Recurrent
 from tidegate.runtime import support
 
@@ -158,3 +159,16 @@ def test_lengths_and_resets_go_the_general_way(pulls: list[CapturedRun]) -> None
     with support.disabled():
         found(layer, x, target, RTRL())
     assert not pulls
+
+
+@pytest.mark.filterwarnings("ignore::tidegate.errors.TidegateNotice")
+def test_a_first_step_under_autocast_does_not_decide_for_later_ones(pulls: list[CapturedRun]) -> None:
+    layer = layer_of("min_gru")
+    x, _ = problem(layer, rows=11)  # a shape of its own: runs are kept for the whole process
+    stream = online(layer, RTRL())
+    memory = stream.begin(11)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        stream.step(memory, x[0])
+    assert not pulls
+    stream.step(memory, x[0])
+    assert len(pulls) == 1

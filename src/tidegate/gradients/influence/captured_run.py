@@ -20,7 +20,7 @@ from tidegate.gradients.influence.plan import RulePlan
 from tidegate.gradients.influence.step_values import StepValues
 from tidegate.runtime.bound_call import Bound, BoundCall
 from tidegate.runtime.cell_kernel import CellKernel
-from tidegate.runtime.support import PLAIN, cell_kernel, eager, enabled, readable
+from tidegate.runtime.support import cell_kernel, eager, readable, unsupported
 
 Tensors = dict[str, Tensor]
 Influence = tuple[Tensors, ...]
@@ -37,7 +37,7 @@ class CapturedRun:
     def __init__(
         self, plan: RulePlan, T: int, B: int, cell: CellKernel, like: Tensor, start: Tensors | None = None
     ) -> None:
-        self._plan, self._like, self._shape, self._dtype = plan, like.new_empty(0), (T, B), like.dtype
+        self._plan, self._like, self._shape = plan, like.new_empty(0), (T, B)
         self._inputs, self._call, self._D = cell.inputs, cell.call(T, B), sum(plan.widths)
         graph, layout = plan.graph, plan.layout
         widths = {i.name: layout.shape_of(graph.input_values[i.name])[0] for i in graph.inputs}
@@ -67,15 +67,9 @@ class CapturedRun:
         """Whether the kernels can read these tensors in place."""
         if not eager() or inputs.keys() != self._shapes.keys():
             return False
-        dtype = self._dtype
-        for name, x in inputs.items():
-            if not readable(x, self._shapes[name], dtype):
-                return False
-        for tensors in (weights, begin):
-            for t in tensors.values():
-                if t.dtype is not dtype or not t.is_cpu or type(t) not in PLAIN:
-                    return False
-        return True
+        if not all(readable(x, self._shapes[name], self._like.dtype) for name, x in inputs.items()):
+            return False
+        return unsupported(None, [self._like, *weights.values(), *begin.values()]) is None
 
     def forward(self, weights: Tensors, inputs: Tensors, begin: Tensors) -> tuple[Tensor, Tensors]:
         """What the run finds from these states on (or from its start), and the final states by name."""
@@ -215,7 +209,7 @@ class CapturedRun:
 
 def captured_run(plan: RulePlan, T: int, B: int, like: Tensor) -> CapturedRun | None:
     """The run of this shape; None if kernels cannot run, or a step reads more than vectors and inputs."""
-    return _captured_run(plan, T, B, like.dtype, torch.get_num_threads()) if enabled() and like.is_cpu else None
+    return _captured_run(plan, T, B, like.dtype, torch.get_num_threads()) if eager() and like.is_cpu else None
 
 
 @lru_cache(maxsize=16)  # of up to some 100 MiB each
