@@ -1,5 +1,5 @@
-"""Rules for gradients through time: backward in full or truncated, or forward, exact or approximate; and their "
-"diagnosis."""
+"""Rules for gradients through time: backward in full or truncated, or forward, exact or approximate; and their
+diagnosis."""
 
 from tidegate.gradients.costs import Costs, costs
 from tidegate.gradients.diagnosis import Diagnosis, diagnose

@@ -47,8 +47,8 @@ def in_units(count: float, unit: str) -> str:
 
 
 def too_large(name: str, costs: Sequence[Cost], rows: int, size: int, free: int, instead: Mapping[str, int]) -> str:
-    """The error text for a rule that does not fit; `size` is bytes per element, `instead` maps rules that fit to "
-    "bytes."""
+    """The error text for a rule that does not fit; `size` is bytes per element, `instead` maps rules that fit to
+    bytes."""
     largest = max(costs, key=lambda c: c.numbers)
     others = [f"{rule} ({in_units(count, 'B')})" for rule, count in instead.items()]
     return (

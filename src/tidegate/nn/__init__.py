@@ -1,5 +1,5 @@
-"""Layers: any cell over time, stacked, in one or both directions, with lengths and resets; drop-ins for torch's "
-"modules."""
+"""Layers: any cell over time, stacked, in one or both directions, with lengths and resets; drop-ins for torch's
+modules."""
 
 from tidegate.nn import init
 from tidegate.nn.clip import clip_norm_, clip_value_

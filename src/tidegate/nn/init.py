@@ -267,8 +267,8 @@ NAMES: Mapping[str, type[Init]] = {
 
 
 def read_init(init: object, graph: Graph) -> tuple[Init, ...]:
-    """Convert a layer's `init` to a tuple of options. Raises ArgumentError for other values and options without "
-    "effect."""
+    """Convert a layer's `init` to a tuple of options. Raises ArgumentError for other values and options without
+    effect."""
     if init is None:
         return ()
     found = tuple(_option(o) for o in (init if isinstance(init, tuple) and init else (init,)))

@@ -133,8 +133,8 @@ class Recurrent(NoTorchScript):
                 )
 
     def reset_parameters(self) -> None:
-        """Redraw every weight, by `init` or as the cell declares it; learned initial states become the declared "
-        "ones."""
+        """Redraw every weight, by `init` or as the cell declares it; learned initial states become the declared
+        ones."""
         for module in self.children():
             if isinstance(module, CellWeights | Starts):
                 module.reset_parameters()
@@ -251,8 +251,8 @@ class Recurrent(NoTorchScript):
         return Stepper(graph, [s.sizes for s in self._unrolls], weights, begin, _own_start(layers, 1))
 
     def trace(self, x: Any, state: State | None = None) -> Trace:
-        """Every named value of the equations (gates, pre-activations, states) at each step, `[T, B, size]`, "
-        "without autograd."""
+        """Every named value of the equations (gates, pre-activations, states) at each step, `[T, B, size]`,
+        without autograd."""
         self._refuse_both_directions("trace")
         return Trace(self._traced(x, state)[1])
 

@@ -118,8 +118,8 @@ class Stack(NoTorchScript):
         return StackStepper(steppers, gates, self._reads, tuple(self._inputs), self.residual)
 
     def trace(self, x: Any, state: State | None = None) -> Trace:
-        """Every named value of the layers' equations at each step, `[T, B, size]`, without autograd and without "
-        "gates."""
+        """Every named value of the layers' equations at each step, `[T, B, size]`, without autograd and without
+        gates."""
         self._refuse_both_directions("trace")
         with torch.no_grad():
             return Trace(self._traced(x, state)[1])

@@ -90,8 +90,8 @@ def spectrum(subject: DiagnosedLayer, layer: int, run: AutogradUnroll, seed: int
 
 
 class _Change:
-    """A small change of the state, propagated along rows of these lengths; its growth is averaged over the second "
-    "half."""
+    """A small change of the state, propagated along rows of these lengths; its growth is averaged over the second
+    half."""
 
     def __init__(self, lengths: Tensor, size: int, run: AutogradUnroll, seed: int) -> None:
         drawn = torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -146,8 +146,8 @@ def _read(steps: StepValues, bundle: Bundle) -> Tensor:
 
 
 def _drive(J: Tensor, bundle: Bundle, jacobian: Tensor, read: Tensor) -> None:
-    """Add the direct influence of a step's weights, by a Jacobian `[B, groups, n]` on the diagonal, or `[B, 1, n, "
-    "rows]`."""
+    """Add the direct influence of a step's weights, by a Jacobian `[B, groups, n]` on the diagonal, or `[B, 1, n,
+    rows]`."""
     block = J.unflatten(-1, (len(bundle.groups), bundle.rows, bundle.columns))
     if jacobian.dim() == 3:
         block.diagonal(dim1=1, dim2=3).add_(jacobian.unsqueeze(2) * read.unsqueeze(1))

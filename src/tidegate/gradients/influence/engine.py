@@ -127,8 +127,8 @@ class InfluenceEngine:
         read: Mapping[Value, Tensor] | None = None,
         new: Tensors | None = None,
     ) -> StepValues:
-        """Steps with the values that trackers read, of which vectors may have been `read` before and `new` states "
-        "be known."""
+        """Steps with the values that trackers read, of which vectors may have been `read` before and `new` states
+        be known."""
         like = next(iter(old.values()))
         T, B = like.shape[:2]
         with torch.no_grad():

@@ -23,8 +23,8 @@ EPSILON = 1e-12
 
 
 class KroneckerInfluence(Tracker):
-    """The influence as `[B, V]`, for the vector that is multiplied, times `[B, units of states, rows of all "
-    "weights]`."""
+    """The influence as `[B, V]`, for the vector that is multiplied, times `[B, units of states, rows of all
+    weights]`."""
 
     def __init__(
         self, groups: Sequence[ParameterGroup], states: Sequence[str], layout: ParameterLayout, seed: int

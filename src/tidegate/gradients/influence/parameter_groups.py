@@ -40,8 +40,8 @@ class ParameterGroup:
 
     @property
     def name(self) -> str:
-        """Its name in the equations, such as l0.i for the linear of gate i; if it has none, the names of its "
-        "weights."""
+        """Its name in the equations, such as l0.i for the linear of gate i; if it has none, the names of its
+        weights."""
         if self.result.label:
             return self.result.label.removesuffix(".net")
         return " + ".join(v.attrs["name"] for v in walk(self.parameters) if v.op == "weight")

@@ -114,8 +114,8 @@ class RankOneInfluence(Tracker):
         return self._parted(share @ self._flat(memory))
 
     def _factors(self, steps: StepValues, signs: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """The steps' contributions by bundle: signs times Jacobians `[T, B, n, r]`, times what is read `[T, B, n, "
-        "V]`."""
+        """The steps' contributions by bundle: signs times Jacobians `[T, B, n, r]`, times what is read `[T, B, n,
+        V]`."""
         env = {**steps.env, **{v: signs[..., self.places[name]] for name, v in self._signs.items()}}
         self._driven(xp, self.layout.sizes, env)
         found = []
