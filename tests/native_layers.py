@@ -38,7 +38,7 @@ def normal(*shape: int) -> Tensor:
 
 
 class Setting:
-    """A cell with random tensors for everything that it takes, and random slopes for what it gives."""
+    """A cell with random tensors for everything that it takes, and random gradients for what it gives."""
 
     def __init__(self, graph: Graph, sizes: Mapping[str, int], T: int, B: int, scale: float = 0.4) -> None:
         self.graph, self.sizes, self.T, self.B = graph, dict(sizes), T, B
@@ -49,7 +49,10 @@ class Setting:
         self.inputs = {i.name: normal(*lead[i.rate], *bound(i.size, sizes)) for i in graph.inputs}
         self.state = {s.name: positive(s.name, normal(B, *bound(s.size, sizes))) for s in graph.states}
         self.start = {s.name: positive(s.name, normal(1, *bound(s.size, sizes))) for s in graph.states}
-        self.slopes = [normal(T, B, *bound(graph.output_size, sizes)), *(normal(*s.shape) for s in self.state.values())]
+        self.output_gradients = [
+            normal(T, B, *bound(graph.output_size, sizes)),
+            *(normal(*s.shape) for s in self.state.values()),
+        ]
         self.lengths: Tensor | None = None
         self.reset: Tensor | None = None
 
@@ -71,10 +74,10 @@ class Setting:
         part = copy(self)
         part.inputs = {n: x[:, chosen] if n in self.moving else x[chosen] for n, x in self.inputs.items()}
         part.state = {n: s[chosen] for n, s in self.state.items()}
-        part.slopes = [self.slopes[0][:, chosen], *(s[chosen] for s in self.slopes[1:])]
+        part.output_gradients = [self.output_gradients[0][:, chosen], *(s[chosen] for s in self.output_gradients[1:])]
         part.lengths = None if self.lengths is None else self.lengths[chosen]
         part.reset = None if self.reset is None else self.reset[:, chosen]
-        part.B = part.slopes[0].shape[1]
+        part.B = part.output_gradients[0].shape[1]
         return part
 
     def run(
@@ -91,11 +94,15 @@ class Setting:
         found = {"y": y, **{f"end {n}": t for n, t in ends.items()}}
         leaves = {f"{k} {n}": t for k, part in zip("wxhs", given, strict=True) for n, t in part.items()}
         leaves = {n: t for n, t in leaves.items() if t.requires_grad}
-        moved = [(t, slope.to(dtype)) for t, slope in zip(found.values(), self.slopes, strict=True) if t.requires_grad]
-        ends_moved, slopes = zip(*moved, strict=True)
-        gradients = torch.autograd.grad(ends_moved, list(leaves.values()), slopes, allow_unused=True)
-        slope_of = dict(zip(leaves, gradients, strict=True))
-        found |= {n: torch.zeros_like(leaves[n]) if g is None else g for n, g in slope_of.items()}
+        moved = [
+            (t, output_gradient.to(dtype))
+            for t, output_gradient in zip(found.values(), self.output_gradients, strict=True)
+            if t.requires_grad
+        ]
+        ends_moved, output_gradients = zip(*moved, strict=True)
+        gradients = torch.autograd.grad(ends_moved, list(leaves.values()), output_gradients, allow_unused=True)
+        gradient_of = dict(zip(leaves, gradients, strict=True))
+        found |= {n: torch.zeros_like(leaves[n]) if g is None else g for n, g in gradient_of.items()}
         return {n: t.detach() for n, t in found.items()}
 
 

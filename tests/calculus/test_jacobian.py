@@ -154,10 +154,10 @@ def test_vectors_that_are_made_of_each_other_count_apart() -> None:
     for vector in read:
         check(graph, vector, _column(found.vectors, vector), env)
     b = env[graph.weights["b_f"]]
-    slope = torch.sigmoid(b) * (1 - torch.sigmoid(b))
+    gradient = torch.sigmoid(b) * (1 - torch.sigmoid(b))
     rest, gate = (dense(found.vectors["h", v], env, (SIZES["H"], SIZES["H"]))[0] for v in read)
     wanted = jacrev(lambda a: moved(graph, graph.weights["b_f"], a, _leaves_of(row_of(env, 0)))["h"])(b)
-    assert torch.allclose((gate - rest) * slope, wanted, rtol=0, atol=TOLERANCE)
+    assert torch.allclose((gate - rest) * gradient, wanted, rtol=0, atol=TOLERANCE)
 
 
 def _leaves_of(env: dict[Value, Any]) -> dict[Value, Any]:

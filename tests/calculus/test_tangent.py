@@ -109,25 +109,30 @@ def test_a_vector_that_is_put_together() -> None:
 
 
 @pytest.mark.parametrize("definition", ALL.values(), ids=ALL.keys())
-def test_adjoints_are_slopes_times_jacobians(definition: Cell) -> None:
+def test_vjps_are_gradients_times_jacobians(definition: Cell) -> None:
     graph = definition.graph
     found = jacobians(graph)
     groups = {**found.linears, **found.vectors}
-    slopes = {s.name: Value("seed", (), s.size, Rate.STATE, name=s.name) for s in graph.states}
-    ours = pulled_back(graph, slopes, {v for _, v in groups})
+    output_gradients = {s.name: Value("seed", (), s.size, Rate.STATE, name=s.name) for s in graph.states}
+    ours = pulled_back(graph, output_gradients, {v for _, v in groups})
     env: dict[Value, Any] = leaves(graph, *first_step(graph))
     source = torch.Generator().manual_seed(7)
     for s in graph.states:
-        env[slopes[s.name]] = torch.randn(BATCH, *bound(s.size, SIZES), dtype=torch.float64, generator=source)
+        env[output_gradients[s.name]] = torch.randn(BATCH, *bound(s.size, SIZES), dtype=torch.float64, generator=source)
     evaluate([*ours.values(), *(j.value for j in groups.values())], env, torch_ops, SIZES)
     assert set(ours) == {v for _, v in groups}
     for v, gradient in ours.items():
         right: Any = 0.0
         for (state, of), jacobian in groups.items():
             if of is v:
-                slope, matrix = env[slopes[state]], torch.as_tensor(env[jacobian.value], dtype=torch.float64)
+                output_gradient, matrix = (
+                    env[output_gradients[state]],
+                    torch.as_tensor(env[jacobian.value], dtype=torch.float64),
+                )
                 dense = isinstance(jacobian, Dense)
-                right = right + ((slope.unsqueeze(-2) @ matrix).squeeze(-2) if dense else slope * matrix)
+                right = right + (
+                    (output_gradient.unsqueeze(-2) @ matrix).squeeze(-2) if dense else output_gradient * matrix
+                )
         torch.testing.assert_close(env[gradient].expand_as(right), right, rtol=TOLERANCE, atol=TOLERANCE)
 
 
@@ -138,10 +143,10 @@ def test_clipping_of_gradients_is_no_part_of_an_adjoint() -> None:
         return h
 
     graph = clipped.graph
-    slope = Value("seed", (), ("H",), Rate.STATE, name="h")
+    output_gradient = Value("seed", (), ("H",), Rate.STATE, name="h")
     (z,) = (v for v in graph.values if v.op == "linear")
-    (gradient,) = pulled_back(graph, {"h": slope}, [z]).values()
+    (gradient,) = pulled_back(graph, {"h": output_gradient}, [z]).values()
     env: dict[Value, Any] = leaves(graph, *first_step(graph))
-    env[slope] = torch.full((BATCH, SIZES["H"]), 3.0, dtype=torch.float64)
+    env[output_gradient] = torch.full((BATCH, SIZES["H"]), 3.0, dtype=torch.float64)
     evaluate([gradient, graph.new["h"]], env, torch_ops, SIZES)
     torch.testing.assert_close(env[gradient], 3.0 * (1 - env[graph.new["h"]] ** 2))

@@ -74,8 +74,8 @@ def test_gradients_are_clipped_on_the_way_back_only() -> None:
     weights = {"h.x": torch.zeros(3, 2), "h.h": torch.diag(torch.tensor([4.0, 0.25, -3.0])), "h.bias": torch.zeros(3)}
     h = torch.zeros(1, 3, requires_grad=True)
     _, new = step(made.graph, weights, {"x": torch.zeros(1, 2)}, {"h": h}, torch_ops, sizes)
-    (slope,) = torch.autograd.grad(new["h"].sum(), [h])
-    assert slope.tolist() == [[0.5, 0.25, -0.5]]
+    (gradient,) = torch.autograd.grad(new["h"].sum(), [h])
+    assert gradient.tolist() == [[0.5, 0.25, -0.5]]
 
 
 def assert_same_values(one: Cell, other: Cell) -> None:

@@ -46,11 +46,11 @@ def test_lru_gradients_by_hand() -> None:
         y, state = step(graph, shaped, {"x": x_t}, state, torch_ops, {"H": 1, "N": 1})
         loss = loss + ((y - 1) ** 2).sum() / 2
     loss.backward()
-    slope = {k: v.grad.item() for k, v in weights.items() if v.grad is not None}
+    gradient = {k: v.grad.item() for k, v in weights.items() if v.grad is not None}
     by_modulus = -math.log(2) / 2  # d(eigenvalue) / d(nu_log), at 1/2
-    assert slope["nu_log"] == pytest.approx(53 * by_modulus, abs=1e-12)
-    assert slope["gamma_log"] == pytest.approx(85.75, abs=1e-12)
-    assert (slope["b_re.x"], slope["b_im.x"]) == pytest.approx((85.75, -42.875), abs=1e-12)
+    assert gradient["nu_log"] == pytest.approx(53 * by_modulus, abs=1e-12)
+    assert gradient["gamma_log"] == pytest.approx(85.75, abs=1e-12)
+    assert (gradient["b_re.x"], gradient["b_im.x"]) == pytest.approx((85.75, -42.875), abs=1e-12)
 
 
 def test_slstm_starts_without_overflow_or_nan() -> None:

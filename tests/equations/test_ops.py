@@ -176,11 +176,11 @@ def by_torch(name: str, operands: np.ndarray, seed: np.ndarray) -> list[np.ndarr
     y = OPS[name].value(torch_ops, *tensors)
     if not y.requires_grad:
         return [np.zeros_like(seed) for _ in tensors]
-    slopes = torch.autograd.grad(y, tensors, torch.from_numpy(seed), allow_unused=True)
-    return [np.zeros_like(seed) if v is None else v.numpy() for v in slopes]
+    gradients = torch.autograd.grad(y, tensors, torch.from_numpy(seed), allow_unused=True)
+    return [np.zeros_like(seed) if v is None else v.numpy() for v in gradients]
 
 
-def assert_slopes(name: str, operands: np.ndarray) -> None:
+def assert_gradients(name: str, operands: np.ndarray) -> None:
     seed = np.random.default_rng(1).standard_normal(operands.shape[1])
     for ours, theirs in zip(by_graph(name, operands, seed), by_torch(name, operands, seed), strict=True):
         wrong = ~same(ours, theirs, 1e-12, 1e-15)
@@ -190,15 +190,15 @@ def assert_slopes(name: str, operands: np.ndarray) -> None:
 @every_op
 def test_derivatives_at_random_points(name):
     operands = 2 * np.random.default_rng(0).standard_normal((OPS[name].arity, 500))
-    assert_slopes(name, np.abs(operands) if name == "clip_gradient" else operands)
+    assert_gradients(name, np.abs(operands) if name == "clip_gradient" else operands)
 
 
 @every_op
 def test_derivatives_at_corners_infinities_and_nan(name):
     operands = grid(name)
-    if name == "mod":  # the slope in the divisor is a whole number that a rounded quotient may miss
+    if name == "mod":  # the gradient in the divisor is a whole number that a rounded quotient may miss
         operands = operands[:, np.isfinite(operands).all(0) & (np.abs(operands[1]) >= 0.5)]
-    assert_slopes(name, operands)
+    assert_gradients(name, operands)
 
 
 @pytest.mark.parametrize(
@@ -220,14 +220,14 @@ def test_derivatives_at_corners_infinities_and_nan(name):
 )
 def test_corners(name, at, expected):
     operands = np.array(at)[:, None]
-    for slopes in (by_graph(name, operands, np.ones(1)), by_torch(name, operands, np.ones(1))):
-        assert [float(s[0]) for s in slopes] == pytest.approx(list(expected))
+    for gradients in (by_graph(name, operands, np.ones(1)), by_torch(name, operands, np.ones(1))):
+        assert [float(s[0]) for s in gradients] == pytest.approx(list(expected))
 
 
 def test_gradients_are_clipped_on_the_way_back_only():
     operands, seed = np.array([[5.0, 5.0, 5.0], [0.5, 0.5, 0.5]]), np.array([-2.0, 0.1, 2.0])
-    for slopes in (by_graph("clip_gradient", operands, seed), by_torch("clip_gradient", operands, seed)):
-        assert slopes[0].tolist() == [-0.5, 0.1, 0.5]
+    for gradients in (by_graph("clip_gradient", operands, seed), by_torch("clip_gradient", operands, seed)):
+        assert gradients[0].tolist() == [-0.5, 0.1, 0.5]
     assert OPS["clip_gradient"].value(numpy_ops, *operands).tolist() == [5.0, 5.0, 5.0]
 
 
@@ -237,9 +237,9 @@ def test_unbounded_is_said_of_what_is_unbounded():
         rows = np.array(list(itertools.product([1e-9, -1e-9, 0.5, 1.0, 30.0, -30.0, -1.0], repeat=OPS[name].arity))).T
         if name == "clip_gradient":
             rows[1] = np.abs(rows[1])
-        slopes = by_graph(name, rows, np.ones(rows.shape[1]))
+        gradients = by_graph(name, rows, np.ones(rows.shape[1]))
         biggest = max(
-            np.max(np.abs(s[np.isfinite(s)]), initial=0.0) if np.isfinite(s).all() else math.inf for s in slopes
+            np.max(np.abs(s[np.isfinite(s)]), initial=0.0) if np.isfinite(s).all() else math.inf for s in gradients
         )
-        if name != "mod":  # its slope in the divisor only
+        if name != "mod":  # its gradient in the divisor only
             assert (biggest > 1e3) == OPS[name].unbounded, (name, biggest)

@@ -33,14 +33,14 @@ from tidegate.reference import bound, numpy_ops, step, torch_ops, weight_shape
 SIZES = {"I": 3, "H": 3}
 
 
-def slopes_at(made: Cell, h: list[float], kind: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
+def gradients_at(made: Cell, h: list[float], kind: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
     """The new state and its gradient in the old one, with every weight 0."""
     weights = {k: torch.zeros(weight_shape(w, SIZES), dtype=kind) for k, w in made.graph.weights.items()}
     old = torch.tensor([h], dtype=kind, requires_grad=True)
     inputs = {i.name: torch.zeros(1, *bound(i.size, SIZES), dtype=kind) for i in made.graph.inputs}
     _, new = step(made.graph, weights, inputs, {"h": old}, torch_ops, SIZES)
-    (slope,) = torch.autograd.grad(new["h"].sum(), old)
-    return new["h"].detach(), slope
+    (gradient,) = torch.autograd.grad(new["h"].sum(), old)
+    return new["h"].detach(), gradient
 
 
 def state_cell(expression) -> Cell:
@@ -73,16 +73,16 @@ def test_where_does_not_protect_derivatives():
         "log(maximum(v, 1e-6))"
     )
     assert (warning.filename, warning.lineno) == (__file__, unguarded.__code__.co_firstlineno + 1)
-    values, slope = slopes_at(made, [1.0, 0.0, -1.0])
+    values, gradient = gradients_at(made, [1.0, 0.0, -1.0])
     assert values.tolist() == [[0.0, 0.0, 0.0]]
-    assert slope[0, 0] == 1.0
-    assert torch.isnan(slope[0, 1])
+    assert gradient[0, 0] == 1.0
+    assert torch.isnan(gradient[0, 1])
 
 
 def test_a_guarded_argument_does_not_warn_and_has_a_gradient():
     made = state_cell(lambda h: where(h > 0, log(maximum(h, 1e-6)), 0.0))  # a warning would be an error here
-    _, slope = slopes_at(made, [1.0, 0.0, -1.0])
-    assert slope.tolist() == [[1.0, 0.0, 0.0]]
+    _, gradient = gradients_at(made, [1.0, 0.0, -1.0])
+    assert gradient.tolist() == [[1.0, 0.0, 0.0]]
 
 
 WARNED = {
@@ -124,21 +124,21 @@ def test_not_warned_of(expression):
 def test_log_sigmoid_is_its_own_function():
     """log(sigmoid(-120)) is -inf in float32, with a gradient that is NaN; log_sigmoid is -120, with gradient 1."""
     at = [-120.0, 0.0, 120.0]
-    values, slope = slopes_at(state_cell(log_sigmoid), at, torch.float32)
+    values, gradient = gradients_at(state_cell(log_sigmoid), at, torch.float32)
     assert values[0].tolist() == pytest.approx([-120.0, -math.log(2), 0.0], rel=1e-7)
-    assert slope.tolist() == [[1.0, 0.5, 0.0]]
-    naive, naive_slope = slopes_at(state_cell(lambda h: log(sigmoid(h))), at, torch.float32)
+    assert gradient.tolist() == [[1.0, 0.5, 0.0]]
+    naive, naive_gradient = gradients_at(state_cell(lambda h: log(sigmoid(h))), at, torch.float32)
     assert naive[0, 0] == -math.inf
-    assert torch.isnan(naive_slope[0, 0])
+    assert torch.isnan(naive_gradient[0, 0])
 
 
 def test_shares_of_two_gates():
     """f / (f + i) is 0/0 at -120 in float32; the sigmoid of the difference of their logarithms is 1/2."""
     share = state_cell(lambda h: sigmoid(log_sigmoid(h) - log_sigmoid(h + linear("zero", h))))
-    values, slope = slopes_at(share, [-120.0, 0.0, 50.0], torch.float32)
+    values, gradient = gradients_at(share, [-120.0, 0.0, 50.0], torch.float32)
     assert values.tolist() == [[0.5, 0.5, 0.5]]
-    assert torch.isfinite(slope).all()
-    naive, _ = slopes_at(
+    assert torch.isfinite(gradient).all()
+    naive, _ = gradients_at(
         state_cell(lambda h: sigmoid(h) / (sigmoid(h) + sigmoid(h))), [-120.0, 0.0, 50.0], torch.float32
     )
     assert torch.isnan(naive[0, 0])
@@ -148,38 +148,38 @@ def test_complement_of_a_modulus_near_one():
     """sqrt(1 - a^2) loses every digit near a = 1 in float32; -expm1(2 log a) keeps them."""
     log_a = [-1e-9, -1e-5, -1.0]
     exact = [math.sqrt(max(-math.expm1(2 * v), 1e-6)) for v in log_a]
-    careful, slope = slopes_at(state_cell(lambda h: sqrt(maximum(-expm1(2.0 * h), 1e-6))), log_a, torch.float32)
+    careful, gradient = gradients_at(state_cell(lambda h: sqrt(maximum(-expm1(2.0 * h), 1e-6))), log_a, torch.float32)
     assert careful[0].tolist() == pytest.approx(exact, rel=1e-6)
-    assert torch.isfinite(slope).all()
-    naive, naive_slope = slopes_at(state_cell(lambda h: sqrt(1.0 - exp(h) ** 2)), log_a, torch.float32)
+    assert torch.isfinite(gradient).all()
+    naive, naive_gradient = gradients_at(state_cell(lambda h: sqrt(1.0 - exp(h) ** 2)), log_a, torch.float32)
     assert naive[0, 0] == 0.0
-    assert not torch.isfinite(naive_slope[0, 0])
+    assert not torch.isfinite(naive_gradient[0, 0])
     assert abs(naive[0, 1] / exact[1] - 1) > 1e-4
 
 
 def test_softplus_neither_overflows_nor_turns_linear_early():
-    values, slope = slopes_at(state_cell(softplus), [800.0, 21.0, -800.0])
+    values, gradient = gradients_at(state_cell(softplus), [800.0, 21.0, -800.0])
     assert values.tolist() == [[800.0, 21.0 + math.log1p(math.exp(-21.0)), 0.0]]
-    assert slope.tolist() == [[1.0, pytest.approx(1 / (1 + math.exp(-21.0)), rel=1e-15), 0.0]]
+    assert gradient.tolist() == [[1.0, pytest.approx(1 / (1 + math.exp(-21.0)), rel=1e-15), 0.0]]
 
 
 # ----------------------------------------------------------------------------------------------- corners, gradients
 
 
 def test_corners_in_a_cell_are_torchs():
-    assert slopes_at(state_cell(relu), [0.0, 1.0, -1.0])[1].tolist() == [[0.0, 1.0, 0.0]]
-    assert slopes_at(state_cell(abs), [0.0, 1.0, -1.0])[1].tolist() == [[0.0, 1.0, -1.0]]
-    assert slopes_at(state_cell(lambda h: maximum(h, 1.0)), [0.0, 1.0, 2.0])[1].tolist() == [[0.0, 0.5, 1.0]]
-    assert slopes_at(state_cell(lambda h: minimum(h, 1.0)), [0.0, 1.0, 2.0])[1].tolist() == [[1.0, 0.5, 0.0]]
-    assert slopes_at(state_cell(sqrt), [0.0, 1.0, 4.0])[1].tolist() == [[math.inf, 0.5, 0.25]]
+    assert gradients_at(state_cell(relu), [0.0, 1.0, -1.0])[1].tolist() == [[0.0, 1.0, 0.0]]
+    assert gradients_at(state_cell(abs), [0.0, 1.0, -1.0])[1].tolist() == [[0.0, 1.0, -1.0]]
+    assert gradients_at(state_cell(lambda h: maximum(h, 1.0)), [0.0, 1.0, 2.0])[1].tolist() == [[0.0, 0.5, 1.0]]
+    assert gradients_at(state_cell(lambda h: minimum(h, 1.0)), [0.0, 1.0, 2.0])[1].tolist() == [[1.0, 0.5, 0.0]]
+    assert gradients_at(state_cell(sqrt), [0.0, 1.0, 4.0])[1].tolist() == [[math.inf, 0.5, 0.25]]
 
 
 def test_straight_through():
     made = state_cell(lambda h: straight_through(h > 0.5, sigmoid(h)))
-    values, slope = slopes_at(made, [0.0, 1.0, -2.0])
+    values, gradient = gradients_at(made, [0.0, 1.0, -2.0])
     assert values.tolist() == [[0.0, 1.0, 0.0]]
     expected = [v * (1 - v) for v in (1 / (1 + math.exp(-h)) for h in (0.0, 1.0, -2.0))]
-    assert slope[0].tolist() == pytest.approx(expected, rel=1e-15)
+    assert gradient[0].tolist() == pytest.approx(expected, rel=1e-15)
 
 
 # ------------------------------------------------------------------------------------------------- missing, counters
@@ -207,8 +207,8 @@ def test_missing_values_are_replaced_before_a_product():
             for k, w in made.graph.weights.items()
         }
         y, _ = step(made.graph, weights, {"x": x, "m": (~x.isnan()).float()}, {"h": torch.ones(1, 3)}, torch_ops, SIZES)
-        slopes = torch.autograd.grad(y.sum(), list(weights.values()))
-        assert all(torch.isfinite(v).all() for v in (y, *slopes)) == sound
+        gradients = torch.autograd.grad(y.sum(), list(weights.values()))
+        assert all(torch.isfinite(v).all() for v in (y, *gradients)) == sound
 
 
 def test_counters_wrap():

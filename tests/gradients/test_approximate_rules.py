@@ -40,9 +40,9 @@ def traces_by_hand(layer: Recurrent, x: Tensor, target: Tensor, leak: float, rec
         traces = {n: torch.zeros_like(w) for n, w in weights.items()}
         for t in range(STEPS):
             u = torch.tanh(weights["x"] @ x[t, b] + weights["h"] @ h + weights["bias"])
-            slope = leak * (1 - u * u)
-            keep = (1 - leak) + slope * (weights["h"].diagonal() if recurrent else 0.0)
-            drive = {"x": torch.outer(slope, x[t, b]), "h": torch.outer(slope, h), "bias": slope}
+            gradient = leak * (1 - u * u)
+            keep = (1 - leak) + gradient * (weights["h"].diagonal() if recurrent else 0.0)
+            drive = {"x": torch.outer(gradient, x[t, b]), "h": torch.outer(gradient, h), "bias": gradient}
             for n in traces:
                 wide = keep.unsqueeze(-1) if traces[n].dim() == 2 else keep
                 traces[n] = wide * traces[n] + drive[n]
@@ -110,9 +110,9 @@ def masked_by_hand(layer: Recurrent, x: Tensor, target: Tensor, pattern: Tensor,
         h, J = torch.zeros(H, dtype=torch.float64), torch.zeros(H, R.numel(), dtype=torch.float64)
         for t in range(STEPS):
             new = torch.tanh(W @ x[t, b] + R @ h + bias)
-            slope = 1 - new * new
-            drive = torch.einsum("ki,j->kij", torch.diag(slope), h).flatten(1)
-            J = (slope.unsqueeze(-1) * (R @ J) + drive) * wide
+            gradient = 1 - new * new
+            drive = torch.einsum("ki,j->kij", torch.diag(gradient), h).flatten(1)
+            J = (gradient.unsqueeze(-1) * (R @ J) + drive) * wide
             h = new
             total += (target[t, b] + 0.6 * h) @ J
     return total.view(H, H)

@@ -89,7 +89,7 @@ def test_operations_of_traces_by_hand() -> None:
 
 
 def test_operations_of_products_by_hand() -> None:
-    """The slope and the matrix for a vector; D D R for a matrix; the rest grows as the weights, or as states times
+    """The gradient and the matrix for a vector; D D R for a matrix; the rest grows as the weights, or as states times
     gates."""
     columns, rows, D = I + H + 1, 4 * H, 2 * H
     (vectors,) = costs(Recurrent("elman", I, H), UORO()).trackers
@@ -120,7 +120,7 @@ def test_memory_of_going_back() -> None:
 
 
 def test_what_is_there_at_most() -> None:
-    """Three times the influence, the states, and what is read of steps: x, h and the slopes for each, and A."""
+    """Three times the influence, the states, and what is read of steps: x, h and the gradients for each, and A."""
     found = costs(Recurrent("elman", I, H), RTRL(), steps=2)
     read = found.most - 4 * (3 * kept(found.trackers) + H)
     assert read % 8 == 0

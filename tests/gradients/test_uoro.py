@@ -218,10 +218,10 @@ class Plain:
         learned = [w for v, w in weights.items() if v.attrs["learn"]]
         norms = []
         for b in range(steps.B):
-            slopes: dict[Any, Tensor] = {}
+            of_values: dict[Any, Tensor] = {}
             for group, part in zip(self.groups, parts, strict=True):
-                add(slopes, split(group, part[b], self.layout))
-            given = [slopes[v] for v in found.parameters]
+                add(of_values, split(group, part[b], self.layout))
+            given = [of_values[v] for v in found.parameters]
             each = torch.autograd.grad(values, learned, given, retain_graph=True, materialize_grads=True)
             norms.append(torch.cat([g.flatten() for g in each]).norm())
         return torch.stack(norms)

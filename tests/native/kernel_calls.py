@@ -101,7 +101,7 @@ def _protect(pages: Array, access: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A cell with numbers: what comes in, and the slopes of what comes out. In the padding lies NaN."""
+    """A cell with numbers: what comes in, and the gradients of what comes out. In the padding lies NaN."""
 
     graph: Graph
     sizes: Mapping[str, int]
@@ -110,8 +110,8 @@ class Problem:
     inputs: dict[str, Tensor]
     state: dict[str, Tensor]
     start: dict[str, Tensor]
-    slope: Tensor
-    slopes: dict[str, Tensor]
+    output_gradient: Tensor
+    end_gradients: dict[str, Tensor]
     lengths: Tensor | None
     reset: Tensor | None
     backwards: bool
@@ -129,7 +129,7 @@ class Problem:
     @property
     def padded(self) -> Array:
         """The steps and rows `[T, B]` after a row's end."""
-        T, B = self.slope.shape[:2]
+        T, B = self.output_gradient.shape[:2]
         lengths = torch.full((B,), T) if self.lengths is None else self.lengths
         return (torch.arange(T)[:, None] >= lengths).numpy()
 
@@ -143,8 +143,8 @@ class Problem:
             self,
             inputs={n: pick(x, int(n in self.moving)) for n, x in self.inputs.items()},
             state={n: pick(x, 0) for n, x in self.state.items()},
-            slope=pick(self.slope, 1),
-            slopes={n: pick(x, 0) for n, x in self.slopes.items()},
+            output_gradient=pick(self.output_gradient, 1),
+            end_gradients={n: pick(x, 0) for n, x in self.end_gradients.items()},
             lengths=None if self.lengths is None else pick(self.lengths, 0),
             reset=None if self.reset is None else pick(self.reset, 1),
         )
@@ -207,7 +207,7 @@ def problem(
         inputs[graph.inputs[0].name] = torch.randint(0, size, (T, B), generator=chance)
     if ends is not None:
         padding = torch.from_numpy(made.padded)
-        for x in (*(inputs[n] for n in made.moving), made.slope):
+        for x in (*(inputs[n] for n in made.moving), made.output_gradient):
             x[padding] = torch.nan if x.is_floating_point() else -1
     return made
 
@@ -286,8 +286,8 @@ def reference(p: Problem) -> Found:
     reset = None if p.reset is None else p.reset & ~padding
     given = UnrollArguments(weights, inputs, state, start, lengths, reset, p.backwards)
     y, ends = ReferenceUnroll(p.graph, p.sizes)(given)
-    slope = p.slope.double().masked_fill(padding[..., None], 0.0)
-    loss = (y * slope).sum() + sum((ends[n] * p.slopes[n].double()).sum() for n in ends)
+    output_gradient = p.output_gradient.double().masked_fill(padding[..., None], 0.0)
+    loss = (y * output_gradient).sum() + sum((ends[n] * p.end_gradients[n].double()).sum() for n in ends)
     if loss.requires_grad:
         loss.backward()
 
@@ -330,7 +330,7 @@ class Run:
     def __init__(self, kernel: Kernel, p: Problem, way: Way, side: Side = "end", gap: int = 0) -> None:
         self.kernel, self.p, self.way, self.gap = kernel, p, way, gap
         self.memory = Memory(side)
-        self.T, self.B = p.slope.shape[:2]
+        self.T, self.B = p.output_gradient.shape[:2]
         self.shape = CallShape(self.T, self.B, way.threads, way.hidden, p.sizes, kernel.lanes, way.chunk)
         self.recipe = KernelInputs(p.graph, p.sizes, indices=p.indices)
         self.weights = {n: w.clone().requires_grad_() for n, w in p.weights.items()}
@@ -439,8 +439,8 @@ class Run:
         plan, shape, p = self.kernel.plan, self.shape, self.p
         given: dict[str, Any] = {**self.given, **self.kept}
         width = self.recipe.width
-        self._evenly(given, "output", p.slope.numpy(), width, given=True)
-        self._each_row(given, "end", p.slopes)
+        self._evenly(given, "output", p.output_gradient.numpy(), width, given=True)
+        self._each_row(given, "end", p.end_gradients)
         first = p.graph.inputs[0].name if p.indices else None
         wanted = [n for n in p.inputs if n not in without and n != first]
         for n in wanted:
@@ -482,14 +482,14 @@ class Run:
     def _of_weights(self, flat: Array, summed: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weights' gradients, from those of what the kernel is given of weights."""
         pieces, array = gradient_layout(self.kernel.plan, self.shape).pieces, torch.from_numpy(flat)
-        ends, slopes = [], []
+        ends, of_ends = [], []
         for value, own in zip(self.fixed, pieces, strict=False):
             for piece in own if value.requires_grad else ():
                 part = summed.get(f"sum.{piece.begin}") if piece.kind == "sum" else None
                 ends.append(value)
-                slopes.append(array.as_strided(piece.size, piece.strides, piece.begin) if part is None else part)
+                of_ends.append(array.as_strided(piece.size, piece.strides, piece.begin) if part is None else part)
         leaves = list(self.weights.values())
-        found = torch.autograd.grad(ends, leaves, slopes, allow_unused=True) if ends else [None] * len(leaves)
+        found = torch.autograd.grad(ends, leaves, of_ends, allow_unused=True) if ends else [None] * len(leaves)
         return {
             f"weight {n}": torch.zeros_like(w) if g is None else g
             for (n, w), g in zip(self.weights.items(), found, strict=True)

@@ -53,7 +53,9 @@ def plain_adjoint(x, h):
     return y, h
 
 
-@cell(states="h", inputs="x:H", source="a test: a sum over units of the state, and not one matrix or slope of an input")
+@cell(
+    states="h", inputs="x:H", source="a test: a sum over units of the state, and not one matrix or gradient of an input"
+)
 def sums_only(x, h):
     h = weight("w") * h * mean(tanh(h)) + mean(h) + floor(x)
     return h

@@ -328,8 +328,8 @@ def test_drop_ins(kind: str, layers: int, cached: list[bool]) -> None:
                 with recording():
                     found, wanted = mine(x, hx), other(x, hx)
                     pytree.tree_map(assert_near, found, wanted)
-            slopes = [torch.autograd.grad(m(x, hx)[0].sin().sum(), list(m.parameters())) for m in (mine, other)]
-            for a, b in zip(*slopes, strict=True):
+            gradients = [torch.autograd.grad(m(x, hx)[0].sin().sum(), list(m.parameters())) for m in (mine, other)]
+            for a, b in zip(*gradients, strict=True):
                 assert_near(a, b)
         with torch.no_grad():
             for a, b in zip(mine.parameters(), other.parameters(), strict=True):

@@ -232,12 +232,12 @@ def test_operators_are_what_torch_expects(name: str, form: str) -> None:
     opcheck(operators._forward, (*cell, *rest, False, [t.detach() for t in leaves], ragged, reset))
     plain = [t.detach() for t in leaves]
     *found, kept = operators._forward(*cell, *rest, True, plain, ragged, reset)
-    slopes, wanted = [torch.randn_like(t) for t in found], [t.is_floating_point() for t in plain]
-    opcheck(operators._backward, (*cell, *rest, wanted, slopes, plain, kept, ragged, reset))
+    gradients, wanted = [torch.randn_like(t) for t in found], [t.is_floating_point() for t in plain]
+    opcheck(operators._backward, (*cell, *rest, wanted, gradients, plain, kept, ragged, reset))
     for chosen in range(len(wanted)):
         only = [k == chosen and want for k, want in enumerate(wanted)]
         count = sum(known.needs_grad(only, reset is not None))
-        assert len(operators._backward(*cell, *rest, only, slopes, plain, kept, ragged, reset)) == count
+        assert len(operators._backward(*cell, *rest, only, gradients, plain, kept, ragged, reset)) == count
 
 
 # programs on their own

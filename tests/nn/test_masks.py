@@ -169,9 +169,9 @@ def test_weights_are_dropped_once_a_call() -> None:
     layer = Recurrent(weight_drop(ELMAN, 0.5), I, H)
     x = torch.randn(T, B, I)
     layer(x)[0].sum().backward()
-    slope = layer.get_parameter("l0.h.h").grad
-    assert slope is not None
-    assert 0 < int((slope == 0).sum()) < H * H
+    gradient = layer.get_parameter("l0.h.h").grad
+    assert gradient is not None
+    assert 0 < int((gradient == 0).sum()) < H * H
 
 
 def test_steppers_and_traces_are_of_the_average_cell(x: Tensor) -> None:

@@ -123,11 +123,11 @@ def check_random(made: Cell, seed: int, ragged: bool, backwards: bool) -> None:
     assert_as_reference(setting.ragged() if ragged else setting, cancelled=1e-3, backwards=backwards)
 
 
-of_infinite_slopes = pytest.mark.filterwarnings("ignore:cell 'random_cell'. where")  # told when such a cell is made
+of_infinite_gradients = pytest.mark.filterwarnings("ignore:cell 'random_cell'. where")  # told when such a cell is made
 random_ones = given(graphs.cells(), st.integers(0, 1 << 16), st.booleans(), st.booleans())
 
 
-@of_infinite_slopes
+@of_infinite_gradients
 @settings(max_examples=8)
 @random_ones
 def test_random_cells(made: Cell, seed: int, ragged: bool, backwards: bool) -> None:
@@ -135,7 +135,7 @@ def test_random_cells(made: Cell, seed: int, ragged: bool, backwards: bool) -> N
 
 
 @pytest.mark.slow
-@of_infinite_slopes
+@of_infinite_gradients
 @settings(max_examples=500)
 @random_ones
 def test_many_random_cells(made: Cell, seed: int, ragged: bool, backwards: bool) -> None:
@@ -162,20 +162,20 @@ def test_memory_of_any_form(name: str, form: str) -> None:
 
 
 @pytest.mark.parametrize("H", [1, 7])
-def test_slopes_that_are_one_number(H: int) -> None:
+def test_gradients_that_are_one_number(H: int) -> None:
     """That of a sum is expanded; that of an output which is not used is none at all."""
     setting = setting_of("shipped lstm", 5, 3, H=H)
     layer = make_layer(CELLS["lstm"], 3, H)
     x = setting.inputs["x"].requires_grad_()
 
-    def slopes() -> list[Tensor]:
+    def gradients() -> list[Tensor]:
         y, state = layer(x)
         whole = torch.autograd.grad(y.sum(), [x, *layer.parameters()], retain_graph=True)
         return [*whole, *torch.autograd.grad(state["c"].sum(), [x, *layer.parameters()])]
 
-    ours = slopes()
+    ours = gradients()
     with support.disabled():
-        theirs = slopes()
+        theirs = gradients()
     assert_near(_numbered(ours), _numbered(theirs), 1e-12)
 
 
@@ -363,7 +363,7 @@ def check_trace(setting: Setting, by_kernel: bool) -> None:
 
 
 @pytest.mark.slow
-@of_infinite_slopes
+@of_infinite_gradients
 @settings(max_examples=100)
 @random_ones
 def test_traces_of_random_cells(made: Cell, seed: int, ragged: bool, backwards: bool) -> None:

@@ -205,10 +205,10 @@ def test_whole_is_chunks_is_steps(options: dict[str, Any]) -> None:
     chunks, steps = pieces(begin, stack, x.split([2, 0, 3, 1])), pieces(begin, stack.step, x)
     by_hand = loop(stack, x, [begin.layers[k : k + 1] for k in range(3)])
     found = [by_name(y, end.layers) for y, end in (whole, chunks, steps, by_hand)]
-    slopes = [gradients(results, leaves) for results in found]
-    for values, slope in zip(found[1:], slopes[1:], strict=True):
+    each_gradient = [gradients(results, leaves) for results in found]
+    for values, gradient in zip(found[1:], each_gradient[1:], strict=True):
         assert_same(values, found[0], 1e-12)
-        assert_same(slope, slopes[0], 1e-12)
+        assert_same(gradient, each_gradient[0], 1e-12)
 
 
 def test_without_a_state_it_starts_at_its_layers_starts() -> None:
@@ -548,9 +548,9 @@ def test_torchs_transforms(options: dict[str, Any]) -> None:
 
     y = run(x, *stack.parameters())
     tangent = torch.randn_like(x)
-    _, slope = torch.func.jvp(lambda v: run(v, *stack.parameters()).sin().sum(), (x,), (tangent,))
+    _, derivative = torch.func.jvp(lambda v: run(v, *stack.parameters()).sin().sum(), (x,), (tangent,))
     back = torch.func.grad(lambda v: run(v, *stack.parameters()).sin().sum())(x)
-    assert slope.item() == pytest.approx((back * tangent).sum().item(), rel=1e-10)
+    assert derivative.item() == pytest.approx((back * tangent).sum().item(), rel=1e-10)
     many = torch.func.vmap(lambda v: stack(v, lengths=[3, 2])[0])(torch.stack([x, -x]))
     assert torch.allclose(many[0], y, rtol=0, atol=1e-13)
 

@@ -165,10 +165,10 @@ def test_goes_through_torch_func() -> None:
         return layer.step(x, state)[0].square().sum()
 
     state = State([[{n: torch.randn(4, 5, dtype=torch.float64) for n in "hc"}]])
-    slope = torch.func.grad(loss)(state)
-    assert isinstance(slope, State)
-    moved = State([[{n: v + 1e-6 * slope.layers[0][0][n] for n, v in state.layers[0][0].items()}]])
-    expected = 1e-6 * sum(v.square().sum() for v in slope.layers[0][0].values())
+    gradient = torch.func.grad(loss)(state)
+    assert isinstance(gradient, State)
+    moved = State([[{n: v + 1e-6 * gradient.layers[0][0][n] for n, v in state.layers[0][0].items()}]])
+    expected = 1e-6 * sum(v.square().sum() for v in gradient.layers[0][0].values())
     assert (loss(moved) - loss(state)).item() == pytest.approx(expected.item(), rel=1e-4)
 
 

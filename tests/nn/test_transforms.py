@@ -115,8 +115,8 @@ def test_hessians(problem: Problem, order: Any) -> None:
 
 
 def test_forward_over_reverse(problem: Problem) -> None:
-    slope = grad(problem.loss, (0, 1, 2))
-    assert_as_reference(lambda: jvp(slope, problem.point, like(problem.point)))
+    gradient = grad(problem.loss, (0, 1, 2))
+    assert_as_reference(lambda: jvp(gradient, problem.point, like(problem.point)))
 
 
 def test_batches_of_calls(problem: Problem) -> None:

@@ -10,9 +10,9 @@ def test_it_is_that_of_torch() -> None:
     theirs = weights.clone().requires_grad_()
     optimiser, adam = torch.optim.Adam([theirs], lr=0.02), Adam(weights, 0.02)
     for _ in range(50):
-        slope = torch.randn(7, dtype=torch.float64) * torch.tensor([1e-6, 1e-3, 1, 1, 10, 100, 0])
-        theirs.grad = slope.clone()
+        gradient = torch.randn(7, dtype=torch.float64) * torch.tensor([1e-6, 1e-3, 1, 1, 10, 100, 0])
+        theirs.grad = gradient.clone()
         optimiser.step()
-        adam.step(weights, slope)
+        adam.step(weights, gradient)
     torch.testing.assert_close(weights, theirs.detach(), rtol=1e-12, atol=1e-14)
     assert adam.steps == 50

@@ -48,14 +48,14 @@ class ByHand:
             self.h = self.step(torch.from_numpy(z), self.h)
             return self.head @ self.h + self.bias
 
-    def update(self, slope: torch.Tensor) -> None:
-        """The slope in the outputs is that of the step as it was; the way back runs with the weights of now."""
+    def update(self, output_gradient: torch.Tensor) -> None:
+        """The gradient in the outputs is that of the step as it was; the way back runs with the weights of now."""
         h = self.past[0][1]
         for z, _ in self.past:
             h = self.step(z, h)
         self.optimiser.zero_grad()
-        h.backward(self.head.detach().T @ slope)
-        self.head.grad, self.bias.grad = torch.outer(slope, self.h), slope.clone()
+        h.backward(self.head.detach().T @ output_gradient)
+        self.head.grad, self.bias.grad = torch.outer(output_gradient, self.h), output_gradient.clone()
         torch.nn.utils.clip_grad_norm_(self.weights, self.clip)
         self.optimiser.step()
 
@@ -89,10 +89,10 @@ def test_a_classification_is_that_of_the_loop_by_hand() -> None:
         assert list(guess) == known
         assert list(guess.values()) == pytest.approx(expected, abs=2e-4)
         known += [] if y in known else [y]
-        slope = torch.zeros(3, dtype=torch.float64)
-        slope[: len(known)] = torch.softmax(out[: len(known)], 0)
-        slope[known.index(y)] -= 1
-        by_hand.update(slope)
+        output_gradient = torch.zeros(3, dtype=torch.float64)
+        output_gradient[: len(known)] = torch.softmax(out[: len(known)], 0)
+        output_gradient[known.index(y)] -= 1
+        by_hand.update(output_gradient)
         learner.learn_one(x, y)
     assert learner.predict_one(x) == max(guess, key=learner.predict_proba_one(x).__getitem__)
 
@@ -190,7 +190,7 @@ def test_late_labels_give_the_gradients_of_labels_in_time(task: str, rule: str) 
         for (x, _), y in zip([*stream, *stream[:delay]], labels, strict=True):
             learner.learn_one(x, y)
             net = learner._core.net
-            net.adam.step = lambda weights, slope, into=found[delay]: into.append(slope.clone())  # type: ignore[misc]
+            net.adam.step = lambda weights, g, into=found[delay]: into.append(g.clone())  # type: ignore[misc]
     assert len(found[0]) == 24  # the first came before anything could be watched
     assert len(found[3]) == 25
     for late, early in zip(found[3][1:], found[0], strict=True):
@@ -248,7 +248,7 @@ def test_gradients_are_clipped() -> None:
     norms = list[float]()
     for x, y in waves(20):
         learner.learn_one(x, y)
-        learner._core.net.adam.step = lambda weights, slope: norms.append(float(slope.norm()))  # type: ignore[misc]
+        learner._core.net.adam.step = lambda weights, g: norms.append(float(g.norm()))  # type: ignore[misc]
     assert max(norms) == pytest.approx(0.05, rel=1e-5)
     assert min(norms) < 0.05
 

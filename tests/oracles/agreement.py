@@ -78,8 +78,8 @@ def run(oracle: Oracle, setting: Setting, options: Mapping[str, Any]) -> tuple[T
     chance = torch.Generator().manual_seed(11)
     loss = sum((v * torch.randn(v.shape, dtype=v.dtype, generator=chance)).sum() for v in results.values())
     leaves = {k: v for k, v in parts.items() if v.requires_grad}
-    slopes = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-    gradients = {k: torch.zeros_like(v) if d is None else d for (k, v), d in zip(leaves.items(), slopes, strict=True)}
+    found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    gradients = {k: torch.zeros_like(v) if d is None else d for (k, v), d in zip(leaves.items(), found, strict=True)}
     return {k: v.detach() for k, v in results.items()}, gradients
 
 

@@ -65,11 +65,11 @@ def test_ops_under_transforms(name):
     ]
     if name == "clip_gradient":
         tangents[1] = torch.zeros_like(tangents[1])
-    y, slope = jvp(function, tuple(operands), tuple(tangents))
+    y, gradient = jvp(function, tuple(operands), tuple(tangents))
     assert torch.equal(y, function(*operands))
     ahead, behind = (function(*(v + e * t for v, t in zip(operands, tangents, strict=True))) for e in (1e-6, -1e-6))
-    expected = torch.zeros_like(slope) if name == "stop" else (ahead - behind) / 2e-6
-    assert torch.allclose(slope, expected, rtol=1e-6, atol=1e-8)
+    expected = torch.zeros_like(gradient) if name == "stop" else (ahead - behind) / 2e-6
+    assert torch.allclose(gradient, expected, rtol=1e-6, atol=1e-8)
     assert torch.equal(vmap(function)(*operands), y)
     rows = tuple(v[0] for v in operands)
     jacobian = jacrev(function, argnums=len(rows) - 1)(*rows)
@@ -112,15 +112,15 @@ def test_cells_twice(made):
 def test_cells_under_transforms(made):
     run, flat, weights = as_function(made, SMALL)
     tangents = [torch.randn(v.shape, dtype=v.dtype) for v in flat]
-    y, slope = jvp(run, tuple(flat), tuple(tangents))
+    y, gradient = jvp(run, tuple(flat), tuple(tangents))
     ahead, behind = (run(*(v + e * t for v, t in zip(flat, tangents, strict=True))) for e in (1e-6, -1e-6))
     for k in range(len(y)):
-        assert torch.allclose(slope[k], (ahead[k] - behind[k]) / 2e-6, rtol=1e-6, atol=1e-7)
+        assert torch.allclose(gradient[k], (ahead[k] - behind[k]) / 2e-6, rtol=1e-6, atol=1e-7)
     over_rows = vmap(run, in_dims=(*[None] * weights, *[0] * (len(flat) - weights)))(*flat)
     assert all(torch.allclose(a, b, rtol=1e-13, atol=1e-15) for a, b in zip(over_rows, y, strict=True))
     jacobian = jacrev(lambda *v: run(*v)[0], argnums=tuple(range(len(flat))))(*flat)
     contracted = sum((j * t).flatten(2).sum(-1) for j, t in zip(jacobian, tangents, strict=True))
-    assert torch.allclose(contracted, slope[0], rtol=1e-10, atol=1e-12)
+    assert torch.allclose(contracted, gradient[0], rtol=1e-10, atol=1e-12)
 
 
 @settings(max_examples=25)
