@@ -375,7 +375,7 @@ LAYOUT: tuple[tuple[str, str, tuple[tuple[str, str, str], ...]], ...] = (
     (
         TENSORS,
         "gradients, batches",
-        (("training", "the loop: updates, early stopping, events, run folder", "training/loop.py"),),
+        (("training", "the loop: updates, early stopping, checkpoints, run folder", "training/loop.py"),),
     ),
     (
         TENSORS,

@@ -1,57 +1,16 @@
 """The loop on a small task whose answer is known: a net that must repeat its input's sign."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
-from torch import Tensor, nn
 
 from tidegate.config import checked
 from tidegate.errors import TrainingError
 from tidegate.gradients import BPTT, TruncatedBPTT
-from tidegate.nn import Recurrent, State
-from tidegate.training import Checked, Event, Finished, History, Started, TrainingPlan, seeded, train
-from tidegate.training.loop import ENOUGH, INTERRUPTED, OUT_OF_TIME
-
-
-class Follow:
-    """Follow the running mean of the input; batches are `[T, B, 1]`."""
-
-    def __init__(self) -> None:
-        torch.manual_seed(1)
-        self.module = nn.ModuleDict({"layer": Recurrent("gru", 1, 5), "head": nn.Linear(5, 1)})
-        self.held = torch.randn(6, 40, 1)
-        self.trained: list[bool] = []
-
-    def batches(self, generator: torch.Generator) -> Iterator[Tensor]:
-        while True:
-            yield torch.randn(6, 8, 1, generator=generator)
-
-    def length(self, batch: Tensor) -> int:
-        return len(batch)
-
-    def run(self, batch: Tensor, start: int, stop: int, state: State | None) -> tuple[Tensor, State]:
-        self.trained.append(self.module.training)
-        return self.module["layer"](batch[start:stop], state)
-
-    def score(self, batch: Tensor, outputs: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        steps = torch.arange(1, len(batch) + 1)[:, None, None]
-        target = (batch.cumsum(0) / steps)[start:stop]
-        return ((self.module["head"](outputs) - target) ** 2).sum(), torch.tensor(target.numel())
-
-    def validate(self) -> float:
-        assert not self.module.training
-        outputs, _ = self.run(self.held, 0, 6, None)
-        self.trained.pop()
-        total, count = self.score(self.held, outputs, 0, 6)
-        return (total / count).item()
-
+from tidegate.training import Checked, Event, Finished, History, Started, TrainingPlan, Undone, seeded, train
+from tidegate.training.loop import ALL_UPDATES, ENOUGH, INTERRUPTED, OUT_OF_TIME
+from training_cases import Follow, Stream, numbers
 
 PLAN = TrainingPlan(learning_rate=0.02, check_every=5, patience=2, cuts=1)
-
-
-def numbers(history: History) -> list[tuple[int, float, float | None, float, bool]]:
-    return [(c.update, c.validation, c.training, c.learning_rate, c.best) for c in history.checks]
 
 
 @pytest.mark.parametrize("rule", [BPTT(), BPTT(checkpoint=1), TruncatedBPTT(3, 5)])
@@ -129,15 +88,71 @@ def test_an_interrupt_keeps_the_best_so_far() -> None:
     assert task.validate() == min(check.validation for check in history.checks)
 
 
-def test_a_loss_that_is_not_finite() -> None:
-    task = Follow()
-    task.batches = lambda generator: iter([torch.full((6, 8, 1), float("nan"))])  # type: ignore[method-assign]
+def test_the_budget_in_updates() -> None:
+    """Under truncation a batch is three updates, and the budget ends in the middle of one."""
+    plan = TrainingPlan(updates=20, budget=1e-9, rule=TruncatedBPTT(2, 4), check_every=3)
+    history = train(Follow(), plan)
+    assert (history.finished.updates, history.finished.reason) == (20, ALL_UPDATES)
+    assert [check.update for check in history.checks] == [0, 9, 18, 20]
+
+
+class Spoilt(Stream):
+    """A stream in which some batches, counted from 1, are not finite."""
+
+    def __init__(self, *spoilt: int) -> None:
+        super().__init__()
+        self.spoilt, self.drawn = spoilt, 0
+
+    def draw(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        inputs, targets = super().draw(generator)
+        self.drawn += 1
+        return inputs * (float("nan") if self.drawn in self.spoilt else 1.0), targets
+
+
+@pytest.mark.parametrize("rule", [BPTT(), TruncatedBPTT(2, 4)])
+def test_an_update_that_is_not_finite_is_undone(rule: BPTT | TruncatedBPTT) -> None:
+    """The batches before and after are learned from as if the spoilt ones were cut out; draws of noise differ."""
+    plan = TrainingPlan(updates=12, rule=rule, check_every=100)
+    task, events = Spoilt(2, 3, 5), list[Event]()
+    train(task, plan, [events.append])
+    undone = [event for event in events if isinstance(event, Undone)]
+    per_batch = 1 if rule == BPTT() else 3
+    assert [(event.update, event.row) for event in undone] == [(per_batch, 1), (per_batch, 2), (2 * per_batch, 1)]
+    assert not any(torch.isnan(tensor).any() for tensor in task.module.state_dict().values())
+    assert task.state is not None
+    assert not any(torch.isnan(named["h"]).any() for layer in task.state.layers for named in layer)
+
+
+def test_an_undone_update_leaves_every_bit() -> None:
+    """Weights and buffers at the check after an undone batch are those after the batch before it."""
+    task, seen = Spoilt(3), list[dict[str, torch.Tensor]]()
+
+    def look() -> float:
+        seen.append({name: tensor.clone() for name, tensor in task.module.state_dict().items()})
+        return float(len(seen))
+
+    task.validate = look  # type: ignore[method-assign]
+    train(task, TrainingPlan(updates=4, check_every=1))
+    assert task.at == 25
+    first, second, third, fourth = seen[1:5]
+    assert all(torch.equal(second[name], third[name]) for name in second)
+    assert not any(torch.equal(first[name], second[name]) for name in second)
+    assert not any(torch.equal(third[name], fourth[name]) for name in third)
+
+
+def test_three_updates_in_a_row_that_are_not_finite_end_it_with_the_best_weights() -> None:
+    task, events = Spoilt(4, 6, 7, 8), list[Event]()
     with pytest.raises(TrainingError) as caught:
-        train(task, PLAN)
+        train(task, TrainingPlan(learning_rate=0.02, check_every=2), [events.append])
     assert str(caught.value) == (
-        "After 1 updates the training loss is nan and the norm of its gradient nan, but it must be finite. "
-        "Lower the learning rate (now 0.02) or the clipping norm (now 1), or look for extreme values in the data."
+        "After 4 updates the training loss is nan and the norm of its gradient nan, three times in a row, but it must "
+        "be finite. Lower the learning rate (now 0.02) or the clipping norm (now 1), or look for extreme values in the "
+        "data."
     )
+    best = min(event.validation for event in events if isinstance(event, Checked))
+    task.module.eval()
+    with torch.no_grad():
+        assert task.validate() == best
 
 
 def test_a_validation_loss_that_is_not_finite() -> None:

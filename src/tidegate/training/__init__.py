@@ -1,10 +1,11 @@
-"""The training loop, its interface to tasks, its events, and the folder of a run."""
+"""The training loop and its checkpoints, its interface to tasks, its events, and the folder of a run."""
 
-from tidegate.training.events import Checked, Event, Finished, Listener, Started
+from tidegate.training.events import Checked, Event, Finished, Listener, Started, Undone
 from tidegate.training.history import History
-from tidegate.training.loop import TrainingPlan, seeded, train
+from tidegate.training.loop import seeded, train
+from tidegate.training.plan import TrainingPlan
 from tidegate.training.run import RunFolder
-from tidegate.training.task import Task
+from tidegate.training.task import Resumable, Task
 
 __all__ = [
     "Checked",
@@ -12,10 +13,12 @@ __all__ = [
     "Finished",
     "History",
     "Listener",
+    "Resumable",
     "RunFolder",
     "Started",
     "Task",
     "TrainingPlan",
+    "Undone",
     "seeded",
     "train",
 ]

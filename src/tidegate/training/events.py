@@ -6,10 +6,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Started:
-    """Training begins: the number of learned weights, and the seconds it may take."""
+    """Training begins, or continues from a checkpoint that was written after `update` updates and `seconds`.
+
+    `parameters` is the number of learned weights, `budget` the seconds that training may take, or None where it may
+    take `updates` updates.
+    """
 
     parameters: int
-    budget: float
+    budget: float | None
+    updates: int | None = None
+    update: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,20 @@ class Checked:
 
 
 @dataclass(frozen=True)
+class Undone:
+    """The update after `update` was not made, because its loss or the norm of its gradient is not finite.
+
+    The rest of its batch was skipped. `row` is the number of such updates in a row.
+    """
+
+    update: int
+    seconds: float
+    loss: float
+    norm: float
+    row: int
+
+
+@dataclass(frozen=True)
 class Finished:
     """Training ended: after how many updates and seconds, why, and which update's weights were kept."""
 
@@ -38,5 +59,5 @@ class Finished:
     best_update: int
 
 
-Event = Started | Checked | Finished
+Event = Started | Checked | Undone | Finished
 Listener = Callable[[Event], None]

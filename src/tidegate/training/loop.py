@@ -1,56 +1,64 @@
-"""The training loop: Adam, early stopping on the validation loss, and a time budget."""
+"""The training loop: Adam, early stopping on the validation loss, a budget, and checkpoints to continue from."""
 
 import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tidegate.errors import TrainingError
-from tidegate.gradients import BPTT, Rule, sweep
+from tidegate.errors import ArgumentError, TrainingError
+from tidegate.files import reading
+from tidegate.gradients import sweep
 from tidegate.nn import State, clip_norm_
-from tidegate.training.events import Checked, Event, Finished, Listener, Started
+from tidegate.training.checkpoint import load_checkpoint, save_checkpoint
+from tidegate.training.events import Checked, Event, Finished, Listener, Started, Undone
 from tidegate.training.history import History
-from tidegate.training.task import Task
+from tidegate.training.plan import TrainingPlan
+from tidegate.training.position import Position, copy_of, load_optimiser_state, optimiser_state
+from tidegate.training.task import Resumable, Task
 
 ENOUGH = "the validation loss did not fall any further"
 OUT_OF_TIME = "the time was up"
+ALL_UPDATES = "all updates were made"
 INTERRUPTED = "it was interrupted"
+UNDONE_IN_A_ROW = 3  # updates that are not finite, before training ends
 _SMALL = 100_000
 
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """How to train.
-
-    The validation part is looked at before the first update and then every `check_every` updates. After `patience`
-    looks without a new lowest loss the best weights are put back and the learning rate is cut to a third; when that has
-    happened `cuts` times and `patience` looks have passed once more, training ends. It also ends after `budget`
-    seconds, or at Ctrl-C. In each case the best weights seen are put back. The same seed gives the same numbers; a run
-    that the clock ended gives those of the updates that it had time for.
-    """
-
-    learning_rate: float = 0.003
-    clip: float = 1.0
-    budget: float = 120.0
-    seed: int = 0
-    rule: Rule = field(default_factory=BPTT)
-    check_every: int = 25
-    patience: int = 6
-    cuts: int = 2
+Segments = Iterator[tuple[Tensor, Tensor]]
 
 
-def train(task: Task[Any], plan: TrainingPlan, listeners: Sequence[Listener] = ()) -> History:
+def train(
+    task: Task[Any],
+    plan: TrainingPlan,
+    listeners: Sequence[Listener] = (),
+    *,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+) -> History:
     """Train the task's module by the plan; on return it holds the best weights seen.
 
-    Raises `TrainingError` when a loss or a gradient is not finite.
+    `checkpoint` names a file to write at every check and every `plan.save_every` seconds. With `resume` training
+    continues from it where it exists; with the same number of threads it ends with the bits of a run that was never
+    interrupted, unless the clock ends it. Ctrl-C ends training with the best weights so far, but with `checkpoint` it
+    is raised, since training can continue.
+
+    An update whose loss or gradient is not finite is undone. Raises `TrainingError`, with the best weights in the
+    module, after three of them in a row, and where a validation loss is not finite; `ArgumentError` where the file
+    exists and `resume` is False, or it is of another plan; `ModelFileError` where it is damaged or of another net.
     """
+    saved = load_checkpoint(checkpoint) if checkpoint else None
+    if saved is not None and not resume:
+        raise ArgumentError(f"{checkpoint} exists already. Pass resume=True to continue from it, or remove it.")
     with seeded(plan.seed), _threads_for(task.module):
-        return _Loop(task, plan, listeners).run()
+        loop = _Loop(task, plan, listeners, checkpoint)
+        if saved is not None:
+            loop.load(saved)
+        return loop.run()
 
 
 @contextmanager
@@ -74,97 +82,207 @@ def _threads_for(module: nn.Module) -> Iterator[None]:
 
 
 class _Loop:
-    def __init__(self, task: Task[Any], plan: TrainingPlan, listeners: Sequence[Listener]) -> None:
-        self.task, self.plan, self.listeners = task, plan, listeners
+    def __init__(
+        self, task: Task[Any], plan: TrainingPlan, listeners: Sequence[Listener], checkpoint: Path | None
+    ) -> None:
+        self.task, self.plan, self.listeners, self.checkpoint = task, plan, listeners, checkpoint
         self.parameters = [weight for weight in task.module.parameters() if weight.requires_grad]
-        self.batches = task.batches(torch.Generator().manual_seed(plan.seed))
+        self.generator = torch.Generator().manual_seed(plan.seed)
         self.optimiser = torch.optim.Adam(self.parameters, lr=plan.learning_rate)
-        self.checks: list[Checked] = []
-        self.best: dict[str, Tensor] = {}
-        self.losses: list[float] = []
-        self.updates, self.started = 0, time.monotonic()
+        self.at, self.best = Position(), dict[str, Tensor]()
+        self.started = self.saved = time.monotonic()
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self.started
+        return self.at.seconds + time.monotonic() - self.started
 
     def run(self) -> History:
-        self.tell(Started(sum(weight.numel() for weight in self.parameters), self.plan.budget))
-        self.check()
-        try:
-            reason = self.until_done()
-        except KeyboardInterrupt:
-            reason = INTERRUPTED
-        if self.losses and reason == OUT_OF_TIME:
-            self.check()
+        if self.at.finished is None:
+            size = sum(weight.numel() for weight in self.parameters)
+            budget = self.plan.budget if self.plan.updates is None else None
+            self.tell(Started(size, budget, self.plan.updates, self.at.updates, self.at.seconds))
+            self.finish(self.until_done())
         self.task.module.load_state_dict(self.best)
-        kept = max(check.update for check in self.checks if check.best)
-        finished = Finished(self.updates, self.seconds, reason, kept)
-        self.tell(finished)
-        return History(tuple(self.checks), finished)
+        assert self.at.finished is not None
+        return History(tuple(self.at.checks), self.at.finished)
 
     def until_done(self) -> str:
-        cuts = waited = 0
-        while waited < self.plan.patience:
-            for _ in range(self.plan.check_every):
-                self.learn(next(self.batches))
-                if self.seconds >= self.plan.budget:
-                    return OUT_OF_TIME
-            waited = 0 if self.check() else waited + 1
-            if waited == self.plan.patience and cuts < self.plan.cuts:
-                self.cut()
-                cuts, waited = cuts + 1, 0
-        return ENOUGH
+        try:
+            if not self.at.checks:
+                self.check()
+                self.save()
+            while (reason := self.spent() or self.learn_and_check()) is None:
+                pass
+        except KeyboardInterrupt:
+            if self.checkpoint or not self.best:
+                raise
+            reason = INTERRUPTED
+        return reason
 
-    def learn(self, batch: Any) -> None:
+    def spent(self) -> str | None:
+        """Why training ends where its budget is spent."""
+        if self.plan.updates is not None:
+            return ALL_UPDATES if self.at.updates >= self.plan.updates else None
+        begun = self.at.updates or self.at.batches
+        return OUT_OF_TIME if begun and self.seconds >= self.plan.budget else None
+
+    def learn_and_check(self) -> str | None:
+        """One batch, and what is due after it. Returns why training ends, if it does."""
+        self.learn()
+        self.at.batches += 1
+        if self.spent() is None and self.at.batches >= self.plan.check_every:
+            self.at.waited = 0 if self.check() else self.at.waited + 1
+            if self.plan.stops_early and self.at.waited == self.plan.patience:
+                if self.at.cuts == self.plan.cuts:
+                    return ENOUGH
+                self.cut()
+            self.save()
+        elif time.monotonic() - self.saved >= self.plan.save_every:
+            self.save()
+        return None
+
+    def finish(self, reason: str) -> None:
+        if self.at.losses and reason in (OUT_OF_TIME, ALL_UPDATES):
+            self.check()
+        kept = max(check.update for check in self.at.checks if check.best)
+        self.at.finished = Finished(self.at.updates, self.seconds, reason, kept)
+        self.tell(self.at.finished)
+        self.save()
+
+    def learn(self) -> None:
+        batches = [self.task.draw(self.generator) for _ in range(self.plan.accumulate)]
+        before = self.task.state_dict() if isinstance(self.task, Resumable) else None
+        buffers = [buffer.clone() for buffer in self.task.module.buffers()]
+        self.task.module.train()
+        sweeps = [self.sweep(batch) for batch in batches]
+        while self.spent() is None and (found := self.backward(sweeps)) is not None:
+            if found[1] > 0 and not self.step(*found):
+                self.undo(buffers, before)
+                break
+
+    def sweep(self, batch: Any) -> Segments:
         def run(start: int, stop: int, state: State | None) -> tuple[Tensor, State]:
             return self.task.run(batch, start, stop, state)
 
         def score(outputs: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
             return self.task.score(batch, outputs, start, stop)
 
-        self.task.module.train()
-        for total, count in sweep(self.plan.rule, self.task.module, self.task.length(batch), run, score):
-            if count > 0:
-                self.step(total / count)
+        return sweep(self.plan.rule, self.task.module, self.task.length(batch), run, score)
 
-    def step(self, loss: Tensor) -> None:
+    def backward(self, sweeps: list[Segments]) -> tuple[float, float] | None:
+        """Sum the gradients of the next segment of each batch. Returns the sum of losses and their number; None where
+        no batch has another segment."""
         self.optimiser.zero_grad()
-        loss.backward()
-        norm = float(clip_norm_(self.parameters, self.plan.clip))
-        self.updates += 1
-        self.losses.append(loss.item())
-        if not (math.isfinite(norm) and math.isfinite(self.losses[-1])):
-            raise self.failure("training loss", self.losses[-1], norm)
+        found = []
+        for segments in sweeps:
+            for total, count in islice(segments, 1):
+                if count > 0:
+                    total.backward()
+                found.append((total.item(), float(count)))
+        return (sum(total for total, _ in found), sum(count for _, count in found)) if found else None
+
+    def step(self, total: float, count: float) -> bool:
+        """Make an update by the mean loss, unless it or its gradient is not finite; returns whether it was made."""
+        for weight in self.parameters:
+            if weight.grad is not None:
+                weight.grad /= count
+        norm, loss = float(clip_norm_(self.parameters, self.plan.clip)), total / count
+        if not (math.isfinite(norm) and math.isfinite(loss)):
+            self.at.undone += 1
+            self.tell(Undone(self.at.updates, self.seconds, loss, norm, self.at.undone))
+            if self.at.undone == UNDONE_IN_A_ROW:
+                raise self.failure(
+                    "training loss", loss, f" and the norm of its gradient {norm:g}, three times in a row"
+                )
+            return False
+        self.optimiser.param_groups[0]["lr"] = self.rate()
         self.optimiser.step()
+        self.at.updates, self.at.undone = self.at.updates + 1, 0
+        self.at.losses.append(loss)
+        return True
+
+    def undo(self, buffers: list[Tensor], before: dict[str, Any] | None) -> None:
+        """Put back what a batch changed beside weights and moments, which an update that is not made leaves alone."""
+        with torch.no_grad():
+            for buffer, value in zip(self.task.module.buffers(), buffers, strict=True):
+                buffer.copy_(value)
+        if isinstance(self.task, Resumable) and before is not None:
+            self.task.load_state_dict(before)
+
+    def rate(self) -> float:
+        """The learning rate of the next update."""
+        if self.plan.updates is None:
+            return self.plan.rate(self.seconds / self.plan.budget, self.at.cuts)
+        return self.plan.rate((self.at.updates + 1) / self.plan.updates, self.at.cuts)
 
     def check(self) -> bool:
         self.task.module.eval()
         with torch.no_grad():
             validation = self.task.validate()
         if not math.isfinite(validation):
-            raise self.failure("validation loss", validation, None)
-        best = not self.checks or validation < min(check.validation for check in self.checks)
-        mean = sum(self.losses) / len(self.losses) if self.losses else None
-        rate = self.optimiser.param_groups[0]["lr"]
-        self.checks.append(Checked(self.updates, self.seconds, mean, validation, rate, best))
-        self.losses.clear()
+            raise self.failure("validation loss", validation, "")
+        best = not self.at.checks or validation < min(check.validation for check in self.at.checks)
+        mean = sum(self.at.losses) / len(self.at.losses) if self.at.losses else None
+        self.at.checks.append(Checked(self.at.updates, self.seconds, mean, validation, self.rate(), best))
+        self.at.losses.clear()
+        self.at.batches = 0
         if best:
-            self.best = {name: tensor.clone() for name, tensor in self.task.module.state_dict().items()}
-        self.tell(self.checks[-1])
+            self.best = copy_of(self.task.module)
+        self.tell(self.at.checks[-1])
         return best
 
     def cut(self) -> None:
+        """Put the best weights back and cut the learning rate; Adam starts anew."""
         self.task.module.load_state_dict(self.best)
-        self.optimiser = torch.optim.Adam(self.parameters, lr=self.optimiser.param_groups[0]["lr"] / 3)
+        self.optimiser = torch.optim.Adam(self.parameters, lr=self.plan.learning_rate)
+        self.at.cuts, self.at.waited = self.at.cuts + 1, 0
 
-    def failure(self, what: str, value: float, norm: float | None) -> TrainingError:
-        gradient = "" if norm is None else f" and the norm of its gradient {norm:g}"
+    def failure(self, what: str, value: float, more: str) -> TrainingError:
+        """The error of a loss that is not finite; the module has its best weights again."""
+        if self.best:
+            self.task.module.load_state_dict(self.best)
         return TrainingError(
-            f"After {self.updates} updates the {what} is {value:g}{gradient}, but it must be finite. "
-            f"Lower the learning rate (now {self.optimiser.param_groups[0]['lr']:g}) or the clipping norm "
-            f"(now {self.plan.clip:g}), or look for extreme values in the data."
+            f"After {self.at.updates} updates the {what} is {value:g}{more}, but it must be finite. "
+            f"Lower the learning rate (now {self.rate():g}) or the clipping norm (now {self.plan.clip:g}), "
+            "or look for extreme values in the data."
         )
+
+    def save(self) -> None:
+        """Write the checkpoint, where one is wanted."""
+        if self.checkpoint is None:
+            return
+        self.at.seconds, self.started = self.seconds, time.monotonic()
+        state = {
+            "plan": self.plan.texts(),
+            "position": self.at.to_json(),
+            "weights": self.task.module.state_dict(),
+            "best": self.best,
+            "optimiser": optimiser_state(self.optimiser),
+            "random": {"batches": self.generator.get_state(), "torch": torch.get_rng_state()},
+            "task": self.task.state_dict() if isinstance(self.task, Resumable) else None,
+        }
+        save_checkpoint(self.checkpoint, state)
+        self.saved = time.monotonic()
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Continue from what `save` wrote."""
+        assert self.checkpoint is not None
+        for name, value in self.plan.texts().items():
+            if value != (theirs := state["plan"].get(name)):
+                raise ArgumentError(
+                    f"{self.checkpoint} is of a run with {name}={theirs}, got {name}={value}: give the same options, "
+                    "or another file for a new run."
+                )
+        with reading(self.checkpoint):
+            self.at = Position.from_json(state["position"])
+            self.best = state["best"]
+            self.task.module.load_state_dict(state["weights"])
+            load_optimiser_state(self.optimiser, state["optimiser"])
+            if isinstance(self.task, Resumable):
+                self.task.load_state_dict(state["task"])
+            self.generator.set_state(state["random"]["batches"])
+            torch.set_rng_state(state["random"]["torch"])
+        self.started = self.saved = time.monotonic()
 
     def tell(self, event: Event) -> None:
         for listener in self.listeners:

@@ -83,7 +83,7 @@ def brute_force(task: ForecastTask, rows: torch.Tensor, outputs: torch.Tensor, s
 @torch.no_grad()
 def test_the_loss_of_a_batch_by_brute_force() -> None:
     job = task()
-    batch = next(job.batches(torch.Generator().manual_seed(2)))
+    batch = job.draw(torch.Generator().manual_seed(2))
     outputs, _ = job.run(batch, 0, job.length(batch), None)
     total, count = job.score(batch, outputs, 0, job.length(batch))
     stop = job.splits[0].validation
@@ -96,7 +96,7 @@ def test_the_loss_of_a_batch_by_brute_force() -> None:
 @torch.no_grad()
 def test_losses_of_pieces_add_up() -> None:
     job = task()
-    batch = next(job.batches(torch.Generator().manual_seed(2)))
+    batch = job.draw(torch.Generator().manual_seed(2))
     whole = job.score(batch, job.run(batch, 0, 12, None)[0], 0, 12)
     first, state = job.run(batch, 0, 7, None)
     second, _ = job.run(batch, 7, 12, state)

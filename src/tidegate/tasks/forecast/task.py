@@ -1,6 +1,5 @@
 """Forecasting as the training loop sees it: random windows, each step of which is an origin."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,14 +35,13 @@ class ForecastTask:
         self.looks = _looks(inputs, splits)
         self.stops = inputs.offsets + torch.tensor([cut.validation for cut in splits])
 
-    def batches(self, generator: torch.Generator) -> Iterator[Windows]:
-        """Windows of `context` steps from anywhere in the training parts, without end."""
+    def draw(self, generator: torch.Generator) -> Windows:
+        """Windows of `context` steps from anywhere in the training parts."""
         length = self.inputs.recipe.context
         counts = [cut.validation - length + 1 for cut in self.splits]
-        while True:
-            series, starts = draw_windows(counts, _BATCH, generator)
-            rows = window_rows(self.inputs.offsets, series, starts, length)
-            yield Windows(rows, self.inputs.offsets[series], self.stops[series])
+        series, starts = draw_windows(counts, _BATCH, generator)
+        rows = window_rows(self.inputs.offsets, series, starts, length)
+        return Windows(rows, self.inputs.offsets[series], self.stops[series])
 
     def length(self, batch: Windows) -> int:
         """The number of steps in a batch."""
