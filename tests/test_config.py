@@ -20,6 +20,9 @@ WRONG = {
                   "with 0.5 among them, got '0.1,0.9'. Give for example 0.1,0.5,0.9."),
     "budget": ("soon", "The option 'budget' must be a length of time above zero, got 'soon'. "
                "Give for example 90s or 2m."),
+    "updates": (0, "The option 'updates' must be a whole number of at least 1, got 0. Give for example 2000."),
+    "schedule": ("step", "The option 'schedule' must be constant or cosine, got 'step'. Give for example cosine."),
+    "accumulate": (0, "The option 'accumulate' must be a whole number from 1 to 4096, got 0. Give for example 4."),
     "seed": (-1, "The option 'seed' must be a whole number from 0 to 4294967295, got -1. "
              "Give for example 0."),
     "learning_rate": (1, "The option 'learning_rate' must be a number above 0 and below 1, got 1. "
@@ -65,7 +68,7 @@ def test_a_missing_value_is_told() -> None:
         (
             "xyz",
             "There is no option 'xyz'. The options are horizon, season, cell, hidden_size, num_layers, context, "
-            "quantiles, budget, seed, learning_rate, clip, gradient.",
+            "quantiles, budget, updates, seed, learning_rate, schedule, accumulate, clip, gradient.",
         ),
     ],
 )

@@ -178,8 +178,23 @@ class ForecastOptions(Options):
     budget: Seconds = option(
         120.0, "Time for training, such as 90s or 2m.", "a length of time above zero", "90s or 2m", gt=0
     )
+    updates: int | None = option(
+        None,
+        "End training after this many updates, whatever the clock says. Without it the budget decides.",
+        "a whole number of at least 1",
+        "2000",
+        ge=1,
+    )
     seed: int = a_seed()
     learning_rate: float = a_rate(0.003)
+    schedule: Literal["constant", "cosine"] = option(
+        "constant",
+        "How the learning rate moves: constant (cut when the validation loss stops falling, then training ends early), "
+        "or cosine (rises for 5 % of the budget, then falls to 1 %; the whole budget is used).",
+        "constant or cosine",
+        "cosine",
+    )
+    accumulate: int = option(1, "Batches for one update.", "a whole number from 1 to 4096", "4", ge=1, le=4096)
     clip: float = a_clip()
     gradient: Gradient = option(
         "bptt",

@@ -5,7 +5,7 @@
     ├── ArgumentError (ValueError)      a layer, estimator or function was called with something it cannot use
     ├── DataError (ValueError)          a data file or frame is wrong; names file, row and column
     ├── ModelFileError (ValueError)     a saved model is damaged, too new, or not what it claims to be
-    ├── TrainingError (RuntimeError)    a fit cannot go on: the loss is not finite, there is too little data
+    ├── TrainingError (RuntimeError)    a fit cannot go on: the loss is not finite, another process has the folder
     ├── NativeError (RuntimeError)      native code could not be made or run here
     ├── ConformanceError (AssertionError) a cell does not keep what layers promise; lists what is broken
     └── MissingExtraError (ImportError) an optional dependency is not installed; carries the line that installs it

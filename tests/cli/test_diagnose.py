@@ -102,5 +102,5 @@ def test_a_folder_that_cannot_be_written(
 ) -> None:
     Path("file").write_text("")
     assert call(monkeypatch, "run", "--out", "file") == 2
-    reason = "file cannot be read or written: File exists. Check the path, its permissions and the free space."
+    reason = "file cannot be read or written: Not a directory. Check the path, its permissions and the free space."
     assert capsys.readouterr() == ("", f"tidegate: {reason}\n")

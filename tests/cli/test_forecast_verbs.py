@@ -54,7 +54,7 @@ def test_fit_predict_report(data: str, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert out[1:] == [f"report: {run / 'report.html'}", f"run: {run}"]
     assert {path.name for path in run.iterdir()} == {
         "config.json",
-        "history.jsonl",
+        "events.jsonl",
         "model",
         "report.html",
         "report.json",

@@ -1,6 +1,7 @@
 """The command `tidegate`: one file a verb, and every heavy import inside the verb that needs it.
 
-Exit codes: 0 done, 1 not usable or interrupted, 2 wrong use, wrong data, or an extra that is not installed.
+Exit codes: 0 done, 1 not usable, or training that cannot go on, 2 wrong use, wrong data, a file that cannot be read or
+written, or an extra that is not installed, 130 interrupted by Ctrl-C.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from importlib.metadata import requires, version
 from typing import TYPE_CHECKING, Annotated, TextIO
 
-from tidegate.errors import MissingExtraError, TidegateError
+from tidegate.errors import MissingExtraError, TidegateError, TrainingError
 from tidegate.files import printable
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def main(make: "Callable[[], typer.Typer] | None" = None, name: str = "tidegate") -> int:
-    """Run the command line, or that of `make`. Errors that a user can act on are one line, with exit code 2."""
+    """Run the command line, or that of `make`. Errors that a user can act on are one line, with exit code 2 or 1."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for terminals and names of files that are not UTF-8
@@ -89,4 +90,4 @@ def _drop(stream: TextIO) -> None:
 def _refuse(error: TidegateError) -> int:
     with contextlib.suppress(OSError):
         sys.stderr.write(f"tidegate: {printable(' '.join(str(error).split()))}\n")
-    return 2
+    return 1 if isinstance(error, TrainingError) else 2

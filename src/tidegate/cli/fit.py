@@ -1,9 +1,11 @@
 """`tidegate fit forecast`: fits a forecaster to a table, judges it, and writes forecast and report."""
 
+import contextlib
+import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,15 +21,26 @@ if TYPE_CHECKING:
     from tidegate.training import RunFolder
 
 
+REPORT = "report.html"
+RESUME = (
+    "Continue the run of this command where it was interrupted: that in --out, or else the last one under runs/. Where "
+    "there is none, a new one begins."
+)
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb to the command line."""
     fit = typer.Typer(help="Train a model on a file and judge it.", no_args_is_help=True)
-    fit.command("forecast")(with_options(forecast, ForecastConfig, "FILE", "A CSV, TSV or Parquet file."))
+    command = with_options(forecast, ForecastConfig, "FILE", "A CSV, TSV or Parquet file.", resume=RESUME)
+    fit.command("forecast")(command)
     app.add_typer(fit, name="fit")
 
 
-def with_options(verb: Callable[..., None], config: type[Options], name: str, help: str) -> Callable[..., None]:
-    """The verb with the argument `name`, and an option for each field of a config, its description being the help.
+def with_options(
+    verb: Callable[..., None], config: type[Options], name: str, help: str, **flags: str
+) -> Callable[..., None]:
+    """The verb with the argument `name`, an option for each field of a config, its description being the help, and
+    flags with their helps.
 
     Every option is taken as text, so that the config alone decides what is right and says so in one sentence.
     """
@@ -39,9 +52,11 @@ def with_options(verb: Callable[..., None], config: type[Options], name: str, he
     annotations = {
         "file": Annotated[str, typer.Argument(metavar=name, help=help)],
         **{name: Annotated[str | None, _option(config, name)] for name in fields},
+        **{name: Annotated[bool, typer.Option(f"--{name}", help=text)] for name, text in flags.items()},
         "as_json": Annotated[bool, typer.Option("--json", help="Print JSON.")],
     }
-    defaults = dict.fromkeys(annotations, None) | {"file": inspect.Parameter.empty, "as_json": False}
+    off = dict.fromkeys([*flags, "as_json"], False)
+    defaults = dict.fromkeys(annotations, None) | {"file": inspect.Parameter.empty} | off
     parameters = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=annotation)
         for name, annotation in annotations.items()
@@ -64,23 +79,43 @@ def _option(config: type[Options], name: str) -> Any:
     return typer.Option(f"--{name.replace('_', '-')}", help=f"{field.description}{note}", show_default=False)
 
 
-def forecast(file: str, *, as_json: bool, **given: Any) -> None:
+def forecast(file: str, *, as_json: bool, resume: bool, **given: Any) -> None:
     """Forecast a column of a file by a recurrent net, judged beside naive forecasts on a held-out part.
 
     Writes a folder with the model, the report and the record of the run, and prints the verdict.
     """
-    config = ForecastConfig.make(**given)
-    cell = load_cell(config.cell)
+    with _interruptible():
+        config = ForecastConfig.make(**given)
+        cell = load_cell(config.cell)
 
-    from tidegate.models import save
-    from tidegate.tasks.forecast import Forecaster
+        from tidegate.models import load
+        from tidegate.tasks.forecast import Forecaster
+
+        folder = _run_folder(file, config, resume)
+        forecaster = Forecaster(**{**config.options().model_dump(), "cell": cell})
+        with _kept(folder), folder:
+            if folder.completed:
+                forecaster = load(folder.path / "model")
+            else:
+                _fit(forecaster, file, config, folder)
+            typer.echo(_as_json(forecaster, folder) if as_json else _as_text(forecaster, folder))
+
+
+def _run_folder(file: str, config: ForecastConfig, resume: bool) -> "RunFolder":
     from tidegate.training import RunFolder
+
+    record = {"task": "forecast", "file": str(Path(file).resolve()), "data": _digest(Path(file))}
+    record |= config.model_dump(mode="json")
+    if config.out:
+        return RunFolder(Path(config.out), record, resume=resume)
+    return RunFolder.numbered(Path(file).name.split(".")[0] or "run", record, resume=resume)
+
+
+def _fit(forecaster: "Forecaster", file: str, config: ForecastConfig, folder: "RunFolder") -> None:
+    """Train, or continue training, and write model and report."""
+    from tidegate.models import save
     from tidegate.training.progress import TerminalProgress
 
-    record = {"task": "forecast", "file": str(Path(file).resolve()), **config.model_dump(mode="json")}
-    stem = Path(file).name.split(".")[0] or "run"
-    folder = RunFolder(Path(config.out), record) if config.out else RunFolder.fresh(stem, record)
-    forecaster = Forecaster(**{**config.options().model_dump(), "cell": cell})
     with TerminalProgress() as progress:
         forecaster.fit(
             file,
@@ -89,10 +124,40 @@ def forecast(file: str, *, as_json: bool, **given: Any) -> None:
             id=config.id,
             covariates=config.covariates,
             listeners=[folder, progress],
+            checkpoint=folder.checkpoint,
+            resume=folder.resume,
         )
     save(forecaster, folder.path / "model")
-    report = forecaster.write_report(folder.path / "report.html")
-    typer.echo(_as_json(forecaster, folder, report) if as_json else _as_text(forecaster, folder, report))
+    forecaster.write_report(folder.path / REPORT)
+    folder.complete()
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """End with exit code 130 at Ctrl-C, after a sentence."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        told = str(error) or "There is no checkpoint yet: the same command begins anew."
+        typer.echo(f"tidegate: Interrupted. {told}", err=True)
+        raise typer.Exit(130) from None
+
+
+@contextlib.contextmanager
+def _kept(folder: "RunFolder") -> Iterator[None]:
+    """Let Ctrl-C say what was kept and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = f"{printable(str(folder.path))} is kept: the same command with --resume continues it."
+        raise KeyboardInterrupt(kept if folder.checkpoint.exists() else "") from None
+
+
+def _digest(file: Path) -> str:
+    """A hash of the data, which says whether a run can be continued; "" where the file cannot be read."""
+    with contextlib.suppress(OSError), file.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+    return ""
 
 
 def load_cell(text: str) -> "Cell | str":
@@ -127,18 +192,18 @@ def _run_file(path: Path) -> Any:
     return module
 
 
-def _as_text(forecaster: "Forecaster", folder: "RunFolder", report: Path) -> str:
-    lines = forecaster.verdict, f"report: {report}", f"run: {folder.path}"
+def _as_text(forecaster: "Forecaster", folder: "RunFolder") -> str:
+    lines = forecaster.verdict, f"report: {folder.path / REPORT}", f"run: {folder.path}"
     return "\n".join(map(printable, lines))
 
 
-def _as_json(forecaster: "Forecaster", folder: "RunFolder", report: Path) -> str:
+def _as_json(forecaster: "Forecaster", folder: "RunFolder") -> str:
     result = {
         "verdict": forecaster.verdict,
         "evaluation": forecaster.evaluation.to_json(),
         "training": forecaster.history.to_json()["finished"],
         "forecast": forecaster.predict().to_json(),
         "run": str(folder.path),
-        "report": str(report),
+        "report": str(folder.path / REPORT),
     }
     return to_json(result, indent=2)

@@ -16,6 +16,7 @@ from tidegate.cli.fit import load_cell, with_options
 from tidegate.config import LearnConfig, OnlineOptions
 from tidegate.errors import ArgumentError, DataError, ModelFileError
 from tidegate.files import from_json, printable, reading, to_json, write_atomic
+from tidegate.files.atomic import make_folders
 from tidegate.files.model_folder import UNSEALED, read_limited, seal, unseal
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def _judge(folder: Path, learner: "OnlineLearner") -> "Judge":
 
 def _check_writable(folder: Path) -> None:
     """Raise OSError if the folder cannot be written, before anything is learned."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folders(folder)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from tidegate.files import disk
+
 if sys.platform != "win32":
     import fcntl
 
@@ -22,31 +24,54 @@ _HOUR = 3600.0
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write to a temporary name beside `path`, sync, then rename. An error leaves what was there, and names `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with temporary.open("xb", buffering=0) as file:
+            disk.write(file, data)
+            disk.sync(file.fileno())
+        disk.rename(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            temporary.unlink()
+            disk.remove(temporary)
         if isinstance(error, OSError):
             raise _named(error, path) from error
         raise
     remove_unfinished(path.parent, re.escape(path.name), older=_HOUR)
-    _sync_folder(path.parent)
+    with naming(path.parent):
+        _sync_folder(path.parent)
 
 
 def append(path: Path, line: bytes) -> None:
     """Add a line to a file. An error leaves no part of it, and names `path`."""
     with naming(path), path.open("ab", buffering=0) as file:
         whole = file.seek(0, os.SEEK_END)
-        if file.write(line) != len(line):
-            file.truncate(whole)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        try:
+            disk.write(file, line)
+        except BaseException:
+            disk.shorten(file, whole)
+            raise
+
+
+def remove_torn_line(path: Path) -> None:
+    """Cut off a last line without its end, which a killed writer of lines left. No file is no torn line."""
+    with contextlib.suppress(FileNotFoundError), naming(path), path.open("r+b", buffering=0) as file:
+        lines = file.read()
+        if not lines.endswith(b"\n"):
+            disk.shorten(file, lines.rfind(b"\n") + 1)
+
+
+def make_folders(path: Path) -> list[Path]:
+    """Make a folder and those above it that do not exist; returns what was made, the outermost first."""
+    made: list[Path] = []
+    for folder in [*reversed(path.parents), path]:
+        with contextlib.suppress(FileExistsError), naming(folder):
+            if not folder.is_dir():
+                disk.make_folder(folder)
+                made.append(folder)
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    return made
 
 
 def remove_unfinished(folder: Path, name: str, older: float = 0.0) -> None:
@@ -55,7 +80,7 @@ def remove_unfinished(folder: Path, name: str, older: float = 0.0) -> None:
     with contextlib.suppress(OSError):  # another process may remove them too
         for path in folder.iterdir():
             if unfinished.fullmatch(path.name) and path.stat().st_mtime <= time.time() - older:
-                path.unlink()
+                disk.remove(path)
 
 
 @contextlib.contextmanager
@@ -87,16 +112,20 @@ def _open_at_once(path: str, flags: int) -> int:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """One writer at a time in a folder, which is created if absent. Readers need no lock. No lock on Windows."""
-    folder.mkdir(parents=True, exist_ok=True)
+def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """One writer at a time in a folder, which is created if absent. Readers need no lock. No lock on Windows.
+
+    The system frees the lock of a process that ends, however it ends. Raises BlockingIOError where another process has
+    the lock and `wait` is False.
+    """
+    make_folders(folder)
     if sys.platform == "win32":
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with naming(folder):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
     finally:
         os.close(descriptor)
@@ -107,6 +136,6 @@ def _sync_folder(folder: Path) -> None:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        disk.sync(descriptor)
     finally:
         os.close(descriptor)

@@ -19,6 +19,7 @@ from typing import Any
 import safetensors
 
 from tidegate.errors import ArgumentError, EquationError, ModelFileError
+from tidegate.files import disk
 from tidegate.files.atomic import locked, open_regular, write_atomic
 from tidegate.files.text import from_json, to_json
 
@@ -90,7 +91,7 @@ def write_model(folder: Path, kind: str, version: str, spec: dict[str, Any], wei
 
 def _remove(path: Path) -> None:
     with contextlib.suppress(OSError):
-        path.unlink()
+        disk.remove(path)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

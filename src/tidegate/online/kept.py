@@ -9,7 +9,7 @@ from pathlib import Path
 import safetensors.torch
 
 from tidegate.errors import ArgumentError, ModelFileError
-from tidegate.files import from_json, read_model, reading, to_json, write_atomic
+from tidegate.files import disk, from_json, read_model, reading, to_json, write_atomic
 from tidegate.files.atomic import locked, remove_unfinished
 from tidegate.files.model_folder import UNSEALED, check_size, read_tensors, seal, unseal
 from tidegate.online.core import Core
@@ -55,7 +55,7 @@ def add(folder: Path, step: int, data: bytes) -> None:
         remove_unfinished(folder, SNAPSHOT.pattern)
         for old in _snapshots(folder)[:-SNAPSHOTS_KEPT]:
             with contextlib.suppress(OSError):
-                old.unlink()
+                disk.remove(old)
 
 
 def newest(folder: Path) -> Core:

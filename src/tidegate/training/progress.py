@@ -25,6 +25,7 @@ class TerminalProgress:
         self._console = console or Console(stderr=True)
         self._progress = Progress(TextColumn(words), BarColumn(), TimeRemainingColumn(), console=self._console)
         self._line = self._progress.add_task("training", loss="-", update=0, start=False)
+        self._in_updates = False
 
     def __enter__(self) -> Self:
         return self
@@ -38,13 +39,15 @@ class TerminalProgress:
     def __call__(self, event: Event) -> None:
         """Show an event of the loop."""
         match event:
-            case Started(budget=budget):
+            case Started():
                 if self._console.is_terminal:
                     self._progress.start()
                 self._progress.start_task(self._line)
-                self._progress.update(self._line, total=budget)
+                self._in_updates = event.updates is not None
+                self._progress.update(self._line, total=event.updates or event.budget)
             case Checked(seconds=seconds, update=update, validation=loss):
-                self._progress.update(self._line, completed=seconds, loss=f"{loss:.4g}", update=update)
+                done = update if self._in_updates else seconds
+                self._progress.update(self._line, completed=done, loss=f"{loss:.4g}", update=update)
             case Finished(updates=updates, reason=reason):
                 described = f"trained until {reason}"
                 self._progress.update(self._line, description=described, update=updates, total=1, completed=1)

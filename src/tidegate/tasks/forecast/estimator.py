@@ -39,7 +39,7 @@ class Forecaster:
 
     `cell` is the name of a cell or a `Cell`; `gradient` is a rule of `tidegate.gradients` or its text. The further
     options are the fields of `tidegate.config.ForecastOptions`, which say what each does: season, hidden_size,
-    num_layers, context, quantiles, budget, seed, learning_rate, clip.
+    num_layers, context, quantiles, budget, updates, seed, learning_rate, schedule, accumulate, clip.
 
     Each series is cut in the order of time: training, 15 % for validation (early stopping), 20 % held out. Scales,
     stopping and weights come from the parts before the held-out part, which is then judged at every origin beside the
@@ -66,12 +66,15 @@ class Forecaster:
         id: str | None = None,
         covariates: Sequence[str] = (),
         listeners: Sequence[Listener] = (),
+        checkpoint: str | os.PathLike[str] | None = None,
+        resume: bool = False,
     ) -> Self:
         """Train on a table and judge the result.
 
         `data` is the path of a CSV, TSV or Parquet file, or a pandas or polars frame; the others name its columns.
-        `listeners` are called with the events of `tidegate.training`. Raises `DataError` where the data is wrong or
-        too short, `TrainingError` where the loss stops being finite.
+        `listeners` are called with the events of `tidegate.training`. `checkpoint` names a file that training writes
+        as it goes on; with `resume` it continues from that file where it exists, see `tidegate.training.train`. Raises
+        `DataError` where the data is wrong or too short, `TrainingError` where the loss stops being finite.
         """
         options, columns = self.options, Columns(target, time, id, tuple(covariates))
         panel = read_panel(data, target, time=time, id=id, covariates=covariates)
@@ -87,7 +90,9 @@ class Forecaster:
         net.start_from(inputs.anchors(rows), inputs.targets(rows, stops), task.levels)
         start = make_net(options, self.cell, inputs.x.shape[1])
         start.load_state_dict(net.state_dict())
-        history = train(task, self._plan(), listeners)
+        history = train(
+            task, self._plan(), listeners, checkpoint=None if checkpoint is None else Path(checkpoint), resume=resume
+        )
         judged = evaluate({NET: net, START: start}, inputs, panel, splits, levels)
         story = tell(panel, splits, net, inputs, levels)
         self._fitted = Fitted(options, columns, recipe, net, keep_tail(panel, recipe), judged, history, story)
@@ -154,6 +159,9 @@ class Forecaster:
             budget=options.budget,
             seed=options.seed,
             rule=rule_from_text(options.gradient),
+            updates=options.updates,
+            schedule=options.schedule,
+            accumulate=options.accumulate,
         )
 
     def _ready(self) -> Fitted:
