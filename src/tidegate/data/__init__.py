@@ -1,5 +1,6 @@
-"""Readers of tables, regular time grids, series with their gaps marked, windows, and a real series to start with."""
+"""Readers of tables, regular time grids, series with their gaps marked, windows, batches by length, a real series."""
 
+from tidegate.data.buckets import BucketBatches
 from tidegate.data.calendar import calendar_features
 from tidegate.data.grid import Grid, infer_grid
 from tidegate.data.panel import Panel, Series, read_panel
@@ -9,6 +10,7 @@ from tidegate.data.table import Table, read_table
 from tidegate.data.windows import draw_windows, window_rows
 
 __all__ = [
+    "BucketBatches",
     "Grid",
     "Panel",
     "Row",
