@@ -16,13 +16,14 @@ import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 from tidegate.cells import CELLS, transforms
 from tidegate.cells.glossary import Term, glossary, terms_of
 from tidegate.equations import Cell, Graph, StateVariable, Value
 from tidegate.equations.formats.diagram import labels as words
 from tidegate.equations.formats.diagram import svg as svg
-from tidegate.equations.formats.diagram.step import net_diagram, step_diagram
+from tidegate.equations.formats.diagram.step import step_diagram
 from tidegate.equations.formats.latex import latex, legend
 from tidegate.equations.formats.text import expression
 from tidegate.equations.values import show_size
@@ -35,16 +36,38 @@ from tidegate.nn import Recurrent
 DOCS = Path(__file__).parent
 FONT, LINE, PAD = 14.0, 21.0, 10.0  # of the drawing of a plan, in pixels
 COLUMN, GAP, MARGIN = 400.0, 28.0, 12.0
+EXAMPLES = (  # of the page on transforms, one or two per transform, as source text
+    "zoneout(lstm, c=0.5, h=0.05)",
+    "recurrent_dropout(gru, 0.25)",
+    "recurrent_dropout(lstm, 0.25, on='g')",
+    "weight_drop(elman, 0.5)",
+    "layer_norm_gates(gru)",
+    "peepholes(lstm)",
+    "couple(lstm, 'i', 'f')",
+    "projection(lstm)",
+    "residual(elman)",
+    "leaky(gru, 0.3)",
+    "hard(gru)",
+    "clip_values(lstm, 50.0, states='c')",
+    "clip_gradients(elman, 1.0)",
+    "variant(lstm, 'lstm_no_output_gate', 'a variant', o=1.0)",
+)
+
+
+def _loaded(path: Path) -> ModuleType:
+    """The module in a file outside of any package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError(path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def hard_cells() -> dict[str, Cell]:
     """The cells of examples/hard_cells.py that are not shipped."""
-    spec = importlib.util.spec_from_file_location("hard_cells", DOCS.parent / "examples" / "hard_cells.py")
-    if spec is None or spec.loader is None:
-        raise FileNotFoundError(DOCS.parent / "examples" / "hard_cells.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return {name: c for name, c in vars(module).items() if isinstance(c, Cell) and name not in CELLS}
+    found = vars(_loaded(DOCS.parent / "examples" / "hard_cells.py"))
+    return {name: c for name, c in found.items() if isinstance(c, Cell) and name not in CELLS}
 
 
 def pages() -> dict[Path, str]:
@@ -55,7 +78,7 @@ def pages() -> dict[Path, str]:
     examples = transformed()
     found[DOCS / "transforms.md"] = "\n".join(_transforms(examples))
     found |= {DOCS / "transforms" / f"{c.name}.svg": step_diagram(c.graph) for c in examples.values()}
-    found[DOCS / "cells" / "net.svg"] = net_diagram("lstm", num_layers=2, bidirectional=True)
+    found[DOCS / "cells" / "net.svg"] = _loaded(DOCS / "net.py").net_diagram("lstm", num_layers=2, bidirectional=True)
     found[DOCS / "gradients.md"] = _gradients((DOCS / "gradients.md").read_text("utf-8"))
     found[DOCS / "kernels" / "lstm.svg"] = plan_diagram(make_plan(CELLS["lstm"].graph))
     found[DOCS / "layout.md"] = _between((DOCS / "layout.md").read_text("utf-8"), "packages", _packages())
@@ -82,7 +105,7 @@ def _page(hard: dict[str, Cell]) -> Iterator[str]:
 
 def transformed() -> dict[str, Cell]:
     """The examples of the page on transforms, by their expressions."""
-    return {text: eval(text, {**vars(transforms), **CELLS}) for text in transforms.EXAMPLES}
+    return {text: eval(text, {**vars(transforms), **CELLS}) for text in EXAMPLES}
 
 
 INTRODUCTION = """# Transforms of cells

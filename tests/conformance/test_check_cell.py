@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from catalogue import ALL
-from tidegate.cells import CELLS, get, transforms
+from from_file import module_of
+from tidegate.cells import get
 from tidegate.cells.transforms import (
     clip_gradients,
     clip_values,
@@ -54,7 +55,7 @@ TRANSFORMED: dict[str, Cell] = {
 }
 TRANSFORMED |= {"peepholes": peepholes(LSTM), "coupled": couple(LSTM), "projection": projection(LSTM)}
 TRANSFORMED["all together"] = zoneout(peepholes(layer_norm_gates(weight_drop(LSTM, 0.2))), 0.1)
-TRANSFORMED |= {text: eval(text, {**vars(transforms), **CELLS}) for text in transforms.EXAMPLES}
+TRANSFORMED |= module_of("docs/generate.py").transformed()
 EVERY = {**ALL, **TRANSFORMED}
 TELLING = (
     "shipped lstm",

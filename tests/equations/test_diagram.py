@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from catalogue import ALL
+from from_file import module_of
 from tidegate.equations import (
     Cell,
     Graph,
@@ -29,11 +30,12 @@ from tidegate.equations.formats.diagram.heights import set_heights
 from tidegate.equations.formats.diagram.layers import Layering, end_height
 from tidegate.equations.formats.diagram.layout import arrange
 from tidegate.equations.formats.diagram.nodes import NodeReader
-from tidegate.equations.formats.diagram.step import net_diagram, step_diagram
+from tidegate.equations.formats.diagram.step import step_diagram
 from tidegate.equations.values import Rate, pointwise
 from tidegate.errors import ArgumentError
 
 SVG = "{http://www.w3.org/2000/svg}"
+net_diagram = module_of("docs/net.py").net_diagram
 Point = tuple[float, float]
 
 

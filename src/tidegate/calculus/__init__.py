@@ -5,16 +5,15 @@ from tidegate.calculus.jacobian import Dense, Diagonal, StepJacobians, direct_ja
 from tidegate.calculus.jvp import Tangent, independent, jvp
 from tidegate.calculus.phases import Phases, phases
 from tidegate.calculus.recurrence import delay_lines, recurrent_matrices
-from tidegate.calculus.saved import Saved, saved_values
+from tidegate.calculus.saved import saved_values
 from tidegate.calculus.simplify import simplify, simplify_graph
-from tidegate.calculus.vjp import StepVJP, prologue_vjp, pulled_back, vjp
+from tidegate.calculus.vjp import StepVJP, pulled_back, vjp
 
 __all__ = [
     "Dense",
     "Diagonal",
     "Gate",
     "Phases",
-    "Saved",
     "StepJacobians",
     "StepVJP",
     "Tangent",
@@ -26,7 +25,6 @@ __all__ = [
     "jvp",
     "on_diagonal",
     "phases",
-    "prologue_vjp",
     "pulled_back",
     "recurrent_matrices",
     "saved_values",

@@ -7,8 +7,6 @@ arXiv:1910.02653): of several smallest sets the one nearest to the reads, so tha
 """
 
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import pairwise
 
 from tidegate.calculus.vjp import StepVJP
@@ -19,24 +17,14 @@ from tidegate.equations.values import SCALAR, Rate, Value, walk
 VECTOR_COST, SCALAR_COST, INFINITE = 1024, 1, 1 << 40
 
 
-@dataclass(frozen=True, eq=False)
-class Saved:
-    """`stored` values are written in the forward pass, `recomputed` ones computed from them in the backward pass."""
-
-    stored: tuple[Value, ...]
-    recomputed: tuple[Value, ...]
-
-
-def saved_values(graph: Graph, back: StepVJP) -> Saved:
-    """Decide what to store and what to recompute, for a step and its backward pass."""
+def saved_values(graph: Graph, back: StepVJP) -> tuple[Value, ...]:
+    """The values that the forward pass of a step stores; its backward pass recomputes from them what else it reads."""
     at_hand = set(graph.new.values()) | {v for v in graph.values if v.is_leaf or v.rate == Rate.WEIGHTS}
     step = {v for v in graph.values if v not in at_hand}
     backward = walk(back.roots)
     read = {a for v in backward if v not in step and v not in at_hand for a in v.args if a in step}
     read |= {v for v in back.roots if v in step}
-    stored = _smallest_cut(step, read)
-    recomputed = _between(read, stored | at_hand)
-    return Saved(tuple(sorted(stored, key=_order)), tuple(sorted(recomputed, key=_order)))
+    return tuple(sorted(_smallest_cut(step, read), key=_order))
 
 
 def _order(value: Value) -> int:
@@ -45,17 +33,6 @@ def _order(value: Value) -> int:
 
 def _recomputable(value: Value) -> bool:
     return OPS[value.op].kind == "pointwise"
-
-
-def _between(read: Iterable[Value], known: set[Value]) -> set[Value]:
-    found: set[Value] = set()
-    stack = list(read)
-    while stack:
-        value = stack.pop()
-        if value not in found and value not in known:
-            found.add(value)
-            stack.extend(value.args)
-    return found
 
 
 class _Network:

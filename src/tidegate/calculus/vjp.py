@@ -46,7 +46,7 @@ def vjp(graph: Graph) -> StepVJP:
         name = f"new.{state.name}"
         seeds[name] = _seed(name, state.size)
         pairs.append((graph.new[state.name], _fitted(seeds[name], graph.new[state.name])))
-    gradients = _propagate(pairs, stop_at=Rate.WEIGHTS)
+    gradients = _propagate(pairs)
     sums = {v: _summed(a) for v, a in gradients.items() if v.rate > Rate.WEIGHTS and v.is_leaf and a}
     weights = {v: tuple(a) for v, a in gradients.items() if v.rate == Rate.WEIGHTS and a}
     return _simplified(graph, seeds, sums, weights)
@@ -70,16 +70,10 @@ def pulled_back(graph: Graph, given: Mapping[str, Value], to: Iterable[Value]) -
     omitted."""
     plain = rewrite(graph.new.values(), lambda v, args: args[0] if v.op == "clip_gradient" else with_args(v, args))
     ends = [(plain[v], given[name]) for name, v in graph.new.items() if name in given]
-    gradients = _propagate([(v, _fitted(gradient, v)) for v, gradient in ends], stop_at=Rate.WEIGHTS)
+    gradients = _propagate([(v, _fitted(gradient, v)) for v, gradient in ends])
     found = {v: _summed(gradients[plain[v]]) for v in to if v in plain and gradients.get(plain[v])}
     small = simplify(found.values(), fixed=graph.values)
     return {v: small[gradient] for v, gradient in found.items()}
-
-
-def prologue_vjp(gradients: Mapping[Value, Value]) -> dict[str, Value]:
-    """The gradients of the weights by name, from the summed gradients of the values that the step reads."""
-    found = _propagate(gradients.items(), stop_at=None)
-    return {v.attrs["name"]: _summed(a) for v, a in found.items() if v.op == "weight" and a}
 
 
 def _seed(name: str, size: Size) -> Value:
@@ -95,9 +89,8 @@ def _constants(values: Iterable[Value]) -> set[Value]:
     return found
 
 
-def _propagate(pairs: Iterable[tuple[Value, Value]], stop_at: Rate | None) -> dict[Value, list[Value]]:
-    """The contributions to each value's gradient; values of rate `stop_at` are not expanded."""
-    pairs = list(pairs)
+def _propagate(pairs: list[tuple[Value, Value]]) -> dict[Value, list[Value]]:
+    """The contributions to each value's gradient; values of weights only are not expanded."""
     values = walk(value for value, _ in pairs)
     constants = _constants(values)
     gradients: dict[Value, list[Value]] = {}
@@ -105,7 +98,7 @@ def _propagate(pairs: Iterable[tuple[Value, Value]], stop_at: Rate | None) -> di
         if value not in constants:
             gradients.setdefault(value, []).append(gradient)
     for value in reversed(values):
-        if value not in gradients or value.is_leaf or value.rate == stop_at:
+        if value not in gradients or value.is_leaf or value.rate == Rate.WEIGHTS:
             continue
         for operand, gradient in _contributions(value, _summed(gradients[value])):
             if operand not in constants:

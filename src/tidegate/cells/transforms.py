@@ -16,23 +16,6 @@ from tidegate.equations.values import Rate, Value, constant, finite, products, s
 from tidegate.equations.words import clip_gradient, maximum, mean, minimum, sqrt
 from tidegate.errors import ArgumentError
 
-EXAMPLES = (  # one or two per transform, as source text; used by docs/transforms.md and tests
-    "zoneout(lstm, c=0.5, h=0.05)",
-    "recurrent_dropout(gru, 0.25)",
-    "recurrent_dropout(lstm, 0.25, on='g')",
-    "weight_drop(elman, 0.5)",
-    "layer_norm_gates(gru)",
-    "peepholes(lstm)",
-    "couple(lstm, 'i', 'f')",
-    "projection(lstm)",
-    "residual(elman)",
-    "leaky(gru, 0.3)",
-    "hard(gru)",
-    "clip_values(lstm, 50.0, states='c')",
-    "clip_gradients(elman, 1.0)",
-    "variant(lstm, 'lstm_no_output_gate', 'a variant', o=1.0)",
-)
-
 Strengths = Mapping[str, Value]
 HARD: Mapping[str, Callable[[Value], Value]] = {"sigmoid": hard_sigmoid, "tanh": hard_tanh}
 

@@ -448,7 +448,7 @@ class _BackwardPlanner:
         form = canonical(back.roots, fixed=graph.values)
         self.states = {n: form[v] for n, v in back.states.items()}
         self.inputs = {n: form[v] for n, v in back.inputs.items()}
-        self.stored = saved_values(graph, back).stored
+        self.stored = saved_values(graph, back)
         self.new = {v: n for n, v in graph.new.items() if not _is_leaf(v)}
         self.known = {*self.stored, *self.new}
         groups = [(m, tuple(form[c] for c in group)) for m, group in back.weights.items()]

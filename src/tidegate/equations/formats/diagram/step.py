@@ -1,4 +1,4 @@
-"""Draws a cell as SVG, without dependencies: one step as data flow, or a whole net unrolled.
+"""Draws one step of a cell as SVG, without dependencies.
 
 Old states come in on the left and new ones leave on the right, the first state lowest; inputs enter from below and the
 output leaves at the top. A wire is dashed where it carries a bookkeeping state. The drawing takes its ink from the
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from tidegate.equations.formats.diagram import labels as text
 from tidegate.equations.formats.diagram.layers import LEVEL, Hop, Item, Layering, end_height
 from tidegate.equations.formats.diagram.layout import arrange
-from tidegate.equations.formats.diagram.net import net_diagram
 from tidegate.equations.formats.diagram.nodes import FONT, Drawing, Node, NodeReader
 from tidegate.equations.formats.diagram.svg import ARROW, arrow, document, dot, rectangle, wire
 from tidegate.equations.graph import Graph
@@ -20,8 +19,6 @@ _LABEL = 12.0
 _TRACK = 9.0
 _MARGIN = 24.0
 _STEM = 16.0
-
-__all__ = ["net_diagram", "step_diagram"]
 
 
 def step_diagram(graph: Graph) -> str:

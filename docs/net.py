@@ -1,4 +1,4 @@
-"""Draws a whole net: stacked layers, unrolled over time, in one direction or both."""
+"""Draws a whole net for the pages: stacked layers, unrolled over time, in one direction or both."""
 
 from tidegate.equations.formats.diagram import labels as text
 from tidegate.equations.formats.diagram.svg import ARROW, Way, arrow, document, dot, rectangle, wire
