@@ -13,6 +13,12 @@ from training_cases import Stream, bits
 PLAN = TrainingPlan(learning_rate=0.02, updates=8, check_every=3)
 
 
+@pytest.fixture(autouse=True)
+def _slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The events, and so the writes, do not depend on the clock."""
+    monkeypatch.setattr("tidegate.training.loop.TELL_EVERY", float("inf"))
+
+
 def fit(path: Path) -> Stream:
     """A run as the command line makes one."""
     task = Stream()

@@ -1,12 +1,14 @@
 """The loop on a small task whose answer is known: a net that must repeat its input's sign."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
 from tidegate.config import checked
 from tidegate.errors import TrainingError
 from tidegate.gradients import BPTT, TruncatedBPTT
-from tidegate.training import Checked, Event, Finished, History, Started, TrainingPlan, Undone, seeded, train
+from tidegate.training import Checked, Event, Finished, History, Started, TrainingPlan, Undone, Updated, seeded, train
 from tidegate.training.loop import ALL_UPDATES, ENOUGH, INTERRUPTED, OUT_OF_TIME
 from training_cases import Follow, Stream, numbers
 
@@ -27,7 +29,7 @@ def test_it_learns_and_holds_the_best_weights(rule: BPTT | TruncatedBPTT) -> Non
     assert history.finished.best_update == history.checks[history.best].update
     assert all(task.trained)
     assert isinstance(events[0], Started)
-    assert tuple(events[1:-1]) == history.checks
+    assert tuple(event for event in events[1:-1] if not isinstance(event, Updated)) == history.checks
     assert events[-1] == history.finished
 
 
@@ -88,9 +90,39 @@ def test_an_interrupt_keeps_the_best_so_far() -> None:
     assert task.validate() == min(check.validation for check in history.checks)
 
 
+def test_updates_without_a_validation_part_keep_the_last_weights() -> None:
+    task, events = Follow(), list[Event]()
+    task.validate = None  # type: ignore[assignment]
+    plan = TrainingPlan(learning_rate=0.02, updates=30, validated=False, check_every=7)
+    history = train(task, plan, [events.append])
+    assert history.checks == ()
+    assert (history.finished.updates, history.finished.best_update) == (30, 30)
+    task.module.eval()
+    assert Follow.validate(task) < 0.8 * Follow.validate(untrained())
+    assert isinstance(events[-1], Finished)
+
+
+def untrained() -> Follow:
+    task = Follow()
+    task.module.eval()
+    return task
+
+
+def test_an_event_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a clock that shows 0.3 seconds more at each look, each update takes more than one look."""
+    now = iter(range(10_000))
+    monkeypatch.setattr("time.monotonic", lambda: 0.3 * next(now))
+    events = list[Event]()
+    train(Follow(), TrainingPlan(updates=20, check_every=100), [events.append])
+    told = [event for event in events if isinstance(event, Updated)]
+    assert 4 < len(told) < 20
+    assert [event.update for event in told] == sorted({event.update for event in told})
+    assert all(later.seconds - earlier.seconds >= 0.9 for earlier, later in pairwise(told))
+
+
 def test_the_budget_in_updates() -> None:
     """Under truncation a batch is three updates, and the budget ends in the middle of one."""
-    plan = TrainingPlan(updates=20, budget=1e-9, rule=TruncatedBPTT(2, 4), check_every=3)
+    plan = TrainingPlan(updates=20, rule=TruncatedBPTT(2, 4), check_every=3)
     history = train(Follow(), plan)
     assert (history.finished.updates, history.finished.reason) == (20, ALL_UPDATES)
     assert [check.update for check in history.checks] == [0, 9, 18, 20]

@@ -3,16 +3,29 @@
 import contextlib
 import io
 import json
+import math
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from tidegate.errors import ArgumentError, TrainingError
-from tidegate.training import Checked, Finished, RunFolder, Started
+from tidegate.errors import ArgumentError, ModelFileError, TrainingError
+from tidegate.training import (
+    Checked,
+    Event,
+    Finished,
+    Judging,
+    RunFolder,
+    Started,
+    Undone,
+    Updated,
+    read_events,
+)
 from tidegate.training.progress import TerminalProgress
+from tidegate.training.view import TrainingView
 
 EVENTS = (Started(12, 9.0), Checked(5, 0.5, None, 1.25, 0.1, True), Finished(5, 1.0, "the time was up", 5))
 
@@ -170,20 +183,100 @@ def test_a_number_that_is_not_finite_is_null_in_the_events(tmp_path: Path) -> No
     assert "Infinity" not in text
 
 
-def test_progress_writes_its_last_line_where_there_is_no_terminal() -> None:
+def shown(terminal: bool, events: Iterable[Event] = EVENTS, width: int = 120) -> str:
     out = io.StringIO()
-    with TerminalProgress(Console(file=out, width=20)) as progress:
-        for event in EVENTS:
+    with TerminalProgress(Console(file=out, width=width, force_terminal=terminal)) as progress:
+        for event in events:
             progress(event)
-    assert out.getvalue() == "trained until the time was up (5 updates)\n"
+    return out.getvalue()
+
+
+def test_progress_writes_plain_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 3.0, 9.0, 11.0, 12.0, 13.0, 99.0])
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    events = [
+        Started(12, 90.0, update=3, seconds=5.0),
+        Updated(5, 6.0, 1.25),
+        Updated(20, 7.0, 1.5),
+        Updated(63, 20.0, 1.75),  # ten seconds after the first line
+        Undone(63, 20.0, float("nan"), float("inf"), 1),
+        Updated(64, 21.0, 1.75),
+        Finished(64, 21.0, "the time was up", 5),
+    ]
+
+    def ticking() -> Iterator[Event]:
+        for clock[0], event in zip(times, events, strict=True):
+            yield event
+
+    assert shown(False, ticking(), width=20).splitlines() == [
+        "training goes on after update 3",
+        "training  update 63  loss 1.75  4 updates/s  at most 1:10 left",
+        "the update after 63 is undone: its loss is nan, the norm of its gradient inf",
+        "trained until the time was up  update 64  loss 1.75  1 undone",
+    ]
 
 
 def test_progress_draws_one_line_on_a_terminal() -> None:
-    out = io.StringIO()
-    with TerminalProgress(Console(file=out, width=120, force_terminal=True)) as progress:
-        for event in EVENTS:
-            progress(event)
-    assert "trained until the time was up  loss 1.25  update 5" in out.getvalue()
+    assert "trained until the time was up  update 5  validation 1.25" in shown(True)
+
+
+def test_time_left_by_the_clock_and_by_updates() -> None:
+    view = TrainingView()
+    view(Started(1, 100.0, 1000))
+    assert (view.share, view.left_text) == (0.0, "at most 1:40 left")
+    view(Updated(100, 10.0, 1.0))
+    assert (view.share, view.left_text, view.rate) == (0.1, "at most 1:30 left", 10.0)
+    view(Checked(300, 12.0, 0.5, 0.75, 0.1, True))  # 25 updates a second
+    assert (view.share, view.left_text) == (0.3, "at most 0:28 left")
+    assert view.text == "training  update 300  loss 0.5  validation 0.75  25 updates/s"
+    view(Started(1, math.inf, None, 300, 12.0))
+    view(Updated(310, 14.0, 1.0))
+    assert (view.share, view.left_text, view.rate) == (0.0, "", 5.0)
+    view(Started(1, 7200.0))
+    assert view.left_text == "at most 2:00:00 left"
+
+
+def test_judging_is_shown_too() -> None:
+    view = TrainingView()
+    for event in (*EVENTS, Judging(0, 8, 0.0)):
+        view(event)
+    assert (view.line, view.share) == ("judging  0 of 8", 0.0)
+    view(Judging(2, 8, 5.0))
+    assert (view.line, view.share) == ("judging  2 of 8  0:15 left", 0.25)
+    assert "judging  2 of 8" in shown(True, [*EVENTS, Judging(2, 8, 5.0)])
+
+
+def test_the_view_is_that_of_the_recorded_events(tmp_path: Path) -> None:
+    events: list[Event] = [
+        *EVENTS[:2],
+        Updated(7, 0.7, 0.1),
+        Undone(7, 0.8, float("nan"), float("nan"), 1),
+        Started(12, math.inf, 50, 5, 0.5),
+        Checked(9, 3.0, 0.1, 0.2, 0.1, True),
+        EVENTS[2],
+        Judging(3, 4, 6.0),
+    ]
+    with RunFolder(tmp_path / "run", {}) as folder:
+        live, replayed = TrainingView(), TrainingView()
+        for number, event in enumerate(events):
+            folder(event)
+            live(event)
+            replayed = TrainingView()
+            for read in read_events(folder.path / "events.jsonl"):
+                replayed(read)
+            assert (replayed.text, replayed.share, replayed.left_text) == (live.text, live.share, live.left_text), (
+                number
+            )
+
+
+@pytest.mark.parametrize("line", ["", "{}", "[1]", '{"event": "ended"}', '{"event": "judging", "done": 1.5}', "{"])
+def test_a_line_that_is_no_event(line: str, tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").write_text(
+        '{"event": "judging", "done": 1, "total": 2, "seconds": 0.5}\n' + line + "\n"
+    )
+    with pytest.raises(ModelFileError, match=r"events\.jsonl:2"):
+        read_events(tmp_path / "events.jsonl")
 
 
 def test_nothing_is_written_before_training_starts() -> None:

@@ -1,6 +1,16 @@
 """The training loop and its checkpoints, its interface to tasks, its events, and the folder of a run."""
 
-from tidegate.training.events import Checked, Event, Finished, Listener, Started, Undone
+from tidegate.training.events import (
+    Checked,
+    Event,
+    Finished,
+    Judging,
+    Listener,
+    Started,
+    Undone,
+    Updated,
+    read_events,
+)
 from tidegate.training.history import History
 from tidegate.training.loop import seeded, train
 from tidegate.training.plan import TrainingPlan
@@ -12,6 +22,7 @@ __all__ = [
     "Event",
     "Finished",
     "History",
+    "Judging",
     "Listener",
     "Resumable",
     "RunFolder",
@@ -19,6 +30,8 @@ __all__ = [
     "Task",
     "TrainingPlan",
     "Undone",
+    "Updated",
+    "read_events",
     "seeded",
     "train",
 ]

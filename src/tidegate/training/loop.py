@@ -16,7 +16,7 @@ from tidegate.files import reading
 from tidegate.gradients import sweep
 from tidegate.nn import State, clip_norm_
 from tidegate.training.checkpoint import load_checkpoint, save_checkpoint
-from tidegate.training.events import Checked, Event, Finished, Listener, Started, Undone
+from tidegate.training.events import Checked, Event, Finished, Listener, Started, Undone, Updated
 from tidegate.training.history import History
 from tidegate.training.plan import TrainingPlan
 from tidegate.training.position import Position, copy_of, load_optimiser_state, optimiser_state
@@ -28,6 +28,7 @@ ALL_UPDATES = "all updates were made"
 INTERRUPTED = "it was interrupted"
 UNDONE_IN_A_ROW = 3  # updates that are not finite, before training ends
 _SMALL = 100_000
+TELL_EVERY = 1.0  # seconds between events, where nothing else happens
 
 Segments = Iterator[tuple[Tensor, Tensor]]
 
@@ -90,7 +91,7 @@ class _Loop:
         self.generator = torch.Generator().manual_seed(plan.seed)
         self.optimiser = torch.optim.Adam(self.parameters, lr=plan.learning_rate)
         self.at, self.best = Position(), dict[str, Tensor]()
-        self.started = self.saved = time.monotonic()
+        self.started = self.saved = self.told = time.monotonic()
 
     @property
     def seconds(self) -> float:
@@ -99,30 +100,30 @@ class _Loop:
     def run(self) -> History:
         if self.at.finished is None:
             size = sum(weight.numel() for weight in self.parameters)
-            budget = self.plan.budget if self.plan.updates is None else None
-            self.tell(Started(size, budget, self.plan.updates, self.at.updates, self.at.seconds))
+            self.tell(Started(size, self.plan.budget, self.plan.updates, self.at.updates, self.at.seconds))
             self.finish(self.until_done())
-        self.task.module.load_state_dict(self.best)
+        if self.best:
+            self.task.module.load_state_dict(self.best)
         assert self.at.finished is not None
         return History(tuple(self.at.checks), self.at.finished)
 
     def until_done(self) -> str:
         try:
-            if not self.at.checks:
+            if self.plan.validated and not self.at.checks:
                 self.check()
                 self.save()
             while (reason := self.spent() or self.learn_and_check()) is None:
                 pass
         except KeyboardInterrupt:
-            if self.checkpoint or not self.best:
+            if self.checkpoint or (self.plan.validated and not self.best):
                 raise
             reason = INTERRUPTED
         return reason
 
     def spent(self) -> str | None:
         """Why training ends where its budget is spent."""
-        if self.plan.updates is not None:
-            return ALL_UPDATES if self.at.updates >= self.plan.updates else None
+        if self.plan.updates is not None and self.at.updates >= self.plan.updates:
+            return ALL_UPDATES
         begun = self.at.updates or self.at.batches
         return OUT_OF_TIME if begun and self.seconds >= self.plan.budget else None
 
@@ -130,8 +131,13 @@ class _Loop:
         """One batch, and what is due after it. Returns why training ends, if it does."""
         self.learn()
         self.at.batches += 1
+        if self.at.losses and time.monotonic() - self.told >= TELL_EVERY:
+            self.tell(Updated(self.at.updates, self.seconds, self.at.losses[-1]))
         if self.spent() is None and self.at.batches >= self.plan.check_every:
-            self.at.waited = 0 if self.check() else self.at.waited + 1
+            self.at.batches = 0
+            if self.plan.validated:
+                self.at.waited = 0 if self.check() else self.at.waited + 1
+            self.at.losses.clear()
             if self.plan.stops_early and self.at.waited == self.plan.patience:
                 if self.at.cuts == self.plan.cuts:
                     return ENOUGH
@@ -142,9 +148,9 @@ class _Loop:
         return None
 
     def finish(self, reason: str) -> None:
-        if self.at.losses and reason in (OUT_OF_TIME, ALL_UPDATES):
+        if self.plan.validated and self.at.losses and reason in (OUT_OF_TIME, ALL_UPDATES):
             self.check()
-        kept = max(check.update for check in self.at.checks if check.best)
+        kept = max((check.update for check in self.at.checks if check.best), default=self.at.updates)
         self.at.finished = Finished(self.at.updates, self.seconds, reason, kept)
         self.tell(self.at.finished)
         self.save()
@@ -225,7 +231,6 @@ class _Loop:
         mean = sum(self.at.losses) / len(self.at.losses) if self.at.losses else None
         self.at.checks.append(Checked(self.at.updates, self.seconds, mean, validation, self.rate(), best))
         self.at.losses.clear()
-        self.at.batches = 0
         if best:
             self.best = copy_of(self.task.module)
         self.tell(self.at.checks[-1])
@@ -285,5 +290,6 @@ class _Loop:
         self.started = self.saved = time.monotonic()
 
     def tell(self, event: Event) -> None:
+        self.told = time.monotonic()
         for listener in self.listeners:
             listener(event)

@@ -16,15 +16,16 @@ class TrainingPlan:
     """How to train.
 
     The validation loss is computed before the first update and then after every `check_every` batches (with
-    `accumulate`, groups of batches). Training ends after `budget` seconds or, where `updates` is given, after that many
-    updates, whatever the clock says. In each case the best weights seen are put back. The same seed gives the same
-    numbers; a run that the clock ended gives those of the updates that it had time for.
+    `accumulate`, groups of batches). Training ends after `budget` seconds, or after `updates` updates where these come
+    first. In each case the best weights seen are put back. With `validated=False` there is no validation part and no
+    early stopping, and the last weights are kept. The same seed gives the same numbers; a run that the clock ended
+    gives those of the updates that it had time for.
 
     `schedule` says how the learning rate moves. "constant": after `patience` checks without a new lowest loss the best
     weights are put back and the rate is cut to a third; when that has happened `cuts` times and `patience` checks have
     passed once more, training ends early. "cosine": the rate rises for the first 5 % of the budget (Goyal et al. 2017,
     arXiv:1706.02677) and falls to 1 % along half a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983); the whole
-    budget is used.
+    budget is used. Its share is that of `updates` where they are given, else that of the seconds.
 
     `accumulate` batches make one update: the gradient of the mean over all their losses. Where `train` writes
     checkpoints, it does so at each check and every `save_every` seconds.
@@ -41,6 +42,7 @@ class TrainingPlan:
     updates: int | None = None
     schedule: str = "constant"
     accumulate: int = 1
+    validated: bool = True
     save_every: float = 60.0
 
     def __post_init__(self) -> None:
@@ -53,7 +55,7 @@ class TrainingPlan:
     @property
     def stops_early(self) -> bool:
         """Whether training ends, and rates are cut, when the validation loss stops falling."""
-        return self.schedule == "constant"
+        return self.validated and self.schedule == "constant"
 
     def rate(self, share: float, cuts: int) -> float:
         """The learning rate of an update that ends at this share (0 to 1) of the budget, after so many cuts."""

@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +11,7 @@ from tidegate.errors import ArgumentError, ModelFileError, TrainingError
 from tidegate.files import disk, from_json, to_json, write_atomic
 from tidegate.files.atomic import append, locked, make_folders, naming, remove_torn_line, remove_unfinished
 from tidegate.files.model_folder import read_limited
-from tidegate.training.events import Event, Started
+from tidegate.training.events import Event, Started, event_line
 
 CONFIG, EVENTS, CHECKPOINT = "config.json", "events.jsonl", "checkpoint.safetensors"
 _UNFINISHED = re.compile(r"\..*\.[0-9a-f]{8}")  # temporary files of a killed writer
@@ -76,8 +75,7 @@ class RunFolder:
     def __call__(self, event: Event) -> None:
         """Write an event as a line of events.jsonl."""
         self._started = self._started or isinstance(event, Started)
-        line = to_json({"event": type(event).__name__.lower(), **asdict(event)}) + "\n"
-        append(self.path / EVENTS, line.encode())
+        append(self.path / EVENTS, event_line(event).encode())
 
     def write(self, name: str, text: str) -> Path:
         """Write a file of the folder, whole or not at all."""
@@ -85,9 +83,10 @@ class RunFolder:
         return self.path / name
 
     def complete(self) -> None:
-        """Remove the checkpoint: everything that the run is for has been written."""
-        with naming(self.checkpoint):
-            disk.remove(self.checkpoint)
+        """Remove the checkpoint, after those that are named after it: all that the run is for has been written."""
+        for path in sorted(self.path.glob(f"*{CHECKPOINT}"), key=lambda path: path == self.checkpoint):
+            with naming(path):
+                disk.remove(path)
 
     def _find(self) -> Path | None:
         """The last folder that holds a run with this config."""

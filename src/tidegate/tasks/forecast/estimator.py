@@ -1,5 +1,6 @@
 """`Forecaster`: fit, judge, predict, report, save."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -156,7 +157,7 @@ class Forecaster:
         return TrainingPlan(
             learning_rate=options.learning_rate,
             clip=options.clip,
-            budget=options.budget,
+            budget=options.budget if options.updates is None else math.inf,
             seed=options.seed,
             rule=rule_from_text(options.gradient),
             updates=options.updates,
