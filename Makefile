@@ -32,7 +32,7 @@ TIDEGATE_NATIVE=0
 endef
 export SETTINGS
 
-.PHONY: help demo test test-slow test-settings endurance lint golden docs initialisation diagnose gradients performance experiments wheel clean
+.PHONY: help demo test test-slow test-settings endurance lint golden docs initialisation diagnose gradients performance forecasting experiments wheel clean
 
 help:  ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 21
@@ -78,6 +78,9 @@ gradients: $(VENV)/dev.stamp  ## measure and draw the figures of docs/gradients.
 performance: $(VENV)/bench.stamp  ## measure and write docs/performance.md: 20 minutes (one case: ARGS="--case lstm")
 	$(BIN)/python -m benchmarks --page docs/performance.md --json docs/performance/figures.json $(ARGS)
 
+forecasting: $(VENV)/stats.stamp  ## measure the forecaster for docs/forecasting.md: an hour (with ETTh1: ARGS="--etth1 ETTh1.csv")
+	$(BIN)/python -m benchmarks.forecasting all --page docs/forecasting.md $(ARGS)
+
 experiments: $(VENV)/dev.stamp  ## run the experiments that are not in runs/ and write docs/experiments.md: hours (one: ARGS=adding)
 	$(BIN)/python -m reproductions --page docs/experiments.md --json docs/experiments/runs.json $(or $(ARGS),--all)
 
@@ -103,4 +106,8 @@ $(VENV)/dev.stamp: $(RECIPE) | $(VENV)/made.stamp
 
 $(VENV)/bench.stamp: $(RECIPE) | $(VENV)/made.stamp
 	$(INSTALL) --editable '.[bench]'
+	touch $(VENV)/app.stamp $@
+
+$(VENV)/stats.stamp: $(RECIPE) | $(VENV)/made.stamp
+	$(INSTALL) --editable '.[stats]'
 	touch $(VENV)/app.stamp $@

@@ -14,6 +14,7 @@ from tidegate.metrics import (
     quantile_score,
     rmse,
     seasonal_scale,
+    smape,
     weighted_quantile_loss,
 )
 
@@ -75,6 +76,13 @@ def test_mase_by_hand() -> None:
     scale = seasonal_scale([1, 3, 2, 5, 4], 2)
     assert scale == pytest.approx(5 / 3)
     assert mase([6.0, 7.0], [5.0, 10.0], scale) == pytest.approx(2 / (5 / 3))
+
+
+def test_smape_by_hand() -> None:
+    """200 * 2 / 10, 200 * 3 / 3 for opposite signs (the most there is), 0 for two zeros; what is missing is omitted."""
+    assert smape([4.0, 1.0, 0.0, np.nan], [6.0, -2.0, 0.0, 5.0]) == pytest.approx((40 + 200 + 0) / 3)
+    assert smape([6.0], [4.0]) == smape([4.0], [6.0])
+    assert math.isnan(smape([np.nan], [1.0]))
 
 
 def test_mase_of_several_series_scales_each_row() -> None:

@@ -10,6 +10,7 @@ from tidegate.metrics.scores import (
     quantile_score,
     rmse,
     seasonal_scale,
+    smape,
     weighted_quantile_loss,
 )
 
@@ -28,6 +29,7 @@ __all__ = [
     "rmse",
     "seasonal_naive",
     "seasonal_scale",
+    "smape",
     "weighted_quantile_loss",
     "with_drift",
 ]

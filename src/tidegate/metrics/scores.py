@@ -63,6 +63,17 @@ def mase(truth: ArrayLike, forecast: ArrayLike, scale: ArrayLike) -> float:
     return _mean(errors / scales.reshape(scales.shape + (1,) * (errors.ndim - scales.ndim)))
 
 
+def smape(truth: ArrayLike, forecast: ArrayLike) -> float:
+    """The symmetric mean absolute percentage error: the mean of 200 |x - f| / (|x| + |f|), from 0 to 200.
+
+    The measure of the M3 competition (Makridakis & Hibon 2000, doi:10.1016/S0169-2070(00)00057-1), there without the
+    absolute values, for positive series. A truth of zero that is forecast as zero counts as 0.
+    """
+    truth, forecast = np.asarray(truth, float), np.asarray(forecast, float)
+    size = np.abs(truth) + np.abs(forecast)
+    return _mean(200 * np.abs(truth - forecast) / np.where(size == 0, 1.0, size))
+
+
 def coverage(truth: ArrayLike, low: ArrayLike, high: ArrayLike) -> float:
     """The share of truths within their interval, borders included."""
     truth = np.asarray(truth, float)
