@@ -29,7 +29,7 @@ PEERS: Mapping[str, str] = {
     ARIMA: "AutoARIMA: seasonal ARIMA, chosen step by step by AICc (Hyndman & Khandakar 2008)",
 }
 HISTORY = 1500  # the last rows that a peer is fitted to: ARIMA takes minutes for more, and gains little
-PATIENCE = 300.0  # seconds for all fits of one peer to one series
+PATIENCE = 300.0  # seconds for the fits of one peer at all origins of a series
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import numpy as np
 from tidegate.metrics import coverage, quantile_score
 
 OURS, SEASONAL_NAIVE = "Tidegate", "seasonal naive"
-HELD_OUT = 0.2  # the share of a series that the forecaster holds out
+HELD_OUT = 0.2  # the share of a series, at its end, that no forecaster is fitted to
 
 
 def held_out_start(length: int, horizon: int) -> int:
-    """The first place of the held-out part: a fifth of the series, at least two horizons, as the forecaster cuts it."""
+    """The first place of the held-out part: a fifth of the series, at least two horizons."""
     return length - max(round(HELD_OUT * length), 2 * horizon)
 
 

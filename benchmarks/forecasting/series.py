@@ -78,13 +78,13 @@ def judge(
     cuts: list[str],
     setting: Setting,
 ) -> SeriesRow:
-    """Fit the forecaster once, and score it beside the peers and the seasonal naive forecast."""
+    """Fit the forecaster once, to the rows before the held-out part, and score it beside the others."""
     values, horizon = panel.series[0].values, subject.horizon
+    before = values[: held_out_start(len(values), horizon)]
     start = time.perf_counter()
     forecaster = Forecaster(horizon, quantiles=LEVELS, **setting.training)
-    forecaster.fit(subject.frame, "value", time="time")
+    forecaster.fit(rows_before(subject.frame, panel, len(before)), "value", time="time")
     seconds = time.perf_counter() - start
-    before = values[: held_out_start(len(values), horizon)]
     methods = {
         OURS: our_forecasts(forecaster, subject.frame, panel, origins),
         SEASONAL_NAIVE: naive_forecasts(values, len(before), origins, horizon, subject.season),
@@ -110,12 +110,17 @@ def our_forecasts(forecaster: Forecaster, frame: pl.DataFrame, panel: Panel, ori
     """Quantiles `[N, K, Q]` of a fitted forecaster, each after the rows up to an origin."""
     found = []
     for origin in origins:
-        now, after = panel.grid.times(panel.series[0].start + np.array([origin, origin + 1]))
-        forecast = forecaster.predict(frame.filter(pl.col("time") <= now))
+        after = panel.grid.times(np.array([panel.series[0].start + origin + 1]))[0]
+        forecast = forecaster.predict(rows_before(frame, panel, origin + 1))
         if forecast.times[0, 0] != after:
-            raise TidegateError(f"a forecast from {now} begins at {forecast.times[0, 0]}, expected {after}")
+            raise TidegateError(f"a forecast begins at {forecast.times[0, 0]}, expected {after}")
         found.append(forecast.quantiles[0])
     return np.stack(found)
+
+
+def rows_before(frame: pl.DataFrame, panel: Panel, place: int) -> pl.DataFrame:
+    """The rows before a place of the series."""
+    return frame.filter(pl.col("time") < panel.grid.times(np.array([panel.series[0].start + place]))[0])
 
 
 def naive_forecasts(values: np.ndarray, before: int, origins: np.ndarray, horizon: int, season: int) -> np.ndarray:
