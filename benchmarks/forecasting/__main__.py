@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from benchmarks.forecasting import competitions, electricity, series, size
 from benchmarks.forecasting import page as pages
-from benchmarks.forecasting import series
 from benchmarks.forecasting.archives import Archives
 from benchmarks.forecasting.peers import PeerCache
 from benchmarks.forecasting.setting import Outcome, Setting
@@ -19,7 +20,12 @@ from tidegate import cli
 from tidegate.errors import ArgumentError
 from tidegate.files import to_json, write_atomic
 
-CASES = {"series": series.measure}
+CASES: dict[str, Callable[[Setting], Outcome]] = {
+    "series": series.measure,
+    **competitions.CASES,
+    "electricity": electricity.measure,
+    "size": size.measure,
+}
 ALL = "all"
 
 

@@ -29,12 +29,12 @@ PEERS: Mapping[str, str] = {
     ARIMA: "AutoARIMA: seasonal ARIMA, chosen step by step by AICc (Hyndman & Khandakar 2008)",
 }
 HISTORY = 1500  # the last rows that a peer is fitted to: ARIMA takes minutes for more, and gains little
-PATIENCE = 300.0  # seconds for the fits of one peer at all origins of a series
+PATIENCE = 600.0  # seconds of processor time for the fits of one peer at all origins of a series
 
 
 @dataclass(frozen=True)
 class Request:
-    """A forecast that is asked of a peer: `history` is finite; regressors are `[T]` of the past and `[K]` ahead."""
+    """A forecast that is asked of a peer: `history [T]` is finite; regressors are `past [T, R]` and `ahead [K, R]`."""
 
     method: str
     history: np.ndarray
@@ -54,7 +54,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """Quantiles `[K, Q]` as nested lists, or None where the peer failed for this reason; and the seconds it took."""
+    """Quantiles `[K, Q]` as nested lists, or None where the peer failed; the seconds of processor time; the reason."""
 
     quantiles: list[list[float]] | None
     seconds: float
@@ -93,12 +93,12 @@ class PeerCache:
 
 def ask(request: Request) -> Answer:
     """Fit the peer and forecast."""
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         quantiles = _quantiles(request)
     except Exception as error:  # noqa: BLE001 - the library raises Exception itself where a series suits no model
-        return Answer(None, time.perf_counter() - start, f"{type(error).__name__}: {error}")
-    seconds = time.perf_counter() - start
+        return Answer(None, time.process_time() - start, f"{type(error).__name__}: {error}")
+    seconds = time.process_time() - start
     if not np.isfinite(quantiles).all():
         return Answer(None, seconds, "the forecast is not finite")
     return Answer(quantiles.tolist(), seconds)
@@ -110,7 +110,7 @@ def _quantiles(request: Request) -> np.ndarray:
     wanted = sorted({_short(width) for level, width in widths.items() if level != 0.5})
     regressors: dict[str, Any] = {}
     if request.past is not None and request.ahead is not None:
-        regressors = {"X": request.past[:, None], "X_future": request.ahead[:, None]}
+        regressors = {"X": request.past, "X_future": request.ahead}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of optimisers that stop early
         found = _model(request).forecast(y=request.history, h=request.horizon, level=wanted, **regressors)

@@ -10,7 +10,7 @@ from math import isfinite
 import numpy as np
 import polars as pl
 
-from benchmarks.forecasting.peers import ARIMA, ETS, HISTORY, LACKS, PATIENCE, PEERS, PeerCache, Request
+from benchmarks.forecasting.peers import ARIMA, ETS, HISTORY, LACKS, PATIENCE, PEERS, Answer, PeerCache, Request
 from benchmarks.forecasting.scores import (
     OURS,
     SEASONAL_NAIVE,
@@ -106,12 +106,18 @@ def judge(
     )
 
 
-def our_forecasts(forecaster: Forecaster, frame: pl.DataFrame, panel: Panel, origins: np.ndarray) -> np.ndarray:
-    """Quantiles `[N, K, Q]` of a fitted forecaster, each after the rows up to an origin."""
+def our_forecasts(
+    forecaster: Forecaster, frame: pl.DataFrame, panel: Panel, origins: np.ndarray, ahead: int = 0
+) -> np.ndarray:
+    """Quantiles `[N, K, Q]` of a fitted forecaster, each after the rows up to an origin.
+
+    It gets `ahead` rows more without their values, where other columns are known in advance.
+    """
     found = []
     for origin in origins:
         after = panel.grid.times(np.array([panel.series[0].start + origin + 1]))[0]
-        forecast = forecaster.predict(rows_before(frame, panel, origin + 1))
+        known = pl.when(pl.col("time") < after).then(pl.col("value"))
+        forecast = forecaster.predict(rows_before(frame, panel, origin + 1 + ahead).with_columns(value=known))
         if forecast.times[0, 0] != after:
             raise TidegateError(f"a forecast begins at {forecast.times[0, 0]}, expected {after}")
         found.append(forecast.quantiles[0])
@@ -140,15 +146,21 @@ def peer_forecasts(
     for peer in PEERS:
         histories = [known[max(0, origin + 1 - HISTORY) : origin + 1] for origin in origins]
         answers = cache.answers([Request(peer, history, season, horizon, LEVELS) for history in histories])
-        found[peer] = np.full((len(origins), horizon, len(LEVELS)), np.nan)
-        for place, answer in enumerate(answers):
-            if answer is not None and answer.quantiles is not None:
-                found[peer][place] = answer.quantiles
+        found[peer] = peer_table(answers, horizon)
         late = sum(answer is None for answer in answers)
         failed = sum(answer is not None and answer.quantiles is None for answer in answers)
         cuts += [f"{peer} was cut after {PATIENCE:.0f} s: {late} origins without it."] if late else []
         cuts += [f"{peer} failed at {failed} origins."] if failed else []
     return found, cuts
+
+
+def peer_table(answers: Sequence[Answer | None], horizon: int) -> np.ndarray:
+    """The quantiles of answers, `[N, K, Q]`; NaN where there is none."""
+    found = np.full((len(answers), horizon, len(LEVELS)), np.nan)
+    for place, answer in enumerate(answers):
+        if answer is not None and answer.quantiles is not None:
+            found[place] = answer.quantiles
+    return found
 
 
 def _parts(rows: Sequence[SeriesRow], setting: Setting) -> Iterator[str | Table]:

@@ -37,10 +37,11 @@ def test_the_widths_of_intervals_are_those_of_a_normal() -> None:
 
 @needs_peers
 def test_regressors_are_used() -> None:
-    weather = np.random.default_rng(2).normal(size=52)
-    request = Request(ARIMA, 100 + 20 * weather[:48], 1, 4, LEVELS, weather[:48], weather[48:])
+    weather = np.random.default_rng(2).normal(size=(52, 2))
+    demand = 100 + weather @ [20.0, -5.0]
+    request = Request(ARIMA, demand[:48], 1, 4, LEVELS, weather[:48], weather[48:])
     median = np.array(ask(request).quantiles)[:, 3]
-    np.testing.assert_allclose(median, 100 + 20 * weather[48:], atol=1e-2)
+    np.testing.assert_allclose(median, demand[48:], atol=1e-2)
 
 
 @needs_peers
@@ -58,7 +59,7 @@ def test_keys_tell_requests_apart() -> None:
         replace(REQUEST, season=2),
         replace(REQUEST, horizon=5),
         replace(REQUEST, levels=(0.5,)),
-        replace(REQUEST, past=SEASONAL, ahead=SEASONAL[:4]),
+        replace(REQUEST, past=SEASONAL[:, None], ahead=SEASONAL[:4, None]),
     ]
     assert len({REQUEST.key, *(other.key for other in others)}) == 7
     assert replace(REQUEST, history=SEASONAL.copy()).key == REQUEST.key
