@@ -37,6 +37,8 @@ WRONG = {
     "id": ("", "The option 'id' must be the name of a column, got ''. Give for example store."),
     "covariates": (7, "The option 'covariates' must be names of columns with commas between them, got 7. "
                    "Give for example price,rain."),
+    "decimal": (";", "The option 'decimal' must be a point or a comma, got ';'. Give for example ','."),
+    "encoding": ("", "The option 'encoding' must be the name of an encoding, got ''. Give for example cp1252."),
     "out": ("", "The option 'out' must be the name of a folder, got ''. Give for example runs/co2."),
 }  # fmt: skip
 

@@ -217,8 +217,31 @@ class ForecastOptions(Options):
         return levels
 
 
-class ForecastConfig(ForecastOptions):
-    """Options of `tidegate fit forecast`: those of a forecaster, the columns to read and where to write."""
+def a_decimal() -> Any:
+    """The field `decimal`."""
+    return option(
+        None,
+        "The decimal mark of the file's numbers: . or a comma. Without it each column tells, or is refused.",
+        "a point or a comma",
+        "','",
+    )
+
+
+class SpellingOptions(Options):
+    """How the values of a file are spelled."""
+
+    decimal: Literal[".", ","] | None = a_decimal()
+    encoding: str | None = option(
+        None,
+        "The encoding of a text file, such as cp1252. Without it: UTF-8.",
+        "the name of an encoding",
+        "cp1252",
+        min_length=1,
+    )
+
+
+class ReadingOptions(SpellingOptions):
+    """How a table is read: its columns, and the spelling of its values."""
 
     target: str = option(..., "The column to forecast.", "the name of a column", "co2", min_length=1)
     time: str | None = option(
@@ -241,6 +264,15 @@ class ForecastConfig(ForecastOptions):
         "names of columns with commas between them",
         "price,rain",
     )
+
+    def reading(self) -> dict[str, Any]:
+        """The arguments of `tidegate.data.read_panel`, without the target."""
+        return {name: getattr(self, name) for name in ReadingOptions.model_fields if name != "target"}
+
+
+class ForecastConfig(ReadingOptions, ForecastOptions):
+    """Options of `tidegate fit forecast`: the columns to read, where to write, and those of a forecaster."""
+
     out: str | None = option(
         None,
         "The folder to write, which must not exist yet. Without it: runs/NAME-1, runs/NAME-2 and so on.",
@@ -342,6 +374,7 @@ class LearnConfig(OnlineOptions):
         "names of columns with commas between them",
         "price,rain",
     )
+    decimal: Literal[".", ","] | None = a_decimal()
     every: int = option(1, "Rows from one printed line to the next.", "a whole number of at least 1", "100", ge=1)
     load: str | None = option(
         None, "Go on with what --save kept in this folder.", "the name of a folder", "runs/learned", min_length=1

@@ -192,3 +192,17 @@ def test_a_cell_file_that_ends_the_program(
     assert capsys.readouterr().err == (
         "tidegate: ends.py cannot be run (SystemExit: 3). Expected a Python file that defines a cell.\n"
     )
+
+
+def test_new_rows_take_the_decimal_mark_that_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{k};{value:.4f}".replace(".", ",") for k, value in enumerate(waves(150))]
+    Path("old.csv").write_text("\n".join(["t;y", *rows]) + "\n")
+    Path("new.csv").write_text("t;y\n150;1,034\n151;970\n")
+    assert call(monkeypatch, "fit", "forecast", "old.csv", "--time", "t", "--out", "run", *QUICK) == 0
+    assert call(monkeypatch, "predict", "run", "new.csv") == 2
+    assert "'1,034' may be read as 1034 or as 1.034" in capsys.readouterr().err
+    assert call(monkeypatch, "predict", "run", "new.csv", "--decimal", ",") == 0
+    assert call(monkeypatch, "predict", "run", "new.csv", "--decimal", ";") == 2

@@ -369,3 +369,14 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_learned(
         f"tidegate: {path / 'kept'} cannot be read or written: Not a directory. {end}"
         f"tidegate: {tmp_path} cannot be read or written: Permission denied. {end}",
     )
+
+
+def test_numbers_are_read_by_the_rule_of_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("day;load\n1;1.034\n2;970\n", encoding="utf-8")
+    columns = path, "--target", "load", "--time", "day"
+    assert main(monkeypatch, *columns) == 2
+    assert "'1.034' may be read as 1.034 or as 1034" in capsys.readouterr().err
+    assert [line.get("target") for line in learned(*columns, "--decimal", ",")] == [1034.0, 970.0, None]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tidegate.config import ForecastConfig, Options
+from tidegate.config import ForecastConfig, Options, ReadingOptions
 from tidegate.errors import ArgumentError, TidegateError
 from tidegate.files import printable, to_json
 
@@ -48,7 +48,7 @@ def with_options(
     def command(**given: Any) -> None:
         verb(given.pop("file"), as_json=given.pop("as_json"), **given)
 
-    fields = sorted(config.model_fields, key=lambda name: name not in config.__annotations__)  # its own come first
+    fields = sorted(config.model_fields, key=lambda name: _rank(config, name))
     annotations = {
         "file": Annotated[str, typer.Argument(metavar=name, help=help)],
         **{name: Annotated[str | None, _option(config, name)] for name in fields},
@@ -65,6 +65,11 @@ def with_options(
     command.__annotations__ = annotations
     command.__doc__ = verb.__doc__
     return command
+
+
+def _rank(config: type[Options], name: str) -> int:
+    """Options of reading come first in the help, then the verb's own, then those of what it makes."""
+    return 0 if name in ReadingOptions.model_fields else 1 if name in config.__annotations__ else 2
 
 
 def _option(config: type[Options], name: str) -> Any:
@@ -120,9 +125,7 @@ def _fit(forecaster: "Forecaster", file: str, config: ForecastConfig, folder: "R
         forecaster.fit(
             file,
             config.target,
-            time=config.time,
-            id=config.id,
-            covariates=config.covariates,
+            **config.reading(),
             listeners=[folder, progress],
             checkpoint=folder.checkpoint,
             resume=folder.resume,

@@ -48,8 +48,9 @@ def learn(stream: str, *, as_json: bool, **given: Any) -> None:
     needed = [name for name in (config.target, config.time, config.id, *config.features) if name is not None]
     try:
         with _opened(stream) as lines, Stops() as stops:
+            within = WITHIN + learner.options.delay
             name = "the standard input" if stream == "-" else Path(stream).name
-            found = read_stream(lines, printable(name), needed, within=WITHIN + learner.options.delay)
+            found = read_stream(lines, printable(name), needed, within=within, decimal=config.decimal)
             for row in stops.until_asked(found):
                 shown = follower.follow(row)
                 if shown:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tidegate.config import SpellingOptions
 from tidegate.errors import ArgumentError
 from tidegate.files import printable, to_json, write_atomic
 
@@ -22,13 +23,16 @@ def predict(
     run: Annotated[str, typer.Argument(help="The folder that `tidegate fit forecast` wrote.")],
     file: Annotated[str | None, typer.Argument(help="New rows; without it the forecast goes on from the fit.")] = None,
     out: Annotated[str | None, typer.Option("--out", help="Write a CSV file instead of printing it.")] = None,
+    decimal: Annotated[str | None, typer.Option("--decimal", help="The decimal mark of the file's numbers.")] = None,
+    encoding: Annotated[str | None, typer.Option("--encoding", help="The encoding of a text file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Forecast the next steps, as quantiles."""
     forecaster = load_forecaster(Path(run))
     if out is not None and Path(out).exists():
         raise ArgumentError(f"The file {out} exists already and is not overwritten. Give another name.")
-    forecast = forecaster.predict(file)
+    spelling = SpellingOptions.make(decimal=decimal, encoding=encoding)
+    forecast = forecaster.predict(file, decimal=spelling.decimal, encoding=spelling.encoding)
     if as_json:
         typer.echo(to_json(forecast.to_json(), indent=2))
     if out is not None:

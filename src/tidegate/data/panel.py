@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tidegate.data.grid import Grid, infer_grid
+from tidegate.data.numbers import Decimal
 from tidegate.data.table import Table, read_table
 from tidegate.data.times import read_times, shown_time
 from tidegate.errors import DataError
@@ -53,15 +54,18 @@ def read_panel(
     id: str | None = None,
     covariates: Sequence[str] = (),
     grid: Grid | None = None,
+    decimal: Decimal | None = None,
+    encoding: str | None = None,
 ) -> Panel:
     """Series from a path or a frame, in the order in which their names first occur.
 
     Rows out of order are sorted; times that the grid expects and the table lacks are filled in as missing; missing
     values before the first and after the last known value of the target are cut off. A time that occurs twice in a
     series or is between the steps of the grid is an error, and so is a value that is not a number. `grid` is the grid
-    of an earlier reading, which these rows must then fit; without it, it is found from the rows.
+    of an earlier reading, which these rows must then fit; without it, it is found from the rows. `decimal` and
+    `encoding` are as in `read_table`.
     """
-    table = read_table(data)
+    table = read_table(data, decimal=decimal, encoding=encoding)
     values = table.numbers(target)
     if np.isnan(values).all():
         raise DataError(f"{table.name} has no value in column '{target}'. Expected a number in most of its rows.")
@@ -71,7 +75,9 @@ def read_panel(
         grid = grid or Grid("step", 1, 0)
         places = {name: np.arange(len(group)) for name, group in rows.items()}
     else:
-        times = read_times(table, time)
+        found = read_times(table, time)
+        times = found.values
+        notes += [found.note] if found.note else []
         rows = _sorted(rows, times, time, notes)
         _refuse_twice(table, time, times, rows)
         grid = _agreeing(table, time, times, grid) or infer_grid([times[group] for group in rows.values()])
@@ -111,7 +117,7 @@ def _refuse_twice(table: Table, time: str, times: np.ndarray, rows: _Rows) -> No
             whose = f" of series '{name}'" if name else ""
             raise DataError(
                 f"{table.place(second, time)}: {shown_time(times[second])}{whose} is also in row "
-                f"{first + table.first_row}. Expected each time once in a series; name the column that tells "
+                f"{table.rows[first]}. Expected each time once in a series; name the column that tells "
                 "series apart, or remove a row."
             )
 

@@ -1,28 +1,45 @@
 """Streams of rows, read lazily: CSV with a header, or JSON lines."""
 
-import csv
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from tidegate.data.table import no_column
+from tidegate.data.delimited import no_column, read_delimited
+from tidegate.data.numbers import Decimal, Kinds, decide, kind_of, value_of
 from tidegate.data.values import WORDS, is_missing
 from tidegate.errors import DataError
 
 WITHIN = 100  # rows of JSON, in which each needed column must occur once
 
 
+@dataclass
+class NumberFormats:
+    """The decimal mark of each column, as far as the texts seen so far tell; `decimal` and `commas` as in `Table`."""
+
+    decimal: Decimal | None = None
+    commas: bool = False
+    kinds: dict[str, Kinds] = field(default_factory=dict)
+
+    def value(self, column: str, text: str, place: str) -> float:
+        """The number of a text; NaN where it is not one. Raises DataError as `decide` does."""
+        kind, kinds = kind_of(text), self.kinds.setdefault(column, {})
+        if not kind:
+            return math.nan
+        kinds.setdefault(kind, (text, place))
+        return value_of(text, decide(kinds, self.decimal, self.commas))
+
+
 @dataclass(frozen=True)
 class Row:
-    """One row: its number, and its values by column (text from CSV, any type from JSON)."""
+    """One row: its number, its values by column (text from CSV, any type from JSON), and how text becomes numbers."""
 
     name: str
     number: int
     values: Mapping[str, Any]
-    decimal_comma: bool = False
+    formats: NumberFormats = field(default_factory=NumberFormats, compare=False)
 
     def place(self, column: str) -> str:
         """The place of a value, for error messages."""
@@ -41,8 +58,9 @@ class Row:
         if value is None or (isinstance(value, str) and value.lower() in WORDS):
             return None
         try:
-            number = float(value.replace(",", ".") if isinstance(value, str) and self.decimal_comma else value)
-        except (TypeError, ValueError, OverflowError):
+            text = isinstance(value, str)
+            number = self.formats.value(column, value, self.place(column)) if text else float(value)
+        except (TypeError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
             raise DataError(
@@ -60,23 +78,37 @@ class Row:
         return str(value)
 
 
-def read_stream(lines: Iterable[str], name: str, needed: Sequence[str] = (), within: int = WITHIN) -> Iterator[Row]:
-    """The rows of a text whose first line is a header with the `needed` columns, or a JSON object like all others.
+def read_stream(
+    lines: Iterable[str],
+    name: str,
+    needed: Sequence[str] = (),
+    within: int = WITHIN,
+    decimal: Decimal | None = None,
+) -> Iterator[Row]:
+    """The rows of delimited text whose header has the `needed` columns, or of lines that are JSON objects.
 
     Each needed column must occur in one of the first `within` JSON objects. A line is read when its row is asked for:
-    the rows of a pipe are given as they are written. Columns are separated by comma, semicolon or tab, whichever the
-    header has most of; with semicolons, numbers may have a decimal comma. Rows of a CSV are counted from its header,
-    which is row 1. Raises DataError, with the number of the row.
+    the rows of a pipe are given as they are written. `tidegate.data.delimited` says how text is split into columns.
+    The decimal mark of a column's numbers is `decimal`, or else what its rows so far tell: a number that leaves it
+    open raises DataError, as does all else that cannot be read, with the number of the row.
     """
     lines = iter(_decoded(lines, name))
-    first = next((line for line in lines if line.strip()), None)
+    blank: list[str] = []
+    first = next(lines, None)
+    while first is not None and not first.strip():
+        blank.append(first)
+        first = next(lines, None)
     if first is None:
         raise DataError(f"{name} is empty. Expected a header row that names each column once, or JSON objects.")
-    text = chain([first], lines)
+    text = chain(blank, [first], lines)
     if first.lstrip().startswith("{"):
-        yield from _with_columns(_json(text, name), name, needed, within)
+        formats = NumberFormats(decimal)
+        yield from _with_columns(_json(text, name, formats), name, needed, within)
     else:
-        yield from _csv(text, name, first, needed)
+        table = read_delimited(text, name, needed)
+        formats = NumberFormats(decimal, table.separator == ",")
+        for number, fields in table.rows:
+            yield Row(name, number, dict(zip(table.header, fields, strict=True)), formats)
 
 
 def _decoded(lines: Iterable[str], name: str) -> Iterator[str]:
@@ -86,42 +118,6 @@ def _decoded(lines: Iterable[str], name: str) -> Iterator[str]:
         raise DataError(f"{name} holds a byte that is not UTF-8. Write it as UTF-8 text.") from error
     except OSError as error:
         raise DataError(f"{name} cannot be read: {error.strerror}. Give a file of text.") from error
-
-
-def _csv(lines: Iterable[str], name: str, first: str, needed: Sequence[str]) -> Iterator[Row]:
-    separator = max(",;\t", key=first.count)
-    reader = csv.reader(lines, delimiter=separator, strict=True)
-    number = 0
-    try:
-        header: list[str] = []
-        for number, fields in enumerate(reader, start=1):
-            if not header:
-                header = [column.strip() for column in fields]
-                _check_header(name, header, needed)
-            elif fields:
-                _check_fields(name, number, fields, header)
-                yield Row(name, number, dict(zip(header, fields, strict=True)), separator == ";")
-    except csv.Error as error:
-        raise DataError(
-            f"{name}, row {number + 1}: {error}. Put quotes around text that holds the separator or quotes."
-        ) from None
-
-
-def _check_header(name: str, header: Sequence[str], needed: Sequence[str]) -> None:
-    twice = next((column for column in header if header.count(column) > 1), None)
-    if twice is not None:
-        raise DataError(f"{name} has two columns named '{twice}'. Expected a header row that names each column once.")
-    for column in needed:
-        if column not in header:
-            raise no_column(name, column, header)
-
-
-def _check_fields(name: str, number: int, fields: Sequence[str], header: Sequence[str]) -> None:
-    if len(fields) != len(header):
-        raise DataError(
-            f"{name}, row {number}: {len(fields)} fields where the header has {len(header)}. "
-            "Expected as many fields in every row; put quotes around text that holds the separator."
-        )
 
 
 def _with_columns(rows: Iterable[Row], name: str, needed: Sequence[str], within: int) -> Iterator[Row]:
@@ -144,7 +140,7 @@ def _with_columns(rows: Iterable[Row], name: str, needed: Sequence[str], within:
         check()
 
 
-def _json(lines: Iterable[str], name: str) -> Iterator[Row]:
+def _json(lines: Iterable[str], name: str, formats: NumberFormats) -> Iterator[Row]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -158,4 +154,4 @@ def _json(lines: Iterable[str], name: str) -> Iterator[Row]:
             raise DataError(
                 f"{name}, row {number}: got {type(values).__name__}. Expected one JSON object in each line."
             )
-        yield Row(name, number, values)
+        yield Row(name, number, values, formats)

@@ -1,7 +1,6 @@
 """A table from a file or a frame, with what an error message needs: its name and the number of each row."""
 
-import csv
-import difflib
+import codecs
 import gzip
 import io
 import os
@@ -12,6 +11,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tidegate.data.delimited import no_column, read_delimited
+from tidegate.data.numbers import Decimal, decide, kinds_in, values_of
 from tidegate.data.values import WORDS
 from tidegate.errors import DataError, MissingExtraError
 from tidegate.files import printable
@@ -29,12 +30,17 @@ _TEXT = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 
 @dataclass(frozen=True)
 class Table:
-    """A polars frame, the name that errors give it, and the number of its first row as its reader would count it."""
+    """A polars frame, the name that errors give it, and the number of each row as its reader would count it.
+
+    `decimal` is the decimal mark of numbers in text, where the user gave one; `commas` says that commas separated the
+    columns.
+    """
 
     frame: pl.DataFrame
     name: str
-    first_row: int
-    decimal_comma: bool = False
+    rows: Sequence[int]
+    decimal: Decimal | None = None
+    commas: bool = False
 
     def column(self, name: str) -> pl.Series:
         """The column of that name."""
@@ -44,23 +50,31 @@ class Table:
 
     def place(self, index: int, column: str) -> str:
         """The place of a value, for error messages."""
-        return f"{self.name}, row {index + self.first_row}, column '{column}'"
+        return f"{self.name}, row {self.rows[index]}, column '{column}'"
 
-    def texts(self, name: str, missing: Sequence[str] = ("",)) -> pl.Series:
+    def texts(self, name: str, missing: Sequence[str] | frozenset[str] = ("",)) -> pl.Series:
         """A column as stripped text; null where a value is missing, or one of these texts in lower case."""
         column = self.column(name)
         column = column.fill_nan(None) if column.dtype.is_float() else column
         text = column.cast(pl.String).str.strip_chars()
-        return text.set(text.str.to_lowercase().is_in(missing).fill_null(True), None)
+        return text.set(text.str.to_lowercase().is_in(list(missing)).fill_null(True), None)
 
     def numbers(self, name: str) -> np.ndarray:
-        """A column as float64, NaN where a value is missing; text that is not a finite number is an error."""
+        """A column as float64, NaN where a value is missing.
+
+        The decimal mark of text is decided for the whole column, see `tidegate.data.numbers`. Raises DataError for
+        text that is not a finite number, and for a column whose decimal mark cannot be told.
+        """
         column = self.column(name)
         if column.dtype.is_numeric() or column.dtype == pl.Boolean:
             return self._finite(name, column.cast(pl.Float64), column.is_null() | column.cast(pl.Float64).is_nan())
         text = self.texts(name, WORDS)
-        plain = text.str.replace(",", ".", literal=True) if self.decimal_comma else text
-        return self._finite(name, plain.cast(pl.Float64, strict=False), text.is_null())
+        return self._finite(name, values_of(text, self.decimal_of(name, text)), text.is_null())
+
+    def decimal_of(self, name: str, text: pl.Series) -> Decimal:
+        """The decimal mark of a column of text."""
+        kinds = {kind: (str(text[row]), self.place(row, name)) for kind, row in kinds_in(text).items()}
+        return decide(kinds, self.decimal, self.commas)
 
     def _finite(self, name: str, numbers: pl.Series, missing: pl.Series) -> np.ndarray:
         values = numbers.fill_null(np.nan).to_numpy().astype(np.float64)
@@ -82,72 +96,65 @@ class Table:
         return np.where(gaps, np.nan, values)
 
 
-def no_column(place: str, name: str, columns: Sequence[str]) -> DataError:
-    """The error of a column that is not there."""
-    close = difflib.get_close_matches(name, columns, n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
-    return DataError(f"{place} has no column '{name}'; its columns are {', '.join(columns)}.{hint}")
-
-
-def read_table(data: Any) -> Table:
+def read_table(data: Any, *, decimal: Decimal | None = None, encoding: str | None = None) -> Table:
     """A table from a path (CSV, TSV or text, also .gz; Parquet) or from a pandas, polars or other narwhals frame.
 
-    A text file's columns are separated by comma, semicolon or tab, whichever its first line holds most of; with
-    semicolons, numbers may have a decimal comma. Rows are counted as in the file, its header being row 1; those of
-    a frame or a Parquet file from 0.
+    `tidegate.data.delimited` says how text is split into columns. `decimal` is the decimal mark of numbers in text,
+    without which each column tells; `encoding` that of a text file, UTF-8 without it. Rows are counted as in the file,
+    its first line being row 1; those of a frame or a Parquet file from 0.
     """
     if isinstance(data, str | os.PathLike):
-        return _read_file(Path(data))
+        return _read_file(Path(data), decimal, encoding)
     frame = nw.from_native(data, eager_only=True, pass_through=True)
     if not isinstance(frame, nw.DataFrame):
         raise DataError(f"data must be the path of a CSV, TSV or Parquet file, or a frame, got {type(data).__name__}.")
-    return Table(frame.to_polars(), "the frame", 0)
+    return _framed(frame.to_polars(), "the frame", decimal)
 
 
-def _read_file(path: Path) -> Table:
+def _framed(frame: pl.DataFrame, name: str, decimal: Decimal | None) -> Table:
+    return Table(frame, name, range(frame.height), decimal)
+
+
+def _read_file(path: Path, decimal: Decimal | None, encoding: str | None) -> Table:
     name = printable(path.name)
     if not os.path.isfile(path):
         raise DataError(f"There is no file {printable(str(path))}. Give the path of a CSV, TSV or Parquet file.")
     if name.lower().endswith(".parquet"):
-        return Table(_guarded(name, lambda: pl.read_parquet(path)), name, 0)
+        return _framed(_guarded(name, lambda: pl.read_parquet(path)), name, decimal)
     if not name.lower().endswith(_TEXT):
         raise DataError(f"{name} has an unknown extension. Expected {', '.join(_TEXT)} or .parquet.")
-    text = _decode(path).replace("\r\n", "\n").replace("\r", "\n").rstrip("\n") + "\n"
-    separator = max(",;\t", key=text.partition("\n")[0].count)
-    _guarded(name, lambda: _check_rows(name, text, separator))
-    frame = _guarded(name, lambda: pl.read_csv(text.encode(), separator=separator, infer_schema=False))
-    return Table(frame, name, 2, decimal_comma=separator == ";")
+    text = read_delimited(io.StringIO(_decode(path, encoding), newline=""), name)
+    rows = list(text.rows)
+    columns = zip(*(fields for _, fields in rows), strict=True) if rows else ([] for _ in text.header)
+    frame = pl.DataFrame(
+        [pl.Series(column, values, pl.String) for column, values in zip(text.header, columns, strict=True)]
+    )
+    return Table(frame, name, [number for number, _ in rows], decimal, commas=text.separator == ",")
 
 
-def _decode(path: Path) -> str:
+def _decode(path: Path, encoding: str | None) -> str:
     try:
         raw = path.read_bytes()
-        return (gzip.decompress(raw) if path.name.lower().endswith(".gz") else raw).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row = error.object.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path.name}, row {row}: a byte is not UTF-8. Save the file as UTF-8 text.") from None
+        raw = gzip.decompress(raw) if path.name.lower().endswith(".gz") else raw
     except (OSError, EOFError) as error:
         raise DataError(f"{path.name} cannot be read: {error}. Expected a file of text, or of gzipped text.") from None
-
-
-def _check_rows(name: str, text: str, separator: str) -> None:
-    header: list[str] = []
-    for number, fields in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=separator), start=1):
-        header = header or fields
-        if len(fields) != len(header) and (fields or len(header) > 1):
-            raise DataError(
-                f"{name}, row {number}: {len(fields)} fields where the header has {len(header)}. "
-                "Expected as many fields in every row; put quotes around text that holds the separator."
-            )
-    twice = next((column for column in header if header.count(column) > 1), None)
-    if not header or twice is not None:
-        problem = "is empty" if not header else f"has two columns named '{twice}'"
-        raise DataError(f"{name} {problem}. Expected a header row that names each column once.")
+    wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    chosen = encoding or ("utf-16" if wide else "utf-8-sig")
+    try:
+        return raw.decode(chosen)
+    except LookupError:
+        raise DataError(f"There is no encoding {chosen!r}. Give for example utf-8, cp1252 or latin-1.") from None
+    except UnicodeDecodeError as error:
+        row, shown = raw.count(b"\n", 0, error.start) + 1, "UTF-8" if encoding is None else encoding
+        raise DataError(
+            f"{path.name}, row {row}: a byte is not {shown}. Save the file as UTF-8, or name its encoding: "
+            "--encoding cp1252 (in Python encoding='cp1252') for files of Windows."
+        ) from None
 
 
 def _guarded(name: str, read: Callable[[], T]) -> T:
     try:
         return read()
-    except (pl.exceptions.PolarsError, csv.Error, OSError) as error:
+    except (pl.exceptions.PolarsError, OSError) as error:
         first = str(error).splitlines()[0]
         raise DataError(f"{name} cannot be read as a table: {first}. Write it again from its source.") from None

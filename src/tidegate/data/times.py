@@ -1,41 +1,56 @@
 """A column of times, read: time stamps in the usual spellings, dates, or whole numbers that count steps."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 
+from tidegate.data.spellings import plain, readings, without_zone
 from tidegate.data.table import Table
 from tidegate.data.values import WORDS
 from tidegate.errors import DataError
 
-_DAYS = ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y")
-_CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S%.f")
-_ZONED = ("%Y-%m-%d %H:%M:%S%#z", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M%#z")
-_MONTHS = ("%Y-%m", "%Y/%m")
-_STYLES = [*(day + clock for day in _DAYS for clock in _CLOCKS), *_ZONED, *_MONTHS]
-_CLOCK = r"^\d{4}-\d\d-\d\d \d\d:\d\d"
-_ZONE = r":\d\d(\.\d+)?[+-]\d\d:?\d\d$"
-_ZONED_MIDNIGHT = r"^\d{4}-\d\d-\d\d 00:00(:00(\.0+)?)?[+-]\d\d:?\d\d$"
 _EXPECTED = "Expected a time such as 2024-01-31 or 2024-01-31 13:00:00 in every row, or whole numbers"
+_DAY = 86_400_000_000
+_UNIX = {1: 1_000_000, 1_000: 1_000, 1_000_000: 1}  # ticks a second, and microseconds a tick
+_UNIX_RANGE = 1_000_000_000, 4_102_444_800  # seconds: from September 2001 to 2100
 
 
-def read_times(table: Table, name: str) -> np.ndarray:
-    """The column as datetime64[us], or as int64 where it holds whole numbers.
+@dataclass(frozen=True)
+class Times:
+    """A column of times: `values[n]` are datetime64[us], or int64 where the column counts steps.
+
+    `note` says in a sentence how whole numbers were taken for times; it is empty elsewhere.
+    """
+
+    values: np.ndarray
+    note: str = ""
+
+
+def read_times(table: Table, name: str) -> Times:
+    """The column as times.
 
     Times that name a zone become UTC, unless all of them are midnights of their own zone, which are taken as dates.
-    Day and month are told apart by the rows themselves; where both orders fit and differ, that is an error.
+    Whole numbers are dates where all of them are valid ones of eight digits, months of six digits, or seconds since
+    1970; else they count steps. Day and month are told apart by the rows themselves; where both orders fit and differ,
+    that is an error.
     """
     column = table.column(name)
-    if column.null_count():
-        raise DataError(f"{table.place(int(column.is_null().arg_max() or 0), name)} is empty. {_EXPECTED}.")
+    _refuse_missing(table, name, column)
     if column.dtype == pl.Datetime and column.dtype.time_zone:  # type: ignore[attr-defined]
         local = column.dt.replace_time_zone(None)
         midnights = local.dt.truncate("1d").equals(local)
         column = local if midnights else column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
     if column.dtype in (pl.Datetime, pl.Date):
-        return column.cast(pl.Datetime("us")).to_numpy().astype("datetime64[us]")
-    if column.dtype.is_integer():
-        return column.cast(pl.Int64).to_numpy()
-    return _parse(table, name, table.texts(name, WORDS))
+        return Times(column.cast(pl.Datetime("us")).to_numpy().astype("datetime64[us]"))
+    if not column.dtype.is_numeric():
+        text = table.texts(name, WORDS)
+        _refuse_missing(table, name, text)
+        column = text.cast(pl.Int64, strict=False)
+        column = text.cast(pl.Float64, strict=False) if column.null_count() else column
+        if column.null_count() or not column.is_finite().all():
+            return Times(_spelled(table, name, text))
+    return _numbers(table, name, column)
 
 
 def shown_time(time: object) -> str:
@@ -45,51 +60,78 @@ def shown_time(time: object) -> str:
     return str(np.datetime_as_string(time, unit="auto")).replace("T", " ")
 
 
-def _parse(table: Table, name: str, text: pl.Series) -> np.ndarray:
-    if text.null_count():
-        raise DataError(f"{table.place(int(text.is_null().arg_max() or 0), name)} is empty. {_EXPECTED}.")
-    whole = text.cast(pl.Int64, strict=False)
-    if not whole.null_count():
-        days = text.str.to_datetime("%Y%m%d", strict=False, time_unit="us")
-        compact = text.str.contains(r"^(18|19|20|21)\d{6}$").all() and not days.null_count()
-        return days.to_numpy().astype("datetime64[us]") if compact else whole.to_numpy()
-    spaced = text.str.replace(r"^(\d{4}-\d\d-\d\d)T", "$1 ").str.replace(r"Z$", "+00:00")
-    if spaced.str.contains(_ZONED_MIDNIGHT).all():
-        spaced = spaced.str.slice(0, 10)
-    readings = [(style, _try(spaced, style)) for style in _STYLES]
-    fitting = [(style, times) for style, times in readings if not times.null_count()]
-    if not fitting:
-        _refuse_mixed_zones(table, name, spaced)
-        _, best = min(readings, key=lambda reading: reading[1].null_count())
-        row = int(best.is_null().arg_max() or 0)
+def _refuse_missing(table: Table, name: str, column: pl.Series) -> None:
+    gaps = column.is_null() | column.is_nan() if column.dtype.is_float() else column.is_null()
+    if gaps.any():
+        raise DataError(f"{table.place(int(gaps.arg_max() or 0), name)} is empty. {_EXPECTED}.")
+
+
+def _numbers(table: Table, name: str, column: pl.Series) -> Times:
+    whole = column.cast(pl.Int64, strict=False)
+    fractions = np.flatnonzero((whole.is_null() | (whole.cast(pl.Float64) != column.cast(pl.Float64))).to_numpy())
+    if not len(fractions):
+        values = whole.to_numpy()
+        return _written_together(name, values) or _unix(name, values) or Times(values)
+    found = _unix(name, column.cast(pl.Float64).to_numpy())
+    if found is None:
+        row = int(fractions[0])
+        raise DataError(f"{table.place(row, name)}: {table.column(name)[row]!r} is not a whole number. {_EXPECTED}.")
+    return found
+
+
+def _written_together(name: str, values: np.ndarray) -> Times | None:
+    """Days such as 20240131 and months such as 202401."""
+    for digits, kind, style in ((8, "days", "%Y%m%d"), (6, "months", "%Y%m%d")):
+        if len(values) and 18 * 10 ** (digits - 2) <= values.min() and values.max() < 22 * 10 ** (digits - 2):
+            text = pl.Series(values).cast(pl.String) + ("01" if digits == 6 else "")
+            days = text.str.to_datetime(style, strict=False, time_unit="us")
+            if not days.null_count():
+                times = days.to_numpy().astype("datetime64[us]")
+                note = f"The whole numbers in '{name}' were read as {kind}: {values[0]} is {shown_time(times[0])}."
+                return Times(times, note)
+    return None
+
+
+def _unix(name: str, values: np.ndarray) -> Times | None:
+    """Seconds since 1970, or thousandths or millionths of one."""
+    low, high = _UNIX_RANGE
+    for ticks, size in _UNIX.items():
+        if len(values) and low * ticks <= values.min() and values.max() < high * ticks:
+            times = np.round(values * size).astype(np.int64).astype("datetime64[us]")
+            unit = {1: "seconds", 1_000: "milliseconds", 1_000_000: "microseconds"}[ticks]
+            note = f"The numbers in '{name}' were read as {unit} since 1970, in UTC: the first is {times[0]}."
+            return Times(times, note)
+    return None
+
+
+def _spelled(table: Table, name: str, text: pl.Series) -> np.ndarray:
+    bare, offsets = without_zone(plain(text))
+    zoned = not offsets.null_count()
+    if offsets.null_count() < len(offsets) and not zoned:
+        _refuse_mixed_zones(table, name, text, offsets)
+    (_, first), *others = readings(bare)
+    if first.null_count():
+        row = int(first.is_null().arg_max() or 0)
         raise DataError(f"{table.place(row, name)}: {text[row]!r} is not a time. {_EXPECTED}.")
-    first_style, first = fitting[0]
-    for style, times in fitting[1:]:
+    for _, times in others:
         if not times.equals(first, check_dtypes=False):
             row = int((times != first).arg_max() or 0)
+            one, other = (shown_time(np.datetime64(found[row])) for found in (first, times))
             raise DataError(
-                f"{table.place(row, name)}: {text[row]!r} may be read as {first_style} or as {style}, and so may every "
-                "other row. Write the times as 2024-01-31 so that day and month cannot be taken for each other."
+                f"{table.place(row, name)}: {text[row]!r} may be read as {one} or as {other}, and so may every other "
+                "row. Write the times as 2024-01-31 so that day and month cannot be taken for each other."
             )
-    return first.to_numpy().astype("datetime64[us]")
+    local = first.to_numpy().astype("datetime64[us]")
+    if not zoned or not np.any(local.astype(np.int64) % _DAY):
+        return local
+    return local - offsets.to_numpy() * np.timedelta64(60_000_000, "us")
 
 
-def _refuse_mixed_zones(table: Table, name: str, spaced: pl.Series) -> None:
-    zoned = spaced.str.contains(_ZONE)
-    clocked = spaced.str.contains(_CLOCK)
-    if clocked.all() and zoned.any() and not zoned.all():
-        row = int((zoned != zoned[0]).arg_max() or 0)
-        own, before = ("a", "do not") if zoned[row] else ("no", "do")
-        raise DataError(
-            f"{table.place(row, name)}: {spaced[row]!r} has {own} time zone, but the rows before it {before}. "
-            "Write all times with a zone, or all without."
-        )
-
-
-def _try(text: pl.Series, style: str) -> pl.Series:
-    if style in _MONTHS:
-        text, style = text + "-01", style + "-%d"
-    times = text.str.to_datetime(style, strict=False, time_unit="us")
-    if getattr(times.dtype, "time_zone", None):
-        times = times.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-    return times.set(times.dt.year() < 1000, None)
+def _refuse_mixed_zones(table: Table, name: str, text: pl.Series, offsets: pl.Series) -> None:
+    zoned = offsets.is_not_null()
+    row = int((zoned != zoned[0]).arg_max() or 0)
+    own, before = ("a", "do not") if zoned[row] else ("no", "do")
+    raise DataError(
+        f"{table.place(row, name)}: {text[row]!r} has {own} time zone, but the rows before it {before}. "
+        "Write all times with a zone, or all without."
+    )

@@ -4,15 +4,8 @@ import math
 import re
 from typing import Any
 
-WORDS = (
-    "",
-    "na",
-    "n/a",
-    "nan",
-    "null",
-    "none",
-    "?",
-    "-",
+WORDS = frozenset(
+    ("", "na", "n/a", "#n/a", "nan", "nat", "null", "none", "<na>", "?", "-", "--", ".", "..")
 )  # of a missing number, in lower case; in names they are words
 _HALVES = re.compile("[\ud800-\udfff]")  # of surrogate pairs, which UTF-8 cannot write
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tidegate.config import ForecastOptions
-from tidegate.data import read_panel
+from tidegate.data import Decimal, read_panel
 from tidegate.equations import Cell
 from tidegate.errors import ArgumentError
 from tidegate.files import to_json, write_atomic
@@ -66,19 +66,22 @@ class Forecaster:
         time: str | None = None,
         id: str | None = None,
         covariates: Sequence[str] = (),
+        decimal: Decimal | None = None,
+        encoding: str | None = None,
         listeners: Sequence[Listener] = (),
         checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
     ) -> Self:
         """Train on a table and judge the result.
 
-        `data` is the path of a CSV, TSV or Parquet file, or a pandas or polars frame; the others name its columns.
+        `data` is the path of a CSV, TSV or Parquet file, or a pandas or polars frame; the others name its columns and
+        say how it is read, see `tidegate.data.read_panel`.
         `listeners` are called with the events of `tidegate.training`. `checkpoint` names a file that training writes
         as it goes on; with `resume` it continues from that file where it exists, see `tidegate.training.train`. Raises
         `DataError` where the data is wrong or too short, `TrainingError` where the loss stops being finite.
         """
         options, columns = self.options, Columns(target, time, id, tuple(covariates))
-        panel = read_panel(data, target, time=time, id=id, covariates=covariates)
+        panel = read_panel(data, target, time=time, id=id, covariates=covariates, decimal=decimal, encoding=encoding)
         season = options.season or panel.grid.season
         back, level = look_back(panel, season)
         splits = split_all(panel, options.horizon, max(back * season, level - 1))
@@ -99,14 +102,15 @@ class Forecaster:
         self._fitted = Fitted(options, columns, recipe, net, keep_tail(panel, recipe), judged, history, story)
         return self
 
-    def predict(self, data: Any = None) -> Forecast:
+    def predict(self, data: Any = None, *, decimal: Decimal | None = None, encoding: str | None = None) -> Forecast:
         """Quantiles for the next `horizon` steps of each series.
 
         Without `data` the forecast goes on from the end of the data of the fit. With it, the series in it are
         forecast from their own ends: rows that follow the data of the fit are joined to it, other series are not.
+        `decimal` and `encoding` are as in `fit`.
         """
         fitted = self._ready()
-        return fitted.forecast(fitted.tail if data is None else fitted.read(data))
+        return fitted.forecast(fitted.tail if data is None else fitted.read(data, decimal, encoding))
 
     @property
     def evaluation(self) -> Evaluation:

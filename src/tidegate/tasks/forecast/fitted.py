@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tidegate.config import ForecastOptions, checked
-from tidegate.data import Panel, read_panel
+from tidegate.data import Decimal, Panel, read_panel
 from tidegate.equations import Cell
 from tidegate.nn.weights import fill
 from tidegate.tasks.forecast.evaluation import Evaluation
@@ -46,11 +46,18 @@ class Fitted:
     history: History
     story: Story
 
-    def read(self, data: Any) -> Panel:
+    def read(self, data: Any, decimal: Decimal | None = None, encoding: str | None = None) -> Panel:
         """New rows, joined to the kept end where they follow it."""
         columns = self.columns
         new = read_panel(
-            data, columns.target, time=columns.time, id=columns.id, covariates=columns.covariates, grid=self.tail.grid
+            data,
+            columns.target,
+            time=columns.time,
+            id=columns.id,
+            covariates=columns.covariates,
+            grid=self.tail.grid,
+            decimal=decimal,
+            encoding=encoding,
         )
         return continue_tail(self.tail, new, self.recipe, columns.time is not None)
 
