@@ -205,10 +205,10 @@ def test_bits_do_not_depend_on_threads(target: str, dtype: DType, monkeypatch: p
     monkeypatch.setattr(trace_kernel, "TEAM_ELEMENTS", 0)
     for K, widths in ((1, (5,)), (37, (30, 70)), (50, ())):
         found = problem(FORMS["a cell behind its output"], dtype, (67, 2, K), widths, reset=0.1)
-        kernel(target, found.form, dtype)._layouts.clear()
+        kernel(target, found.form, dtype)._layout.cache_clear()
         one, *others = (found.run(target, threads) for threads in (1, 2, 5))
         assert all(np.array_equal(a, b) for other in others for a, b in zip(one, other, strict=True))
-    kernel(target, found.form, dtype)._layouts.clear()
+    kernel(target, found.form, dtype)._layout.cache_clear()
 
 
 @everywhere

@@ -1,5 +1,6 @@
 """A cell's kernels with bound sizes, and the argument slots of each tensor."""
 
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -41,27 +42,12 @@ class CellKernel:
         self._zeros = np.zeros(max(inputs.width, *inputs.state_widths), self.numpy_type)
         self.zeros_address: int = self._zeros.ctypes.data
         self.zero: Array = np.zeros((), self.numpy_type)
-        self._shapes: dict[tuple[int, int, int], CallShape] = {}
-        self._allocators: dict[tuple[int, ...], Allocator] = {}
+        self._shape = lru_cache(maxsize=MAX_SHAPES)(lambda T, B, count: kernel.shape(T, B, inputs.sizes, count))
+        self.allocator = lru_cache(maxsize=MAX_SHAPES)(partial(Allocator, dtype=self.dtype, kind=self.numpy_type))
 
     def shape(self, T: int, B: int) -> CallShape:
         """The shape of a call of T steps and B rows, divided among torch's threads."""
-        key = T, B, torch.get_num_threads()
-        found = self._shapes.get(key)
-        if found is None:
-            if len(self._shapes) > MAX_SHAPES:
-                self._shapes.clear()
-            found = self._shapes[key] = self.kernel.shape(T, B, self.inputs.sizes, key[2])
-        return found
-
-    def allocator(self, shape: tuple[int, ...]) -> Allocator:
-        """The allocator of uninitialised tensors of this shape."""
-        found = self._allocators.get(shape)
-        if found is None:
-            if len(self._allocators) > MAX_SHAPES:
-                self._allocators.clear()
-            found = self._allocators[shape] = Allocator(shape, self.dtype, self.numpy_type)
-        return found
+        return self._shape(T, B, torch.get_num_threads())
 
     def saving(self, saved: Tensor) -> int:
         """How a kernel writes saved values: bypassing the caches if these cannot hold them until the backward pass."""

@@ -79,7 +79,7 @@ def spans(plan: KernelPlan) -> list[Span]:
 
 def frame_of(plan: KernelPlan, direction: Pass) -> Frame:
     """The arguments of a cell's forward or backward kernel."""
-    graph, loop = plan.graph, loop_of(plan, direction)
+    graph = plan.graph
     inputs = [i.name for i in graph.inputs]
     moving = [i.name for i in graph.inputs if i.rate != Rate.SEQUENCE]
     states = [s.name for s in graph.states]
@@ -94,25 +94,13 @@ def frame_of(plan: KernelPlan, direction: Pass) -> Frame:
         names += ["dz", *(f"vector.{k}" for k in range(len(plan.vectors)))]
         names += [f"sum.{k}" for k in range(len(plan.sums))]
         names += [f"{kind}.{k}" for k in range(len(spans(plan))) for kind in ("matrix", "bias")]
-    return Frame(names, work_names(plan, loop, direction))
+    smallest = CallShape(1, 1, 1, False, dict.fromkeys(graph.letters, 1), 1)
+    return Frame(names, work_sizes(plan, direction, smallest, 1))
 
 
 def loop_of(plan: KernelPlan, direction: Pass) -> StepLoop:
     """The step that the pass repeats."""
     return plan.forward if direction == "forward" else plan.backward
-
-
-def work_names(plan: KernelPlan, loop: StepLoop, direction: Pass) -> list[str]:
-    """The working memory of a kernel."""
-    names = [f"carry.{s.name}" for s in plan.graph.states]
-    names += [f"{h.where}.{h.name}" for h in loop.homes.values() if h.where in ("row", "private")]
-    names += [f"gather.{k}" for k in range(len(loop.gathered))]
-    names += [f"packed.{s}.{c}" for s, stage in enumerate(loop.stages) for c in range(len(stage.calls))]
-    names += [f"early.{s}" for s, stage in enumerate(loop.stages) if early_calls(stage, loop)]
-    names += ["products", "pointers"]
-    if direction == "backward":
-        names += ["columns", *(f"factors.{k}" for k in range(len(right_factors(plan)))), "scratch"]
-    return names
 
 
 def right_factors(plan: KernelPlan) -> list[Value]:
@@ -153,11 +141,10 @@ def work_sizes(plan: KernelPlan, direction: Pass, shape: CallShape, scratch: int
     for s, stage in enumerate(loop.stages):
         for c, call in enumerate(stage.calls):
             found[f"packed.{s}.{c}"] = _packed(stage, len(call.matrices), shape, shape.number(call.vector.size))
+    found |= {f"early.{s}": _early(stage, shape) for s, stage in enumerate(loop.stages) if early_calls(stage, loop)}
     widest = max((len(s.linears) * most_panels(len(s.linears)) for s in loop.stages if s.linears), default=1)
     late = together if direction == "backward" else B
     found["products"] = threads * max(late, 2 * BLOCK_VECTORS) * widest * shape.lanes
-    for s, stage in enumerate(loop.stages):
-        found[f"early.{s}"] = _early(stage, shape)
     found["pointers"] = _as_numbers(threads * together)
     if direction == "backward":
         found["columns"] = _as_numbers(shape.T * shape.B)
@@ -176,8 +163,6 @@ def early_calls(stage: Stage, loop: StepLoop) -> list[MatrixCall]:
 
 def _early(stage: Stage, shape: CallShape) -> int:
     """Elements that all threads need for a stage's products of a chunk of inputs."""
-    if not stage.linears:
-        return 0
     panels = -(-shape.number(stage.size) // shape.lanes)
     side = _most_side_by_side(panels, shape.threads if shape.hidden else 1, len(stage.linears))
     side *= 1 if shape.hidden else shape.threads

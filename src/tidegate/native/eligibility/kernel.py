@@ -30,7 +30,7 @@ class TraceKernel:
         )
         self._loaded = _llvm.Loaded(code, target)
         self._functions = {name: _llvm.function(self._loaded.address(name)) for name in (MATRIX, VECTOR)}
-        self._layouts: dict[tuple[int, ...], tuple[ArgumentLayout, dict[str, int]]] = {}
+        self._layout = lru_cache(maxsize=MAX_LAYOUTS)(self._laid_out)
 
     def bind(self, T: int, B: int, K: int, V: int, pieces: int, wanted: int, given: Mapping[str, int]) -> Bound:
         """Bind a kernel to its arguments, numbers and addresses by name; missing ones are 0.
@@ -42,14 +42,6 @@ class TraceKernel:
         for name, number in given.items():
             arguments[index[name]] = number
         return Bound(self._functions[MATRIX if pieces else VECTOR], arguments, layout, index["work"], self, own=False)
-
-    def _layout(self, *sizes: int) -> tuple[ArgumentLayout, dict[str, int]]:
-        found = self._layouts.get(sizes)
-        if found is None:
-            if len(self._layouts) > MAX_LAYOUTS:
-                self._layouts.clear()
-            found = self._layouts[sizes] = self._laid_out(*sizes)
-        return found
 
     def _laid_out(
         self, T: int, B: int, K: int, V: int, pieces: int, wanted: int

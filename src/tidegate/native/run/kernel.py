@@ -94,7 +94,7 @@ class Kernel:
         self._functions = {d: _llvm.function(self._loaded.address(d)) for d in PASSES}
         self.frames: dict[Pass, Frame] = {d: frame_of(self.plan, d) for d in PASSES}
         self._arrays = {d: ctypes.c_int64 * len(self.frames[d].names) for d in PASSES}
-        self._layouts: dict[tuple[Pass, CallShape], ArgumentLayout] = {}
+        self._layout = lru_cache(maxsize=MAX_LAYOUTS)(self._laid_out)
 
     def shape(self, T: int, B: int, sizes: Mapping[str, int], wanted: int) -> CallShape:
         """A call of T steps and B rows, divided among the fastest number of threads, at most `wanted`."""
@@ -118,15 +118,6 @@ class Kernel:
         for name, number in given.items():
             arguments[index[name]] = number
         return Bound(self._functions[direction], arguments, layout, index["flags"], self, own=own)
-
-    def _layout(self, direction: Pass, shape: CallShape) -> ArgumentLayout:
-        key = direction, shape
-        found = self._layouts.get(key)
-        if found is None:
-            if len(self._layouts) > MAX_LAYOUTS:
-                self._layouts.clear()
-            found = self._layouts[key] = self._laid_out(direction, shape)
-        return found
 
     def _laid_out(self, direction: Pass, shape: CallShape) -> ArgumentLayout:
         frame, flag_bytes = self.frames[direction], FLAG_BYTES * shape.threads
