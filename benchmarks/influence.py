@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from tidegate.gradients.forward_rules import Forward
+from tidegate.gradients.influence.capture import Tracker
 from tidegate.gradients.influence.dense import DenseInfluence
 from tidegate.gradients.influence.diagonal import DiagonalInfluence
 from tidegate.gradients.influence.engine import InfluenceEngine
-from tidegate.gradients.influence.plan import ForwardRule, Tracker
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Load:
     numbers: int
 
 
-def load(layer: nn.Module, rule: ForwardRule) -> Load:
+def load(layer: nn.Module, rule: Forward) -> Load:
     """What a rule does for a layer, the layer's own steps and the Jacobians not counted."""
     machine = InfluenceEngine(layer, rule)
     like = next(iter(machine.flat.begin(1, None).values()))

@@ -20,7 +20,7 @@ from tidegate.gradients.influence.parameter_layout import ParameterLayout
 from tidegate.gradients.influence.step_values import StepValues, split
 from tidegate.gradients.online import online
 from tidegate.nn import Recurrent
-from tidegate.runtime.eligibility import TraceForm, advance_traces
+from tidegate.runtime.eligibility import TraceForm, TraceInputs, advance_traces
 
 Tensors = dict[str, Tensor]
 
@@ -40,24 +40,21 @@ class Forgetful(Tracker):
     def begin(self, rows: int, like: Tensor) -> Tensors:
         return {self.name: like.new_zeros(rows, len(self.states), *self.shape)}
 
-    def _moved(self, steps: StepValues, scored: tuple[int, ...]) -> tuple[TraceForm, list[Tensor], list[Tensor]]:
+    def _inputs(self, steps: StepValues, scored: Mapping[int, Tensor]) -> TraceInputs:
         own = {k: steps.diagonal(s, s) for k, s in enumerate(self.states)}
         d = {(k, k): found for k, found in own.items() if found is not None}
         into = {k: steps.into(self.group, s) for k, s in enumerate(self.states)}
         u = {k: found for k, found in into.items() if found is not None}
-        return TraceForm(len(self.states), tuple(d), tuple(u), scored), list(d.values()), list(u.values())
-
-    def _read(self, steps: StepValues) -> list[Tensor]:
-        return [steps.masked(steps[v]) for _, v in self.group.factors]
+        form = TraceForm(len(self.states), tuple(d), tuple(u), tuple(scored))
+        read = [steps.masked(steps[v]) for _, v in self.group.factors]
+        return TraceInputs(form, [*d.values()], [*u.values()], read, [*scored.values()], self.group.bias is not None)
 
     def advance(
         self, memory: Tensors, steps: StepValues, gradients: Mapping[str, Tensor] | None
     ) -> tuple[Tensors, dict[Value, Tensor]]:
         delta = {k: gradients[s] for k, s in enumerate(self.states) if s in gradients} if gradients else {}
-        form, d, u = self._moved(steps, tuple(delta))
         g = memory[self.name].new_zeros(self.shape)
-        bias = self.group.bias is not None
-        end = advance_traces(form, memory[self.name], d, u, self._read(steps), list(delta.values()), g, bias)
+        end = advance_traces(self._inputs(steps, delta), memory[self.name], g)
         return {self.name: end}, split(self.group, g, self.layout) if delta else {}
 
     def gradient(self, memory: Tensors, gradients: Mapping[str, Tensor]) -> dict[Value, Tensor]:
@@ -67,9 +64,7 @@ class Forgetful(Tracker):
 
     def capture(self, run: Capture) -> CapturedTracker | None:
         scored = {k: run.scored[s] for k, s in enumerate(self.states) if s in run.scored}
-        form, d, u = self._moved(run.steps, tuple(scored))
-        bias = self.group.bias is not None
-        traces = run.traces(form, self.shape, d, u, self._read(run.steps), list(scored.values()), bias)
+        traces = run.traces(self._inputs(run.steps, scored), self.shape)
         if traces is None:
             return None
 

@@ -11,7 +11,7 @@ from tidegate.errors import ArgumentError, NativeError, TidegateNotice
 from tidegate.native.eligibility.form import TraceForm
 from tidegate.runtime import eligibility, support
 from tidegate.runtime.bound_call import BoundCall
-from tidegate.runtime.eligibility import advance_traces, bind_traces, reference_traces
+from tidegate.runtime.eligibility import TraceInputs, advance_traces, bind_traces, reference_traces
 
 T, B, K, WIDTHS = 6, 3, 5, (4, 7)
 V = sum(WIDTHS) + 1
@@ -36,8 +36,13 @@ def arguments(dtype: torch.dtype = torch.float64, steps: int = T, rows: int = B)
 def run(given: dict[str, Any], **changes: Any) -> tuple[Tensor, Tensor]:
     """The traces and the gradient, in tensors of their own."""
     given = given | changes
-    given["g"] = given["g"].clone()
-    return advance_traces(FORM, **given), given["g"]
+    g = given["g"].clone()
+    return advance_traces(inputs(given), given["e"], g), g
+
+
+def inputs(given: dict[str, Any]) -> TraceInputs:
+    """What the traces read of these arguments."""
+    return TraceInputs(FORM, **{name: value for name, value in given.items() if name not in ("e", "g")})
 
 
 def assert_close(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None:
@@ -69,7 +74,7 @@ def test_the_reference_is_the_rule() -> None:
     given = arguments(steps=1)
     reset = torch.tensor([[False, True, False]])
     e, g = given["e"] * ~reset[0].view(B, 1, 1, 1), given["g"].clone()
-    found = reference_traces(FORM, **given | {"g": g}, reset=reset)
+    found = reference_traces(inputs(given | {"reset": reset}), given["e"], g)
     v = torch.cat([*given["v"], torch.ones(1, B, 1, dtype=e.dtype)], 2)[0]
     d, u, delta = ([factor[0] for factor in given[name]] for name in ("d", "u", "delta"))
     for b in range(B):
@@ -132,11 +137,11 @@ def test_a_bound_call_reads_the_tensors_it_is_pointed_to() -> None:
 
     def arranged(some: list[Tensor]) -> dict[str, Any]:
         columns = some[1].split(K, 2)
-        return {"e": some[0], "d": columns[:2], "u": columns[2:4], "v": some[2:], "delta": columns[4:]}
+        return {"d": columns[:2], "u": columns[2:4], "v": some[2:], "delta": columns[4:]}
 
     first, later = buffers(example), buffers(given)
     spare = torch.empty_like(end)
-    bind = bind_traces(FORM, **arranged(first), end=spare, g=example["g"], bias=True)
+    bind = bind_traces(inputs(arranged(first) | {"bias": True}), first[0], spare, example["g"])
     assert bind is not None
     call = BoundCall(bind, [*first, spare, example["g"]])
     for buffer in first:
@@ -151,7 +156,7 @@ def test_what_would_be_copied_is_not_bound() -> None:
     given = arguments()
     given["v"][0] = given["v"][0].transpose(0, 1).contiguous().transpose(0, 1)
     end = torch.empty_like(given["e"])
-    assert bind_traces(FORM, end=end, **given) is None
+    assert bind_traces(inputs(given), given["e"], end, given["g"]) is None
 
 
 @pytest.mark.kernels
@@ -203,8 +208,9 @@ def test_shapes_that_do_not_fit(name: str) -> None:
         "u": [given["u"][0], given["u"][1][:, :, 1:]],
         "reset": torch.zeros(B, T, dtype=torch.bool),
     }
+    given[name] = wrong[name]
     with pytest.raises(ArgumentError) as error:
-        advance_traces(FORM, **given | {name: wrong[name]})
+        advance_traces(inputs(given), given["e"], given["g"])
     assert str(error.value) == WRONG[name]
 
 
@@ -219,6 +225,7 @@ def test_other_arguments_that_do_not_fit() -> None:
         ),
     }
     for name, (value, text) in told.items():
+        changed = given | {name: value}
         with pytest.raises(ArgumentError) as error:
-            advance_traces(FORM, **given | {name: value})
+            advance_traces(inputs(changed), changed["e"], changed["g"])
         assert str(error.value) == text

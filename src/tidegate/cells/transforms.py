@@ -56,13 +56,16 @@ def _positive(word: str, limit: object) -> float:
 def _states(cell: Cell, word: str, names: Iterable[str] | None) -> list[str]:
     """The named states of a cell; without names, all except bookkeeping states."""
     plain = [s.name for s in cell.graph.states if not s.bookkeeping]
-    if names is None:
-        return plain
+    return plain if names is None else _chosen(cell, word, "states", plain, names)
+
+
+def _chosen(cell: Cell, word: str, what: str, known: Iterable[str], names: Iterable[str]) -> list[str]:
+    """The names as a list. Raises ArgumentError if there are none, or one is unknown."""
     chosen = [names] if isinstance(names, str) else list(names)
-    wrong = [n for n in chosen if n not in plain]
+    wrong = [n for n in chosen if n not in known]
     if wrong or not chosen:
         found = shown(wrong[0]) if wrong else "none"
-        raise ArgumentError(f"{word}: cell {cell.name!r} has the states {', '.join(plain)}, got {found}")
+        raise ArgumentError(f"{word}: cell {cell.name!r} has the {what} {', '.join(known) or '(none)'}, got {found}")
     return chosen
 
 
@@ -78,14 +81,8 @@ def _named(cell: Cell, word: str, name: object) -> Value:
 def _linears(cell: Cell, word: str, names: Iterable[str] | None) -> list[str]:
     """The named linears of a cell; without names, those of several units."""
     every = {v.attrs["linear"]: v for v in cell.graph.values if v.op == "linear"}
-    if names is None:
-        names = [n for n, v in every.items() if v.size != (1,)]
-    chosen = [names] if isinstance(names, str) else list(names)
-    wrong = [n for n in chosen if n not in every]
-    if wrong or not chosen:
-        found = shown(wrong[0]) if wrong else "none"
-        raise ArgumentError(f"{word}: cell {cell.name!r} has the linears {', '.join(every) or '(none)'}, got {found}")
-    return chosen
+    usual = [n for n, v in every.items() if v.size != (1,)]
+    return _chosen(cell, word, "linears", every, usual if names is None else names)
 
 
 def zoneout(cell: Cell, p: float | None = None, **by_state: float) -> Cell:
@@ -216,11 +213,7 @@ def peepholes(cell: Cell, state: str = "c", gates: Iterable[str] | None = None) 
     Schmidhuber 2002, jmlr.org/papers/v3/gers02a.html). By default, every named sigmoid is a gate."""
     (state,) = _states(cell, "peepholes", [state])
     named = [n for n, v in cell.graph.named.items() if v.op == "sigmoid" and not v.args[0].is_leaf]
-    chosen = named if gates is None else [gates] if isinstance(gates, str) else list(gates)
-    wrong = [n for n in chosen if n not in named]
-    if wrong or not chosen:
-        found = shown(wrong[0]) if wrong else "none"
-        raise ArgumentError(f"peepholes: cell {cell.name!r} has the gates {', '.join(named) or '(none)'}, got {found}")
+    chosen = _chosen(cell, "peepholes", "gates", named, named if gates is None else gates)
 
     def build(draft: Draft, strengths: Strengths) -> None:
         graph = draft.source_graph

@@ -14,12 +14,12 @@ from tidegate.equations import Cell
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate
 from tidegate.errors import ArgumentError
+from tidegate.gradients.influence.capture import Tracker
 from tidegate.gradients.influence.dense import DenseInfluence
 from tidegate.gradients.influence.diagonal import DiagonalInfluence
 from tidegate.gradients.influence.kronecker import KroneckerInfluence
 from tidegate.gradients.influence.parameter_groups import ParameterGroup, Structure, structure
 from tidegate.gradients.influence.parameter_layout import ParameterLayout
-from tidegate.gradients.influence.plan import Tracker
 from tidegate.gradients.influence.rank_one import RankOneInfluence
 from tidegate.gradients.influence.sparsity import on_diagonal, within
 from tidegate.gradients.rules import ByName, Segment, check_whole

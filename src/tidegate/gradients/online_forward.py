@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from tidegate.equations.values import Rate, Value
 from tidegate.errors import ArgumentError
+from tidegate.gradients.forward_rules import Forward
 from tidegate.gradients.influence.captured_run import captured_run
 from tidegate.gradients.influence.engine import InfluenceEngine, InfluenceState, detached
 from tidegate.gradients.influence.parameter_groups import add
-from tidegate.gradients.influence.plan import ForwardRule
 from tidegate.nn.arguments import Batch, check_types
 from tidegate.nn.state import State
 from tidegate.reference import Program
@@ -63,7 +63,7 @@ class OnlineForward:
     parameters are those of the layer that require a gradient when this is created.
     """
 
-    def __init__(self, layer: nn.Module, rule: ForwardRule) -> None:
+    def __init__(self, layer: nn.Module, rule: Forward) -> None:
         self.layer, self.engine = layer, InfluenceEngine(layer, rule, whole=True)
         graph = self.engine.flat.graph
         self._state = next((name for name, v in graph.new.items() if v is graph.output), None)
@@ -123,7 +123,8 @@ class OnlineForward:
         with torch.no_grad():
             weights, inputs = engine.given(batch, raw, carried=memory.begun)
             old = memory.past.states
-            steps = engine.steps(weights, inputs, old, {n: t.unsqueeze(0) for n, t in old.items()})
+            before = {n: t.unsqueeze(0) for n, t in old.items()}
+            steps = engine.steps(engine.arguments(weights, inputs, old), before)
             influence, _ = engine.advance(memory.past.influence, steps, None)
             new = {s.name: steps.state(s.name).squeeze(0) for s in flat.graph.states}
             y = new[self._state] if self._state else steps[self._output].squeeze(0)

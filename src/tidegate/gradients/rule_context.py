@@ -7,8 +7,8 @@ from typing import Any
 from torch import nn
 
 from tidegate.errors import ArgumentError
+from tidegate.gradients.forward_rules import Forward
 from tidegate.gradients.influence.engine import EngineRun, InfluenceEngine
-from tidegate.gradients.influence.plan import ForwardRule
 from tidegate.nn import Recurrent, Stack
 from tidegate.nn.state import State
 
@@ -20,7 +20,7 @@ class RuleContext:
     layer's last call also continues its influence. Raises ArgumentError if the module has no recurrent layer.
     """
 
-    def __init__(self, module: nn.Module, rule: ForwardRule) -> None:
+    def __init__(self, module: nn.Module, rule: Forward) -> None:
         found = [m for m in module.modules() if isinstance(m, Recurrent | Stack)]
         inside = {part for m in found if isinstance(m, Stack) for part in m.modules() if part is not m}
         layers = [m for m in found if m not in inside]
@@ -41,7 +41,7 @@ class RuleContext:
 
 
 class _LayerContext:
-    def __init__(self, layer: Any, rule: ForwardRule) -> None:
+    def __init__(self, layer: Any, rule: Forward) -> None:
         self.layer, self.rule = layer, rule
         self._machines: dict[bool, InfluenceEngine] = {}
         self._last: tuple[list[int], EngineRun] | None = None

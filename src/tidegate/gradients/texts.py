@@ -12,15 +12,11 @@ FORMS = (
     "'snap:N', 'uoro', 'kfrtrl', 'rflo' or 'eprop'; the last six take the steps from update to update as one number "
     "more, as in 'rtrl:8' or 'snap:1,8'"
 )
-_RULES: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
-    "bptt": (lambda checkpoint=None: BPTT(checkpoint=checkpoint), (0, 1)),
-    "truncated": (TruncatedBPTT, (2,)),
-    "rtrl": (lambda every=None: RTRL(every=every), (0, 1)),
-    "snap": (lambda n, every=None: SnAp(n=n, every=every), (1, 2)),
-    "uoro": (lambda every=None: UORO(every=every), (0, 1)),
-    "kfrtrl": (lambda every=None: KFRTRL(every=every), (0, 1)),
-    "rflo": (lambda every=None: RFLO(every=every), (0, 1)),
-    "eprop": (lambda every=None: EProp(every=every), (0, 1)),
+_RULES: dict[str, tuple[Callable[..., Any], tuple[str, ...], int]] = {  # with their numbers, and how many are needed
+    "bptt": (BPTT, ("checkpoint",), 0),
+    "truncated": (TruncatedBPTT, ("k1", "k2"), 2),
+    "snap": (SnAp, ("n", "every"), 1),
+    **{rule.word: (rule, ("every",), 0) for rule in (RTRL, UORO, KFRTRL, RFLO, EProp)},
 }
 
 
@@ -30,8 +26,8 @@ def rule_from_text(text: str) -> Rule:
     if word == "bptt" and rest and not rest.isdecimal():
         return BPTT(checkpoint=rest)
     numbers = rest.split(",") if rest else []
-    make, counts = _RULES.get(word, (BPTT, ()))
-    if len(numbers) in counts and all(n.isdecimal() for n in numbers):
-        rule: Rule = make(*map(int, numbers))
+    make, names, least = _RULES.get(word, (BPTT, (), 1))
+    if least <= len(numbers) <= len(names) and all(n.isdecimal() for n in numbers):
+        rule: Rule = make(**dict(zip(names, map(int, numbers), strict=False)))
         return rule
     raise ArgumentError(f"unknown gradient rule {text!r}: expected {FORMS}.")

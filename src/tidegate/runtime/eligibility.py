@@ -7,6 +7,7 @@ doi:10.7554/eLife.43299) and e-prop (Bellec et al. 2020, doi:10.1038/s41467-020-
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,56 +23,65 @@ from tidegate.runtime import support
 from tidegate.runtime.tensors import with_row_stride
 
 Tensors = Sequence[Tensor]
-__all__ = ["TraceForm", "advance_traces", "bind_traces", "forget_slot", "reference_traces"]
+__all__ = ["TraceForm", "TraceInputs", "advance_traces", "bind_traces", "forget_slot", "reference_traces"]
 
 
-def advance_traces(
-    form: TraceForm,
-    e: Tensor,
-    d: Tensors,
-    u: Tensors,
-    v: Tensors,
-    delta: Tensors,
-    g: Tensor,
-    bias: bool,
-    reset: Tensor | None = None,
-) -> Tensor:
-    """The traces `[B, S, K, V]` after T steps; `e`, the initial traces, is not changed.
+@dataclass(frozen=True, eq=False)
+class TraceInputs:
+    """What the traces of a linear read along T steps.
 
     `d`, `u` and `delta` hold a tensor `[T, B, K]` for each of the form's `pairs`, `driven` and `scored` states. `v`
-    holds the pieces `[T, B, width]` of what the linear reads; with `bias` a 1 follows them. To `g` `[K, V]`,
-    contiguous, the gradient of the linear's weights is added. Where `reset` `[T, B]`, of bools, is set, the
-    traces of a row of the batch count as zero before the step. Column slices of larger tensors are read in place.
+    holds the pieces `[T, B, width]` of what the linear reads; with `bias` a 1 follows them. Where `reset` `[T, B]`, of
+    bools, is set, the traces of a row of the batch count as zero before the step.
+    """
+
+    form: TraceForm
+    d: Tensors
+    u: Tensors
+    v: Tensors
+    delta: Tensors
+    bias: bool
+    reset: Tensor | None = None
+
+    @property
+    def factors(self) -> list[Tensor]:
+        """The tensors `[T, B, K]`, in the order of the form's coefficients."""
+        return [*self.d, *self.u, *self.delta]
+
+
+def advance_traces(given: TraceInputs, e: Tensor, g: Tensor) -> Tensor:
+    """The traces `[B, S, K, V]` after T steps; `e`, the initial traces, is not changed.
+
+    To `g` `[K, V]`, contiguous, the gradient of the linear's weights is added. Column slices of larger tensors are
+    read in place.
 
     Kernels process long sequences in blocks of 64 steps, which begin with the call and at resets. A sequence cut into
     calls gives the same bits if it is cut between blocks, or if no call has 12 steps; else the last bits differ. No
     derivatives are recorded. Raises ArgumentError for wrong shapes.
     """
-    _check(form, e, (d, u, delta), v, g, bias, reset)
-    kernel = _kernel(form, [e, g, *d, *u, *v, *delta])
+    _check(given, e, g)
+    kernel = _kernel(given, e, g)
     if kernel is None:
-        return reference_traces(form, e, d, u, v, delta, g, bias, reset)
-    if not len((*d, *u, *delta)[0]) or not e.numel():
+        return reference_traces(given, e, g)
+    if not len(given.factors[0]) or not e.numel():
         return e.clone()
     end = torch.empty(e.shape, dtype=e.dtype)
-    bound, alive = _bind(kernel, e, end, (*d, *u, *delta), v, g, bias, reset)
+    bound, alive = _bind(kernel, given, e, end, g)
     bound()
     del alive
     return end
 
 
-def bind_traces(
-    form: TraceForm, e: Tensor, end: Tensor, d: Tensors, u: Tensors, v: Tensors, delta: Tensors, g: Tensor, bias: bool
-) -> Callable[[], Bound] | None:
+def bind_traces(given: TraceInputs, e: Tensor, end: Tensor, g: Tensor) -> Callable[[], Bound] | None:
     """Bind a kernel to the arguments of `advance_traces` and to `end`, the final traces; None if it cannot run.
 
     Also None if a tensor has no common row stride, so that it would be copied. With the argument `forget` set, the
     kernel does not write all of `end`.
     """
-    kernel = _kernel(form, [e, g, *d, *u, *v, *delta])
-    if kernel is None or any(with_row_stride(t)[0] is not t for t in (*d, *u, *v, *delta)):
+    kernel = _kernel(given, e, g)
+    if kernel is None or any(with_row_stride(t)[0] is not t for t in (*given.factors, *given.v)):
         return None
-    return lambda: _bind(kernel, e, end, (*d, *u, *delta), v, g, bias, None)[0]
+    return lambda: _bind(kernel, given, e, end, g)[0]
 
 
 def forget_slot(form: TraceForm, pieces: int) -> int:
@@ -79,12 +89,12 @@ def forget_slot(form: TraceForm, pieces: int) -> int:
     return argument_names(form, pieces).index("forget")
 
 
-def _kernel(form: TraceForm, tensors: Tensors) -> TraceKernel | None:
-    """The kernel of a form for such tensors; None if it cannot run, which warns once unless it is by design."""
-    reason = support.unsupported(None, tensors)
+def _kernel(given: TraceInputs, e: Tensor, g: Tensor) -> TraceKernel | None:
+    """The kernel for such tensors; None if it cannot run, which warns once unless it is by design."""
+    reason = support.unsupported(None, [e, g, *given.factors, *given.v])
     if reason is None:
         try:
-            return trace_kernel(form, support.DTYPES[tensors[0].dtype])
+            return trace_kernel(given.form, support.DTYPES[e.dtype])
         except NativeError as error:
             reason = support.Unsupported(str(error))
     if not reason.by_design:
@@ -92,73 +102,55 @@ def _kernel(form: TraceForm, tensors: Tensors) -> TraceKernel | None:
     return None
 
 
-def _bind(
-    kernel: TraceKernel,
-    e: Tensor,
-    end: Tensor,
-    factors: Tensors,
-    v: Tensors,
-    g: Tensor,
-    bias: bool,
-    reset: Tensor | None,
-) -> tuple[Bound, list[Any]]:
+def _bind(kernel: TraceKernel, given: TraceInputs, e: Tensor, end: Tensor, g: Tensor) -> tuple[Bound, list[Any]]:
     """The kernel on these tensors, and the copies that must stay alive until it is done."""
+    factors, v = given.factors, given.v
     T, B, K = factors[0].shape
-    start, flags = e.contiguous(), None if reset is None else reset.contiguous()
-    given = {"start": start.data_ptr(), "end": end.data_ptr(), "g": g.data_ptr(), "bias": int(bias)}
-    given["reset"] = NEVER_ADDRESS if flags is None else flags.data_ptr()
-    given["reset.step"] = int(flags is not None)
+    start, flags = e.contiguous(), None if given.reset is None else given.reset.contiguous()
+    numbers = {"start": start.data_ptr(), "end": end.data_ptr(), "g": g.data_ptr(), "bias": int(given.bias)}
+    numbers["reset"] = NEVER_ADDRESS if flags is None else flags.data_ptr()
+    numbers["reset.step"] = int(flags is not None)
     alive: list[Any] = [start, flags]
     names = [*kernel.form.coefficients, *(f"v.{i}" for i in range(len(v)))]
     for name, tensor in zip(names, (*factors, *v), strict=True):
-        found, given[f"ld.{name}"] = with_row_stride(tensor)
-        given[name] = found.data_ptr()
+        found, numbers[f"ld.{name}"] = with_row_stride(tensor)
+        numbers[name] = found.data_ptr()
         alive.append(found)
-    given |= {f"width.{i}": piece.shape[2] for i, piece in enumerate(v)}
-    return kernel.bind(T, B, K, e.shape[3], len(v), torch.get_num_threads(), given), alive
+    numbers |= {f"width.{i}": piece.shape[2] for i, piece in enumerate(v)}
+    return kernel.bind(T, B, K, e.shape[3], len(v), torch.get_num_threads(), numbers), alive
 
 
 @torch.no_grad()
-def reference_traces(
-    form: TraceForm,
-    e: Tensor,
-    d: Tensors,
-    u: Tensors,
-    v: Tensors,
-    delta: Tensors,
-    g: Tensor,
-    bias: bool,
-    reset: Tensor | None = None,
-) -> Tensor:
+def reference_traces(given: TraceInputs, e: Tensor, g: Tensor) -> Tensor:
     """`advance_traces` step by step, by torch's operations."""
-    T, B, _ = (*d, *u, *delta)[0].shape
-    columns = torch.cat([*v, e.new_ones(T, B, int(bias))], dim=2)
+    form, reset = given.form, given.reset
+    T, B, _ = given.factors[0].shape
+    columns = torch.cat([*given.v, e.new_ones(T, B, int(given.bias))], dim=2)
     end = e.clone()
     for t in range(T):
         old = end if reset is None else end.masked_fill(reset[t].view(B, 1, 1, 1), 0.0)
         end = torch.zeros_like(old)
-        for (s, of), factor in zip(form.pairs, d, strict=True):
+        for (s, of), factor in zip(form.pairs, given.d, strict=True):
             end[:, s] += factor[t].unsqueeze(2) * old[:, of]
-        for s, factor in zip(form.driven, u, strict=True):
+        for s, factor in zip(form.driven, given.u, strict=True):
             end[:, s] += factor[t].unsqueeze(2) * columns[t].unsqueeze(1)
-        for s, factor in zip(form.scored, delta, strict=True):
+        for s, factor in zip(form.scored, given.delta, strict=True):
             g += torch.einsum("bk,bkj->kj", factor[t], end[:, s])
     return end
 
 
-def _check(
-    form: TraceForm, e: Tensor, factors: Sequence[Tensors], v: Tensors, g: Tensor, bias: bool, reset: Tensor | None
-) -> None:
-    wanted, got = (len(form.pairs), len(form.driven), len(form.scored)), tuple(map(len, factors))
+def _check(given: TraceInputs, e: Tensor, g: Tensor) -> None:
+    form, reset = given.form, given.reset
+    wanted = len(form.pairs), len(form.driven), len(form.scored)
+    got = len(given.d), len(given.u), len(given.delta)
     if got != wanted:
         numbers = "{}, {} and {}".format
         raise ArgumentError(f"{form} takes {numbers(*wanted)} tensors in d, u and delta, got {numbers(*got)}.")
-    coefficients = [t for tensors in factors for t in tensors]
-    T, B, K = coefficients[0].shape
-    V = sum(piece.shape[2] for piece in v) + int(bias)
-    for t in coefficients:
+    T, B, K = given.factors[0].shape
+    V = sum(piece.shape[2] for piece in given.v) + int(given.bias)
+    for t in given.factors:
         _expect("a coefficient", t, (T, B, K))
-    for piece in v:
+    for piece in given.v:
         _expect("a piece of v", piece, (T, B, piece.shape[2]))
     _expect("e", e, (B, form.states, K, V))
     _expect("g", g, (K, V))

@@ -28,21 +28,6 @@ class KernelCall:
     initial states, starts.
     """
 
-    __slots__ = (
-        "_backward",
-        "_bound",
-        "allocate_final_states",
-        "allocate_output",
-        "allocate_saved",
-        "backwards",
-        "cell",
-        "fresh",
-        "lengths",
-        "order",
-        "reset",
-        "shape",
-    )
-
     def __init__(
         self,
         cell: CellKernel,

@@ -14,7 +14,7 @@ from tidegate.equations.values import Value
 from tidegate.gradients.cost import Cost
 from tidegate.gradients.influence.step_values import StepValues
 from tidegate.runtime.bound_call import BoundCall, within
-from tidegate.runtime.eligibility import TraceForm, bind_traces, forget_slot
+from tidegate.runtime.eligibility import TraceInputs, bind_traces, forget_slot
 
 Tensors = dict[str, Tensor]
 
@@ -40,31 +40,22 @@ class Capture:
     buffers: Sequence[Tensor]
     stay: Sequence[Tensor] = ()
 
-    def traces(
-        self,
-        form: TraceForm,
-        shape: tuple[int, int],
-        d: Sequence[Tensor],
-        u: Sequence[Tensor],
-        v: Sequence[Tensor],
-        delta: Sequence[Tensor],
-        bias: bool,
-    ) -> BoundTraces | None:
+    def traces(self, given: TraceInputs, shape: tuple[int, int]) -> BoundTraces | None:
         """Eligibility traces of a linear of `shape` `[K, V]` along the run, as `advance_traces` moves them.
 
         None if no kernel can run, or if it reads a computed value that is not part of a buffer.
         """
-        if not all(within(t, (*self.buffers, *self.stay)) for t in (*d, *u, *v, *delta)):
+        if not all(within(t, (*self.buffers, *self.stay)) for t in (*given.factors, *given.v)):
             return None
         steps = self.steps
-        e = steps.like.new_zeros(steps.B, form.states, *shape)
+        e = steps.like.new_zeros(steps.B, given.form.states, *shape)
         end, g = torch.empty_like(e), steps.like.new_zeros(shape)
-        bind = bind_traces(form, e, end, d, u, v, delta, g, bias)
+        bind = bind_traces(given, e, end, g)
         if bind is None:
             return None
-        forget = forget_slot(form, len(v))
+        forget = forget_slot(given.form, len(given.v))
         moving = [g] if self.stay else [g, e, end]
-        return BoundTraces(BoundCall(bind, [*self.buffers, *moving]), e, bool(delta), forget, bool(self.stay))
+        return BoundTraces(BoundCall(bind, [*self.buffers, *moving]), e, bool(given.delta), forget, bool(self.stay))
 
 
 class BoundTraces:

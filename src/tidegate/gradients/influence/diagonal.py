@@ -18,7 +18,7 @@ from tidegate.gradients.influence.capture import Capture, CapturedTracker, Track
 from tidegate.gradients.influence.parameter_groups import ParameterGroup
 from tidegate.gradients.influence.parameter_layout import ParameterLayout
 from tidegate.gradients.influence.step_values import StepValues, split
-from tidegate.runtime.eligibility import TraceForm, advance_traces
+from tidegate.runtime.eligibility import TraceForm, TraceInputs, advance_traces
 
 Tensors = dict[str, Tensor]
 STEP_CALLS = 10  # torch operations per step, where kernels advance the traces
@@ -72,9 +72,7 @@ class DiagonalInfluence(Tracker):
         total = traces.new_zeros(self.shape)
         ends = []
         for k, rows in enumerate(self._rows()):
-            form, d, u, pieces = self.moved(steps, k, tuple(delta))
-            scored = [a[..., rows] for a in delta.values()]
-            ends.append(advance_traces(form, traces[:, :, rows], d, u, pieces, scored, total[rows], self.bias))
+            ends.append(advance_traces(self._inputs(steps, delta, k), traces[:, :, rows], total[rows]))
         end = ends[0] if self.blocks == 1 else torch.cat(ends, 2)
         return {self.name: end}, split(self.group, total, self.layout) if delta else {}
 
@@ -83,8 +81,7 @@ class DiagonalInfluence(Tracker):
         if self.blocks != 1:
             return None
         scored = {k: run.scored[s] for k, s in enumerate(self.states) if s in run.scored}
-        form, d, u, pieces = self.moved(run.steps, 0, tuple(scored))
-        traces = run.traces(form, self.shape, d, u, pieces, list(scored.values()), self.bias)
+        traces = run.traces(self._inputs(run.steps, scored), self.shape)
         if traces is None:
             return None
 
@@ -94,22 +91,17 @@ class DiagonalInfluence(Tracker):
 
         return advance
 
-    def moved(
-        self, steps: StepValues, block: int = 0, scored: tuple[int, ...] = ()
-    ) -> tuple[TraceForm, list[Tensor], list[Tensor], list[Tensor]]:
-        """How a block's traces change in a step: the form, their decay, what drives them, and the vectors."""
+    def _inputs(self, steps: StepValues, scored: Mapping[int, Tensor], block: int = 0) -> TraceInputs:
+        """How a block's traces change in each step, with gradients of the states of these numbers."""
         rows = self._rows()[block]
         d = {(k, j): found for k, j, found in self._pairs(steps)}
         into = {k: steps.into(self.group, s) for k, s in enumerate(self.states)}
         u = {k: found for k, found in into.items() if found is not None}
         pieces = [self._piece(steps, m, v, block) for m, v in self.group.factors]
-        form = TraceForm(len(self.states), tuple(d), tuple(u), scored)
-        return form, [t[..., rows] for t in d.values()], [t[..., rows] for t in u.values()], pieces
-
-    @property
-    def bias(self) -> bool:
-        """Whether there is a bias."""
-        return self.group.bias is not None or self.group.is_vector
+        form = TraceForm(len(self.states), tuple(d), tuple(u), tuple(scored))
+        factors = [[t[..., rows] for t in named.values()] for named in (d, u, scored)]
+        bias = self.group.bias is not None or self.group.is_vector
+        return TraceInputs(form, factors[0], factors[1], pieces, factors[2], bias)
 
     def _rows(self) -> list[slice]:
         """Ranges of rows that read the same units: all, or those of each block."""

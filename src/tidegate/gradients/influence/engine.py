@@ -17,9 +17,10 @@ from torch.autograd.function import Function
 from tidegate.equations.values import Value
 from tidegate.errors import ArgumentError
 from tidegate.gradients.cost import COPIES, FREE_BYTES, free_memory, kept, too_large
+from tidegate.gradients.forward_rules import Forward
 from tidegate.gradients.influence.captured_run import CapturedRun, captured_run
 from tidegate.gradients.influence.parameter_groups import add
-from tidegate.gradients.influence.plan import ForwardRule, plan
+from tidegate.gradients.influence.plan import plan
 from tidegate.gradients.influence.step_values import StepValues
 from tidegate.nn.arguments import Batch, check_types
 from tidegate.nn.flatten import FRESH, FlattenedLayer, flat_inputs
@@ -54,7 +55,7 @@ class InfluenceEngine:
     """A layer under a forward rule: runs of the layer, and their gradients. `whole` steps include the new states and
     the output."""
 
-    def __init__(self, layer: nn.Module, rule: ForwardRule, *, whole: bool = False) -> None:
+    def __init__(self, layer: nn.Module, rule: Forward, *, whole: bool = False) -> None:
         self.flat, self.rule = FlattenedLayer(layer), rule
         self.plan = plan(self.flat.graph, tuple(self.flat.sizes.items()), rule, whole, self.flat.weights)
         self.structure, self.layout, self.reader = self.plan.structure, self.plan.layout, self.plan.reader
@@ -118,28 +119,30 @@ class InfluenceEngine:
 
     def steps(
         self,
-        weights: Tensors,
-        inputs: Tensors,
-        begin: Tensors,
+        given: UnrollArguments,
         old: Tensors,
-        lengths: Tensor | None = None,
-        reset: Tensor | None = None,
         read: Mapping[Value, Tensor] | None = None,
         new: Tensors | None = None,
     ) -> StepValues:
         """Steps with the values that trackers read, of which vectors may have been `read` before and `new` states
-        be known."""
+        be known; `old` are the states before each."""
         like = next(iter(old.values()))
         T, B = like.shape[:2]
         with torch.no_grad():
-            starts = begin if reset is None else self.flat.starts()
-            env = self.reader(weights, inputs, begin, starts, old, lengths, reset, read)
+            env = self.reader(given, old, read)
         for name, state in (new or {}).items():
             value = self.flat.graph.new[name]
             if not value.is_leaf and self.layout.shape_of(value) == (state.shape[-1],):
                 env[value] = state
-        valid = None if lengths is None else valid_steps(T, lengths)
-        return StepValues(self.layout, env, (T, B), like, reset, valid)
+        valid = None if given.lengths is None else valid_steps(T, given.lengths)
+        return StepValues(self.layout, env, (T, B), like, given.reset, valid)
+
+    def arguments(
+        self, weights: Tensors, inputs: Tensors, begin: Tensors, lengths: Optional = None, reset: Optional = None
+    ) -> UnrollArguments:
+        """What a run of the cell from these states is given."""
+        starts = begin if reset is None else self.flat.starts()
+        return UnrollArguments(weights, inputs, begin, starts, lengths, reset)
 
     def between(self, inputs: Tensors, start: int, stop: int) -> Tensors:
         """A range of steps of the inputs; inputs given once per sequence stay whole."""
@@ -161,9 +164,8 @@ class InfluenceEngine:
             if captured is not None:
                 found, _ = captured.forward(weights, inputs, begin)
                 return found[..., : sum(self.widths)], Read(found, captured)
-            starts = begin if batch.reset is None else self.flat.starts()
             run = both or self.plan.following
-            found = run(UnrollArguments(weights, inputs, begin, starts, batch.lengths, batch.reset))[0]
+            found = run(self.arguments(weights, inputs, begin, batch.lengths, batch.reset))[0]
             states = torch.cat([first.unsqueeze(0), found[..., : sum(self.widths)]])
         return states, Read(found, None) if both else None
 
@@ -361,7 +363,7 @@ class EngineRun:
         old = engine.before(self.states[start:stop], reset)
         read = None if self.read is None else engine.vectors(self.read)
         new = engine.plan.apart(self.states[start + 1 : stop + 1])
-        return engine.steps(self.weights, inputs, begin, old, lengths, reset, read, new)
+        return engine.steps(engine.arguments(self.weights, inputs, begin, lengths, reset), old, read, new)
 
 
 class _EngineFunction(Function):

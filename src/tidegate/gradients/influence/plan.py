@@ -1,8 +1,7 @@
 """`RulePlan`: a rule applied to equations with bound sizes, planned once and used by every call."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import cached_property, lru_cache
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from functools import cache, cached_property, lru_cache
 
 from torch import Tensor
 
@@ -10,7 +9,7 @@ from tidegate.equations.graph import Graph
 from tidegate.equations.ops import spread
 from tidegate.equations.values import Rate, Value
 from tidegate.gradients.cost import COPIES, Cost, kept
-from tidegate.gradients.influence.capture import Tracker
+from tidegate.gradients.forward_rules import Forward
 from tidegate.gradients.influence.parameter_groups import structure
 from tidegate.gradients.influence.parameter_layout import ParameterLayout
 from tidegate.gradients.influence.step_evaluator import giving, reader
@@ -23,32 +22,13 @@ ELEMENTS_AT_ONCE = 1 << 22  # values that trackers read, in the steps that are r
 Sizes = tuple[tuple[str, int], ...]
 
 
-class ForwardRule(Hashable, Protocol):
-    """Interface of forward rules, which are compared by value.
-
-    There is an update after every `every` steps, with the influence carried on, or one at the end.
-    """
-
-    @property
-    def every(self) -> int | None:
-        """The steps between two updates."""
-
-    def trackers(self, layout: ParameterLayout) -> Sequence[Tracker]:
-        """The rule's trackers. Raises ArgumentError if it does not support the equations."""
-
-    def cheaper(self, graph: Graph) -> "Sequence[ForwardRule]":
-        """Rules for such equations that need less memory."""
-
-
 class RulePlan:
     """The trackers of a rule, and the runs of the cell that compute its states and what trackers read.
 
     `whole` steps include the new states and the output.
     """
 
-    def __init__(
-        self, graph: Graph, sizes: Sizes, rule: ForwardRule, whole: bool, weights: Mapping[str, Tensor]
-    ) -> None:
+    def __init__(self, graph: Graph, sizes: Sizes, rule: Forward, whole: bool, weights: Mapping[str, Tensor]) -> None:
         self.graph, self.sizes = graph, dict(sizes)
         self.structure = structure(graph)
         self.names = [s.name for s in graph.states]
@@ -65,15 +45,12 @@ class RulePlan:
         self.places, _ = self.layout.places(self.names)
         self.trackers = list(rule.trackers(self.layout))
         wanted = [v for t in self.trackers for v in t.values]
-        self._costs: dict[int, list[Cost]] = {}
+        self.costs = cache(self._costs)
         self.reader = reader(graph, sizes, (*wanted, *(graph.roots if whole else ())))
 
-    def costs(self, rows: int) -> list[Cost]:
+    def _costs(self, rows: int) -> list[Cost]:
         """The memory and operations of each tracker."""
-        found = self._costs.get(rows)
-        if found is None:
-            found = self._costs[rows] = [tracker.cost(rows) for tracker in self.trackers]
-        return found
+        return [tracker.cost(rows) for tracker in self.trackers]
 
     def at_once(self, rows: int) -> int:
         """The steps that are read together."""
@@ -112,7 +89,7 @@ class RulePlan:
 
 
 def plan(
-    graph: Graph, sizes: Sizes, rule: ForwardRule, whole: bool, weights: Callable[[], Mapping[str, Tensor]]
+    graph: Graph, sizes: Sizes, rule: Forward, whole: bool, weights: Callable[[], Mapping[str, Tensor]]
 ) -> RulePlan:
     """The plan of a rule; it inspects the values of weights that are never learned."""
     if all(w.attrs["learn"] for w in graph.weights.values()):
@@ -121,7 +98,7 @@ def plan(
 
 
 @lru_cache(maxsize=256)
-def _plan(graph: Graph, sizes: Sizes, rule: ForwardRule, whole: bool) -> RulePlan:
+def _plan(graph: Graph, sizes: Sizes, rule: Forward, whole: bool) -> RulePlan:
     return RulePlan(graph, sizes, rule, whole, {})
 
 

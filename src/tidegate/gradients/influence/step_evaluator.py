@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import Rate, Value, walk
-from tidegate.reference import Program, bound
+from tidegate.reference import Program, bound, leaves
 from tidegate.reference import torch_ops as xp
 from tidegate.reference.step_program import StepProgram
 from tidegate.reference.unroll import UnrollArguments
@@ -38,7 +38,8 @@ class StepEvaluator:
         self.given = [v for v in dict.fromkeys(wanted) if v.rate == Rate.WEIGHTS]
         moving = [v for v in dict.fromkeys([*self.vectors, *wanted]) if v.rate > Rate.WEIGHTS]
         self.numbers = sum(math.prod(bound(v.size, sizes)) for v in moving)
-        known = dict.fromkeys([*self._fixed.roots, *graph.weights.values(), *_leaves(graph), *self.vectors])
+        given = [*graph.weights.values(), *graph.input_values.values(), *graph.old.values()]
+        known = dict.fromkeys([*self._fixed.roots, *given, *self.vectors])
         self._code = StepProgram([v for v in wanted if v not in known], known, sizes)
         self._rest = [v for v in self._code.place if v not in known and v.op != "constant"]
 
@@ -61,32 +62,20 @@ class StepEvaluator:
         return env
 
     def __call__(
-        self,
-        weights: Tensors,
-        inputs: Tensors,
-        begin: Tensors,
-        starts: Tensors,
-        old: Tensors,
-        lengths: Tensor | None,
-        reset: Tensor | None,
-        read: Mapping[Value, Tensor] | None = None,
+        self, given: UnrollArguments, old: Tensors, read: Mapping[Value, Tensor] | None = None
     ) -> dict[Value, Any]:
-        """The values by themselves, `[T, B, ...]`; `old` are the states before each step, `begin` the first of them.
+        """The values by themselves, `[T, B, ...]`; `old` are the states before each step.
 
         Vectors that were `read` by another run are not computed again.
         """
-        graph = self.graph
-        env: dict[Value, Any] = {graph.weights[name]: w for name, w in weights.items()}
-        env |= {v: inputs[name] for name, v in graph.input_values.items()}
-        env |= {v: old[name] for name, v in graph.old.items()}
+        env = leaves(self.graph, given.weights, given.inputs, old)
         like = next(iter(old.values()))
         for value, found in zip(self._fixed.roots, self._fixed(xp, self.sizes, env), strict=True):
             env[value] = found if isinstance(found, Tensor) else like.new_full((1,), found)
         if read is not None:
             env |= read
         elif self.run is not None:
-            y = self.run(UnrollArguments(weights, inputs, begin, starts, lengths, reset))[0]
-            env |= dict(zip(self.vectors, y.split(self.widths, -1), strict=True))
+            env |= dict(zip(self.vectors, self.run(given)[0].split(self.widths, -1), strict=True))
         places = self._code.places(env)
         self._code(places)
         return env | {v: places[self._code.place[v]] for v in self._rest}
@@ -96,10 +85,6 @@ class StepEvaluator:
 def reader(graph: Graph, sizes: tuple[tuple[str, int], ...], wanted: tuple[Value, ...]) -> StepEvaluator:
     """The cached evaluator of these values: planning takes longer than a thousand steps of a small net."""
     return StepEvaluator(graph, dict(sizes), wanted)
-
-
-def _leaves(graph: Graph) -> list[Value]:
-    return [*graph.input_values.values(), *graph.old.values()]
 
 
 def _vectors(wanted: Sequence[Value]) -> list[Value]:

@@ -94,8 +94,6 @@ def _in_order(terms: Sequence[Terms], name: str) -> list[int]:
 class _TorchCall(KernelCall):
     """A call whose weights are torch's tensors, passed to the kernel without autograd operations between."""
 
-    __slots__ = ("_source",)
-
     def __init__(self, call: KernelCall, source: TorchWeights) -> None:
         super().__init__(call.cell, call.shape, call.order, call.fresh, call.backwards, call.lengths, call.reset)
         self._source = source
