@@ -14,8 +14,9 @@ from tidegate.training.events import (
 from tidegate.training.history import History
 from tidegate.training.loop import seeded, train
 from tidegate.training.plan import TrainingPlan
+from tidegate.training.ranks import Ranks, torchrun
 from tidegate.training.run import RunFolder
-from tidegate.training.task import Resumable, Task
+from tidegate.training.task import Resumable, Shareable, Task
 
 __all__ = [
     "Checked",
@@ -24,8 +25,10 @@ __all__ = [
     "History",
     "Judging",
     "Listener",
+    "Ranks",
     "Resumable",
     "RunFolder",
+    "Shareable",
     "Started",
     "Task",
     "TrainingPlan",
@@ -33,5 +36,6 @@ __all__ = [
     "Updated",
     "read_events",
     "seeded",
+    "torchrun",
     "train",
 ]

@@ -22,11 +22,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
     Raises ArgumentError for anything else in it, and OSError, which names the file.
     """
-    tensors: dict[str, Tensor] = {}
-    record = {"sha256": UNSEALED, "format": FORMAT, "state": _without_tensors(state, "state", tensors)}
-    data = safetensors.torch.save(tensors, {"checkpoint": to_json(record, exact=True)})
-    check_size(data)
-    write_atomic(path, seal(data))
+    write_atomic(path, pack(state))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
@@ -34,16 +30,29 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     found = read_tensors(path)
     if found is None:
         return None
-    data = found[0]
     with reading(path):
-        length = int.from_bytes(data[:8], "little")
-        record = from_json(from_json(data[8 : 8 + length])["__metadata__"]["checkpoint"])
-        if record["format"] != FORMAT:
-            raise ModelFileError(
-                f"a checkpoint of format {record['format']!r}, and this Tidegate reads {FORMAT}: update tidegate"
-            )
-        unseal(data, record, needed=True)
-        state: dict[str, Any] = _with_tensors(record["state"], safetensors.torch.load(data))
+        return unpack(found[0])
+
+
+def pack(state: dict[str, Any]) -> bytes:
+    """A nested dictionary of tensors and plain data as bytes. Raises ArgumentError for anything else in it."""
+    tensors: dict[str, Tensor] = {}
+    record = {"sha256": UNSEALED, "format": FORMAT, "state": _without_tensors(state, "state", tensors)}
+    data = safetensors.torch.save(tensors, {"checkpoint": to_json(record, exact=True)})
+    check_size(data)
+    return seal(data)
+
+
+def unpack(data: bytes) -> dict[str, Any]:
+    """What `pack` was given. Raises ModelFileError, LookupError or ValueError where the bytes are damaged."""
+    length = int.from_bytes(data[:8], "little")
+    record = from_json(from_json(data[8 : 8 + length])["__metadata__"]["checkpoint"])
+    if record["format"] != FORMAT:
+        raise ModelFileError(
+            f"a checkpoint of format {record['format']!r}, and this Tidegate reads {FORMAT}: update tidegate"
+        )
+    unseal(data, record, needed=True)
+    state: dict[str, Any] = _with_tensors(record["state"], safetensors.torch.load(data))
     return state
 
 

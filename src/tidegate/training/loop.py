@@ -15,12 +15,13 @@ from tidegate.errors import ArgumentError, TrainingError
 from tidegate.files import reading
 from tidegate.gradients import sweep
 from tidegate.nn import State, clip_norm_
-from tidegate.training.checkpoint import load_checkpoint, save_checkpoint
+from tidegate.training.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
 from tidegate.training.events import Checked, Event, Finished, Listener, Started, Undone, Updated
 from tidegate.training.history import History
 from tidegate.training.plan import TrainingPlan
 from tidegate.training.position import Position, copy_of, load_optimiser_state, optimiser_state
-from tidegate.training.task import Resumable, Task
+from tidegate.training.ranks import ALONE, Ranks
+from tidegate.training.task import Resumable, Shareable, Task
 
 ENOUGH = "the validation loss did not fall any further"
 OUT_OF_TIME = "the time was up"
@@ -40,6 +41,7 @@ def train(
     *,
     checkpoint: Path | None = None,
     resume: bool = False,
+    ranks: Ranks = ALONE,
 ) -> History:
     """Train the task's module by the plan; on return it holds the best weights seen.
 
@@ -48,6 +50,10 @@ def train(
     interrupted, unless the clock ends it. Ctrl-C ends training with the best weights so far, but with `checkpoint` it
     is raised, since training can continue.
 
+    Processes that `torchrun` started share each batch where `ranks` names them: the task is also `Shareable`, and
+    gradients are summed over processes; buffers are those of rank 0. Only rank 0 calls listeners and writes
+    checkpoints, which need as many processes again.
+
     An update whose loss or gradient is not finite is undone. Raises `TrainingError`, with the best weights in the
     module, after three of them in a row, and where a validation loss is not finite; `ArgumentError` where the file
     exists and `resume` is False, or it is of another plan; `ModelFileError` where it is damaged or of another net.
@@ -55,8 +61,12 @@ def train(
     saved = load_checkpoint(checkpoint) if checkpoint else None
     if saved is not None and not resume:
         raise ArgumentError(f"{checkpoint} exists already. Pass resume=True to continue from it, or remove it.")
-    with seeded(plan.seed), _threads_for(task.module):
-        loop = _Loop(task, plan, listeners, checkpoint)
+    if ranks.size > 1 and not isinstance(task, Shareable):
+        raise ArgumentError(
+            f"{type(task).__name__} has no method share: its batches cannot be divided, use one process"
+        )
+    with seeded(plan.seed + ranks.rank), _threads_for(task.module):
+        loop = _Loop(task, plan, listeners, checkpoint, ranks)
         if saved is not None:
             loop.load(saved)
         return loop.run()
@@ -84,14 +94,21 @@ def _threads_for(module: nn.Module) -> Iterator[None]:
 
 class _Loop:
     def __init__(
-        self, task: Task[Any], plan: TrainingPlan, listeners: Sequence[Listener], checkpoint: Path | None
+        self,
+        task: Task[Any],
+        plan: TrainingPlan,
+        listeners: Sequence[Listener],
+        checkpoint: Path | None,
+        ranks: Ranks,
     ) -> None:
-        self.task, self.plan, self.listeners, self.checkpoint = task, plan, listeners, checkpoint
+        self.task, self.plan, self.checkpoint, self.ranks = task, plan, checkpoint, ranks
+        self.listeners = listeners if ranks.rank == 0 else ()
         self.parameters = [weight for weight in task.module.parameters() if weight.requires_grad]
         self.generator = torch.Generator().manual_seed(plan.seed)
         self.optimiser = torch.optim.Adam(self.parameters, lr=plan.learning_rate)
         self.at, self.best = Position(), dict[str, Tensor]()
-        self.started = self.saved = self.told = time.monotonic()
+        self.started = self.told = time.monotonic()
+        self.now = self.saved = 0.0  # seconds of training: as all processes agreed last, and at the last checkpoint
 
     @property
     def seconds(self) -> float:
@@ -125,12 +142,14 @@ class _Loop:
         if self.plan.updates is not None and self.at.updates >= self.plan.updates:
             return ALL_UPDATES
         begun = self.at.updates or self.at.batches
-        return OUT_OF_TIME if begun and self.seconds >= self.plan.budget else None
+        return OUT_OF_TIME if begun and self.now >= self.plan.budget else None
 
     def learn_and_check(self) -> str | None:
         """One batch, and what is due after it. Returns why training ends, if it does."""
         self.learn()
         self.at.batches += 1
+        self.ranks.copy_first(self.task.module.buffers())
+        self.now = self.ranks.first(self.seconds)
         if self.at.losses and time.monotonic() - self.told >= TELL_EVERY:
             self.tell(Updated(self.at.updates, self.seconds, self.at.losses[-1]))
         if self.spent() is None and self.at.batches >= self.plan.check_every:
@@ -143,7 +162,7 @@ class _Loop:
                     return ENOUGH
                 self.cut()
             self.save()
-        elif time.monotonic() - self.saved >= self.plan.save_every:
+        elif self.now - self.saved >= self.plan.save_every:
             self.save()
         return None
 
@@ -156,7 +175,7 @@ class _Loop:
         self.save()
 
     def learn(self) -> None:
-        batches = [self.task.draw(self.generator) for _ in range(self.plan.accumulate)]
+        batches = [self.draw() for _ in range(self.plan.accumulate)]
         before = self.task.state_dict() if isinstance(self.task, Resumable) else None
         buffers = [buffer.clone() for buffer in self.task.module.buffers()]
         self.task.module.train()
@@ -165,6 +184,13 @@ class _Loop:
             if found[1] > 0 and not self.step(*found):
                 self.undo(buffers, before)
                 break
+
+    def draw(self) -> Any:
+        """This process's share of the next batch."""
+        batch = self.task.draw(self.generator)
+        if isinstance(self.task, Shareable) and self.ranks.size > 1:
+            return self.task.share(batch, self.ranks.rank, self.ranks.size)
+        return batch
 
     def sweep(self, batch: Any) -> Segments:
         def run(start: int, stop: int, state: State | None) -> tuple[Tensor, State]:
@@ -185,7 +211,16 @@ class _Loop:
                 if count > 0:
                     total.backward()
                 found.append((total.item(), float(count)))
-        return (sum(total for total, _ in found), sum(count for _, count in found)) if found else None
+        if not found:
+            return None
+        sums = torch.tensor(found, dtype=torch.float64).sum(0)
+        if self.ranks.size > 1:
+            for weight in self.parameters:
+                weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            self.ranks.sum([weight.grad for weight in self.parameters if weight.grad is not None])
+            self.ranks.sum([sums])
+        total, count = sums.tolist()
+        return total, count
 
     def step(self, total: float, count: float) -> bool:
         """Make an update by the mean loss, unless it or its gradient is not finite; returns whether it was made."""
@@ -218,13 +253,13 @@ class _Loop:
     def rate(self) -> float:
         """The learning rate of the next update."""
         if self.plan.updates is None:
-            return self.plan.rate(self.seconds / self.plan.budget, self.at.cuts)
+            return self.plan.rate(self.now / self.plan.budget, self.at.cuts)
         return self.plan.rate((self.at.updates + 1) / self.plan.updates, self.at.cuts)
 
     def check(self) -> bool:
         self.task.module.eval()
         with torch.no_grad():
-            validation = self.task.validate()
+            validation = self.ranks.first(self.task.validate())
         if not math.isfinite(validation):
             raise self.failure("validation loss", validation, "")
         best = not self.at.checks or validation < min(check.validation for check in self.at.checks)
@@ -256,38 +291,44 @@ class _Loop:
         """Write the checkpoint, where one is wanted."""
         if self.checkpoint is None:
             return
+        task = self.task.state_dict() if isinstance(self.task, Resumable) else None
+        own = self.ranks.gather(pack({"torch": torch.get_rng_state(), "task": task}))
         self.at.seconds, self.started = self.seconds, time.monotonic()
-        state = {
-            "plan": self.plan.texts(),
-            "position": self.at.to_json(),
-            "weights": self.task.module.state_dict(),
-            "best": self.best,
-            "optimiser": optimiser_state(self.optimiser),
-            "random": {"batches": self.generator.get_state(), "torch": torch.get_rng_state()},
-            "task": self.task.state_dict() if isinstance(self.task, Resumable) else None,
-        }
-        save_checkpoint(self.checkpoint, state)
-        self.saved = time.monotonic()
+        self.saved = self.now
+        if self.ranks.rank == 0:
+            state = {
+                "plan": self.plan.texts(),
+                "position": self.at.to_json(),
+                "weights": self.task.module.state_dict(),
+                "best": self.best,
+                "optimiser": optimiser_state(self.optimiser),
+                "batches": self.generator.get_state(),
+                "ranks": [unpack(data) for data in own],
+            }
+            save_checkpoint(self.checkpoint, state)
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from what `save` wrote."""
         assert self.checkpoint is not None
-        for name, value in self.plan.texts().items():
-            if value != (theirs := state["plan"].get(name)):
+        theirs = {**state["plan"], "processes": str(len(state["ranks"]))}
+        for name, value in {**self.plan.texts(), "processes": str(self.ranks.size)}.items():
+            if value != theirs.get(name):
                 raise ArgumentError(
-                    f"{self.checkpoint} is of a run with {name}={theirs}, got {name}={value}: give the same options, "
-                    "or another file for a new run."
+                    f"{self.checkpoint} is of a run with {name}={theirs.get(name)}, got {name}={value}: give the same "
+                    "options, or another file for a new run."
                 )
         with reading(self.checkpoint):
             self.at = Position.from_json(state["position"])
             self.best = state["best"]
             self.task.module.load_state_dict(state["weights"])
             load_optimiser_state(self.optimiser, state["optimiser"])
+            own = state["ranks"][self.ranks.rank]
             if isinstance(self.task, Resumable):
-                self.task.load_state_dict(state["task"])
-            self.generator.set_state(state["random"]["batches"])
-            torch.set_rng_state(state["random"]["torch"])
-        self.started = self.saved = time.monotonic()
+                self.task.load_state_dict(own["task"])
+            self.generator.set_state(state["batches"])
+            torch.set_rng_state(own["torch"])
+        self.started = time.monotonic()
+        self.now = self.saved = self.at.seconds
 
     def tell(self, event: Event) -> None:
         self.told = time.monotonic()

@@ -49,3 +49,14 @@ class Resumable(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from such a snapshot."""
+
+
+@runtime_checkable
+class Shareable(Protocol[Batch]):
+    """The part of a task whose batches several processes share."""
+
+    def share(self, batch: Batch, rank: int, size: int) -> Batch:
+        """The rows of a batch for process `rank` of `size`: each row is in one share, with all of its steps.
+
+        A carried state is that of these rows; each process saves its own.
+        """
