@@ -10,13 +10,13 @@ from functools import partial
 import numpy as np
 
 from benchmarks.forecasting.competition_data import COMPETITIONS, Competition, Frequency
+from benchmarks.forecasting.forecasts import naive_forecasts, peer_table
 from benchmarks.forecasting.peers import ETS, LACKS, THETA, Request
 from benchmarks.forecasting.scores import OURS, SEASONAL_NAIVE, level_index, mean_known
-from benchmarks.forecasting.series import INTERVALS, peer_table
-from benchmarks.forecasting.setting import LEVELS, Outcome, Setting, Table, number, percent
+from benchmarks.forecasting.setting import INTERVALS, LEVELS, Outcome, Setting, Table, number, percent
 from benchmarks.peers import check_names
 from tidegate.errors import DataError
-from tidegate.metrics import coverage, mase, residual_quantiles, seasonal_naive, seasonal_scale, smape
+from tidegate.metrics import coverage, mase, seasonal_scale, smape
 from tidegate.tasks.forecast import Forecaster
 
 TOGETHER = (THETA, ETS)  # ARIMA would take hours for thousands of series
@@ -87,16 +87,11 @@ def _ours(frequency: Frequency, setting: Setting) -> Entry:
 def _naive(frequency: Frequency, setting: Setting) -> Entry:
     """Seasonal naive forecasts, with quantiles of their errors in each history."""
     start = time.perf_counter()
-    quantiles = np.stack([naive_quantiles(one, frequency.season, frequency.horizon) for one in frequency.histories])
-    return Entry(SEASONAL_NAIVE, frequency, quantiles, time.perf_counter() - start)
-
-
-def naive_quantiles(history: np.ndarray, season: int, horizon: int) -> np.ndarray:
-    """Quantiles `[K, Q]` of the seasonal naive forecast after a history."""
-    baseline, end = seasonal_naive(season), len(history)
-    missed = residual_quantiles(baseline, history, season, end, horizon, np.array(LEVELS))
-    found: np.ndarray = baseline(history, np.array([end - 1]), horizon)[0][:, None] + missed
-    return found
+    found = []
+    for history in frequency.histories:
+        end = len(history)
+        found.append(naive_forecasts(history, end, np.array([end - 1]), frequency.horizon, frequency.season)[0])
+    return Entry(SEASONAL_NAIVE, frequency, np.stack(found), time.perf_counter() - start)
 
 
 def _peer(peer: str, frequency: Frequency, setting: Setting) -> Entry:

@@ -12,10 +12,10 @@ import numpy as np
 import polars as pl
 
 from benchmarks.forecasting.archives import FPP3, Archives
+from benchmarks.forecasting.forecasts import naive_forecasts, our_forecasts, peer_table, rows_before
 from benchmarks.forecasting.peers import ARIMA, LACKS, PeerCache, Request
 from benchmarks.forecasting.scores import OURS, SEASONAL_NAIVE, Judged, chosen_origins, held_out_start
-from benchmarks.forecasting.series import INTERVALS, naive_forecasts, our_forecasts, peer_table, rows_before
-from benchmarks.forecasting.setting import LEVELS, Outcome, Setting, Table, number, percent
+from benchmarks.forecasting.setting import INTERVALS, LEVELS, Outcome, Setting, Table, number, percent
 from tidegate.data import Panel, read_panel
 from tidegate.metrics import seasonal_scale
 from tidegate.tasks.forecast import Forecaster

@@ -11,6 +11,7 @@ from benchmarks.forecasting.archives import Archives
 from benchmarks.forecasting.peers import PeerCache
 
 LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)  # the forecaster's own
+INTERVALS = (0.8, 0.9)  # whose coverage is reported
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,8 @@ def test_a_quick_run_prints_a_table_and_writes_figures(invoke: Invoke, data: Pat
 def test_without_peers_the_seasonal_naive_forecast_remains(
     invoke: Invoke, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.forecasting.series.LACKS", "statsforecast cannot be imported")
+    for module in ("series", "forecasts"):
+        monkeypatch.setattr(f"benchmarks.forecasting.{module}.LACKS", "statsforecast cannot be imported")
     ran = invoke("series", "--quick", "--only", "beer", "--data", data)
     assert "Without peers: statsforecast cannot be imported." in ran.output
     assert "| seasonal naive | 80 % | 90 % | seconds |" in ran.output

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from benchmarks.forecasting import competitions
 from benchmarks.forecasting.archives import Archives
 from benchmarks.forecasting.competition_data import COMPETITIONS, Frequency
-from benchmarks.forecasting.competitions import CompetitionScores, Entry, measure, naive_quantiles
+from benchmarks.forecasting.competitions import CompetitionScores, Entry, measure
+from benchmarks.forecasting.forecasts import naive_forecasts
 from benchmarks.forecasting.peers import PeerCache
 from benchmarks.forecasting.setting import LEVELS, Outcome, Setting, Table
 from tidegate.errors import ArgumentError
@@ -82,7 +84,7 @@ def test_points_of_all_frequencies_count_the_same() -> None:
 
 def test_naive_quantiles_after_a_history() -> None:
     history = np.array([1.0, 2.0, 3.0, 4.0, 1.0, 2.0, 3.0, 4.0, 1.5, 2.0, 3.0, 4.0])
-    found = naive_quantiles(history, 4, 6)
+    (found,) = naive_forecasts(history, 12, np.array([11]), 6, 4)
     assert found.shape == (6, len(LEVELS))
     assert found[:, 3].tolist() == [1.5, 2.0, 3.0, 4.0, 1.5, 2.0]
     assert (np.diff(found, axis=1) >= 0).all()
@@ -120,7 +122,5 @@ def test_published_figures_are_beside_m3() -> None:
 
 
 def test_an_unknown_frequency_is_refused(setting: Setting) -> None:
-    from dataclasses import replace
-
     with pytest.raises(ArgumentError, match="there is no frequency 'weekly'"):
         measure(M1, replace(setting, only=("weekly",)))
