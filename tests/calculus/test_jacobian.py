@@ -10,8 +10,9 @@ from torch.func import jacrev
 from calculus_steps import first_step
 from catalogue import ALL
 from oracles.agreement import BATCH, SIZES
-from tidegate.calculus import Dense, Diagonal, delay_lines, jacobians
+from tidegate.calculus import Dense, Diagonal, jacobians
 from tidegate.calculus.jacobian import Jacobian
+from tidegate.calculus.recurrence import delay_lines
 from tidegate.equations import Cell, Graph, Rate, Value, cell, linear, relu, sigmoid, tanh, weight
 from tidegate.reference import Program, bound, evaluate, leaves, torch_ops
 

@@ -3,32 +3,27 @@
 from tidegate.calculus.gates import Gate, Update, updates
 from tidegate.calculus.jacobian import Dense, Diagonal, StepJacobians, direct_jacobians, jacobians, on_diagonal
 from tidegate.calculus.jvp import Tangent, independent, jvp
-from tidegate.calculus.phases import Phases, phases
-from tidegate.calculus.recurrence import delay_lines, recurrent_matrices
+from tidegate.calculus.recurrence import recurrent_matrices
 from tidegate.calculus.saved import saved_values
-from tidegate.calculus.simplify import simplify, simplify_graph
+from tidegate.calculus.simplify import simplify_graph
 from tidegate.calculus.vjp import StepVJP, pulled_back, vjp
 
 __all__ = [
     "Dense",
     "Diagonal",
     "Gate",
-    "Phases",
     "StepJacobians",
     "StepVJP",
     "Tangent",
     "Update",
-    "delay_lines",
     "direct_jacobians",
     "independent",
     "jacobians",
     "jvp",
     "on_diagonal",
-    "phases",
     "pulled_back",
     "recurrent_matrices",
     "saved_values",
-    "simplify",
     "simplify_graph",
     "updates",
     "vjp",

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,10 @@ from tidegate.runtime.support import eager
 from tidegate.runtime.unroll import Unroll
 
 MERGES = ("concat", "sum", "mean")
+Found = TypeVar("Found")
+RunCell = Callable[
+    [Graph, Mapping[str, int], Mapping[str, Tensor], dict[str, Tensor], dict[str, Tensor]], tuple[Found, Tensor]
+]
 
 
 class Recurrent(NoTorchScript):
@@ -263,16 +267,22 @@ class Recurrent(NoTorchScript):
             raise ArgumentError(
                 "trace takes sequences of equal length, got a PackedSequence: trace its sequences one by one"
             )
-        layers = self.directions()
-        check_types(batch, _first(layers))
-        states, inputs, traced = self._begin(_own_start(layers, batch.rows), state, batch.hint), dict(batch.inputs), []
         with torch.no_grad():
-            for (forward,), (begin,) in zip(layers, states.layers, strict=True):
-                sizes, weights = forward.unroll.sizes, forward.weights
-                values, y = trace(forward.unroll.average.graph, sizes, weights, inputs, dict(begin))
-                traced.append(values)
-                inputs[self.graph.inputs[0].name] = y
-        return batch.restore(inputs[self.graph.inputs[0].name]), traced
+            y, traced = self.one_by_one(batch, state, trace)
+        return batch.restore(y), traced
+
+    def one_by_one(self, batch: Batch, state: State | None, run: RunCell[Found]) -> tuple[Tensor, list[Found]]:
+        """Run the layers from first to last by another function: the output `[T, B, size]`, and what `run` finds."""
+        layers, first = self.directions(), self.graph.inputs[0].name
+        check_types(batch, _first(layers))
+        begins, inputs = self._begin(_own_start(layers, batch.rows), state, batch.hint), dict(batch.inputs)
+        results = []
+        for (forward,), (begin,) in zip(layers, begins.layers, strict=True):
+            sizes, weights = forward.unroll.sizes, forward.weights
+            found, y = run(forward.unroll.average.graph, sizes, weights, dict(inputs), dict(begin))
+            results.append(found)
+            inputs[first] = y
+        return inputs[first], results
 
     def _refuse_both_directions(self, what: str) -> None:
         if self.bidirectional:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from tidegate.cells.glossary import label
 from tidegate.equations.graph import Graph
-from tidegate.nn.arguments import Batch, check_types
+from tidegate.nn.arguments import Batch
 from tidegate.nn.layer import Recurrent
 from tidegate.nn.stack import Stack
 from tidegate.nn.state import State
@@ -25,16 +25,7 @@ def follow(layer: Recurrent | Stack, x: Any, state: State | None = None) -> tupl
         y, runs = layer.through(x, state, follow)
         return y, runs
     batch = Batch(layer.graph, x, None, None, False, layer.sizes)
-    layers, first = layer.directions(), layer.graph.inputs[0].name
-    check_types(batch, next(iter(layers[0][0].weights.values())))
-    begins = layer.initial_state(batch.rows) if state is None else state
-    inputs, found = dict(batch.inputs), []
-    for (direction,), (begin,) in zip(layers, begins.layers, strict=True):
-        sequence = direction.unroll.average
-        run, y = follow_cell(sequence.graph, sequence.sizes, direction.weights, dict(inputs), dict(begin))
-        found.append(run)
-        inputs[first] = y
-    return inputs[first], found
+    return layer.one_by_one(batch, state, follow_cell)
 
 
 def state_label(graph: Graph, state: str) -> str:

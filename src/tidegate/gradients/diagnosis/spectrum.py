@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tidegate.calculus import Dense, jacobians
 from tidegate.gradients.diagnosis.subject import DiagnosedLayer
+from tidegate.gradients.influence.parameter_groups import structure
+from tidegate.gradients.influence.parameter_layout import ParameterLayout
+from tidegate.gradients.influence.step_values import StepValues
 from tidegate.nn.unroll_autograd import AutogradUnroll
-from tidegate.reference import Program, bound, leaves
-from tidegate.reference import torch_ops as xp
+from tidegate.reference import leaves
 
 ROWS, SAMPLES, FULLY_SAMPLED = 8, 32, 256  # fewer samples are taken for more states than FULLY_SAMPLED
 MAX_POINTS = 512
@@ -46,31 +47,19 @@ class Spectrum:
 
 
 class StepJacobian:
-    """The Jacobian of a layer's step, compiled for many steps and rows."""
+    """The Jacobian of a layer's step."""
 
     def __init__(self, run: AutogradUnroll) -> None:
-        graph = run.graph
-        self.run, self.names = run, [s.name for s in graph.states if not s.bookkeeping]
-        sizes = [bound(s.size, run.sizes)[0] for s in graph.states if not s.bookkeeping]
-        ends = [sum(sizes[: k + 1]) for k in range(len(sizes))]
-        self.places = {name: slice(e - n, e) for name, n, e in zip(self.names, sizes, ends, strict=True)}
-        self.size = ends[-1]
-        self.blocks = {p: j for p, j in jacobians(graph).states.items() if set(p) <= set(self.names)}
-        self.program = Program([j.value for j in self.blocks.values()])
+        self.run, self.names = run, [s.name for s in run.graph.states if not s.bookkeeping]
+        self.layout = ParameterLayout(structure(run.graph), run.sizes, run.weights)
+        self.places, self.size = self.layout.places(self.names)
 
     def __call__(self, t: int, rows: Tensor) -> Tensor:
         """d s_t / d s_(t-1) in some rows: `[R, size, size]`."""
-        run = self.run
-        moving = {n: x[rows] for n, x in run.read(t).items()}
-        states = {n: s[rows] for n, s in run.states[t].items()}
-        env = leaves(run.graph, run.weights, moving, states)
-        whole = next(iter(states.values())).new_zeros(len(rows), self.size, self.size)
-        for ((new, old), jacobian), value in zip(self.blocks.items(), self.program(xp, run.sizes, env), strict=True):
-            block, values = whole[:, self.places[new], self.places[old]], torch.as_tensor(value)
-            if not isinstance(jacobian, Dense):
-                values = torch.diag_embed(values.expand(block.shape[:2]))
-            block.copy_(values.expand(block.shape))
-        return whole
+        inputs, states = ({n: x[rows][None] for n, x in of.items()} for of in (self.run.read(t), self.run.states[t]))
+        env = leaves(self.run.graph, self.run.weights, inputs, states)
+        values = StepValues(self.layout, env, (1, len(rows)), next(iter(states.values())))
+        return values.matrix(self.names)[0]
 
 
 def spectrum(subject: DiagnosedLayer, layer: int, run: AutogradUnroll, seed: int) -> Spectrum:

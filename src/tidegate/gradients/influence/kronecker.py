@@ -16,7 +16,7 @@ from tidegate.gradients.influence.dense import row
 from tidegate.gradients.influence.parameter_groups import ParameterGroup, add
 from tidegate.gradients.influence.parameter_layout import ParameterLayout
 from tidegate.gradients.influence.rank_one import random_signs
-from tidegate.gradients.influence.step_values import StepValues, split
+from tidegate.gradients.influence.step_values import StepValues, split, write
 
 Tensors = dict[str, Tensor]
 EPSILON = 1e-12
@@ -82,12 +82,8 @@ class KroneckerInfluence(Tracker):
         for group, rows in zip(self.groups, self.rows, strict=True):
             for state in group.jacobians:
                 j = steps.into(group, state)
-                block = found[:, :, self.places[state], begin : begin + rows]
                 assert j is not None
-                if j.dim() == 3:
-                    block.diagonal(dim1=-2, dim2=-1).copy_(j)
-                else:
-                    block.copy_(j)
+                write(j, found[:, :, self.places[state], begin : begin + rows])
             begin += rows
         return found
 

@@ -60,7 +60,8 @@ class StepValues:
         if jacobian is None:
             return self._held(new) if new == old and self.valid is not None else None
         found = self[jacobian.value]
-        hold = 0.0 if new != old else 1.0 if isinstance(jacobian, Diagonal) else self._identity(found)
+        diagonal = isinstance(jacobian, Diagonal)
+        hold = 0.0 if new != old else 1.0 if diagonal else xp.eye(self.width[new], found)
         return self._kept(found, hold)
 
     def _kept(self, jacobian: Tensor, hold: Any) -> Tensor:
@@ -100,9 +101,6 @@ class StepValues:
             return self._held(new) if new == old and self.valid is not None else None
         return self._kept(self[jacobian.value], hold=float(new == old))
 
-    def _identity(self, like: Tensor) -> Tensor:
-        return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
-
     def _held(self, name: str) -> Tensor:
         assert self.valid is not None
         return (~self.valid).to(self.like.dtype).unsqueeze(-1).expand(-1, -1, self.width[name])
@@ -114,13 +112,8 @@ class StepValues:
         for new in states:
             for old in states:
                 part = self.between(new, old)
-                if part is None:
-                    continue
-                block = found[:, :, offsets[new], offsets[old]]
-                if part.dim() == 3:
-                    block.diagonal(dim1=-2, dim2=-1).copy_(part)
-                else:
-                    block.copy_(part)
+                if part is not None:
+                    write(part, found[:, :, offsets[new], offsets[old]])
         return found
 
     def into(self, group: ParameterGroup, state: str) -> Tensor | None:
@@ -164,6 +157,11 @@ class StepValues:
         if blocks is None:
             return found.unsqueeze(2)
         return found.unflatten(2, (blocks, -1)).repeat_interleave(self.layout.rows(group) // blocks, 2)
+
+
+def write(jacobian: Tensor, into: Tensor) -> None:
+    """Write a Jacobian, `[T, B, n]` on the diagonal or `[T, B, n, m]`, into a block of zeros."""
+    (into.diagonal(dim1=-2, dim2=-1) if jacobian.dim() == 3 else into).copy_(jacobian)
 
 
 def split(group: ParameterGroup, gradient: Tensor, layout: ParameterLayout) -> dict[Value, Tensor]:

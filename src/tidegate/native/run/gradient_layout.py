@@ -33,7 +33,6 @@ class GradientLayout:
     total: int
     sums: tuple[tuple[str, int], ...]
     pieces: tuple[tuple[Piece, ...], ...]
-    row: int
 
 
 def gradient_layout(plan: KernelPlan, shape: CallShape) -> GradientLayout:
@@ -67,7 +66,7 @@ def gradient_layout(plan: KernelPlan, shape: CallShape) -> GradientLayout:
     for k, (vector, _) in enumerate(plan.sums):
         found[vector].append(Piece("sum", k, (number(vector.size),)))
     sums = tuple((f"sum.{k}", number(v.size)) for k, (v, _) in enumerate(plan.sums))
-    return GradientLayout(tuple(arrays), total, sums, tuple(tuple(found[v]) for v in plan.prologue), offsets[-1])
+    return GradientLayout(tuple(arrays), total, sums, tuple(tuple(found[v]) for v in plan.prologue))
 
 
 def saved_arrays(plan: KernelPlan, shape: CallShape) -> tuple[list[tuple[str, int]], int]:
