@@ -38,8 +38,8 @@ class Differentiable:
     def __init__(self, problem: Problem, run: Run, leaves: Stacks, lead: tuple[int, ...] = ()) -> None:
         self._run, self._problem = run, problem
         self._keys, self._leaves = list(leaves), list(leaves.values())
-        y, *ends = problem.slopes.values()
-        self._slopes = [y, *(end.reshape(*lead, *end.shape) for end in ends)]
+        y, *ends = problem.output_gradients.values()
+        self._output_gradients = [y, *(end.reshape(*lead, *end.shape) for end in ends)]
 
     def forward(self) -> tuple[Tensor, ...]:
         """See `Contestant`."""
@@ -49,17 +49,17 @@ class Differentiable:
     def training(self) -> tuple[tuple[Tensor, ...], Sequence[Tensor]]:
         """See `Contestant`."""
         results = self._run()
-        return results, torch.autograd.grad(results, self._leaves, self._slopes)
+        return results, torch.autograd.grad(results, self._leaves, self._output_gradients)
 
     def named(self, raw: Any) -> dict[str, Tensor]:
         """See `Contestant`."""
-        results, slopes = raw if isinstance(raw[0], tuple) else (raw, ())
-        found = dict(zip(self._problem.slopes, results, strict=True))
+        results, gradients = raw if isinstance(raw[0], tuple) else (raw, ())
+        found = dict(zip(self._problem.output_gradients, results, strict=True))
         given = self._problem.given
-        for key, slope in zip(self._keys, slopes, strict=False):
+        for key, gradient in zip(self._keys, gradients, strict=False):
             rows = [given[name].shape[0] for name in key]
-            parts = slope.split(rows) if len(key) > 1 else [slope]
-            found |= {f"slope of {name}": part for name, part in zip(key, parts, strict=False)}
+            parts = gradient.split(rows) if len(key) > 1 else [gradient]
+            found |= {f"gradient of {name}": part for name, part in zip(key, parts, strict=False)}
         return found
 
 

@@ -30,9 +30,9 @@ class ByBraintrace:
     def __init__(self, problem: Problem, what: str) -> None:
         self._problem = problem
         T, _, inputs = problem.x.shape
-        slopes = problem.slopes["y"]
-        x, s = (jax.numpy.asarray(t[:, 0].numpy()) for t in (problem.x, slopes))
-        net = braintrace.nn.ValinaRNNCell(inputs, slopes.shape[2], activation="tanh")
+        output_gradients = problem.output_gradients["y"]
+        x, s = (jax.numpy.asarray(t[:, 0].numpy()) for t in (problem.x, output_gradients))
+        net = braintrace.nn.ValinaRNNCell(inputs, output_gradients.shape[2], activation="tanh")
         algorithms: Mapping[str, Any] = {SNAP: (braintrace.SnAp, {"n": 1}), RFLO: (braintrace.D_RTRL, {})}
         algorithm, options = algorithms[what]
         learner = braintrace.compile(net, algorithm, x[0], **options)
@@ -41,12 +41,12 @@ class ByBraintrace:
         found = {"weight": stacked, "bias": problem.weights["h.bias"]}
         weights.value = {name: jax.numpy.asarray(t.detach().numpy()) for name, t in found.items()}
 
-        def score(x: Any, slope: Any) -> Any:
-            return T * jax.numpy.sum(learner(x) * slope)  # of the scores of steps the mean is taken
+        def score(x: Any, dy: Any) -> Any:
+            return T * jax.numpy.sum(learner(x) * dy)  # of the scores of steps the mean is taken
 
-        def gradients(x: Any, slopes: Any) -> Any:
+        def gradients(x: Any, output_gradients: Any) -> Any:
             brainstate.nn.init_all_states(net)
-            return learner.etrace_grad(x, slopes, step_fn=score)
+            return learner.etrace_grad(x, output_gradients, step_fn=score)
 
         run = brainstate.transform.jit(gradients)
         self._go = lambda: jax.block_until_ready(run(x, s))

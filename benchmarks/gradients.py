@@ -33,11 +33,11 @@ TURNING = 1e-6  # the bound for lru, a step: angles grow with time, and BPTT in 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A layer, and the sum over all outputs times `slopes` as its loss."""
+    """A layer, and the sum over all outputs times `output_gradients` as its loss."""
 
     layer: Recurrent
     x: Tensor
-    slopes: Tensor
+    output_gradients: Tensor
 
     def forward(self) -> Tensor:
         """The output alone."""
@@ -46,11 +46,11 @@ class Sweep:
 
     def by(self, rule: Rule) -> Callable[[], dict[str, Tensor]]:
         """What gives the gradients."""
-        return lambda: gradient(self.layer, self.x, self.slopes, _score, rule=rule)
+        return lambda: gradient(self.layer, self.x, self.output_gradients, _score, rule=rule)
 
     def exactly(self) -> Sweep:
         """The same in float64."""
-        return Sweep(copy.deepcopy(self.layer).double(), self.x.double(), self.slopes.double())
+        return Sweep(copy.deepcopy(self.layer).double(), self.x.double(), self.output_gradients.double())
 
 
 def forward_in_time(case: str, setting: Setting) -> Iterator[Row]:
@@ -93,8 +93,8 @@ def sweep(name: str, shape: Shape) -> Sweep:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         layer = Recurrent(CELLS[name], width, shape.H, **more)
-        x, slopes = torch.randn(shape.T, shape.B, width), torch.randn(shape.T, shape.B, shape.H)
-    return Sweep(layer, x, slopes)
+        x, output_gradients = torch.randn(shape.T, shape.B, width), torch.randn(shape.T, shape.B, shape.H)
+    return Sweep(layer, x, output_gradients)
 
 
 def _beside_forward(case: str, name: str, what: str, shape: Shape, setting: Setting) -> Row:
@@ -121,7 +121,7 @@ def _beside_libraries(case: str, name: str, setting: Setting) -> Iterator[Row]:
     """RTRL by torch.func and by jax, and our own BPTT."""
     problem = _from_zero(of_cell(CELLS[name], SHORTER))
     layer, parameters = recurrent(problem)
-    ours = Sweep(layer, problem.x, problem.slopes["y"])
+    ours = Sweep(layer, problem.x, problem.output_gradients["y"])
     right, mine = solve(problem, training=True), ours.by(RTRL())
     off = difference(_named(mine(), parameters), right)
     for peer in [n for n in setting.peers if MATRIX in PEERS[n].whats and PEERS[n].can(problem)]:
@@ -137,7 +137,7 @@ def _traces_beside_libraries(case: str, what: str, shape: Shape, setting: Settin
     """A rule of traces by libraries that have it."""
     problem = _from_zero(of_cell(CELLS["elman"], shape))
     layer, _ = recurrent(problem)
-    ours = Sweep(layer, problem.x, problem.slopes["y"])
+    ours = Sweep(layer, problem.x, problem.output_gradients["y"])
     mine, right = ours.by(RULES[what]), ours.exactly().by(RULES[what])()
     off = difference(mine(), right)
     for peer in [n for n in setting.peers if what in PEERS[n].whats and PEERS[n].can(problem)]:
@@ -149,25 +149,25 @@ def _traces_beside_libraries(case: str, what: str, shape: Shape, setting: Settin
 
 def _from_zero(problem: Problem) -> Problem:
     states = {n: torch.zeros_like(s) for n, s in problem.states.items()}
-    slopes = {n: s if n == "y" else torch.zeros_like(s) for n, s in problem.slopes.items()}
-    return replace(problem, states=states, slopes=slopes)
+    output_gradients = {n: s if n == "y" else torch.zeros_like(s) for n, s in problem.output_gradients.items()}
+    return replace(problem, states=states, output_gradients=output_gradients)
 
 
 def _named(found: Named, parameters: Named) -> dict[str, Tensor]:
-    return {f"slope of {name}": found[f"l0.{name}"] for name in parameters}
+    return {f"gradient of {name}": found[f"l0.{name}"] for name in parameters}
 
 
 def _in_a_stream(case: str, name: str, shape: Shape, setting: Setting) -> Row:
     """A step and the gradient of its output, beside the step alone."""
     ours = sweep(name, shape)
-    (x, *_), (slope, *_) = ours.x, ours.slopes
+    (x, *_), (dy, *_) = ours.x, ours.output_gradients
     learner, state = online(ours.layer, RTRL()), None
     memory = learner.begin(shape.B)
 
     def go() -> dict[str, Tensor]:
         nonlocal memory
         _, memory = learner.step(memory, x)
-        return learner.gradient(memory, slope)
+        return learner.gradient(memory, dy)
 
     def step() -> None:
         nonlocal state
@@ -175,12 +175,12 @@ def _in_a_stream(case: str, name: str, shape: Shape, setting: Setting) -> Row:
 
     for _ in range(3):
         came = go()
-    longer = replace(ours, x=x.expand(3, -1, -1), slopes=torch.stack([*[torch.zeros_like(slope)] * 2, slope]))
+    longer = replace(ours, x=x.expand(3, -1, -1), output_gradients=torch.stack([*[torch.zeros_like(dy)] * 2, dy]))
     off = difference(came, longer.exactly().by(BPTT())())
     with torch.no_grad():
         mine, theirs = in_turn([go, step], setting.effort)
     return Row(case, name, shape, ONLINE, STEP, mine, theirs, off)
 
 
-def _score(y: Tensor, slopes: Tensor) -> Tensor:
-    return torch.dot(y.flatten(), slopes.flatten())
+def _score(y: Tensor, output_gradients: Tensor) -> Tensor:
+    return torch.dot(y.flatten(), output_gradients.flatten())

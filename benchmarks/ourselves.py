@@ -82,6 +82,7 @@ def _by_torch(problem: Problem) -> dict[str, Tensor]:
     begin = tuple(given[name].unsqueeze(0) for name in problem.states)
     y, ends = torch.func.functional_call(net, weights, (given["x"], begin))
     results = [y, *(end.squeeze(0) for end in ends)]
-    slopes = torch.autograd.grad(results, list(given.values()), [s.double() for s in problem.slopes.values()])
-    found = dict(zip(problem.slopes, (r.detach() for r in results), strict=True))
-    return found | {f"slope of {name}": slope for name, slope in zip(given, slopes, strict=True)}
+    adjoints = [g.double() for g in problem.output_gradients.values()]
+    gradients = torch.autograd.grad(results, list(given.values()), adjoints)
+    found = dict(zip(problem.output_gradients, (r.detach() for r in results), strict=True))
+    return found | {f"gradient of {name}": gradient for name, gradient in zip(given, gradients, strict=True)}

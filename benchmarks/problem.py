@@ -23,7 +23,7 @@ class Problem:
     """What is given, and the adjoints of what is wanted, all float32.
 
     `weights` are under the cell's own names, or under torch's where `mode` names torch's module ("LSTM"). `states` are
-    `[B, H]`; `slopes` belong to the output `y` and to each state at the end. `lengths` ends rows early.
+    `[B, H]`; `output_gradients` belong to the output `y` and to each state at the end. `lengths` ends rows early.
     """
 
     cell: Cell
@@ -31,7 +31,7 @@ class Problem:
     x: Tensor
     states: Named
     weights: Named
-    slopes: Named
+    output_gradients: Named
     mode: str | None = None
     lengths: Tensor | None = None
 
@@ -113,7 +113,7 @@ def _declared(graph: Graph, weight: str) -> float:
 
 
 def solve(problem: Problem, *, training: bool) -> dict[str, Tensor]:
-    """The right answer: the reference step after step in float64, with gradients ("slope of x") where asked for."""
+    """The right answer: the reference step after step in float64, with gradients ("gradient of x") where asked for."""
     given = {name: v.double().requires_grad_(training) for name, v in problem.given.items()}
     weights = in_cell_names(problem.mode, {name: given[name] for name in problem.weights})
     outputs, states = [], [{name: given[name] for name in problem.states}]
@@ -126,10 +126,10 @@ def solve(problem: Problem, *, training: bool) -> dict[str, Tensor]:
     results = _ended(results, problem.lengths)
     if not training:
         return results
-    adjoints = [slope.double() for slope in problem.slopes.values()]
-    slopes = torch.autograd.grad(list(results.values()), list(given.values()), adjoints)
+    adjoints = [gradient.double() for gradient in problem.output_gradients.values()]
+    gradients = torch.autograd.grad(list(results.values()), list(given.values()), adjoints)
     found = {name: value.detach() for name, value in results.items()}
-    return found | {f"slope of {name}": slope for name, slope in zip(given, slopes, strict=True)}
+    return found | {f"gradient of {name}": gradient for name, gradient in zip(given, gradients, strict=True)}
 
 
 def _ended(results: dict[str, Tensor], lengths: Tensor | None) -> dict[str, Tensor]:

@@ -64,8 +64,8 @@ class Recursion:
         self.step = STEPS[problem.cell.name]
         self.weights = [torch.cat([problem.weights[n] for n in key]) for key in self.step.stacks]
         self.states = torch.cat(list(problem.states.values()), 1)
-        y = problem.slopes["y"]
-        self.slopes = torch.cat([y, y.new_zeros(*y.shape[:2], self.states.shape[1] - y.shape[2])], 2)
+        y = problem.output_gradients["y"]
+        self.output_gradients = torch.cat([y, y.new_zeros(*y.shape[:2], self.states.shape[1] - y.shape[2])], 2)
 
     def training(self) -> Sequence[Tensor]:
         """The gradients of the stacks."""
@@ -76,7 +76,7 @@ class Recursion:
         found: dict[str, Tensor] = {}
         for key, stack in zip(self.step.stacks, raw, strict=True):
             rows = [self._problem.weights[name].shape[0] for name in key]
-            found |= {f"slope of {n}": part for n, part in zip(key, stack.split(rows), strict=True)}
+            found |= {f"gradient of {n}": part for n, part in zip(key, stack.split(rows), strict=True)}
         return found
 
 
@@ -89,10 +89,10 @@ class ByTorch(Recursion):
         states, influence = self.states, [self.states.new_zeros(()) for _ in self.weights]
         totals = [torch.zeros_like(w) for w in self.weights]
         jacobians = vmap(jacrev(self._twice, argnums=(0, 1), has_aux=True), in_dims=(None, 0, 0))
-        for x, slope in zip(self._problem.x, self.slopes, strict=True):
+        for x, dy in zip(self._problem.x, self.output_gradients, strict=True):
             (own, between), states = jacobians(self.weights, states, x)
             influence = [_moved(b, between, j) for b, j in zip(own, influence, strict=True)]
-            totals = [g + torch.tensordot(slope, j, 2) for g, j in zip(totals, influence, strict=True)]
+            totals = [g + torch.tensordot(dy, j, 2) for g, j in zip(totals, influence, strict=True)]
         return totals
 
     def _twice(self, weights: Arrays, states: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,7 +112,7 @@ class ByJax(Recursion):
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
-        given = (self.weights, self.states, problem.x, self.slopes)
+        given = (self.weights, self.states, problem.x, self.output_gradients)
         self._given = jax.tree.map(lambda t: jax.numpy.asarray(t.numpy()), given)
         self._run = jax.jit(self._scan)
 
@@ -124,7 +124,7 @@ class ByJax(Recursion):
         """See `Recursion`."""
         return super().named([torch.tensor(jax.device_get(g)) for g in raw])
 
-    def _scan(self, weights: Arrays, states: Any, x: Any, slopes: Any) -> Any:
+    def _scan(self, weights: Arrays, states: Any, x: Any, output_gradients: Any) -> Any:
         np = jax.numpy
         jacobians = jax.vmap(jax.jacrev(self._twice, argnums=(0, 1), has_aux=True), in_axes=(None, 0, 0))
 
@@ -137,7 +137,7 @@ class ByJax(Recursion):
 
         nothing = [np.zeros((*states.shape, *w.shape), states.dtype) for w in weights]
         begin = states, nothing, [np.zeros_like(w) for w in weights]
-        return jax.lax.scan(step, begin, (x, slopes))[0][2]
+        return jax.lax.scan(step, begin, (x, output_gradients))[0][2]
 
     def _twice(self, weights: Arrays, states: Any, x: Any) -> Any:
         new = self.step.function(jax.numpy, weights, states, x)

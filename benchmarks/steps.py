@@ -77,7 +77,7 @@ class _Nothing(Function):
         return x.new_empty(x.shape)
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         _, *weights = ctx.saved_tensors
         return None, *map(torch.empty_like, weights)
 

@@ -78,17 +78,17 @@ class ByStep:
             error = self.net.step(x) - wanted
             losses.append(error.square().mean().item())
             d = 2 * error / LANES
-            slopes = self.net.slopes(d)
+            gradients = self.net.gradients(d)
             if exact is not None:
-                found.append(exact.cosine(x, d, slopes))
-            self._update(slopes)
+                found.append(exact.cosine(x, d, gradients))
+            self._update(gradients)
         if found:
             self.cosines[number] = fmean(found)
         return fmean(losses)
 
-    def _update(self, slopes: Sequence[Tensor]) -> None:
-        for weight, slope in zip(self.net.weights, slopes, strict=True):
-            weight.grad = slope
+    def _update(self, gradients: Sequence[Tensor]) -> None:
+        for weight, gradient in zip(self.net.weights, gradients, strict=True):
+            weight.grad = gradient
         self.optimiser.step()
 
 
@@ -100,11 +100,11 @@ class Exact:
         self.memory = self.learner.begin(LANES)
 
     @torch.no_grad()
-    def cosine(self, x: Tensor, d: Tensor, slopes: Sequence[Tensor]) -> float:
+    def cosine(self, x: Tensor, d: Tensor, gradients: Sequence[Tensor]) -> float:
         """That between the exact gradient and the layer's part of another, after one more step."""
         _, self.memory = self.learner.step(self.memory, x)
         exact = self.learner.gradient(self.memory, d @ self.net.readout.weight)
-        ours, theirs = (torch.cat([g.flatten() for g in part]) for part in (slopes[: len(exact)], exact.values()))
+        ours, theirs = (torch.cat([g.flatten() for g in part]) for part in (gradients[: len(exact)], exact.values()))
         return torch.cosine_similarity(ours, theirs, dim=0).item()
 
 

@@ -106,8 +106,8 @@ class Stepwise:
             h, memory = self.learner.step(memory, now)
             y = torch.sigmoid(h @ self.out.t())
             d = (y - then) * y * (1 - y)
-            slopes = [*self.learner.gradient(memory, d @ self.out).values(), d.t() @ h]
-            torch._foreach_add_(self.weights, slopes, alpha=-self.rate)
+            gradients = [*self.learner.gradient(memory, d @ self.out).values(), d.t() @ h]
+            torch._foreach_add_(self.weights, gradients, alpha=-self.rate)
 
 
 def half_square(outputs: Tensor, wanted: Tensor) -> Tensor:

@@ -64,9 +64,9 @@ class Problem:
     def _differences(self) -> Gradients:
         """Of the losses to both sides of each weight."""
         weights = self.layer.named_parameters()
-        return {name: torch.stack([self._slope(place) for place in weight.view(-1)]) for name, weight in weights}
+        return {name: torch.stack([self._quotient(place) for place in weight.view(-1)]) for name, weight in weights}
 
-    def _slope(self, place: Tensor) -> Tensor:
+    def _quotient(self, place: Tensor) -> Tensor:
         was, losses = place.clone(), []
         for step in (STEP, -STEP):
             place.copy_(was + step)

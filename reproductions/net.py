@@ -72,9 +72,9 @@ class Descent:
 
     def __call__(self, loss: Tensor) -> None:
         """One step down."""
-        slopes = torch.autograd.grad(loss, self.weights)
+        gradients = torch.autograd.grad(loss, self.weights)
         with torch.no_grad():
-            torch._foreach_add_(self.weights, slopes, alpha=-self.rate)
+            torch._foreach_add_(self.weights, gradients, alpha=-self.rate)
 
 
 class Adam:

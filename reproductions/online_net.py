@@ -16,7 +16,7 @@ class OnlineNet:
     """A layer under a rule, and outputs `W y + b`, one step at a time.
 
     `sizes` are inputs, hidden and outputs; `options` are those of the layer. `weights` are all that is learned: those
-    of the layer, then W and b. With `feedback` fixed random weights stand for W where the slope
+    of the layer, then W and b. With `feedback` fixed random weights stand for W where the gradient
     of a loss goes back to the layer (Lillicrap et al. 2016, doi:10.1038/ncomms13276).
     """
 
@@ -50,7 +50,7 @@ class OnlineNet:
         return torch.addmm(self.readout.bias, self.y, self.readout.weight.t())
 
     @torch.no_grad()
-    def slopes(self, d: Tensor) -> list[Tensor]:
-        """The gradients of `weights`, of a loss with the slope `d` `[B, outputs]` in the last step's outputs."""
+    def gradients(self, d: Tensor) -> list[Tensor]:
+        """The gradients of `weights`, of a loss with the gradient `d` `[B, outputs]` in the last step's outputs."""
         of_layer = self.learner.gradient(self.memory, d @ self.back)
         return [*of_layer.values(), d.t() @ self.y, d.sum(0)]

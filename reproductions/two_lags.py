@@ -45,9 +45,9 @@ def run(settings: Settings, seed: int, _: Path | None) -> Outcome:
     for t in range(settings.steps):
         logs = torch.log_softmax(net.step(inputs[t]), -1)
         losses[t] = (logs * targets[t]).sum()
-        slopes = net.slopes((logs.exp() - targets[t]) / settings.lanes)
+        gradients = net.gradients((logs.exp() - targets[t]) / settings.lanes)
         with torch.no_grad():
-            torch._foreach_add_(net.weights, slopes, alpha=-settings.rate)
+            torch._foreach_add_(net.weights, gradients, alpha=-settings.rate)
     means = (-losses / settings.lanes).reshape(POINTS, -1).mean(1).tolist()
     figure = fmean(means[-LAST:])
     curve = tuple((settings.steps * (k + 1) / POINTS, round(mean, 4)) for k, mean in enumerate(means))

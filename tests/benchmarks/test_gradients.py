@@ -32,7 +32,7 @@ def test_peers_compute_the_gradients_of_weights(name: str, peer: str) -> None:
     problem = gradients._from_zero(of_cell(CELLS[name], SHAPE))
     contestant, right = PEERS[peer].make(problem), solve(problem, training=True)
     found = contestant.named(contestant.training())
-    assert set(found) == {f"slope of {weight}" for weight in problem.weights}
+    assert set(found) == {f"gradient of {weight}" for weight in problem.weights}
     assert difference(found, right) < 2e-6
 
 
@@ -44,7 +44,7 @@ def test_traces_of_braintrace_are_ours(what: str, rule: rules.Rule) -> None:
     problem = gradients._from_zero(of_cell(CELLS["elman"], ALONE))
     layer, _ = recurrent(problem)
     contestant = peer.make(problem, what)
-    right = gradients.Sweep(layer, problem.x, problem.slopes["y"]).exactly().by(rule)()
+    right = gradients.Sweep(layer, problem.x, problem.output_gradients["y"]).exactly().by(rule)()
     assert difference(contestant.named(contestant.training()), right) < 2e-6
     assert not peer.can(of_cell(CELLS["elman"], SHAPE))
     assert not peer.can(of_cell(CELLS["lstm"], ALONE))

@@ -37,7 +37,7 @@ def test_agreement_with_the_reference(name: str, peer: str) -> None:
     contestant, right = made(peer, problem), solve(problem, training=True)
     for what in BOTH if peer == "ours" else PEERS[peer].whats:
         found = contestant.named(getattr(contestant, what)())
-        assert set(found) == (set(right) if what == "training" else set(problem.slopes))
+        assert set(found) == (set(right) if what == "training" else set(problem.output_gradients))
         assert difference(found, right) < 5e-6
 
 
@@ -97,7 +97,7 @@ def test_a_walk_that_stands_still_is_found() -> None:
     assert steps._off(steps.Walk(lambda: layer.forward()[0][0]), problem) > 1e-3
 
 
-@pytest.mark.parametrize("name", ["y", "slope of x", "slope of f.bias", "c at the end"])
+@pytest.mark.parametrize("name", ["y", "gradient of x", "gradient of f.bias", "c at the end"])
 def test_differences_are_seen_in_any_tensor(name: str) -> None:
     right = solve(PROBLEMS["lstm_peephole"], training=True)
     found = {n: v.clone() for n, v in right.items()}

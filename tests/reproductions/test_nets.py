@@ -27,8 +27,8 @@ def test_small_updates_at_each_step_sum_to_the_gradient_of_a_string(monkeypatch:
     loss = embedded_reber.half_square(torch.sigmoid(net(x)[0]), wanted)
     right = torch.autograd.grad(loss, list(net.parameters()))
     embedded_reber.Stepwise(net, rate=1e-7)(x, wanted)
-    for before, after, slope in zip(begun, net.parameters(), right, strict=True):
-        assert torch.allclose((before - after.detach()) / 1e-7, slope, rtol=1e-3, atol=1e-6)
+    for before, after, gradient in zip(begun, net.parameters(), right, strict=True):
+        assert torch.allclose((before - after.detach()) / 1e-7, gradient, rtol=1e-3, atol=1e-6)
 
 
 def test_weights_of_the_embedded_reber_grammar() -> None:
@@ -68,7 +68,7 @@ def zeros(**widths: int) -> dict[str, Tensor]:
     return {name: torch.zeros(B, width, dtype=torch.float64) for name, width in widths.items()}
 
 
-def slopes(y: Tensor, weights: dict[str, Tensor]) -> list[Tensor]:
+def gradients(y: Tensor, weights: dict[str, Tensor]) -> list[Tensor]:
     factors = torch.linspace(0.3, 1.7, y.numel(), dtype=torch.float64).reshape(y.shape)
     return list(torch.autograd.grad((y * factors).sum(), list(weights.values())))
 
@@ -116,7 +116,7 @@ def test_values_and_gradients(cell: Cell, oracle: Any) -> None:
     y, _ = layer(inputs["x"])
     wanted, _ = unroll(oracle, weights, inputs, start)
     torch.testing.assert_close(y, wanted, rtol=1e-11, atol=1e-12)
-    for ours, theirs in zip(slopes(y, weights), slopes(wanted, weights), strict=True):
+    for ours, theirs in zip(gradients(y, weights), gradients(wanted, weights), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-11)
 
 
