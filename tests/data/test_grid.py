@@ -7,11 +7,16 @@ from hypothesis import strategies as st
 
 from tidegate.data import Grid, infer_grid
 
-DAY = 86_400 * 1_000_000
+SECOND = 1_000_000
+HOUR, DAY = 3600 * SECOND, 86_400 * SECOND
 
 
 def stamps(*texts: str) -> np.ndarray:
     return np.array(texts, "datetime64[us]")
+
+
+def us(text: str) -> int:
+    return int(np.datetime64(text, "us").astype(np.int64))
 
 
 def every(start: str, step: str, count: int) -> np.ndarray:
@@ -84,3 +89,50 @@ def test_month_ends_come_back(place: int, step: int) -> None:
         DAY, "us"
     )
     assert grid.places(np.array([time])).tolist() == [place]
+
+
+@pytest.mark.parametrize(
+    ("grid", "texts"),
+    [
+        (Grid("step", 2, 5), ["5", "7"]),
+        (Grid("us", DAY, us("2024-01-31")), ["2024-01-31", "2024-02-01"]),
+        (Grid("us", HOUR, us("2024-01-31T23")), ["2024-01-31 23:00:00", "2024-02-01 00:00:00"]),
+        (Grid("us", 100_000, us("2024-01-31")), ["2024-01-31 00:00:00.000", "2024-01-31 00:00:00.100"]),
+        (Grid("us", 50, us("2024-01-31")), ["2024-01-31 00:00:00.000000", "2024-01-31 00:00:00.000050"]),
+        (Grid("month", 3, us("1991-07-01")), ["1991-07-01", "1991-10-01"]),
+        (Grid("weekday", 1, us("2024-02-02T09")), ["2024-02-02 09:00:00", "2024-02-05 09:00:00"]),
+        (
+            Grid("us", HOUR, us("2024-06-17T14"), zone="+02:00"),
+            ["2024-06-17T16:00:00+02:00", "2024-06-17T17:00:00+02:00"],
+        ),
+        (Grid("us", DAY, us("2024-06-17"), zone="-03:30"), ["2024-06-16T20:30:00-03:30", "2024-06-17T20:30:00-03:30"]),
+        (
+            Grid("us", HOUR, us("2024-10-27T00"), zone="Europe/Berlin"),
+            ["2024-10-27T02:00:00+02:00", "2024-10-27T02:00:00+01:00"],
+        ),
+        (
+            Grid("us", 1500, us("2024-06-17"), zone="+00:00"),
+            ["2024-06-17T00:00:00.000000+00:00", "2024-06-17T00:00:00.001500+00:00"],
+        ),
+    ],
+)
+def test_times_as_text(grid: Grid, texts: list[str]) -> None:
+    assert grid.texts(np.array([0, 1])) == texts
+    clocks = [np.datetime64(text.partition("+")[0].removesuffix("-03:30")) for text in texts if "-" in text]
+    assert not clocks or list(grid.clocks(np.array([0, 1]))) == clocks
+
+
+def test_a_zone_that_does_not_exist_has_no_times() -> None:
+    for zone in ("Mars/Base", "../etc/passwd", "+2", ""):
+        assert Grid("us", HOUR, 0, zone=zone).has_times(0, 1) is (zone == "")
+
+
+@pytest.mark.parametrize(
+    ("step", "season"),
+    [
+        (100_000, 10), (SECOND, 60), (10 * SECOND, 360), (60 * SECOND, 60), (300 * SECOND, 288), (900 * SECOND, 96),
+        (HOUR, 24), (DAY, 7), (7 * DAY, 52), (7 * SECOND, 1), (7, 1),
+    ],
+)  # fmt: skip
+def test_default_seasons_are_short_enough_to_be_seen_often(step: int, season: int) -> None:
+    assert Grid("us", step, 0).season == season

@@ -102,14 +102,26 @@ def test_pandas_like_frames_and_files_agree(tmp_path: Path) -> None:
         (
             {"t": [1, 2], "v": [1, 2]},
             {"time": "t", "grid": Grid("us", 1, 0)},
-            "the frame, column 't' holds whole numbers, but the forecaster was fitted on time stamps. Give rows whose "
-            "times are written as in the data of the fit.",
+            "the frame, column 't' holds whole numbers, but the forecaster was fitted on time stamps without a time "
+            "zone. Give rows whose times are written as in the data of the fit.",
+        ),
+        (
+            {"t": ["2020-01-01 01:00", "2020-01-01 02:00"], "v": [1, 2]},
+            {"time": "t", "grid": Grid("us", 3_600_000_000, 0, zone="+02:00")},
+            "the frame, column 't' holds time stamps without a time zone, but the forecaster was fitted on time stamps "
+            "with a time zone. Give rows whose times are written as in the data of the fit.",
+        ),
+        (
+            {"t": ["2020-01-01 01:00Z", "2020-01-01 02:00Z"], "v": [1, 2]},
+            {"time": "t", "grid": Grid("us", 3_600_000_000, 0)},
+            "the frame, column 't' holds time stamps with a time zone, but the forecaster was fitted on time stamps "
+            "without a time zone. Give rows whose times are written as in the data of the fit.",
         ),
         (
             {"t": ["2020-01-01", "2020-01-02"], "v": [1, 2]},
             {"time": "t", "grid": Grid("step", 1, 0)},
-            "the frame, column 't' holds time stamps, but the forecaster was fitted on whole numbers. Give rows whose "
-            "times are written as in the data of the fit.",
+            "the frame, column 't' holds time stamps without a time zone, but the forecaster was fitted on whole "
+            "numbers. Give rows whose times are written as in the data of the fit.",
         ),
     ],
 )

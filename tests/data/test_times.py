@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tidegate.data import read_table
-from tidegate.data.times import read_times
+from tidegate.data import Grid, read_table
+from tidegate.data.times import Times, read_times
 from tidegate.errors import DataError
 
 
@@ -197,3 +197,37 @@ def test_times_with_and_without_a_zone_are_refused(tmp_path: Path) -> None:
         "a.csv, row 3, column 't': '2024-04-01T01:00:00' has no time zone, but the rows before it do. Write "
         "all times with a zone, or all without."
     )
+
+
+def zoned(values: list[str], grid: Grid | None = None) -> Times:
+    return read_times(read_table(pl.DataFrame({"t": values})), "t", grid)
+
+
+def test_the_zone_is_kept_beside_times_in_utc() -> None:
+    found = zoned(["2024-06-17T14:00:00+02:00", "2024-06-17T15:00:00+02:00"])
+    assert (found.zone, found.note) == ("+02:00", "")
+    np.testing.assert_array_equal(found.values, np.array(["2024-06-17T12", "2024-06-17T13"], "M8[us]"))
+    for written, zone in (("2024-06-17 15:00Z", "+00:00"), ("2024-06-17 15:00-0330", "-03:30")):
+        assert zoned([written, written]).zone == zone
+    frame = pl.DataFrame({"t": found.values}).select(pl.col("t").dt.replace_time_zone("America/New_York"))
+    assert read_times(read_table(frame), "t").zone == "America/New_York"
+
+
+def test_of_several_offsets_the_last_in_time_is_kept() -> None:
+    found = zoned(["2024-03-31 03:00+02", "2024-03-31 01:00+01"])
+    assert found.zone == "+02:00"
+    assert found.note == "The times in 't' have several offsets from UTC; they are written with the last, +02:00."
+
+
+def test_one_clock_under_several_offsets_is_a_step_of_the_calendar() -> None:
+    found = zoned(["2024-03-30 09:00+01", "2024-03-31 09:00+02"])
+    np.testing.assert_array_equal(found.values, np.array(["2024-03-30T09", "2024-03-31T09"], "M8[us]"))
+    assert found.zone is None
+    assert found.note == "The times in 't' are all 09:00 on the clocks of their zone; the zone is dropped."
+
+
+def test_new_rows_are_read_as_those_of_the_grid_were() -> None:
+    midnight = ["2024-06-18T00:00:00+02:00"]
+    assert zoned(midnight).zone is None
+    assert zoned(midnight, Grid("us", 3_600_000_000, 0, zone="+02:00")).zone == "+02:00"
+    assert zoned(["2024-06-18T09:00:00+02:00"], Grid("us", 86_400_000_000, 0)).zone is None

@@ -14,7 +14,7 @@ def calendar_features(grid: Grid, places: np.ndarray, seen: int) -> tuple[np.nda
     The cycles are the day, the week and the year. One is used where at least two steps fit into it and where the
     `seen` steps that a net is trained on go through it twice. A grid that only counts steps has no calendar.
     """
-    times = grid.times(places)
+    times = grid.clocks(places)
     columns, names = [], []
     for name, length in _CYCLES.items():
         if grid.unit != "step" and 2 * grid.typical_step <= length and seen * grid.typical_step >= 2 * length:

@@ -5,11 +5,14 @@ from typing import Literal
 
 import numpy as np
 
+from tidegate.data.zones import Precision, local_clocks, written, zone_named
+
 _SECOND = 1_000_000
 _DAY = 86_400 * _SECOND
 _YEAR_1, _YEAR_9999 = (float(np.datetime64(f"{year}-01-01", "us").astype(np.int64)) for year in ("0001", "9999"))
 _NAMES = {_SECOND: "second", 60 * _SECOND: "minute", 3600 * _SECOND: "hour", _DAY: "day", 7 * _DAY: "week"}
-_SEASONS = {60 * _SECOND: 60, 3600 * _SECOND: 24, _DAY: 7, 7 * _DAY: 52}
+_CYCLES = (_DAY, 3600 * _SECOND, 60 * _SECOND, _SECOND)
+_LONGEST_SEASON = 400  # steps: a net would need months of data to learn a day of seconds
 
 
 @dataclass(frozen=True)
@@ -18,21 +21,29 @@ class Grid:
 
     `unit` is "step" (whole numbers), "us" (microseconds), "month" (calendar months, on the day of `origin`, or on the
     last day of each month where `month_end`), or "weekday" (Monday to Friday). `origin` is a whole number: of the unit
-    "step", or else of microseconds since 1970.
+    "step", or else of microseconds since 1970. With a `zone` ("+02:00" or "Europe/Berlin") times are in UTC and are
+    written in that zone; without one they are as written in the data.
     """
 
     unit: Literal["step", "us", "month", "weekday"]
     step: int
     origin: int
     month_end: bool = False
+    zone: str | None = None
 
     @property
     def season(self) -> int:
-        """The season that usually goes with this spacing: 24 for hours, 7 for days, 12 for months; else 1."""
+        """The season that usually goes with this spacing: 24 for hours, 7 for days, 12 for months; else 1.
+
+        Below an hour it is the longest of day, hour, minute and second that has at most 400 steps.
+        """
         if self.unit == "month":
             return 12 // self.step if 12 % self.step == 0 else 1
         if self.unit == "us":
-            return _SEASONS.get(self.step, _DAY // self.step if self.step < _DAY and _DAY % self.step == 0 else 1)
+            if self.step >= _DAY:
+                return {_DAY: 7, 7 * _DAY: 52}.get(self.step, 1)
+            whole = (cycle // self.step for cycle in _CYCLES if cycle % self.step == 0)
+            return next((steps for steps in whole if steps <= _LONGEST_SEASON), 1)
         return 5 if self.unit == "weekday" else 1
 
     @property
@@ -75,8 +86,35 @@ class Grid:
         day = origin.astype("datetime64[D]") - origin.astype("datetime64[M]").astype("datetime64[D]")
         return (months.astype("datetime64[D]") + day).astype("datetime64[us]") + clock
 
+    def clocks(self, places: np.ndarray) -> np.ndarray:
+        """What clocks of the grid's zone show at these places; its `times` where it has none."""
+        times = self.times(places)
+        return times if self.zone is None else local_clocks(times, self.zone)
+
+    def texts(self, places: np.ndarray) -> list[str]:
+        """Times of whole places as text: 2024-01-31, 2024-01-31 13:00:00, 2024-01-31T13:00:00.100+02:00, or a number.
+
+        The clock is left out where all times of the grid are midnights without a zone; digits below a second are
+        written where the grid has any.
+        """
+        times = self.times(places)
+        return [str(time) for time in times] if self.unit == "step" else written(times, self.zone, self._precision)
+
+    @property
+    def _precision(self) -> Precision:
+        parts = (self.origin, self.step) if self.unit == "us" else (self.origin,)
+        if self.zone is None and not any(part % _DAY for part in parts):
+            return "D"
+        if any(part % 1000 for part in parts):
+            return "us"
+        return "ms" if any(part % _SECOND for part in parts) else "s"
+
     def has_times(self, first: int, last: int) -> bool:
-        """Whether these places have times that can be written: years 1 to 9999, or steps of 62 bits."""
+        """Whether these places have times that can be written: years 1 to 9999, or steps of 62 bits, and a zone."""
+        try:
+            zone_named(self.zone or "UTC")
+        except ValueError:
+            return False
         low, high = (-(2.0**62), 2.0**62) if self.unit == "step" else (_YEAR_1, _YEAR_9999)
         return self.step > 0 and all(low < self.origin + place * self.typical_step < high for place in (0, first, last))
 

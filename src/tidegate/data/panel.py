@@ -1,7 +1,7 @@
 """Series on one grid, with their gaps filled in and marked; nothing is dropped without being counted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from tidegate.data.grid import Grid, infer_grid
 from tidegate.data.numbers import Decimal
 from tidegate.data.table import Table, read_table
-from tidegate.data.times import read_times, shown_time
+from tidegate.data.times import Times, read_times, shown_time
 from tidegate.errors import DataError
 
 _MOST_STEPS_A_ROW = 4
@@ -75,12 +75,13 @@ def read_panel(
         grid = grid or Grid("step", 1, 0)
         places = {name: np.arange(len(group)) for name, group in rows.items()}
     else:
-        found = read_times(table, time)
+        found = read_times(table, time, grid)
         times = found.values
         notes += [found.note] if found.note else []
         rows = _sorted(rows, times, time, notes)
         _refuse_twice(table, time, times, rows)
-        grid = _agreeing(table, time, times, grid) or infer_grid([times[group] for group in rows.values()])
+        grid = _agreeing(table, time, found, grid) or infer_grid([times[group] for group in rows.values()])
+        grid = replace(grid, zone=found.zone)
         places = {name: _places(table, time, times, group, grid) for name, group in rows.items()}
     filled = [_fill(name, places[name], values[group], extra[group]) for name, group in rows.items()]
     series = tuple(one for one in (_trim(one) for one in filled) if len(one))
@@ -122,14 +123,22 @@ def _refuse_twice(table: Table, time: str, times: np.ndarray, rows: _Rows) -> No
             )
 
 
-def _agreeing(table: Table, time: str, times: np.ndarray, grid: Grid | None) -> Grid | None:
-    if grid is not None and (times.dtype.kind == "M") != (grid.unit != "step"):
-        kinds = ("whole numbers", "time stamps") if grid.unit != "step" else ("time stamps", "whole numbers")
+def _agreeing(table: Table, time: str, times: Times, grid: Grid | None) -> Grid | None:
+    if grid is None:
+        return None
+    own, fitted = _kind(times.values.dtype.kind == "M", times.zone), _kind(grid.unit != "step", grid.zone)
+    if own != fitted:
         raise DataError(
-            f"{table.name}, column '{time}' holds {kinds[0]}, but the forecaster was fitted on {kinds[1]}. "
+            f"{table.name}, column '{time}' holds {own}, but the forecaster was fitted on {fitted}. "
             "Give rows whose times are written as in the data of the fit."
         )
     return grid
+
+
+def _kind(stamps: bool, zone: str | None) -> str:
+    if not stamps:
+        return "whole numbers"
+    return "time stamps with a time zone" if zone else "time stamps without a time zone"
 
 
 def _places(table: Table, time: str, times: np.ndarray, group: np.ndarray, grid: Grid) -> np.ndarray:

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from tidegate.data.grid import Grid
 from tidegate.data.spellings import plain, readings, without_zone
 from tidegate.data.table import Table
 from tidegate.data.values import WORDS
+from tidegate.data.zones import offset_name
 from tidegate.errors import DataError
 
 _EXPECTED = "Expected a time such as 2024-01-31 or 2024-01-31 13:00:00 in every row, or whole numbers"
-_DAY = 86_400_000_000
+_DAY, _MINUTE = 86_400_000_000, 60_000_000
 _UNIX = {1: 1_000_000, 1_000: 1_000, 1_000_000: 1}  # ticks a second, and microseconds a tick
 _UNIX_RANGE = 1_000_000_000, 4_102_444_800  # seconds: from September 2001 to 2100
 
@@ -20,17 +22,19 @@ _UNIX_RANGE = 1_000_000_000, 4_102_444_800  # seconds: from September 2001 to 21
 class Times:
     """A column of times: `values[n]` are datetime64[us], or int64 where the column counts steps.
 
-    `note` says in a sentence how whole numbers were taken for times; it is empty elsewhere.
+    Times with a `zone` are in UTC. `note` says in a sentence what was understood that the text does not say.
     """
 
     values: np.ndarray
     note: str = ""
+    zone: str | None = None
 
 
-def read_times(table: Table, name: str) -> Times:
-    """The column as times.
+def read_times(table: Table, name: str, grid: Grid | None = None) -> Times:
+    """The column as times, or as the times of an earlier reading's grid were read.
 
-    Times that name a zone become UTC, unless all of them are midnights of their own zone, which are taken as dates.
+    Times that name a zone become UTC and keep the zone, of several offsets the last. Where all of them are midnights
+    of their own zone, or show one clock under several offsets, they are steps of the calendar: the zone is dropped.
     Whole numbers are dates where all of them are valid ones of eight digits, months of six digits, or seconds since
     1970; else they count steps. Day and month are told apart by the rows themselves; where both orders fit and differ,
     that is an error.
@@ -38,18 +42,17 @@ def read_times(table: Table, name: str) -> Times:
     column = table.column(name)
     _refuse_missing(table, name, column)
     if column.dtype == pl.Datetime and column.dtype.time_zone:  # type: ignore[attr-defined]
-        local = column.dt.replace_time_zone(None)
-        midnights = local.dt.truncate("1d").equals(local)
-        column = local if midnights else column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        local, utc = _microseconds(column.dt.replace_time_zone(None)), _microseconds(column.dt.convert_time_zone("UTC"))
+        return _zoned(name, local, (local - utc).astype(np.int64) // _MINUTE, column.dtype.time_zone, grid)  # type: ignore[attr-defined]
     if column.dtype in (pl.Datetime, pl.Date):
-        return Times(column.cast(pl.Datetime("us")).to_numpy().astype("datetime64[us]"))
+        return Times(_microseconds(column))
     if not column.dtype.is_numeric():
         text = table.texts(name, WORDS)
         _refuse_missing(table, name, text)
         column = text.cast(pl.Int64, strict=False)
         column = text.cast(pl.Float64, strict=False) if column.null_count() else column
         if column.null_count() or not column.is_finite().all():
-            return Times(_spelled(table, name, text))
+            return _spelled(table, name, text, grid)
     return _numbers(table, name, column)
 
 
@@ -104,7 +107,31 @@ def _unix(name: str, values: np.ndarray) -> Times | None:
     return None
 
 
-def _spelled(table: Table, name: str, text: pl.Series) -> np.ndarray:
+def _microseconds(column: pl.Series) -> np.ndarray:
+    if column.dtype == pl.Datetime:
+        column = column.dt.replace_time_zone(None)
+    return column.cast(pl.Datetime("us")).to_numpy().astype("datetime64[us]")
+
+
+def _zoned(name: str, local: np.ndarray, offsets: np.ndarray, zone: str | None, grid: Grid | None) -> Times:
+    """Clocks `local` with their offsets in minutes, as times in UTC or as steps of the calendar."""
+    clocks = np.unique(local.astype(np.int64) % _DAY)
+    calendar = len(clocks) == 1 and (clocks[0] == 0 or np.ptp(offsets) > 0)
+    if grid is not None:
+        calendar = len(clocks) == 1 and grid.zone is None
+    if calendar:
+        clock = str(np.datetime64(int(clocks[0]), "us"))[11:16]
+        note = f"The times in '{name}' are all {clock} on the clocks of their zone; the zone is dropped."
+        return Times(local, note if clocks[0] else "")
+    utc = local - offsets * np.timedelta64(_MINUTE, "us")
+    if zone is not None:
+        return Times(utc, zone=zone)
+    last = offset_name(int(offsets[utc.argmax()]))
+    note = f"The times in '{name}' have several offsets from UTC; they are written with the last, {last}."
+    return Times(utc, note if np.ptp(offsets) else "", last)
+
+
+def _spelled(table: Table, name: str, text: pl.Series, grid: Grid | None) -> Times:
     bare, offsets = without_zone(plain(text))
     zoned = not offsets.null_count()
     if offsets.null_count() < len(offsets) and not zoned:
@@ -122,9 +149,7 @@ def _spelled(table: Table, name: str, text: pl.Series) -> np.ndarray:
                 "row. Write the times as 2024-01-31 so that day and month cannot be taken for each other."
             )
     local = first.to_numpy().astype("datetime64[us]")
-    if not zoned or not np.any(local.astype(np.int64) % _DAY):
-        return local
-    return local - offsets.to_numpy() * np.timedelta64(60_000_000, "us")
+    return _zoned(name, local, offsets.to_numpy(), None, grid) if zoned else Times(local)
 
 
 def _refuse_mixed_zones(table: Table, name: str, text: pl.Series, offsets: pl.Series) -> None:

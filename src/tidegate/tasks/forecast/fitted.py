@@ -70,7 +70,14 @@ class Fitted:
         names = tuple(series.name for series in panel.series)
         columns = self.columns
         return Forecast(
-            names, times, self.options.quantiles, quantiles, columns.target, columns.time or "step", columns.id
+            names,
+            times,
+            self.options.quantiles,
+            quantiles,
+            columns.target,
+            columns.time or "step",
+            columns.id,
+            panel.grid,
         )
 
     def _after(self, inputs: ForecastInputs, index: int, panel: Panel) -> np.ndarray:
@@ -126,5 +133,5 @@ def trace_end(fitted: Fitted) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     count = min(recipe.context, len(series))
     x = make_inputs(fitted.tail, recipe).x[len(series) - count : len(series), None]
     traced = fitted.net.layer.trace(x)
-    times = fitted.tail.grid.times(np.arange(series.stop - count, series.stop))
+    times = fitted.tail.grid.clocks(np.arange(series.stop - count, series.stop))
     return times, {label: traced[label][:, 0].numpy() for label in traced}

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from tidegate import report
-from tidegate.data.times import shown_time
 from tidegate.equations import Cell
 from tidegate.equations.formats.latex import legend
 from tidegate.report.parts import Part, Tone
@@ -71,10 +70,11 @@ def _forecast(fitted: Fitted) -> Part:
     forecast, target = fitted.forecast(fitted.tail), fitted.columns.target
     back = max(3 * fitted.recipe.horizon, 2 * fitted.recipe.season)
     fans = []
+    grid, ahead = fitted.tail.grid, np.arange(fitted.recipe.horizon)
     for index, series in enumerate(fitted.tail.series[:_MOST_FANS]):
         values = series.values[-back:]
-        times = fitted.tail.grid.times(np.arange(series.stop - len(values), series.stop))
-        fan = report.fan(times, values, forecast.times[index], _paired(forecast, index), unit=target)
+        times = grid.clocks(np.arange(series.stop - len(values), series.stop))
+        fan = report.fan(times, values, grid.clocks(series.stop + ahead), _paired(forecast, index), unit=target)
         name = f"Series {series.name}: the" if series.name else "The"
         fans.append(report.figure(fan, f"{name} next {fitted.recipe.horizon} steps after the end of the data."))
     more = len(fitted.tail.series) - _MOST_FANS
@@ -96,8 +96,8 @@ def _paired(forecast: Forecast, index: int) -> dict[float, np.ndarray]:
 
 def _forecast_rows(forecast: Forecast) -> list[list[str]]:
     return [
-        [shown_time(time), *(f"{value:.4f}" for value in row)]
-        for time, row in zip(forecast.times[0], forecast.quantiles[0], strict=True)
+        [text, *(f"{value:.4f}" for value in row)]
+        for text, row in zip(forecast.texts[0], forecast.quantiles[0], strict=True)
     ]
 
 
@@ -108,7 +108,7 @@ def _number(value: float, style: str) -> str:
 def _series(fitted: Fitted) -> Part:
     story, grid = fitted.story, fitted.tail.grid
     picture = report.series(
-        grid.times(np.array(story.places)), numbers(story.values), parts=story.parts, unit=fitted.columns.target
+        grid.clocks(np.array(story.places)), numbers(story.values), parts=story.parts, unit=fitted.columns.target
     )
     name = f"Series {story.shown}. " if story.shown else ""
     caption = f"{name}The held-out part was not used for scales, for training or for when to stop."
@@ -159,9 +159,9 @@ def _score_table(fitted: Fitted) -> Part:
 
 def _example(fitted: Fitted, example: Example) -> str:
     grid, history = fitted.tail.grid, numbers(example.history)
-    times = grid.times(np.arange(example.place - len(history) + 1, example.place + 1))
-    ahead = grid.times(np.arange(example.place + 1, example.place + 1 + fitted.recipe.horizon))
-    whole = Forecast(("",), ahead[None], fitted.options.quantiles, np.array([example.quantiles]), "", "", None)
+    times = grid.clocks(np.arange(example.place - len(history) + 1, example.place + 1))
+    ahead = grid.clocks(np.arange(example.place + 1, example.place + 1 + fitted.recipe.horizon))
+    whole = Forecast(("",), ahead[None], fitted.options.quantiles, np.array([example.quantiles]), "", "", None, grid)
     return report.fan(
         times, history, ahead, _paired(whole, 0), truth=numbers(example.truth), unit=fitted.columns.target
     )

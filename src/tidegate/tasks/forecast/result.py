@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from tidegate.data import Grid
+from tidegate.data.zones import name_for_frames
 from tidegate.files import spreadsheet_text
 
 _DIGITS = 9  # what a float32 can hold
@@ -15,7 +17,8 @@ _DIGITS = 9  # what a float32 can hold
 class Forecast:
     """Quantiles `[series, K, Q]` at the levels `[Q]`; `times [series, K]` are datetime64 or the numbers of the steps.
 
-    `target`, `time` and `id` are the names of the columns that the forecaster was fitted on; `names` are the series'.
+    Times are those of the `grid`: in UTC where it has a zone, see `texts`. `target`, `time` and `id` are the names of
+    the columns that the forecaster was fitted on; `names` are the series'.
     """
 
     names: tuple[str, ...]
@@ -25,6 +28,12 @@ class Forecast:
     target: str
     time: str
     id: str | None
+    grid: Grid
+
+    @property
+    def texts(self) -> list[list[str]]:
+        """The times as text, `[series][K]`, with their zone and as many digits as the grid has."""
+        return [self.grid.texts(self.grid.places(times).round().astype(np.int64)) for times in self.times]
 
     @property
     def median(self) -> np.ndarray:
@@ -32,39 +41,45 @@ class Forecast:
         return self.quantiles[..., self.levels.index(0.5)]
 
     def to_frame(self) -> pl.DataFrame:
-        """A row for each series and step: the id and the time under their own names, then q0.05, q0.1 and so on."""
+        """A row for each series and step: the id and the time under their own names, then q0.05, q0.1 and so on.
+
+        Times have the zone of the data; an offset that polars has no name for, such as +05:30, becomes UTC.
+        """
         count, horizon = self.times.shape
         columns: dict[str, object] = {}
         if self.id is not None:
             columns[self.id] = np.repeat(np.array(self.names), horizon)
-        columns[self.time] = self.times.reshape(-1)
+        times = pl.Series(self.times.reshape(-1))
+        if self.grid.zone is not None:
+            times = times.dt.replace_time_zone("UTC").dt.convert_time_zone(name_for_frames(self.grid.zone))
+        columns[self.time] = times
         flat = self.quantiles.reshape(count * horizon, -1)
         return pl.DataFrame(columns | {f"q{level:g}": flat[:, k] for k, level in enumerate(self.levels)})
 
     def to_csv(self) -> str:
         """The frame as CSV text, of nine significant digits.
 
-        Times are written without a clock where all of them are midnights. A name that a spreadsheet would take for a
+        Times are written as `texts` has them. A name that a spreadsheet would take for a
         formula, because it begins with = + - @, a tab or a carriage return and is not a number, gets an apostrophe in
         front.
         """
-        frame, style = self.to_frame(), "%Y-%m-%d %H:%M:%S"
+        frame = self.to_frame()
+        if self.grid.unit != "step":
+            frame = frame.with_columns(pl.Series(self.time, [text for texts in self.texts for text in texts]))
         frame = frame.with_columns(
             pl.col(pl.Float64).round_sig_figs(_DIGITS),
             pl.col(pl.String).map_elements(spreadsheet_text, return_dtype=pl.String),
         ).rename(spreadsheet_text)
-        if self.times.dtype.kind == "M" and np.array_equal(self.times, self.times.astype("datetime64[D]")):
-            style = "%Y-%m-%d"
-        return frame.write_csv(datetime_format=style)
+        return frame.write_csv()
 
     def to_json(self) -> list[dict[str, Any]]:
         """A record for each series and step: series, time (ISO text or a number), and the quantiles by level."""
         return [
             {
                 "series": name,
-                "time": step.item().isoformat() if isinstance(step, np.datetime64) else int(step),
+                "time": text if self.grid.zone else int(step) if self.grid.unit == "step" else step.item().isoformat(),
                 "quantiles": {f"{level:g}": float(value) for level, value in zip(self.levels, row, strict=True)},
             }
-            for name, times, rows in zip(self.names, self.times, self.quantiles, strict=True)
-            for step, row in zip(times, rows, strict=True)
+            for name, times, texts, rows in zip(self.names, self.times, self.texts, self.quantiles, strict=True)
+            for step, text, row in zip(times, texts, rows, strict=True)
         ]

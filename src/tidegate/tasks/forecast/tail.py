@@ -1,6 +1,6 @@
 """The end of the series, which a fitted forecaster keeps, and rows that continue it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -66,7 +66,7 @@ def tail_to_data(tail: Panel) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "name": tail.name,
         "target": tail.target,
         "covariates": list(tail.covariates),
-        "grid": {"unit": grid.unit, "step": grid.step, "origin": grid.origin, "month_end": grid.month_end},
+        "grid": asdict(grid),
         "series": [{"name": series.name, "start": series.start} for series in tail.series],
     }
     tensors = {f"tail.{k}.values": torch.from_numpy(series.values.copy()) for k, series in enumerate(tail.series)}
