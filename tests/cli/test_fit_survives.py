@@ -212,17 +212,20 @@ def run_fit(folder: str, *arguments: str) -> None:
 
 def kills(processes: ForkServerContext, folder: Path, count: int) -> dict[str, int]:
     """Kill a fit at `count` random moments, each in a folder of its own, and see it end as if nothing had happened.
-    Returns how many of them had no checkpoint yet, were unfinished, and were complete."""
+    Returns how many of them had no checkpoint yet, had one, and were complete."""
 
     def start(out: str) -> multiprocessing.process.BaseProcess:
-        process = processes.Process(target=run_fit, args=(str(folder), "--out", out, "--resume"))
+        """A process whose fit has begun: it has found out what its folder holds."""
+        process = processes.Process(target=run_fit, args=(str(folder), "--out", out, "--updates", "300", "--resume"))
         process.start()
+        while not Path(out, "config.json").exists():
+            time.sleep(0.001)
         return process
 
     lengths = []
     for number in range(2):  # the first one fills the cache of kernels
-        began = time.monotonic()
-        start(f"whole-{number}").join()
+        process, began = start(f"whole-{number}"), time.monotonic()
+        process.join()
         lengths.append(time.monotonic() - began)
     expected, found = learned("whole-1"), {"new": 0, "unfinished": 0, "complete": 0}
     assert learned("whole-0") == expected

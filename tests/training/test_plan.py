@@ -41,6 +41,10 @@ def test_cosine_uses_its_whole_budget_whatever_the_validation_loss_does() -> Non
     [
         ({"schedule": "step"}, "schedule must be 'constant' or 'cosine', got 'step'"),
         ({"accumulate": 0}, "accumulate must be a whole number of 1 or more, got 0"),
+        (
+            {"schedule": "cosine", "budget": math.inf},
+            "schedule='cosine' needs an end: give updates, or a finite budget",
+        ),
         ({"updates": -1}, "updates must be a whole number of 1 or more, got -1"),
     ],
 )

@@ -51,7 +51,7 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     killed = [load_file(tmp_path / f"killed-{rank}") for rank in (0, 1)]
     assert bits(whole) == bits(killed)
     states = [load_checkpoint(tmp_path / name) for name in ("whole", "killed")]
-    assert len(states[0]["ranks"]) == 2  # type: ignore[index]
+    assert len(states[0]["updater"]["ranks"]) == 2  # type: ignore[index]
     assert bits(states[0]) == bits(states[1])
     with pytest.raises(ArgumentError, match="killed is of a run with processes=2, got processes=1: give the same"):
         train(SharedStream(), PLAN, checkpoint=tmp_path / "killed", resume=True)

@@ -86,15 +86,16 @@ def test_a_checkpoint_holds_what_the_next_update_reads(tmp_path: Path) -> None:
     whole = Stream()
     train(whole, plan)
     expected = bits(dict(whole.module.state_dict()))
-    for part, name in [("", "batches"), ("", "torch"), ("task", "at"), ("optimiser", "0"), ("weights", "head.bias")]:
+    for part, name in [("", "batches"), ("", "torch"), ("task", "at"), ("moments", "0"), ("weights", "head.bias")]:
         path.unlink(missing_ok=True)
         with pytest.raises(KilledError):
             train(killed_at(Stream(), 9), plan, checkpoint=path)
         state = load_checkpoint(path)
         assert state is not None
-        own = state["ranks"][0]
-        places = {"batches": state, "torch": own, "at": own["task"]}
-        spoil(places.get(name) or state[part], name)
+        learned = state["updater"]
+        own = learned["ranks"][0]
+        places = {"batches": learned, "torch": own, "at": own["task"]}
+        spoil(places.get(name) or learned[part], name)
         save_checkpoint(path, state)
         task = Stream()
         train(task, plan, checkpoint=path, resume=True)

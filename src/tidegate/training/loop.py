@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,14 @@ from torch import Tensor, nn
 
 from tidegate.errors import ArgumentError, TrainingError
 from tidegate.files import reading
-from tidegate.gradients import sweep
-from tidegate.nn import State, clip_norm_
-from tidegate.training.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
+from tidegate.training.checkpoint import load_checkpoint, save_checkpoint
 from tidegate.training.events import Checked, Event, Finished, Listener, Started, Undone, Updated
 from tidegate.training.history import History
 from tidegate.training.plan import TrainingPlan
-from tidegate.training.position import Position, copy_of, load_optimiser_state, optimiser_state
+from tidegate.training.position import Position
 from tidegate.training.ranks import ALONE, Ranks
-from tidegate.training.task import Resumable, Shareable, Task
+from tidegate.training.task import Shareable, Task
+from tidegate.training.update import Attempt, Updater
 
 ENOUGH = "the validation loss did not fall any further"
 OUT_OF_TIME = "the time was up"
@@ -30,8 +28,6 @@ INTERRUPTED = "it was interrupted"
 UNDONE_IN_A_ROW = 3  # updates that are not finite, before training ends
 _SMALL = 100_000
 TELL_EVERY = 1.0  # seconds between events, where nothing else happens
-
-Segments = Iterator[tuple[Tensor, Tensor]]
 
 
 def train(
@@ -103,9 +99,7 @@ class _Loop:
     ) -> None:
         self.task, self.plan, self.checkpoint, self.ranks = task, plan, checkpoint, ranks
         self.listeners = listeners if ranks.rank == 0 else ()
-        self.parameters = [weight for weight in task.module.parameters() if weight.requires_grad]
-        self.generator = torch.Generator().manual_seed(plan.seed)
-        self.optimiser = torch.optim.Adam(self.parameters, lr=plan.learning_rate)
+        self.updater = Updater(task, plan, ranks)
         self.at, self.best = Position(), dict[str, Tensor]()
         self.started = self.told = time.monotonic()
         self.now = self.saved = 0.0  # seconds of training: as all processes agreed last, and at the last checkpoint
@@ -116,7 +110,7 @@ class _Loop:
 
     def run(self) -> History:
         if self.at.finished is None:
-            size = sum(weight.numel() for weight in self.parameters)
+            size = sum(weight.numel() for weight in self.updater.parameters)
             self.tell(Started(size, self.plan.budget, self.plan.updates, self.at.updates, self.at.seconds))
             self.finish(self.until_done())
         if self.best:
@@ -175,80 +169,22 @@ class _Loop:
         self.save()
 
     def learn(self) -> None:
-        batches = [self.draw() for _ in range(self.plan.accumulate)]
-        before = self.task.state_dict() if isinstance(self.task, Resumable) else None
-        buffers = [buffer.clone() for buffer in self.task.module.buffers()]
-        self.task.module.train()
-        sweeps = [self.sweep(batch) for batch in batches]
-        while self.spent() is None and (found := self.backward(sweeps)) is not None:
-            if found[1] > 0 and not self.step(*found):
-                self.undo(buffers, before)
+        """The updates of one batch, until the budget is spent."""
+        for update in self.updater.batch(self.rate):
+            if update.made:
+                self.at.updates, self.at.undone = self.at.updates + 1, 0
+                self.at.losses.append(update.loss)
+            else:
+                self.count_undone(update)
+            if self.spent():
                 break
 
-    def draw(self) -> Any:
-        """This process's share of the next batch."""
-        batch = self.task.draw(self.generator)
-        if isinstance(self.task, Shareable) and self.ranks.size > 1:
-            return self.task.share(batch, self.ranks.rank, self.ranks.size)
-        return batch
-
-    def sweep(self, batch: Any) -> Segments:
-        def run(start: int, stop: int, state: State | None) -> tuple[Tensor, State]:
-            return self.task.run(batch, start, stop, state)
-
-        def score(outputs: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
-            return self.task.score(batch, outputs, start, stop)
-
-        return sweep(self.plan.rule, self.task.module, self.task.length(batch), run, score)
-
-    def backward(self, sweeps: list[Segments]) -> tuple[float, float] | None:
-        """Sum the gradients of the next segment of each batch. Returns the sum of losses and their number; None where
-        no batch has another segment."""
-        self.optimiser.zero_grad()
-        found = []
-        for segments in sweeps:
-            for total, count in islice(segments, 1):
-                if count > 0:
-                    total.backward()
-                found.append((total.item(), float(count)))
-        if not found:
-            return None
-        sums = torch.tensor(found, dtype=torch.float64).sum(0)
-        if self.ranks.size > 1:
-            for weight in self.parameters:
-                weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
-            self.ranks.sum([weight.grad for weight in self.parameters if weight.grad is not None])
-            self.ranks.sum([sums])
-        total, count = sums.tolist()
-        return total, count
-
-    def step(self, total: float, count: float) -> bool:
-        """Make an update by the mean loss, unless it or its gradient is not finite; returns whether it was made."""
-        for weight in self.parameters:
-            if weight.grad is not None:
-                weight.grad /= count
-        norm, loss = float(clip_norm_(self.parameters, self.plan.clip)), total / count
-        if not (math.isfinite(norm) and math.isfinite(loss)):
-            self.at.undone += 1
-            self.tell(Undone(self.at.updates, self.seconds, loss, norm, self.at.undone))
-            if self.at.undone == UNDONE_IN_A_ROW:
-                raise self.failure(
-                    "training loss", loss, f" and the norm of its gradient {norm:g}, three times in a row"
-                )
-            return False
-        self.optimiser.param_groups[0]["lr"] = self.rate()
-        self.optimiser.step()
-        self.at.updates, self.at.undone = self.at.updates + 1, 0
-        self.at.losses.append(loss)
-        return True
-
-    def undo(self, buffers: list[Tensor], before: dict[str, Any] | None) -> None:
-        """Put back what a batch changed beside weights and moments, which an update that is not made leaves alone."""
-        with torch.no_grad():
-            for buffer, value in zip(self.task.module.buffers(), buffers, strict=True):
-                buffer.copy_(value)
-        if isinstance(self.task, Resumable) and before is not None:
-            self.task.load_state_dict(before)
+    def count_undone(self, update: Attempt) -> None:
+        self.at.undone += 1
+        self.tell(Undone(self.at.updates, self.seconds, update.loss, update.norm, self.at.undone))
+        if self.at.undone == UNDONE_IN_A_ROW:
+            more = f" and the norm of its gradient {update.norm:g}, three times in a row"
+            raise self.failure("training loss", update.loss, more)
 
     def rate(self) -> float:
         """The learning rate of the next update."""
@@ -257,6 +193,7 @@ class _Loop:
         return self.plan.rate((self.at.updates + 1) / self.plan.updates, self.at.cuts)
 
     def check(self) -> bool:
+        """Compute the validation loss. Returns whether it is the lowest so far; then the weights are the best."""
         self.task.module.eval()
         with torch.no_grad():
             validation = self.ranks.first(self.task.validate())
@@ -267,14 +204,14 @@ class _Loop:
         self.at.checks.append(Checked(self.at.updates, self.seconds, mean, validation, self.rate(), best))
         self.at.losses.clear()
         if best:
-            self.best = copy_of(self.task.module)
+            self.best = {name: tensor.clone() for name, tensor in self.task.module.state_dict().items()}
         self.tell(self.at.checks[-1])
         return best
 
     def cut(self) -> None:
         """Put the best weights back and cut the learning rate; Adam starts anew."""
         self.task.module.load_state_dict(self.best)
-        self.optimiser = torch.optim.Adam(self.parameters, lr=self.plan.learning_rate)
+        self.updater.restart()
         self.at.cuts, self.at.waited = self.at.cuts + 1, 0
 
     def failure(self, what: str, value: float, more: str) -> TrainingError:
@@ -291,26 +228,17 @@ class _Loop:
         """Write the checkpoint, where one is wanted."""
         if self.checkpoint is None:
             return
-        task = self.task.state_dict() if isinstance(self.task, Resumable) else None
-        own = self.ranks.gather(pack({"torch": torch.get_rng_state(), "task": task}))
+        learned = self.updater.state_dict()
         self.at.seconds, self.started = self.seconds, time.monotonic()
         self.saved = self.now
         if self.ranks.rank == 0:
-            state = {
-                "plan": self.plan.texts(),
-                "position": self.at.to_json(),
-                "weights": self.task.module.state_dict(),
-                "best": self.best,
-                "optimiser": optimiser_state(self.optimiser),
-                "batches": self.generator.get_state(),
-                "ranks": [unpack(data) for data in own],
-            }
+            state = {"plan": self.plan.texts(), "position": self.at.to_json(), "best": self.best, "updater": learned}
             save_checkpoint(self.checkpoint, state)
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from what `save` wrote."""
         assert self.checkpoint is not None
-        theirs = {**state["plan"], "processes": str(len(state["ranks"]))}
+        theirs = {**state["plan"], "processes": str(len(state["updater"]["ranks"]))}
         for name, value in {**self.plan.texts(), "processes": str(self.ranks.size)}.items():
             if value != theirs.get(name):
                 raise ArgumentError(
@@ -320,13 +248,7 @@ class _Loop:
         with reading(self.checkpoint):
             self.at = Position.from_json(state["position"])
             self.best = state["best"]
-            self.task.module.load_state_dict(state["weights"])
-            load_optimiser_state(self.optimiser, state["optimiser"])
-            own = state["ranks"][self.ranks.rank]
-            if isinstance(self.task, Resumable):
-                self.task.load_state_dict(own["task"])
-            self.generator.set_state(state["batches"])
-            torch.set_rng_state(own["torch"])
+            self.updater.load_state_dict(state["updater"])
         self.started = time.monotonic()
         self.now = self.saved = self.at.seconds
 

@@ -52,6 +52,9 @@ class TrainingPlan:
             if getattr(self, name) < 1:
                 raise ArgumentError(f"{name} must be a whole number of 1 or more, got {getattr(self, name)!r}")
 
+        if self.schedule == "cosine" and self.updates is None and not math.isfinite(self.budget):
+            raise ArgumentError("schedule='cosine' needs an end: give updates, or a finite budget")
+
     @property
     def stops_early(self) -> bool:
         """Whether training ends, and rates are cut, when the validation loss stops falling."""

@@ -1,10 +1,7 @@
-"""What a checkpoint of the loop holds."""
+"""How far a run is."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
-
-import torch
-from torch import Tensor, nn
 
 from tidegate.config import checked
 from tidegate.training.events import Checked, Finished
@@ -37,20 +34,3 @@ class Position:
         """The position that `to_json` gave. Raises ModelFileError where the data is not one."""
         found: Position = checked(cls, data, "position")
         return found
-
-
-def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """An optimiser's moments and steps, by the number of the parameter as text."""
-    return {str(number): values for number, values in optimiser.state_dict()["state"].items()}
-
-
-def load_optimiser_state(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Put back what `optimiser_state` gave."""
-    groups = optimiser.state_dict()["param_groups"]
-    moments = {int(number): values for number, values in state.items()}
-    optimiser.load_state_dict({"state": moments, "param_groups": groups})
-
-
-def copy_of(module: nn.Module) -> dict[str, Tensor]:
-    """A copy of a module's weights and buffers."""
-    return {name: tensor.clone() for name, tensor in module.state_dict().items()}

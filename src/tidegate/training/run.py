@@ -83,10 +83,9 @@ class RunFolder:
         return self.path / name
 
     def complete(self) -> None:
-        """Remove the checkpoint, after those that are named after it: all that the run is for has been written."""
-        for path in sorted(self.path.glob(f"*{CHECKPOINT}"), key=lambda path: path == self.checkpoint):
-            with naming(path):
-                disk.remove(path)
+        """Remove the checkpoint: all that the run is for has been written."""
+        with naming(self.checkpoint):
+            disk.remove(self.checkpoint)
 
     def _find(self) -> Path | None:
         """The last folder that holds a run with this config."""
