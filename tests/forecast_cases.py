@@ -4,12 +4,16 @@ from functools import cache
 
 import numpy as np
 import polars as pl
+import torch
 
 from tidegate.data import Panel, read_panel
 from tidegate.tasks.forecast import Forecaster
-from tidegate.tasks.forecast.inputs import ForecastInputs, make_inputs
-from tidegate.tasks.forecast.recipe import Recipe, Scale, make_recipe
-from tidegate.tasks.forecast.split import Split, split_all
+from tidegate.tasks.forecast.judging.split import Split, split_all
+from tidegate.tasks.forecast.model.inputs import ForecastInputs, make_inputs
+from tidegate.tasks.forecast.model.net import ForecastNet
+from tidegate.tasks.forecast.model.recipe import Recipe, first_origin, make_recipe
+from tidegate.tasks.forecast.model.scale import Scale
+from tidegate.training import seeded
 
 LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
 
@@ -40,14 +44,28 @@ def prepared(
 ) -> tuple[Panel, tuple[Split, ...], ForecastInputs]:
     """A panel of one series with its split and inputs."""
     panel = read_panel(pl.DataFrame({"y": values}).with_columns(pl.col("y").fill_nan(None)), "y")
-    splits = split_all(panel, horizon, 4 * season)
-    recipe = make_recipe(panel, splits, horizon=horizon, season=season, context=context)
+    panel, splits = split_all(panel, horizon, first_origin(season))
+    stops = [cut.validation for cut in splits]
+    recipe = make_recipe(panel, stops, horizon=horizon, season=season, context=context)
     return panel, splits, make_inputs(panel, recipe)
 
 
-def recipe(horizon: int, season: int, back: int = 2, level: int = 8, context: int = 12) -> Recipe:
+def recipe(horizon: int, season: int, back: int = 2, context: int = 12, cycle: int = 0, alpha: float = 0.4) -> Recipe:
     """A recipe that leaves the one series without a name as it is."""
-    return Recipe(horizon, season, back, level, context, 0, {"": Scale(0.0, 1.0)}, ())
+    return Recipe(horizon, season, back, cycle, context, 1, {"": Scale(0.0, 1.0, alpha=alpha)}, ())
+
+
+def small_net(inputs: ForecastInputs, cell: str = "elman", known: int = 0, seed: int | None = None) -> ForecastNet:
+    """A net for these inputs with random weights everywhere, head and spread included."""
+    with seeded(seed or 0):
+        kinds = inputs.anchors(inputs.offsets[:1] + inputs.recipe.first_origin).shape[-1]
+        net = ForecastNet(
+            cell, (inputs.x.shape[1], known), kinds, inputs.recipe.horizon, LEVELS, hidden=5, layers=1
+        ).eval()
+        with torch.no_grad():
+            for weight in net.parameters():
+                weight.add_(0.3 * torch.randn_like(weight))
+    return net
 
 
 @cache

@@ -169,6 +169,18 @@ class ForecastOptions(Options):
         "96",
         ge=2,
     )
+    refit: bool = option(
+        True,
+        "Fit the net again on all of the data after it was judged; the verdict is that of the judged net.",
+        "true or false",
+        "true",
+    )
+    keep_net: bool = option(
+        False,
+        "Forecast with the net even where it lost to a baseline, which otherwise takes its place.",
+        "true or false",
+        "true",
+    )
     quantiles: Levels = option(
         (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95),
         "Quantile levels, with commas between them.",

@@ -20,7 +20,7 @@ from forecast_cases import waves
 from tidegate.cli import main
 from tidegate.files import read_model
 from tidegate.files.atomic import locked
-from tidegate.tasks.forecast.task import ForecastTask
+from tidegate.tasks.forecast.model.task import ForecastTask
 
 FIT = ["fit", "forecast", "series.csv", "--target", "y", "--horizon", "2", "--season", "6", "--hidden-size", "4",
        "--context", "12", "--updates", "60"]  # fmt: skip
@@ -74,7 +74,7 @@ def test_a_run_is_continued_from_its_checkpoint(
         "another folder.\n"
     )
     assert call(monkeypatch, *FIT, "--out", "run", "--resume") == 0
-    assert [event["update"] for event in events("run") if event["event"] == "started"] == [0, 50]
+    assert [event["update"] for event in events("run") if event["event"] == "started"] == [0, 50, 0]
     assert learned("run") == learned("whole")
 
 
@@ -157,7 +157,7 @@ def test_losses_that_are_not_finite(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     )
     assert [event["row"] for event in events("run") if event["event"] == "undone"] == [1, 2, 3]
     assert call(monkeypatch, *FIT, "--out", "run", "--resume") == 0
-    assert [event["update"] for event in events("run") if event["event"] == "started"] == [0, 25]
+    assert [event["update"] for event in events("run") if event["event"] == "started"] == [0, 25, 0]
 
 
 def faults(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stride: int) -> None:

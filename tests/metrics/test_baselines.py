@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tidegate.metrics import naive, residual_quantiles, seasonal_naive, with_drift
+from tidegate.metrics import climatology, naive, residual_quantiles, seasonal_naive, with_drift
 from tidegate.metrics.baselines import last_known, seasonal_offsets
 
 
@@ -72,3 +72,18 @@ def test_a_horizon_without_residuals_takes_the_widest() -> None:
     found = residual_quantiles(naive, np.array([0.0, 1.0, 0.0, 3.0]), 0, 4, 6, np.array([0.1, 0.5, 0.9]))
     widest = max(found, key=np.ptp)
     np.testing.assert_array_equal(found[3:], np.tile(widest, (3, 1)))
+
+
+@pytest.mark.parametrize("season", [1, 5])
+def test_climatology_is_the_mean_of_each_place_of_the_season(season: int) -> None:
+    values = series()
+    found = climatology(values[:30], season)(values, np.array([30, 38]), 7)
+    for row, origin in zip(found, (30, 38), strict=True):
+        for k, value in enumerate(row, start=1):
+            place = (origin + k) % season
+            assert value == pytest.approx(np.nanmean(values[place:30:season]))
+
+
+def test_climatology_of_a_place_that_was_never_seen_is_the_mean_of_all() -> None:
+    before = np.array([1.0, np.nan, 5.0, 3.0, np.nan, 7.0])
+    assert climatology(before, 3)(before, np.array([5]), 3).tolist() == [[2.0, 4.0, 6.0]]

@@ -1,7 +1,7 @@
 """Scores of forecasts, the baselines they are judged beside, and a test of whether a difference is more than noise."""
 
-from tidegate.metrics.baselines import Baseline, naive, residual_quantiles, seasonal_naive, with_drift
-from tidegate.metrics.paired import FEWEST_BLOCKS, Comparison, compare
+from tidegate.metrics.baselines import Baseline, climatology, naive, residual_quantiles, seasonal_naive, with_drift
+from tidegate.metrics.paired import Comparison, compare, compare_series
 from tidegate.metrics.scores import (
     coverage,
     mae,
@@ -15,10 +15,11 @@ from tidegate.metrics.scores import (
 )
 
 __all__ = [
-    "FEWEST_BLOCKS",
     "Baseline",
     "Comparison",
+    "climatology",
     "compare",
+    "compare_series",
     "coverage",
     "mae",
     "mase",

@@ -52,6 +52,25 @@ def with_drift(before: np.ndarray, season: int) -> Baseline:
     return forecast
 
 
+def climatology(before: np.ndarray, season: int) -> Baseline:
+    """The mean of the part `before` at the same place of the season, or where a place has no value, of all of it.
+
+    Places are counted from the first value of the series, which must also be the first of `before`.
+    """
+    phase = np.arange(len(before)) % season
+    mean = float(np.nanmean(before))
+    means = np.array([_mean_or(before[phase == place], mean) for place in range(season)])
+
+    def forecast(values: np.ndarray, origins: np.ndarray, horizon: int) -> np.ndarray:
+        return means[(origins[:, None] + np.arange(1, horizon + 1)) % season]
+
+    return forecast
+
+
+def _mean_or(values: np.ndarray, fallback: float) -> float:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else fallback
+
+
 def residual_quantiles(
     baseline: Baseline, values: np.ndarray, first: int, stop: int, horizon: int, levels: np.ndarray
 ) -> np.ndarray:

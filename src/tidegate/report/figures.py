@@ -78,17 +78,21 @@ def fan(
     levels = {float(q): _column("fan", times, v) for q, v in sorted(quantiles.items())}
     intervals = [(q, levels[q], _opposite(levels, q)) for q in levels if q < 0.5]
     known = None if truth is None else _column("fan", times, truth)
+    joined = np.concatenate([history_times[-1:], times])
+
+    def from_last(side: np.ndarray) -> np.ndarray:
+        return np.concatenate([history[-1:], side])  # the fan begins at the last value
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
-        _bands(axes, times, intervals)
+        _bands(axes, joined, [(q, from_last(low), from_last(high)) for q, low, high in intervals])
         axes.plot(history_times, history, color=COLOURS["ink"], lw=1.2)
         entries: list[tuple[Any, str]] = [(_line("ink"), "observed")]
         if known is not None:
             axes.plot(times, known, color=COLOURS["ink"], lw=1.2, ls="none", marker="o", ms=2.6)
             entries.append((Line2D([], [], color=COLOURS["ink"], ls="none", marker="o", ms=3), "what came"))
         if 0.5 in levels:
-            axes.plot(times, levels[0.5], color=COLOURS["blue"], lw=1.8)
+            axes.plot(joined, from_last(levels[0.5]), color=COLOURS["blue"], lw=1.8)
             entries.append((_line("blue", lw=1.8), "median forecast"))
         entries += [(_swatch(k, len(intervals)), f"{1 - 2 * q:.0%}") for k, (q, _, _) in enumerate(intervals)]
         axes.axvline(history_times[-1], color=COLOURS["soft"], lw=0.8, ls=(0, (2, 2)))

@@ -14,7 +14,6 @@ from tidegate.metrics import pinball
 from tidegate.tasks.forecast import Forecaster
 from tidegate.tasks.forecast.diagnosis import diagnose_fitted
 from tidegate.tasks.forecast.fitted import Fitted
-from tidegate.tasks.forecast.inputs import make_inputs
 
 
 def fitted(forecaster: Forecaster) -> Fitted:
@@ -26,16 +25,18 @@ def test_the_loss_is_that_of_the_forecasts() -> None:
     forecaster = fitted_waves()
     whole = fitted(forecaster)
     found = forecaster.diagnose(rules=[TruncatedBPTT(2, 4)])
-    inputs, layer = make_inputs(whole.tail, whole.recipe), whole.net.layer
+    inputs, layer = whole.tail.inputs(whole.recipe), whole.net.layer
     count, horizon = whole.recipe.context, whole.recipe.horizon
-    rows = torch.arange(len(inputs.x) - count, len(inputs.x))
+    end = int(inputs.offsets + inputs.lengths)
+    rows = torch.arange(end - count, end)
     levels = torch.tensor(whole.options.quantiles)
 
     def loss(outputs: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         total = outputs.new_zeros(())
         for y, row in zip(outputs[:, 0], at.tolist(), strict=True):
-            forecast = whole.net.forecast(y, inputs.anchors(torch.tensor(row)))
-            for k in range(min(horizon, len(inputs.x) - 1 - row)):
+            at_row = torch.tensor(row)
+            forecast = whole.net.forecast(y, inputs.anchors(at_row), inputs.known(at_row))
+            for k in range(min(horizon, end - 1 - row)):
                 truth = inputs.truth[row + 1 + k] - inputs.filled[row]
                 total = total + pinball(truth, forecast[k], levels).mean()
         return total
@@ -60,10 +61,10 @@ def test_several_series_and_layers() -> None:
 def test_a_projection_where_no_truth_is_known_or_the_head_lets_nothing_through() -> None:
     whole = fitted(fitted_waves())
     ahead = whole.recipe.horizon
-    (series,) = whole.tail.series
-    values = series.values.copy()
+    (part,) = whole.tail.parts
+    values = part.series.values.copy()
     values[-whole.recipe.context + 1 :: ahead] = np.nan
-    holed = replace(whole.tail, series=(replace(series, values=values),))
+    holed = replace(whole.tail, parts=(replace(part, series=replace(part.series, values=values)),))
     assert diagnose_fitted(whole, holed, []).loss == PROBE
     start = Forecaster(2, season=6, hidden_size=3, context=12, budget=1, learning_rate=1e-9)
     start.fit(pl.DataFrame({"y": waves(150)}), "y")

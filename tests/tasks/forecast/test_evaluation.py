@@ -5,49 +5,52 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
-from forecast_cases import LEVELS, fitted_two, fitted_waves, prepared, waves
+from forecast_cases import LEVELS, fitted_two, fitted_waves, prepared, small_net, waves
 from tidegate.config import checked
-from tidegate.metrics import Comparison, naive, residual_quantiles, seasonal_naive, with_drift
+from tidegate.metrics import Comparison, climatology, naive, residual_quantiles, seasonal_naive, with_drift
 from tidegate.tasks.forecast import Evaluation
-from tidegate.tasks.forecast.evaluation import NET, START, evaluate
-from tidegate.tasks.forecast.net import ForecastNet
-from tidegate.tasks.forecast.task import rolling
+from tidegate.tasks.forecast.judging.evaluation import NET, START, SeriesScore
+from tidegate.tasks.forecast.judging.split import Split
+from tidegate.tasks.forecast.judging.tally import evaluate, held_out_origins, loss_scale
+from tidegate.tasks.forecast.model.rolling import in_units, outputs_of
+
+Judged = tuple[Evaluation, np.ndarray, dict[str, np.ndarray]]
 
 
 @pytest.fixture
-def judged() -> tuple[Evaluation, np.ndarray, dict[str, np.ndarray]]:
+def judged() -> Judged:
     """An evaluation of random nets, with the truth and the quantiles of each method made by loops."""
     values = waves()
     values[240] = np.nan
     panel, splits, inputs = prepared(values, 4, 6)
-    nets = {name: ForecastNet("elman", inputs.x.shape[1], 4, LEVELS, 5, 1).eval() for name in (NET, START)}
-    with torch.no_grad():
-        nets[NET].spread.normal_()
+    nets = {NET: small_net(inputs), START: small_net(inputs, seed=7)}
     found = evaluate(nets, inputs, panel, splits, np.array(LEVELS))
     first, stop = splits[0].held_out, len(values)
     origins = range(first - 1, stop - 4)
     truth = np.array([[values[t + k] for k in range(1, 5)] for t in origins])
-    here = np.array([values[t] if t != 240 else values[239] for t in origins])[:, None, None]
-    [scale] = inputs.recipe.scales.values()
-    net = here + scale.unit * rolling(nets[NET], inputs, 0, origins.start, origins.stop).numpy()
-    methods = {NET: net}
-    drift = with_drift(values[:first], 6)
+    methods = {
+        name: in_units(net, inputs, outputs_of(net, inputs)[0], 0, panel.series[0], np.array(origins))
+        for name, net in nets.items()
+    }
+    before = values[:first]
     for name, baseline in (
         ("naive", naive),
+        ("drift", with_drift(before, 1)),
         ("seasonal naive", seasonal_naive(6)),
-        ("seasonal naive with drift", drift),
+        ("seasonal naive with drift", with_drift(before, 6)),
+        ("climatology", climatology(before, 6)),
     ):
-        spread = residual_quantiles(baseline, values, inputs.recipe.past, first, 4, np.array(LEVELS))
+        spread = residual_quantiles(baseline, values, 5, first, 4, np.array(LEVELS))
         methods[name] = baseline(values, np.array(origins), 4)[..., None] + spread
     return found, truth, methods
 
 
-def test_scores_by_loops(judged: tuple[Evaluation, np.ndarray, dict[str, np.ndarray]]) -> None:
+def test_scores_by_loops(judged: Judged) -> None:
     found, truth, methods = judged
     assert found.origins == len(truth) == 49
-    assert set(found.scores) == {NET, START, "naive", "seasonal naive", "seasonal naive with drift"}
+    assert set(found.scores) == set(methods)
+    scale = np.nanmean(np.abs(waves()[6:208] - waves()[:202]))
     for method, quantiles in methods.items():
         losses, absolute, inside, hits = [], [], [], np.zeros(len(LEVELS))
         for t, k in np.ndindex(truth.shape):
@@ -60,85 +63,144 @@ def test_scores_by_loops(judged: tuple[Evaluation, np.ndarray, dict[str, np.ndar
             hits += truth[t, k] <= quantiles[t, k]
         scores = found.scores[method]
         assert scores["quantile_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+        assert scores["scaled_loss"] == pytest.approx(np.mean(losses) / scale, rel=1e-5)
         assert scores["mae"] == pytest.approx(np.mean(absolute), rel=1e-5)
+        assert scores["mase"] == pytest.approx(np.mean(absolute) / scale, rel=1e-5)
         assert scores["coverage"] == pytest.approx(np.mean(inside))
         np.testing.assert_allclose(found.below[method], hits / len(losses))
         assert np.mean(found.by_horizon[method]["mae"]) == pytest.approx(scores["mae"], rel=0.02)
-    scale = np.nanmean(np.abs(waves()[6:208] - waves()[:202]))
-    assert found.scores["naive"]["mase"] == pytest.approx(found.scores["naive"]["mae"] / scale, rel=1e-6)
 
 
-def test_the_best_baseline_is_no_net(judged: tuple[Evaluation, np.ndarray, dict[str, np.ndarray]]) -> None:
-    found, _, _ = judged
+def test_the_best_baseline_is_no_net_and_what_the_net_is_compared_with(judged: Judged) -> None:
+    found, truth, methods = judged
     baselines = {name: scores for name, scores in found.scores.items() if name not in (NET, START)}
-    assert found.best_baseline == min(baselines, key=lambda name: baselines[name]["quantile_loss"])
+    assert found.best_baseline == min(baselines, key=lambda name: baselines[name]["scaled_loss"])
+    scale = np.nanmean(np.abs(waves()[6:208] - waves()[:202]))
+    errors = {name: np.nanmean(np.abs(truth - quantiles[..., 2]), axis=1) for name, quantiles in methods.items()}
+    expected = np.mean(errors[NET] - errors[found.best_baseline]) / scale
+    assert found.median.difference == pytest.approx(expected, rel=1e-5)
+    assert (found.comparison.blocks, found.comparison.over) == (12, "blocks of origins")
+    [one] = found.by_series
+    assert one == SeriesScore("", pytest.approx(one.net), pytest.approx(one.baseline), 49)
+    assert one.net - one.baseline == pytest.approx(found.comparison.difference, rel=1e-6)
 
 
-def with_outcome(p_value: float, gain: float, blocks: int = 9) -> Evaluation:
-    losses = ((NET, 2.0 * (1 - gain)), (START, 2.5), ("naive", 2.0))
-    scores = {name: {"quantile_loss": loss, "mae": 2 * loss} for name, loss in losses}
-    comparison = Comparison(-2.0 * gain, p_value, blocks, 80)
-    return Evaluation(LEVELS, 80, 0.8, scores, {}, {}, "naive", comparison, comparison)
+def test_a_large_series_counts_no_more_than_a_small_one() -> None:
+    """Losses, the best baseline and the comparison are in units of each series' own change."""
+    found = fitted_two().evaluation
+    scores = [(one.net, one.origins) for one in found.by_series]
+    assert [one.name for one in found.by_series] == ["b", "a"]
+    whole = sum(loss * count for loss, count in scores) / sum(count for _, count in scores)
+    assert found.scores[NET]["scaled_loss"] == pytest.approx(whole, rel=0.02)
+    assert found.scores[NET]["quantile_loss"] > 5 * found.scores[NET]["scaled_loss"]
 
 
-def without_loss(p_value: float) -> Evaluation:
-    scores = {name: {"quantile_loss": loss} for name, loss in ((NET, 0.5), (START, 0.5), ("naive", 0.0))}
-    return replace(with_outcome(p_value, -0.25), scores=scores)
+def test_origins_of_a_long_held_out_part_are_spread_evenly() -> None:
+    assert held_out_origins(Split(10, 20, 30), 3).tolist() == list(range(19, 27))
+    assert held_out_origins(Split(10, 20, 30), 3, most=4).tolist() == [19, 21, 23, 25]
+    assert held_out_origins(Split(10, 27, 30), 3).tolist() == [26]
 
 
 @pytest.mark.parametrize(
-    ("evaluation", "sentence"),
+    ("values", "expected"),
+    [(np.arange(20.0), 4.0), (np.tile([1.0, 3.0, 1.0, 3.0], 5), 2.0), (np.full(9, 7.0), 1.0)],
+)
+def test_the_unit_of_losses(values: np.ndarray, expected: float) -> None:
+    assert loss_scale(values, 4) == pytest.approx(expected)
+
+
+def with_outcome(
+    gain: float, low: float | None = None, high: float | None = None, blocks: int = 9, held: float = 0.8
+) -> Evaluation:
+    """Losses of 2 for the baseline; the interval of the share of it that is gained goes from `low` to `high`."""
+    losses = ((NET, 2.0 * (1 - gain)), (START, 2.5), ("naive", 2.0))
+    scores = {name: {"scaled_loss": loss, "mase": 2 * loss, "coverage": held} for name, loss in losses}
+    ends = (None, None) if low is None or high is None else (-2 * high, -2 * low)
+    comparison = Comparison(-2.0 * gain, *ends, blocks, 80)
+    return Evaluation(LEVELS, 80, 0.8, scores, {}, {}, "naive", comparison, comparison)
+
+
+def with_baseline(evaluation: Evaluation, loss: float) -> Evaluation:
+    return replace(evaluation, scores=evaluation.scores | {"naive": {"scaled_loss": loss, "mase": 0.0}})
+
+
+BETTER = with_outcome(0.25, 0.1, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "outcome", "sentence"),
     [
         (
-            with_outcome(0.01, 0.25),
-            "The net beats naive, the best baseline, by 25.0% (quantile loss 1.5 against 2 over 80 held-out origins; "
-            "more than noise at the 5 % level).",
+            BETTER,
+            "better",
+            "The net beats naive, the best baseline, by 25.0% (95 % interval +10.0% to +40.0%; scaled quantile loss "
+            "1.5 against 2 over 80 held-out forecasts).",
         ),
         (
-            with_outcome(0.01, -0.25),
-            "The net loses to naive, the best baseline, by 25.0% (quantile loss 2.5 against 2 over 80 held-out "
-            "origins); use the baseline instead.",
+            with_outcome(-0.25, -0.4, -0.1),
+            "worse",
+            "The net loses to naive, the best baseline, by 25.0% (95 % interval −40.0% to −10.0%; scaled quantile "
+            "loss 2.5 against 2 over 80 held-out forecasts).",
         ),
         (
-            with_outcome(0.2, 0.05),
-            "The net is not shown to be better than naive, the best baseline (quantile loss 1.9 against 2 over 80 "
-            "held-out origins: 5.0% below, which noise can explain).",
+            with_outcome(0.05, -0.1, 0.2),
+            "same",
+            "The net is 5.0% ahead of naive, the best baseline, but noise can explain that (95 % interval −10.0% to "
+            "+20.0%; scaled quantile loss 1.9 against 2 over 80 held-out forecasts).",
         ),
         (
-            with_outcome(0.2, -0.05),
-            "The net is not shown to be better than naive, the best baseline (quantile loss 2.1 against 2 over 80 "
-            "held-out origins: 5.0% above, which noise can explain).",
+            with_outcome(-0.05, -0.2, 0.1),
+            "same",
+            "The net is 5.0% behind naive, the best baseline, but noise can explain that (95 % interval −20.0% to "
+            "+10.0%; scaled quantile loss 2.1 against 2 over 80 held-out forecasts).",
         ),
         (
-            with_outcome(1.0, 0.05, blocks=5),
-            "The held-out part is too short to tell the net from naive, the best baseline (quantile loss 1.9 against "
-            "2 over 80 held-out origins: 5.0% below).",
+            with_outcome(0.0002, -0.1, 0.1),
+            "same",
+            "The net does as well as naive, the best baseline (95 % interval −10.0% to +10.0%; scaled quantile loss 2 "
+            "against 2 over 80 held-out forecasts).",
         ),
         (
-            replace(with_outcome(0.01, 0.25), median=Comparison(-0.1, 0.3, 9, 80)),
-            "The net beats naive, the best baseline, by 25.0% (quantile loss 1.5 against 2 over 80 held-out origins; "
-            "more than noise at the 5 % level); for its median alone (mean absolute error 3 against 4) that is not "
-            "shown.",
+            with_outcome(0.05, blocks=1),
+            "same",
+            "The net is 5.0% ahead of naive, the best baseline, but the held-out part is too short to tell whether "
+            "that is more than noise (scaled quantile loss 1.9 against 2 over 80 held-out forecasts).",
         ),
         (
-            without_loss(0.01),
-            "The net loses to naive, the best baseline (quantile loss 0.5 against 0 over 80 held-out origins); use "
-            "the baseline instead.",
+            replace(BETTER, median=Comparison(-0.1, -0.3, 0.1, 9, 80)),
+            "better",
+            "The net beats naive, the best baseline, by 25.0% (95 % interval +10.0% to +40.0%; scaled quantile loss "
+            "1.5 against 2 over 80 held-out forecasts); for its median alone (MASE 3 against 4) that is not shown.",
         ),
         (
-            without_loss(0.2),
-            "The net is not shown to be better than naive, the best baseline (quantile loss 0.5 against 0 over 80 "
-            "held-out origins, which noise can explain).",
+            with_outcome(0.25, 0.1, 0.4, held=0.61),
+            "better",
+            "The net beats naive, the best baseline, by 25.0% (95 % interval +10.0% to +40.0%; scaled quantile loss "
+            "1.5 against 2 over 80 held-out forecasts). Its 80% intervals are too narrow: they held 61% of the values.",
+        ),
+        (
+            with_outcome(-49.0, -60.0, -40.0, held=0.97),
+            "worse",
+            "The net loses to naive, the best baseline, by 50 times (95 % interval −6000.0% to −4000.0%; scaled "
+            "quantile loss 100 against 2 over 80 held-out forecasts). Its 80% intervals are too wide: they held 97% "
+            "of the values.",
+        ),
+        (
+            with_baseline(BETTER, 1e-12),
+            "better",
+            "There is nothing to gain: naive forecasts the series nearly without error (scaled quantile loss 1.5 "
+            "against 1e-12 over 80 held-out forecasts).",
         ),
     ],
 )
-def test_verdicts(evaluation: Evaluation, sentence: str) -> None:
+def test_verdicts(evaluation: Evaluation, outcome: str, sentence: str) -> None:
     assert evaluation.verdict == sentence
+    assert evaluation.outcome == outcome
 
 
 def test_what_training_added() -> None:
-    assert with_outcome(0.01, 0.25).learned == pytest.approx(1 - 1.5 / 2.5)
-    flat = replace(with_outcome(0.01, 0.25), scores={n: {"quantile_loss": 0.0} for n in (NET, START, "naive")})
+    assert BETTER.learned == pytest.approx(1 - 1.5 / 2.5)
+    flat = replace(BETTER, scores={n: {"scaled_loss": 0.0} for n in (NET, START, "naive")})
     assert (flat.gain, flat.learned) == (0.0, 0.0)
 
 
@@ -149,20 +211,8 @@ def test_both_ways_through_json(fit: object) -> None:
 
 
 def test_a_mean_over_nothing_is_null_in_json_and_nan_again() -> None:
-    scores = {NET: {"quantile_loss": 1.0, "weighted_quantile_loss": float("nan")}}
-    scores |= {START: {"quantile_loss": 1.0}, "naive": {"quantile_loss": 1.0}}
-    text = json.dumps(replace(with_outcome(0.2, 0.05), scores=scores).to_json(), allow_nan=False)
+    scores = {NET: BETTER.scores[NET] | {"weighted_quantile_loss": float("nan")}}
+    text = json.dumps(replace(BETTER, scores=BETTER.scores | scores).to_json(), allow_nan=False)
     again = checked(Evaluation, json.loads(text), "evaluation")
     assert json.loads(text)["scores"][NET]["weighted_quantile_loss"] is None
     assert np.isnan(again.scores[NET]["weighted_quantile_loss"])
-
-
-def test_the_medians_are_compared_by_their_absolute_errors(
-    judged: tuple[Evaluation, np.ndarray, dict[str, np.ndarray]],
-) -> None:
-    found, truth, methods = judged
-    errors = {name: np.nanmean(np.abs(truth - quantiles[..., 2]), axis=1) for name, quantiles in methods.items()}
-    scale = np.nanmean(np.abs(waves()[6:208] - waves()[:202]))
-    assert found.best_baseline in errors
-    expected = np.mean(errors[NET] - errors[found.best_baseline]) / scale
-    assert found.median.difference == pytest.approx(expected, rel=1e-5)

@@ -5,7 +5,7 @@ import pytest
 from forecast_cases import LEVELS
 from tidegate.equations import cell, concat, linear, sigmoid, tanh
 from tidegate.errors import ArgumentError
-from tidegate.tasks.forecast.net import ForecastNet
+from tidegate.tasks.forecast.model.net import ForecastNet
 
 
 @cell(states="h", inputs="x a:1", source="a test")
@@ -57,9 +57,9 @@ def wide(x, h, n):
 )
 def test_cells_that_cannot(refused, said) -> None:
     with pytest.raises(ArgumentError) as raised:
-        ForecastNet(refused, 6, 4, LEVELS, 5, 1)
+        ForecastNet(refused, (6, 0), 10, 4, LEVELS, hidden=5, layers=1)
     assert str(raised.value) == said
 
 
 def test_an_output_wider_than_the_hidden_size() -> None:
-    assert ForecastNet(wide, 6, 4, LEVELS, 5, 2).head.in_features == 10
+    assert ForecastNet(wide, (6, 0), 10, 4, LEVELS, hidden=5, layers=2).head.in_features == 10

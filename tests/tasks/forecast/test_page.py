@@ -11,7 +11,6 @@ from forecast_cases import LEVELS, fitted_two, fitted_waves, waves
 from tidegate.config import checked
 from tidegate.tasks.forecast import Forecaster
 from tidegate.tasks.forecast.fitted import trace_end
-from tidegate.tasks.forecast.inputs import make_inputs
 from tidegate.tasks.forecast.story import Story, numbers, plain, thinned
 
 NASTY = "<script>alert('y & \"z\"')</script>"
@@ -82,8 +81,9 @@ def test_the_trace_is_that_of_the_last_steps() -> None:
     fitted = fitted_waves()._ready()
     times, traced = trace_end(fitted)
     assert times.tolist() == list(range(236, 260))
-    x = make_inputs(fitted.tail, fitted.recipe).x[-24:, None]
-    outputs, state = fitted.net(x)
+    inputs = fitted.tail.inputs(fitted.recipe)
+    first = int(inputs.offsets)
+    outputs, state = fitted.net(inputs.x[first : first + 24, None], fitted.tail.states[0])
     np.testing.assert_allclose(traced["h"], outputs[:, 0].detach().numpy(), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(traced["c"][-1], state["c"][0, 0].detach().numpy(), rtol=1e-5, atol=1e-6)
     assert all(0 <= traced[gate].min() <= traced[gate].max() <= 1 for gate in "ifo")

@@ -1,13 +1,11 @@
 """`Forecaster`: fit, judge, predict, report, save."""
 
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from tidegate.config import ForecastOptions
@@ -15,19 +13,20 @@ from tidegate.data import Decimal, read_panel
 from tidegate.equations import Cell
 from tidegate.errors import ArgumentError
 from tidegate.files import to_json, write_atomic
-from tidegate.gradients import Diagnosis, Rule, rule_from_text
+from tidegate.gradients import Diagnosis, Rule
 from tidegate.tasks.forecast.diagnosis import diagnose_fitted
-from tidegate.tasks.forecast.evaluation import NET, START, Evaluation, evaluate
-from tidegate.tasks.forecast.fitted import Columns, Fitted, make_net
-from tidegate.tasks.forecast.inputs import make_inputs
+from tidegate.tasks.forecast.fitted import Columns, Fitted
+from tidegate.tasks.forecast.judging.evaluation import NET, START, Evaluation
+from tidegate.tasks.forecast.judging.split import split_all
+from tidegate.tasks.forecast.judging.tally import evaluate
+from tidegate.tasks.forecast.model.recipe import first_origin
 from tidegate.tasks.forecast.page import forecast_numbers, forecast_page
-from tidegate.tasks.forecast.recipe import look_back, make_recipe
 from tidegate.tasks.forecast.result import Forecast
-from tidegate.tasks.forecast.split import split_all
 from tidegate.tasks.forecast.story import tell
-from tidegate.tasks.forecast.tail import keep_tail
-from tidegate.tasks.forecast.task import ForecastTask, training_origins
-from tidegate.training import History, Listener, TrainingPlan, seeded, train
+from tidegate.tasks.forecast.tail import Tail, shorten
+from tidegate.tasks.forecast.training import NetTrainer
+from tidegate.tasks.forecast.version1 import FittedVersion1, is_version1
+from tidegate.training import History, Listener
 
 
 class Forecaster:
@@ -42,10 +41,12 @@ class Forecaster:
     options are the fields of `tidegate.config.ForecastOptions`, which say what each does: season, hidden_size,
     num_layers, context, quantiles, budget, updates, seed, learning_rate, schedule, accumulate, clip.
 
-    Each series is cut in the order of time: training, 15 % for validation (early stopping), 20 % held out. Scales,
-    stopping and weights come from the parts before the held-out part, which is then judged at every origin beside the
-    naive forecasts. **The net that was judged is the net that predicts**: it is not fitted again on all of the data,
-    but what it reads before it forecasts are the newest values. A covariate's past is used, not its future.
+    Each series is cut in the order of time: training, 15 % for validation (early stopping, calibration of the
+    intervals), 20 % held out. Scales, stopping and weights come from the parts before the held-out part, which is then
+    judged at every origin beside naive forecasts. **The verdict is that of this net; the net that predicts is then
+    fitted again on all of the data** by as many updates (`refit=False` keeps the judged one). Where the net lost, the
+    baseline that won predicts in its place (`keep_net=True` keeps the net). Short series are trained on and forecast
+    without being judged. A covariate's past is used, not its future.
     """
 
     kind: ClassVar[str] = "forecaster"
@@ -56,7 +57,7 @@ class Forecaster:
         name = cell.name if isinstance(cell, Cell) else cell
         self.options = ForecastOptions.make(horizon=horizon, cell=name, gradient=str(gradient), **options)
         self.cell = cell
-        self._fitted: Fitted | None = None
+        self._fitted: Fitted | FittedVersion1 | None = None
 
     def fit(
         self,
@@ -83,23 +84,26 @@ class Forecaster:
         options, columns = self.options, Columns(target, time, id, tuple(covariates))
         panel = read_panel(data, target, time=time, id=id, covariates=covariates, decimal=decimal, encoding=encoding)
         season = options.season or panel.grid.season
-        back, level = look_back(panel, season)
-        splits = split_all(panel, options.horizon, max(back * season, level - 1))
-        recipe = make_recipe(panel, splits, horizon=options.horizon, season=season, context=options.context)
-        inputs, levels = make_inputs(panel, recipe), np.array(options.quantiles)
-        with seeded(options.seed):
-            net = make_net(options, self.cell, inputs.x.shape[1])
-        task = ForecastTask(net, inputs, splits, torch.from_numpy(levels.astype(np.float32)))
-        rows, stops = training_origins(inputs, splits)
-        net.start_from(inputs.anchors(rows), inputs.targets(rows, stops), task.levels)
-        start = make_net(options, self.cell, inputs.x.shape[1])
-        start.load_state_dict(net.state_dict())
-        history = train(
-            task, self._plan(), listeners, checkpoint=None if checkpoint is None else Path(checkpoint), resume=resume
-        )
-        judged = evaluate({NET: net, START: start}, inputs, panel, splits, levels)
-        story = tell(panel, splits, net, inputs, levels)
-        self._fitted = Fitted(options, columns, recipe, net, keep_tail(panel, recipe), judged, history, story)
+        panel, splits = split_all(panel, options.horizon, first_origin(season))
+        where = None if checkpoint is None else Path(checkpoint)
+        trainer = NetTrainer(panel, options, self.cell, season, listeners, where, resume)
+        judged, levels = trainer.judged(splits), np.array(options.quantiles)
+        nets = {NET: judged.net, START: judged.start}
+        evaluation = evaluate(nets, judged.inputs, panel, splits, levels)
+        story = tell(panel, splits, judged.net, judged.inputs, levels)
+        lost = evaluation.outcome == "worse" and not options.keep_net
+        recipe, net = trainer.on_all(judged) if options.refit and not lost else (judged.recipe, judged.net)
+        tail = shorten(Tail.whole(panel), recipe, net, keep_rows=lost)
+        instead = evaluation.best_baseline if lost else None
+        self._fitted = Fitted(options, columns, recipe, net, tail, evaluation, judged.history, story, instead)
+        return self
+
+    def update(self, data: Any) -> Self:
+        """Read on: new rows are added to the series, and the next forecast begins after them. No weight changes.
+
+        The forecast has the same bits as that of the same net which has read all rows at once.
+        """
+        self._fitted = self._current("to go on reading").updated(data)
         return self
 
     def predict(self, data: Any = None, *, decimal: Decimal | None = None, encoding: str | None = None) -> Forecast:
@@ -109,8 +113,7 @@ class Forecaster:
         forecast from their own ends: rows that follow the data of the fit are joined to it, other series are not.
         `decimal` and `encoding` are as in `fit`.
         """
-        fitted = self._ready()
-        return fitted.forecast(fitted.tail if data is None else fitted.read(data, decimal, encoding))
+        return self._ready().predict(data, decimal, encoding)
 
     @property
     def evaluation(self) -> Evaluation:
@@ -120,7 +123,7 @@ class Forecaster:
     @property
     def verdict(self) -> str:
         """One sentence: whether the net is better than the best baseline, and by how much."""
-        return self.evaluation.verdict
+        return self._ready().verdict
 
     @property
     def history(self) -> History:
@@ -133,15 +136,16 @@ class Forecaster:
         `data` is as in `predict`. The loss is the quantile loss where the truth is known; `rules`
         are compared with its exact gradient, see `tidegate.gradients.diagnose`.
         """
-        fitted = self._ready()
+        fitted = self._current("for a diagnosis")
         return diagnose_fitted(fitted, fitted.tail if data is None else fitted.read(data), rules)
 
     def write_report(self, path: str | os.PathLike[str]) -> Path:
         """Write the report as one HTML file, with its numbers as JSON beside it; returns the path of the page."""
         page = Path(path)
-        numbers = to_json(forecast_numbers(self._ready()), indent=2)
+        fitted = self._current("for a report")
+        numbers = to_json(forecast_numbers(fitted), indent=2)
         write_atomic(page.with_suffix(".json"), numbers.encode())
-        write_atomic(page, forecast_page(self._ready()).encode())
+        write_atomic(page, forecast_page(fitted).encode())
         return page
 
     def to_spec(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -151,25 +155,22 @@ class Forecaster:
     @classmethod
     def from_spec(cls, spec: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         """The forecaster that `to_spec` wrote."""
-        fitted = Fitted.from_spec(spec, tensors)
+        kind = FittedVersion1 if is_version1(spec) else Fitted
+        fitted = kind.from_spec(spec, tensors)
         forecaster = cls(**fitted.options.model_dump())
         forecaster.cell, forecaster._fitted = fitted.net.layer.cell, fitted
         return forecaster
 
-    def _plan(self) -> TrainingPlan:
-        options = self.options
-        return TrainingPlan(
-            learning_rate=options.learning_rate,
-            clip=options.clip,
-            budget=options.budget if options.updates is None else math.inf,
-            seed=options.seed,
-            rule=rule_from_text(options.gradient),
-            updates=options.updates,
-            schedule=options.schedule,
-            accumulate=options.accumulate,
-        )
-
-    def _ready(self) -> Fitted:
+    def _ready(self) -> Fitted | FittedVersion1:
         if self._fitted is None:
             raise ArgumentError("This forecaster has not been fitted. Call fit(data, target=...) first.")
         return self._fitted
+
+    def _current(self, what: str) -> Fitted:
+        fitted = self._ready()
+        if isinstance(fitted, FittedVersion1):
+            raise ArgumentError(
+                f"This forecaster was saved by Tidegate 0.1, which kept too little {what}. It can predict and be "
+                "saved; fit it again for the rest."
+            )
+        return fitted

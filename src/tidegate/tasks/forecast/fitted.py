@@ -1,6 +1,6 @@
 """What a fit leaves: all that predicting, reporting and saving need."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,16 +10,26 @@ from torch import Tensor
 from tidegate.config import ForecastOptions, checked
 from tidegate.data import Decimal, Panel, read_panel
 from tidegate.equations import Cell
+from tidegate.errors import ModelFileError
 from tidegate.nn.weights import fill
-from tidegate.tasks.forecast.evaluation import Evaluation
-from tidegate.tasks.forecast.inputs import ForecastInputs, make_inputs
-from tidegate.tasks.forecast.net import ForecastNet
-from tidegate.tasks.forecast.recipe import Recipe
+from tidegate.tasks.forecast.judging.baselines import baseline_quantiles, baselines
+from tidegate.tasks.forecast.judging.evaluation import Evaluation
+from tidegate.tasks.forecast.model.net import ForecastNet
+from tidegate.tasks.forecast.model.recipe import Recipe
+from tidegate.tasks.forecast.model.rolling import in_units, outputs_of
 from tidegate.tasks.forecast.result import Forecast
-from tidegate.tasks.forecast.saved import ForecasterData, check_agreement
+from tidegate.tasks.forecast.saved import VERSION, ForecasterData, check_agreement
 from tidegate.tasks.forecast.story import Story
-from tidegate.tasks.forecast.tail import continue_tail, tail_from_data, tail_to_data
-from tidegate.tasks.forecast.task import forecasts_at
+from tidegate.tasks.forecast.tail import (
+    Tail,
+    continue_tail,
+    merged,
+    shorten,
+    tail_from_data,
+    tail_to_data,
+    with_states,
+)
+from tidegate.tasks.forecast.training import make_net
 from tidegate.training import History
 
 
@@ -35,36 +45,63 @@ class Columns:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained net with its recipe, the end of its series, its judgement and its record."""
+    """A trained net with its recipe, the end of its series, its judgement and its record.
+
+    `instead` is the baseline that forecasts in place of a net that lost to it.
+    """
 
     options: ForecastOptions
     columns: Columns
     recipe: Recipe
     net: ForecastNet
-    tail: Panel
+    tail: Tail
     evaluation: Evaluation
     history: History
     story: Story
+    instead: str | None = None
 
-    def read(self, data: Any, decimal: Decimal | None = None, encoding: str | None = None) -> Panel:
+    @property
+    def refitted(self) -> bool:
+        """Whether the net that forecasts was fitted again on all of the data after the judgement."""
+        return self.options.refit and self.instead is None
+
+    @property
+    def verdict(self) -> str:
+        """The judgement in a sentence, and what predicts where the net lost."""
+        return (
+            f"{self.evaluation.verdict} Forecasts are those of {self.instead}."
+            if self.instead
+            else self.evaluation.verdict
+        )
+
+    def predict(self, data: Any = None, decimal: Decimal | None = None, encoding: str | None = None) -> Forecast:
+        """The forecast after the end of the data of the fit, or of new rows."""
+        return self.forecast(self.tail if data is None else self.read(data, decimal, encoding))
+
+    def read(self, data: Any, decimal: Decimal | None = None, encoding: str | None = None) -> Tail:
         """New rows, joined to the kept end where they follow it."""
-        columns = self.columns
+        columns, grid = self.columns, self.tail.panel.grid
         new = read_panel(
             data,
             columns.target,
             time=columns.time,
             id=columns.id,
             covariates=columns.covariates,
-            grid=self.tail.grid,
+            grid=grid,
             decimal=decimal,
             encoding=encoding,
         )
         return continue_tail(self.tail, new, self.recipe, columns.time is not None)
 
-    def forecast(self, panel: Panel) -> Forecast:
-        """Quantiles for the steps after the end of each series of a panel."""
-        inputs = make_inputs(panel, self.recipe)
-        quantiles = np.stack([self._after(inputs, index, panel) for index in range(len(panel.series))])
+    def updated(self, data: Any) -> "Fitted":
+        """The same net after new rows."""
+        new = shorten(self.read(data), self.recipe, self.net, keep_rows=self.instead is not None)
+        return replace(self, tail=merged(self.tail, new))
+
+    def forecast(self, tail: Tail) -> Forecast:
+        """Quantiles for the steps after the end of each series of a tail."""
+        panel = tail.panel
+        quantiles = np.stack(self._by_baseline(panel) if self.instead else self._by_net(tail))
         ahead = np.arange(self.recipe.horizon)
         times = np.stack([panel.grid.times(series.stop + ahead) for series in panel.series])
         names = tuple(series.name for series in panel.series)
@@ -80,24 +117,42 @@ class Fitted:
             panel.grid,
         )
 
-    def _after(self, inputs: ForecastInputs, index: int, panel: Panel) -> np.ndarray:
-        series = panel.series[index]
-        return forecasts_at(self.net, inputs, index, series, np.array([len(series) - 1]))[0]
+    def _by_net(self, tail: Tail) -> list[np.ndarray]:
+        inputs = tail.inputs(self.recipe)
+        outputs, _ = outputs_of(self.net, inputs, states=list(tail.states))
+        ends = (inputs.lengths - 1).numpy()
+        return [  # one by one: the same bits whatever else is forecast
+            in_units(self.net, inputs, outputs, index, series, ends[index : index + 1])[0]
+            for index, series in enumerate(tail.panel.series)
+        ]
+
+    def _by_baseline(self, panel: Panel) -> list[np.ndarray]:
+        assert self.instead is not None
+        recipe, levels, found = self.recipe, np.array(self.options.quantiles), []
+        for series in panel.series:
+            values, last = series.values, np.array([len(series) - 1])
+            baseline = baselines(values, recipe.season)[self.instead]
+            stop = len(values)
+            found.append(
+                baseline_quantiles(baseline, values, stop, last, recipe.horizon, levels, recipe.first_origin)[0]
+            )
+        return found
 
     def to_spec(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Plain data and tensors, which `from_spec` reads."""
-        tail, tensors = tail_to_data(self.tail)
+        tail, tensors = tail_to_data(self.tail, self.net)
         columns = self.columns
         spec = {
+            "version": VERSION,
             "options": self.options.model_dump(),
             "cell": self.net.layer.cell.to_json(),
-            "inputs": self.net.inputs,
             "columns": [columns.target, columns.time, columns.id, list(columns.covariates)],
             "recipe": self.recipe.to_json(),
             "tail": tail,
             "evaluation": self.evaluation.to_json(),
             "history": self.history.to_json(),
             "story": self.story.to_json(),
+            "instead": self.instead,
         }
         weights = {f"net.{name}": tensor.detach().clone() for name, tensor in self.net.state_dict().items()}
         return spec, tensors | weights
@@ -110,28 +165,24 @@ class Fitted:
         """
         data: ForecasterData = checked(ForecasterData, spec, "spec")
         left = dict(tensors)
-        tail = tail_from_data(data.tail, left)
-        check_agreement(data, tail)
+        panel = tail_from_data(data.tail, left)
+        check_agreement(data, panel)
         with torch.device("meta"):
-            net = make_net(data.options, Cell.from_json(spec["cell"]), data.inputs).eval()
-        fill(net, {name.removeprefix("net."): value for name, value in left.items()})
+            net = make_net(data.options, Cell.from_json(spec["cell"]), panel, data.recipe).eval()
+        fill(net, {name[4:]: left.pop(name) for name in list(left) if name.startswith("net.")})
+        tail = with_states(panel, data.tail, left, net)
+        if left:
+            raise ModelFileError(f"tensor {next(iter(left))!r:.80} belongs to no part of the model")
         columns, story = Columns(*data.columns), data.story
-        return cls(data.options, columns, data.recipe, net, tail, data.evaluation, data.history, story)
-
-
-def make_net(options: ForecastOptions, cell: Cell | str, inputs: int) -> ForecastNet:
-    """A new net for these options."""
-    return ForecastNet(
-        cell, inputs, options.horizon, options.quantiles, hidden=options.hidden_size, layers=options.num_layers
-    )
+        return cls(data.options, columns, data.recipe, net, tail, data.evaluation, data.history, story, data.instead)
 
 
 @torch.no_grad()
 def trace_end(fitted: Fitted) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """What the top layer did over the last steps of the first series: their times `[T]`, and label to `[T, size]`."""
-    series, recipe = fitted.tail.series[0], fitted.recipe
-    count = min(recipe.context, len(series))
-    x = make_inputs(fitted.tail, recipe).x[len(series) - count : len(series), None]
-    traced = fitted.net.layer.trace(x)
-    times = fitted.tail.grid.clocks(np.arange(series.stop - count, series.stop))
+    series, state = fitted.tail.panel.series[0], fitted.tail.states[0]
+    inputs = fitted.tail.inputs(fitted.recipe)
+    first, count = int(inputs.offsets[0]), int(inputs.lengths[0])
+    traced = fitted.net.layer.trace(inputs.x[first : first + count, None], state)
+    times = fitted.tail.panel.grid.clocks(np.arange(series.stop - count, series.stop))
     return times, {label: traced[label][:, 0].numpy() for label in traced}

@@ -3,43 +3,46 @@
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from tidegate.config import ForecastOptions
-from tidegate.data import Grid, Panel, calendar_features
+from tidegate.data import Grid, Panel
 from tidegate.errors import DataError, ModelFileError
-from tidegate.tasks.forecast.evaluation import METRICS, NET, START, Evaluation
-from tidegate.tasks.forecast.inputs import make_inputs
-from tidegate.tasks.forecast.recipe import Count, Recipe
+from tidegate.tasks.forecast.judging.baselines import baselines
+from tidegate.tasks.forecast.judging.evaluation import METRICS, NET, START, Evaluation
+from tidegate.tasks.forecast.model.inputs import make_inputs
+from tidegate.tasks.forecast.model.recipe import Recipe
 from tidegate.tasks.forecast.story import Story
 from tidegate.tasks.forecast.tail import TailData
 from tidegate.training import History
+
+VERSION = 2
 
 
 @dataclass(frozen=True)
 class ForecasterData:
     """Everything but tensors."""
 
+    version: Literal[2]
     options: ForecastOptions
     cell: dict[str, Any]
-    inputs: Count
     columns: tuple[str, str | None, str | None, tuple[str, ...]]
     recipe: Recipe
     tail: TailData
     evaluation: Evaluation
     history: History
     story: Story
+    instead: str | None
 
 
-def check_agreement(data: ForecasterData, tail: Panel) -> None:
+def check_agreement(data: ForecasterData, panel: Panel) -> None:
     """Raise ModelFileError where parts contradict each other, or no forecast can be made of the tail."""
-    fault = next((said for wrong, said in _faults(data, tail) if wrong), None)
+    fault = next((said for wrong, said in _faults(data, panel) if wrong), None)
     if fault is None:
         try:
-            inputs = make_inputs(tail, data.recipe)
-            fault = None if inputs.filled.isfinite().all() else "tail must begin with known values"
+            make_inputs(panel, data.recipe)
         except DataError as error:
             fault = str(error)
     if fault is not None:
@@ -49,16 +52,19 @@ def check_agreement(data: ForecasterData, tail: Panel) -> None:
 def _faults(data: ForecasterData, tail: Panel) -> Iterator[tuple[bool, str]]:
     """Whether something is wrong, and what. Later lines rely on earlier ones."""
     recipe, columns, grid = data.recipe, len(data.columns[3]), tail.grid
-    shortest = min((len(series) for series in tail.series), default=0)
-    needed = max(recipe.past + 1, recipe.context)
+    yield not tail.series, "tail.series is empty"
     yield recipe.horizon != data.options.horizon, "recipe.horizon and options.horizon differ"
-    yield sorted(recipe.scales) != sorted(s.name for s in tail.series), "recipe.scales and tail.series differ"
-    yield needed > shortest, f"recipe looks back at {needed} steps, but tail.series has only {shortest}"
+    yield recipe.context > 2**24 or recipe.past > 2**24, "recipe looks back at too many steps"
+    yield not set(recipe.scales) <= {s.name for s in tail.series}, "recipe.scales and tail.series differ"
+    yield any(len(s.pattern) not in (0, recipe.season) for s in recipe.scales.values()), "a pattern is not one season"
+    yield any(s.log and s.floor <= 0 for s in recipe.scales.values()), "a logarithm needs a floor above 0"
+    yield any(one.lead >= one.rows for one in data.tail.series), "tail.series has no step after its lead"
+    yield any(np.isnan(series.values[0]) for series in tail.series), "tail must begin with known values"
     yield not columns == len(recipe.covariates) == len(tail.covariates), "numbers of covariates differ"
     places = [(series.start, series.stop + recipe.horizon) for series in tail.series]
     yield not all(grid.has_times(*ends) for ends in places), "tail.grid gives times out of range"
-    calendar, _ = calendar_features(grid, np.zeros(1, int), recipe.seen)
-    yield data.inputs != 4 + calendar.shape[1] + 2 * columns, f"inputs must not be {data.inputs} for this recipe"
+    names = baselines(np.zeros(max(recipe.season, 2)), recipe.season)
+    yield data.instead is not None and data.instead not in names, f"instead must not be {data.instead!r}"
     yield not any(check.best for check in data.history.checks), "history has no best check"
     yield not _complete(data.evaluation, data.options), "evaluation has not all methods, scores, horizons or levels"
     yield not _consistent(data.story, data.options, grid), "story has parts of different lengths, or out of range"

@@ -4,13 +4,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from tidegate.data import Panel, Series
 from tidegate.metrics import quantile_score
-from tidegate.tasks.forecast.inputs import ForecastInputs
-from tidegate.tasks.forecast.net import ForecastNet
-from tidegate.tasks.forecast.split import Split
-from tidegate.tasks.forecast.task import forecasts_at
+from tidegate.tasks.forecast.judging.split import Split
+from tidegate.tasks.forecast.judging.tally import held_out_origins
+from tidegate.tasks.forecast.model.inputs import ForecastInputs
+from tidegate.tasks.forecast.model.net import ForecastNet
+from tidegate.tasks.forecast.model.rolling import in_units, outputs_of
 
 _BUCKETS = 1000
 
@@ -50,8 +52,9 @@ class Story:
 def tell(
     panel: Panel, splits: tuple[Split, ...], net: ForecastNet, inputs: ForecastInputs, levels: np.ndarray
 ) -> Story:
-    """The story of a panel, its first series shown."""
-    series, cut = panel.series[0], splits[0]
+    """The story of a panel, its first series that was judged shown."""
+    index = next(k for k, cut in enumerate(splits) if cut.judged)
+    series, cut = panel.series[index], splits[index]
     kept = thinned(series.values)
     cuts = {"training": 0, "validation": cut.validation, "held out": cut.held_out}
     return Story(
@@ -62,7 +65,7 @@ def tell(
         places=[int(place) for place in series.start + kept],
         values=plain(series.values[kept]),
         parts=[(name, int(np.searchsorted(kept, first))) for name, first in cuts.items()],
-        examples=_examples(series, cut, net, inputs, levels),
+        examples=_examples(index, series, cut, net, inputs, levels),
         notes=list(panel.notes),
     )
 
@@ -78,11 +81,13 @@ def numbers(values: Numbers) -> np.ndarray:
 
 
 def _examples(
-    series: Series, cut: Split, net: ForecastNet, inputs: ForecastInputs, levels: np.ndarray
+    index: int, series: Series, cut: Split, net: ForecastNet, inputs: ForecastInputs, levels: np.ndarray
 ) -> list[Example]:
     recipe = inputs.recipe
-    origins = np.arange(cut.held_out - 1, cut.stop - recipe.horizon)
-    forecasts = forecasts_at(net, inputs, 0, series, origins)
+    origins = held_out_origins(cut, recipe.horizon)
+    only = torch.where(torch.arange(len(inputs.lengths)) == index, inputs.lengths, 0)
+    outputs, _ = outputs_of(net, inputs, only)
+    forecasts = in_units(net, inputs, outputs, index, series, origins)
     truth = series.values[origins[:, None] + np.arange(1, recipe.horizon + 1)]
     losses = np.nan_to_num(quantile_score(truth, forecasts, levels)).mean(-1)
     order = np.argsort(losses, kind="stable")
