@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from tidegate.equations.graph import Graph, Input, StateVariable
 from tidegate.equations.names import HEADER, LETTER, NO_MATRICES, check_name, parse_size
 from tidegate.equations.tracer import Tracer, name_nets, name_results, read_legends, settle_names
-from tidegate.equations.values import SCALAR, Rate, Value, lift, show_size, shown
+from tidegate.equations.values import SCALAR, Rate, Value, constant, lift, show_size, shown
 from tidegate.equations.verify import MAX_STATES, verify, verify_derivatives, verify_reads
 from tidegate.errors import EquationError
 
@@ -52,7 +52,7 @@ class _Reading:
         old = {s.name: self.tracer.leaf("old", s.name, s.size, Rate.STATE) for s in self.states}
         symbols = {g: [old[n] for n in ns] if isinstance(ns, list) else old[ns] for g, ns in self.groups.items()}
         arguments = [symbols[p] if p in symbols else leaves[p] for p in parameters]
-        options = {k: self.tracer.option(k, v) if isinstance(v, float) else v for k, v in self.options.items()}
+        options = {k: constant(v, k) if isinstance(v, float) else v for k, v in self.options.items()}
         with self.tracer.listening():
             returned = self.function(*arguments, **options)
         return self._finish(inputs, returned)

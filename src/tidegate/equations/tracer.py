@@ -20,7 +20,6 @@ from tidegate.equations.values import (
     Rate,
     Size,
     Value,
-    constant,
     fail,
     listener,
     show_size,
@@ -93,10 +92,6 @@ class Tracer:
         value = Value(op, (), size, rate, name=check_name(name, "the name of an input or state"))
         value.name = name
         return value
-
-    def option(self, name: str, value: float) -> Value:
-        """A float option, as a constant that keeps its name."""
-        return constant(value, name)
 
     def weight(self, name: str, size: Size, init: Value, learn: bool, **attrs: Any) -> Value:
         """Declare a weight: one named tensor in the file."""

@@ -147,32 +147,33 @@ class SnAp(Forward):
 
 
 @dataclass(frozen=True, kw_only=True)
-class UORO(Forward):
-    """Unbiased online recurrent optimisation (Tallec & Ollivier 2017, arXiv:1702.05043), for every cell: unbiased,
-    but noisy. `seed` seeds its random signs."""
+class Signed(Forward):
+    """A rule that is unbiased, but noisy: `seed` seeds its random signs."""
 
     seed: int = 0
-    word: ClassVar[str] = "uoro"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_whole(self, "seed", least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UORO(Signed):
+    """Unbiased online recurrent optimisation (Tallec & Ollivier 2017, arXiv:1702.05043), for every cell: unbiased,
+    but noisy. `seed` seeds its random signs."""
+
+    word: ClassVar[str] = "uoro"
 
     def _trackers(self, found: Structure, layout: ParameterLayout) -> Sequence[Tracker]:
         return [RankOneInfluence(found.groups, found.states, layout, self.seed)] if found.groups else []
 
 
 @dataclass(frozen=True, kw_only=True)
-class KFRTRL(Forward):
+class KFRTRL(Signed):
     """Kronecker-factored real-time recurrent learning (Mujika et al. 2018, arXiv:1805.10842), for cells all of whose
     learned weights multiply the same vectors. `seed` seeds its random signs."""
 
-    seed: int = 0
     word: ClassVar[str] = "kfrtrl"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole(self, "seed", least=0)
 
     def _supports(self, found: Structure) -> Support:
         vector = next((g for g in found.groups if g.is_vector), None)

@@ -68,22 +68,13 @@ class FlattenedLayer:
         self._cells = [(f"{name}.", m) for name, m in modules if isinstance(m, CellWeights)]
         starts = [f"{name}.{p}" for name, m in modules if isinstance(m, Starts) for p in m._parameters]
         self._starts = [name for name in starts if name in self.graph.weights]
-        self._bare = _without_fresh(self.graph)
+        self.declared = _without_fresh(self.graph)  # the graph with only the inputs that callers give
+        self.learns_starts = self.declared is not self.graph  # whether initial states are weights
         self._made_of = _made_of(layer)
 
     def unchanged(self) -> bool:
         """Whether the layer still has the same modules, tensors and options."""
         return _made_of(self.layer) == self._made_of
-
-    @property
-    def declared(self) -> Graph:
-        """The graph with only the inputs that callers give."""
-        return self._bare
-
-    @property
-    def learns_starts(self) -> bool:
-        """Whether initial states are weights."""
-        return self._bare is not self.graph
 
     def weights(self) -> dict[str, Tensor]:
         """The current weights by name; each is read once, since parametrisations compute it on access."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tidegate.errors import ArgumentError
 from tidegate.nn.state import State, check_is_state, check_state
-from tidegate.nn.stepper import Stepper
+from tidegate.nn.stepper import Stepper, given_arrays
 
 Array = NDArray[Any]
 Steps = Union[Stepper, "StackStepper"]
@@ -38,11 +38,7 @@ class StackStepper:
     def __call__(self, x_t: Any, active: Any = None) -> Any:
         """Advance by one step; see `Stepper`."""
         given = x_t if isinstance(x_t, Mapping) else {self._inputs[0]: x_t}
-        if set(given) != set(self._inputs):
-            raise ArgumentError(
-                f"the stepper takes the inputs {', '.join(self._inputs)}, got {', '.join(map(str, given)) or 'none'}"
-            )
-        named = {n: v.detach().cpu().numpy() if isinstance(v, Tensor) else np.asarray(v) for n, v in given.items()}
+        named = given_arrays(given, self._inputs)
         x = named[self._inputs[0]]
         for k, (stepper, (first, *others)) in enumerate(zip(self._steppers, self._reads, strict=True)):
             y = stepper({first: x, **{n: named[n] for n in others}} if others else x, active)

@@ -1,6 +1,6 @@
 """`Stepper`: one step at a time for streams, with a snapshot of the weights, on native kernels or numpy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ class Stepper:
         self._steps: list[BoundStep] = []
         self._index_steps: list[BoundStep] | None = None
         self._indices = np.zeros(len(self._output), np.int64)
-        self._numpy: _NumpyStep | None = None
+        self._numpy: tuple[Program, list[dict[Value, Any]]] | None = None
         self._ready = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -111,10 +111,24 @@ class Stepper:
             else:
                 step.move(moves)
 
+    @np.errstate(all="ignore")  # as in torch, overflow gives infinity without a warning
     def _by_numpy(self, inputs: dict[str, Array], moves: Array | None) -> None:
+        """One step on numpy, value by value."""
+        graph, sizes = self._graph, self._sizes
         if self._numpy is None:
-            self._numpy = _NumpyStep(self._graph, self._sizes, self._weights)
-        self._output[...] = self._numpy(inputs, self._state, self._outputs, moves)
+            fixed = [_prologue(graph, s, w) for s, w in zip(sizes, self._weights, strict=True)]
+            self._numpy = Program(graph.roots), fixed
+        program, fixed = self._numpy
+        for k, (old, output) in enumerate(zip(self._state, self._outputs, strict=True)):
+            env = fixed[k] | {value: inputs[name] for name, value in graph.input_values.items()}
+            env |= {value: old[name] for name, value in graph.old.items()}
+            y, *new = program(numpy_ops, sizes[k], env)
+            y = np.array(np.broadcast_to(np.asarray(y, dtype=output.dtype), output.shape))
+            fresh = {n: np.array(np.broadcast_to(v, old[n].shape)) for n, v in zip(graph.new, new, strict=True)}
+            for name, value in fresh.items():  # last, because one state's new value may be another's old one
+                old[name][...] = value if moves is None else np.where(moves[:, None], value, old[name])
+            inputs = inputs | {self._first: y}
+        self._output[...] = inputs[self._first]
 
     def _kernel_steps(self, one_hot: bool) -> list[BoundStep]:
         if not self._ready:
@@ -143,11 +157,7 @@ class Stepper:
 
     def _inputs(self, named: Mapping[str, Any]) -> dict[str, Array]:
         wanted = {i.name: bound(i.size, self._sizes[0]) for i in self._graph.inputs}
-        if set(named) != set(wanted):
-            raise ArgumentError(
-                f"the stepper takes the inputs {', '.join(wanted)}, got {', '.join(map(str, named)) or 'none'}"
-            )
-        found = {n: v.detach().cpu().numpy() if isinstance(v, Tensor) else np.asarray(v) for n, v in named.items()}
+        found = given_arrays(named, wanted)
         first = self._graph.inputs[0].name
         for name, size in wanted.items():
             one_hot = name == first and found[name].dtype.kind in "iu" and found[name].ndim == 1
@@ -201,36 +211,12 @@ class Stepper:
                 mine[name][...] = array
 
 
-class _NumpyStep:
-    """One step on numpy, value by value."""
-
-    def __init__(self, graph: Graph, sizes: list[dict[str, int]], weights: list[dict[str, Tensor]]) -> None:
-        self._graph, self._sizes = graph, sizes
-        self._program = Program(graph.roots)
-        self._fixed = [_prologue(graph, s, w) for s, w in zip(sizes, weights, strict=True)]
-
-    def __call__(
-        self, inputs: dict[str, Array], state: list[dict[str, Array]], outputs: list[Array], moves: Array | None
-    ) -> Array:
-        """Advance the states and return the top layer's output."""
-        named = dict(inputs)
-        with np.errstate(all="ignore"):  # as in torch, overflow gives infinity without a warning
-            for k, (old, like) in enumerate(zip(state, outputs, strict=True)):
-                named[self._graph.inputs[0].name] = self._layer(k, named, old, like, moves)
-        return named[self._graph.inputs[0].name]
-
-    def _layer(
-        self, k: int, inputs: dict[str, Array], old: dict[str, Array], like: Array, moves: Array | None
-    ) -> Array:
-        env = dict(self._fixed[k])
-        env |= {value: inputs[name] for name, value in self._graph.input_values.items()}
-        env |= {value: old[name] for name, value in self._graph.old.items()}
-        output, *new = self._program(numpy_ops, self._sizes[k], env)
-        whole = np.array(np.broadcast_to(np.asarray(output, dtype=like.dtype), like.shape))
-        fresh = {n: np.array(np.broadcast_to(v, old[n].shape)) for n, v in zip(self._graph.new, new, strict=True)}
-        for name, value in fresh.items():  # last, because one state's new value may be another's old one
-            old[name][...] = value if moves is None else np.where(moves[:, None], value, old[name])
-        return whole
+def given_arrays(named: Mapping[str, Any], wanted: Iterable[str]) -> dict[str, Array]:
+    """A step's inputs as arrays, not copied. Raises ArgumentError for other names than those wanted."""
+    if set(named) != set(wanted):
+        got = ", ".join(map(str, named)) or "none"
+        raise ArgumentError(f"the stepper takes the inputs {', '.join(wanted)}, got {got}")
+    return {n: v.detach().cpu().numpy() if isinstance(v, Tensor) else np.asarray(v) for n, v in named.items()}
 
 
 def _refuse_types_unknown_to_numpy(state: State) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tidegate.reference.shared_ops import *  # noqa: F403
+
 Array = NDArray[Any]
 
 exp, expm1, log, log1p, sqrt = np.exp, np.expm1, np.log, np.log1p, np.sqrt
@@ -98,11 +100,6 @@ def product(matrix: Array, vector: Array) -> Array:
     return rows.reshape(*vector.shape[:-1], -1)
 
 
-def transpose(matrix: Array) -> Array:
-    """Rows become columns, within each block."""
-    return np.swapaxes(matrix, -1, -2)
-
-
 def stack_known(matrices: Any, known: list[int], rows: tuple[int, ...]) -> Array:
     """Stack matrices vertically, with rows of zeros for missing ones."""
     given = dict(zip(known, matrices, strict=True))
@@ -110,21 +107,6 @@ def stack_known(matrices: Any, known: list[int], rows: tuple[int, ...]) -> Array
     parts = [given.get(k, np.zeros((*first.shape[:-2], n, first.shape[-1]), first.dtype)) for k, n in enumerate(rows)]
     lead = np.broadcast_shapes(*(p.shape[:-2] for p in parts))
     return np.concatenate([np.broadcast_to(p, (*lead, *p.shape[-2:])) for p in parts], -2)
-
-
-def mean(a: Array) -> Array:
-    """The mean over units, kept as one unit."""
-    return np.mean(a, axis=-1, keepdims=True)
-
-
-def total(a: Array, units: int) -> Array:
-    """Sums over neighbouring units until `units` are left."""
-    return np.sum(np.reshape(a, (*a.shape[:-1], units, -1)), axis=-1)
-
-
-def total_matrix(a: Array) -> Array:
-    """The sum over a whole matrix of weights, as one unit."""
-    return np.sum(a).reshape(1)
 
 
 def spread(a: Array, units: int) -> Array:
@@ -138,37 +120,9 @@ def concat(arrays: Any) -> Array:
     return np.concatenate([np.broadcast_to(a, (*lead, a.shape[-1])) for a in arrays], axis=-1)
 
 
-def part(a: Array, start: int, units: int) -> Array:
-    """Some units of a vector, from one on."""
-    return a[..., start : start + units]
-
-
-def outer(a: Array, b: Array, blocks: int | None = None) -> Array:
-    """Column times row; with blocks, only the blocks on the diagonal."""
-    if blocks is None:
-        return a[..., :, None] * b[..., None, :]
-    split = [v.reshape(*v.shape[:-1], blocks, -1) for v in (a, b)]
-    return split[0][..., :, None] * split[1][..., None, :]
-
-
 def diagonal(a: Array) -> Array:
     """The diagonal matrix of a vector."""
     return a[..., :, None] * np.eye(a.shape[-1], dtype=a.dtype)
-
-
-def diagonal_part(matrix: Array) -> Array:
-    """The diagonal of a matrix as a vector."""
-    return np.diagonal(matrix, axis1=-2, axis2=-1)
-
-
-def column(a: Array) -> Array:
-    """A vector as a column, to scale a matrix's rows."""
-    return a[..., :, None]
-
-
-def row(a: Array) -> Array:
-    """A vector as a row, to scale a matrix's columns."""
-    return a[..., None, :]
 
 
 def dense(matrix: Array) -> Array:
@@ -179,11 +133,6 @@ def dense(matrix: Array) -> Array:
     full = np.zeros((n, rows, n, columns), dtype=matrix.dtype)
     full[np.arange(n), :, np.arange(n)] = matrix
     return full.reshape(n * rows, n * columns)
-
-
-def total_rows(matrix: Array, rows: int) -> Array:
-    """Sums over neighbouring rows until `rows` are left."""
-    return np.sum(matrix.reshape(*matrix.shape[:-2], rows, -1, matrix.shape[-1]), axis=-2)
 
 
 def spread_rows(matrix: Array, rows: int) -> Array:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tidegate.reference.shared_ops import *  # noqa: F403
+
 exp, expm1, log, log1p, sqrt = torch.exp, torch.expm1, torch.log, torch.log1p, torch.sqrt
 sin, cos, tanh, floor, sign, abs = torch.sin, torch.cos, torch.tanh, torch.floor, torch.sign, torch.abs
 sigmoid, relu, log_sigmoid = torch.sigmoid, torch.relu, functional.logsigmoid
@@ -110,11 +112,6 @@ def product(matrix: Tensor, vector: Tensor) -> Tensor:
     return torch.einsum("nrc,...nc->...nr", matrix, parts).flatten(-2)
 
 
-def transpose(matrix: Tensor) -> Tensor:
-    """Rows become columns, within each block."""
-    return matrix.transpose(-1, -2)
-
-
 def eye(units: int, like: Tensor) -> Tensor:
     """The identity matrix, with another tensor's type and device."""
     return torch.eye(units, dtype=like.dtype, device=like.device)
@@ -139,21 +136,6 @@ def stack_known(matrices: Any, known: list[int], rows: tuple[int, ...]) -> Tenso
     return torch.cat([p.expand(*lead, *p.shape[-2:]) for p in parts], -2)
 
 
-def mean(a: Tensor) -> Tensor:
-    """The mean over units, kept as one unit."""
-    return a.mean(-1, keepdim=True)
-
-
-def total(a: Tensor, units: int) -> Tensor:
-    """Sums over neighbouring units until `units` are left."""
-    return a.reshape(*a.shape[:-1], units, -1).sum(-1)
-
-
-def total_matrix(a: Tensor) -> Tensor:
-    """The sum over a whole matrix of weights, as one unit."""
-    return a.sum().reshape(1)
-
-
 def spread(a: Tensor, units: int) -> Tensor:
     """Each unit repeated in place until there are `units`."""
     return a.repeat_interleave(units // a.shape[-1], -1)
@@ -165,46 +147,14 @@ def concat(arrays: Any) -> Tensor:
     return torch.cat([a.expand(*lead, a.shape[-1]) for a in arrays], -1)
 
 
-def part(a: Tensor, start: int, units: int) -> Tensor:
-    """Some units of a vector, from one on."""
-    return a[..., start : start + units]
-
-
-def outer(a: Tensor, b: Tensor, blocks: int | None = None) -> Tensor:
-    """Column times row; with blocks, only the blocks on the diagonal."""
-    if blocks is not None:
-        a, b = (v.reshape(*v.shape[:-1], blocks, -1) for v in (a, b))
-    return a.unsqueeze(-1) * b.unsqueeze(-2)
-
-
 def diagonal(a: Tensor) -> Tensor:
     """The diagonal matrix of a vector."""
     return torch.diag_embed(a)
 
 
-def diagonal_part(matrix: Tensor) -> Tensor:
-    """The diagonal of a matrix as a vector."""
-    return matrix.diagonal(dim1=-2, dim2=-1)
-
-
-def column(a: Tensor) -> Tensor:
-    """A vector as a column, to scale a matrix's rows."""
-    return a.unsqueeze(-1)
-
-
-def row(a: Tensor) -> Tensor:
-    """A vector as a row, to scale a matrix's columns."""
-    return a.unsqueeze(-2)
-
-
 def dense(matrix: Tensor) -> Tensor:
     """A block-diagonal matrix written out."""
     return matrix if matrix.dim() == 2 else torch.block_diag(*matrix)
-
-
-def total_rows(matrix: Tensor, rows: int) -> Tensor:
-    """Sums over neighbouring rows until `rows` are left."""
-    return matrix.reshape(*matrix.shape[:-2], rows, -1, matrix.shape[-1]).sum(-2)
 
 
 def spread_rows(matrix: Tensor, rows: int) -> Tensor:

@@ -86,18 +86,8 @@ def _backward(
 
 
 @_backward.register_fake
-def _(
-    cell: Any,
-    sizes: Any,
-    indices: Any,
-    backwards: Any,
-    wanted: Any,
-    grads: Any,
-    tensors: Any,
-    saved: Any,
-    lengths: Any,
-    reset: Any,
-) -> list[Tensor]:
+def _(cell: Any, sizes: Any, indices: Any, *given: Any) -> list[Tensor]:
+    _, wanted, _, tensors, *_, reset = given
     flowing = read_kernel_inputs(cell, tuple(sizes), indices).needs_grad(wanted, reset is not None)
     return [tensors[0].new_empty(t.shape) for t, want in zip(tensors, flowing, strict=True) if want]
 

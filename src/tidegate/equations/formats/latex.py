@@ -9,7 +9,7 @@ pre-activations; a call of an @function stays a call.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from tidegate.equations.graph import Graph
 from tidegate.equations.ops import OPS
@@ -42,7 +42,7 @@ def legend(graph: Graph) -> list[tuple[str, str]]:
     return [(formulas.symbol(v), v.legend) for v in formulas.named if v.legend]
 
 
-def symbol(name: str, symbols: dict[str, str] | None = None) -> str:
+def symbol(name: str, symbols: Mapping[str, str] | None = None) -> str:
     r"""A name as a LaTeX symbol: `alpha_1` is $\alpha_{1}$, `h0` $h_{0}$, `log_f` $\log f$, `on` $\mathrm{on}$."""
     if symbols and name in symbols:
         return symbols[name]
@@ -152,7 +152,7 @@ class _Formulas:
     def symbol(self, value: Value) -> str:
         """The symbol of a named value."""
         name = self.finals.get(value) or value.name or self._call_item(value)
-        tex, timed = symbol(name, self._symbols()), value.rate > Rate.SEQUENCE
+        tex, timed = symbol(name, self.graph.symbols), value.rate > Rate.SEQUENCE
         if not timed and (name in self.graph.weights or name in self.graph.options):
             tex = rf"\bar{{{tex}}}"
         if not value.version and self.results.get(name, value) is not value:
@@ -164,11 +164,8 @@ class _Formulas:
         assert value.call is not None
         return f"{call_prefix(value) or value.call.function}_{_index(value) + 1}"
 
-    def _symbols(self) -> dict[str, str]:
-        return dict(self.graph.symbols)
-
     def _timed(self, name: str, time: str) -> str:
-        return _at(symbol(name, self._symbols()), time)
+        return _at(symbol(name, self.graph.symbols), time)
 
     def term(self, value: Value, need: int = 0, leading: bool = True) -> str:
         """The value inside a formula: its symbol or its expression, in parentheses if it binds less than `need`, or if
@@ -218,7 +215,7 @@ class _Formulas:
 
     def _input(self, value: Value) -> str:
         name = value.attrs["name"]
-        return symbol(name, self._symbols()) if self.rates[name] == Rate.SEQUENCE else self._timed(name, "t")
+        return symbol(name, self.graph.symbols) if self.rates[name] == Rate.SEQUENCE else self._timed(name, "t")
 
     def _old(self, value: Value) -> str:
         return self._timed(value.attrs["name"], "t-1")
@@ -226,11 +223,11 @@ class _Formulas:
     def _weight(self, value: Value) -> str:
         name = str(value.name)
         group, _, last = name.rpartition(".")
-        return f"b_{{{self._subscript(group)}}}" if group and last == "bias" else symbol(name, self._symbols())
+        return f"b_{{{self._subscript(group)}}}" if group and last == "bias" else symbol(name, self.graph.symbols)
 
     def _constant(self, value: Value) -> str:
         name = value.attrs.get("name")
-        return number(value.attrs["value"]) if name is None else symbol(name, self._symbols())
+        return number(value.attrs["value"]) if name is None else symbol(name, self.graph.symbols)
 
     def _linear(self, value: Value) -> str:
         labels = value.attrs["labels"]

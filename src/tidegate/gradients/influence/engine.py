@@ -144,10 +144,6 @@ class InfluenceEngine:
         starts = begin if reset is None else self.flat.starts()
         return UnrollArguments(weights, inputs, begin, starts, lengths, reset)
 
-    def between(self, inputs: Tensors, start: int, stop: int) -> Tensors:
-        """A range of steps of the inputs; inputs given once per sequence stay whole."""
-        return {n: x[start:stop] if n in self.plan.moving else x for n, x in inputs.items()}
-
     def follow(
         self, weights: Tensors, inputs: Tensors, begin: Tensors, batch: Batch, *, reading: bool
     ) -> tuple[Tensor, Read | None]:
@@ -329,7 +325,8 @@ class EngineRun:
         engine, T = self.engine, self.batch.steps
         if gradients is not None and self.past is None and self.read and self.read.run and self.read.run.captures(None):
             return self._pull_captured(self.read.run, self.read.found, gradients)
-        influence, found = self._begin(), dict[Value, Tensor]()
+        influence = engine.nothing(self.batch.rows, self.states) if self.past is None else self.past.influence
+        found: dict[Value, Tensor] = {}
         if first is not None and self.past is not None:
             add(found, engine.gradient(influence, engine.plan.apart(first)))
         named = None if gradients is None else engine.plan.apart(gradients)
@@ -351,14 +348,11 @@ class EngineRun:
             self._end = InfluenceState(self.engine.plan.apart(self.states[-1]), influence)
         return total
 
-    def _begin(self) -> Influence:
-        return self.engine.nothing(self.batch.rows, self.states) if self.past is None else self.past.influence
-
     def _steps(self, start: int, stop: int) -> StepValues:
         engine, batch = self.engine, self.batch
         reset = None if batch.reset is None else batch.reset[start:stop]
         lengths = None if batch.lengths is None else (batch.lengths - start).clamp(0, stop - start)
-        inputs = engine.between(self.inputs, start, stop)
+        inputs = {n: x[start:stop] if n in engine.plan.moving else x for n, x in self.inputs.items()}
         begin = engine.plan.apart(self.states[start])
         old = engine.before(self.states[start:stop], reset)
         read = None if self.read is None else engine.vectors(self.read)

@@ -146,7 +146,7 @@ class NodeReader:
         self._ports()
         for value in self.seen:
             if value.rate > Rate.WEIGHTS and not value.is_leaf and value not in self.folded:
-                self._add(value)
+                self._emit(self._call(value) if value.call else self._operation(value), value)
         new = [self._end("new", name, value) for name, value in self.graph.new.items()]
         name = self.graph.output_name
         output = next((n for n in new if n.names == (name,)), None) or self._end("output", name, self.graph.output)
@@ -186,12 +186,6 @@ class NodeReader:
         if len(node.outlets) == 1:
             self.nodes.append(node)
         return net
-
-    def _add(self, value: Value) -> None:
-        if value.call:
-            self._emit(self._call(value), value)
-        else:
-            self._emit(self._operation(value), value)
 
     # ------------------------------------------------------------------------------------------- what is one node
     def _folds(self, value: Value) -> list[Value]:
