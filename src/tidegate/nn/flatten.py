@@ -70,11 +70,12 @@ class FlattenedLayer:
         self._starts = [name for name in starts if name in self.graph.weights]
         self.declared = _without_fresh(self.graph)  # the graph with only the inputs that callers give
         self.learns_starts = self.declared is not self.graph  # whether initial states are weights
-        self._made_of = _made_of(layer)
+        self._modules = [m for _, m in modules]
+        self._made_of = [*map(_made_of, self._modules)]
 
     def unchanged(self) -> bool:
         """Whether the layer still has the same modules, tensors and options."""
-        return _made_of(self.layer) == self._made_of
+        return [*map(_made_of, self._modules)] == self._made_of
 
     def weights(self) -> dict[str, Tensor]:
         """The current weights by name; each is read once, since parametrisations compute it on access."""
@@ -112,11 +113,9 @@ class FlattenedLayer:
         return State([[named] for named in layers])
 
 
-def _made_of(layer: Layer) -> list[tuple[Any, ...]]:
-    return [
-        (m, m.training, m.__dict__.get("dropout"), *map(id, m._parameters.values()), *map(id, m._buffers.values()))
-        for m in layer.modules()
-    ]
+def _made_of(m: nn.Module) -> tuple[Any, ...]:
+    parts = *m._modules.values(), *m._parameters.values(), *m._buffers.values()
+    return m.training, m.__dict__.get("dropout"), *map(id, parts)
 
 
 def _described(layer: Layer, place: str, training: bool) -> One | Several:
