@@ -325,6 +325,4 @@ def test_what_reaches_the_end_of_a_block() -> None:
     assert form.outputs(form.taken) == (GRADIENT, 1)
     assert FORMS["nothing scored"].outputs((0,)) == (0,)
     assert [form.chain(o) for o in (GRADIENT, 0, 1)] == [[0, 1], [0, 1], [1]]
-    assert [form.before(o) for o in (GRADIENT, 0, 1)] == [[1], [1], [1]]
-    assert TraceForm(2, ((1, 0),), (0, 1), (0,)).before(0) == []
     assert [name for name, form in FORMS.items() if not form.pays_in_blocks] == ["more than registers"]

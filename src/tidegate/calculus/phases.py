@@ -77,10 +77,10 @@ def fuse_products(roots: Iterable[Value]) -> dict[Value, Value]:
 
 
 def _tall(group: list[Value], vector: Value) -> Value:
-    rows = "+".join(str(p.size[0]) for p in group)
-    columns = group[0].args[0].size[1]
-    matrices = tuple(p.args[0] for p in group)
-    return Value("product", (Value("stack_rows", matrices, (rows, columns)), vector), (rows,))
+    matrices, rows = tuple(p.args[0] for p in group), [p.size[0] for p in group]
+    size = "+".join(map(str, rows)), matrices[0].size[1]
+    tall = Value("stack_known", matrices, size, rows=rows, known=list(range(len(group))))
+    return Value("product", (tall, vector), size[:1])
 
 
 def phases(graph: Graph) -> Phases:

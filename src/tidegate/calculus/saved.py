@@ -51,19 +51,15 @@ class _Network:
         while queue:
             node = queue.popleft()
             if node == sink:
-                return self._trail(before, source, sink)
+                trail = [sink]
+                while trail[-1] != source:
+                    trail.append(before[trail[-1]])
+                return trail[::-1]
             for other, free in self.capacity[node].items():
                 if free > 0 and other not in before:
                     before[other] = node
                     queue.append(other)
         return None
-
-    @staticmethod
-    def _trail(before: dict[object, object], source: object, sink: object) -> list[object]:
-        trail = [sink]
-        while trail[-1] != source:
-            trail.append(before[trail[-1]])
-        return trail[::-1]
 
     def saturate(self, source: object, sink: object) -> None:
         while (trail := self.path(source, sink)) is not None:

@@ -1,7 +1,6 @@
 """`check_cell`: runs every check on a cell and lists the promises that are broken."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 from tidegate.conformance import as_module, over_time, processes
 from tidegate.conformance.subject import Broken, CheckedCell, Inputs
@@ -59,9 +58,5 @@ def _said(name: str, subject: CheckedCell) -> str | None:
     except Broken as found:
         return f"{name}: {found}"
     except Exception as error:  # noqa: BLE001 - whatever a check meets is what it has to tell
-        return f"{name}: {type(error).__name__}: {_first_line(error)}"
+        return f"{name}: {type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
     return None
-
-
-def _first_line(error: Any) -> str:
-    return next(iter(str(error).splitlines()), "")

@@ -258,7 +258,6 @@ _OTHERS = [
         r"\left[{0}\right]",
         cost=0,
     ),
-    _vjp("stack_rows", None, lambda xp, node, bind, *m: xp.stack_rows(m)),
     _vjp(
         "stack_known",
         None,

@@ -15,11 +15,6 @@ sin, cos, tanh, floor, abs = np.sin, np.cos, np.tanh, np.floor, np.abs
 maximum, minimum, mod, matmul = np.maximum, np.minimum, np.mod, np.matmul
 
 
-def shape(array: Array) -> tuple[int, ...]:
-    """The array's shape."""
-    return np.shape(array)
-
-
 def expand(array: Any, to: tuple[int, ...]) -> Array:
     """The array broadcast to a shape."""
     return np.broadcast_to(array, to)
@@ -38,11 +33,6 @@ def eye(units: int, like: Array) -> Array:
 def vector(number: float, like: Array) -> Array:
     """A number as a vector of one unit, with another array's type."""
     return np.full(1, number, dtype=like.dtype)
-
-
-def stack_rows(matrices: Any) -> Array:
-    """Stack matrices vertically."""
-    return np.concatenate(matrices, axis=0)
 
 
 def where(condition: Array, a: Any, b: Any) -> Array:

@@ -128,7 +128,7 @@ def step(
     env = leaves(graph, weights, inputs, states)
     output, *new = evaluate(graph.roots, env, xp, sizes)
     like = next(iter(states.values()))
-    shape = xp.shape(like)[:-1]
+    shape = like.shape[:-1]
     arrays = [xp.vector(v, like) if isinstance(v, float) else v for v in new]
     expanded = {
         s.name: xp.expand(v, (*shape, *bound(s.size, sizes))) for s, v in zip(graph.states, arrays, strict=True)

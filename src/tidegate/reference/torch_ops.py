@@ -15,11 +15,6 @@ sigmoid, relu, log_sigmoid = torch.sigmoid, torch.relu, functional.logsigmoid
 matmul = torch.matmul
 
 
-def shape(array: Tensor) -> tuple[int, ...]:
-    """The tensor's shape."""
-    return tuple(array.shape)
-
-
 def expand(array: Any, to: tuple[int, ...]) -> Tensor:
     """The tensor broadcast to a shape."""
     return torch.as_tensor(array).expand(to)
@@ -120,11 +115,6 @@ def eye(units: int, like: Tensor) -> Tensor:
 def vector(number: float, like: Tensor) -> Tensor:
     """A number as a vector of one unit, with another tensor's type and device."""
     return torch.full((1,), number, dtype=like.dtype, device=like.device)
-
-
-def stack_rows(matrices: Any) -> Tensor:
-    """Stack matrices vertically."""
-    return torch.cat(matrices, 0)
 
 
 def stack_known(matrices: Any, known: list[int], rows: tuple[int, ...]) -> Tensor:

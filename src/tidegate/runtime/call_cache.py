@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
@@ -17,6 +16,7 @@ from tidegate.runtime.support import DTYPES, cell_kernel, readable
 from tidegate.runtime.unroll import Unroll
 
 MOST_CALLS = 128  # signatures of one layer, each with up to 128 KiB of working memory
+_UNSEEN: Any = object()
 MOST_BYTES = 1 << 28  # of buffers that the calls of one layer keep
 
 States = Mapping[str, Tensor]
@@ -45,20 +45,11 @@ class Compiled(Protocol):
 Found = TypeVar("Found", bound=Compiled)
 
 
-class _CacheEntry:
-    __slots__ = ("call", "used")
-
-    def __init__(self, used: int) -> None:
-        self.call: Compiled | None = None
-        self.used = used
-
-
 class CallCache:
     """A layer's compiled calls by signature: compiled on the second call, the least recently used dropped first."""
 
     def __init__(self) -> None:
-        self._entries: dict[Signature, _CacheEntry] = {}
-        self._clock = itertools.count()
+        self._calls: dict[Signature, Compiled | None] = {}  # the most recently used last
 
     def __reduce__(self) -> tuple[Any, ...]:
         return CallCache, ()  # a copy of a layer compiles its own
@@ -66,29 +57,23 @@ class CallCache:
     def get(self, kind: Hashable, x: Tensor, compile_call: Callable[[], Found | None]) -> Found | None:
         """The call compiled for inputs like `x`; None on a signature's first call, or if it cannot be compiled."""
         signature = Signature(kind, x.shape, x.dtype, torch.get_num_threads())
-        entry = self._entries.get(signature)
-        if entry is None:
-            self._add(signature)
-            return None
-        entry.used = next(self._clock)
-        if entry.call is None or not entry.call.serves():
-            entry.call = compile_call()
-            self._limit()
-        return cast("Found | None", entry.call)
-
-    def _add(self, signature: Signature) -> None:
-        self._entries[signature] = _CacheEntry(next(self._clock))
+        call = self._calls.pop(signature, _UNSEEN)  # another thread meanwhile takes the general path
+        if call is not _UNSEEN and call is not None and call.serves():
+            self._calls[signature] = call
+            return cast("Found", call)
+        self._calls[signature] = found = None if call is _UNSEEN else compile_call()
         self._limit()
+        return found
 
     def _limit(self) -> None:
         """Drop the least recently used calls where there are too many, or they keep too much."""
-        entries = sorted(self._entries.items(), key=lambda e: e[1].used)
-        kept = sum(e.call.nbytes for _, e in entries if e.call is not None)
-        for signature, entry in entries[:-1]:
-            if len(self._entries) <= MOST_CALLS and kept <= MOST_BYTES:
+        calls = [*self._calls.items()]
+        kept = sum(call.nbytes for _, call in calls if call is not None)
+        for signature, call in calls[:-1]:
+            if len(self._calls) <= MOST_CALLS and kept <= MOST_BYTES:
                 break
-            self._entries.pop(signature, None)
-            kept -= entry.call.nbytes if entry.call is not None else 0
+            self._calls.pop(signature, None)
+            kept -= call.nbytes if call is not None else 0
 
 
 class WeightSource(Protocol):

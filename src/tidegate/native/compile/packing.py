@@ -1,5 +1,7 @@
 """Packing of weights into the order in which products read them, at the beginning of a call."""
 
+from contextlib import nullcontext
+
 from tidegate.equations.values import SCALAR
 from tidegate.native._llvm import ir
 from tidegate.native.compile.addresses import Places
@@ -13,10 +15,8 @@ def pack(places: Places) -> None:
     with k.when(k.compare("==", places.a["packed"], 0)):
         for s, stage in enumerate(places.loop.stages):
             for c, call in enumerate(stage.calls):
-                if stage.only_for is not None:
-                    with k.when(places.given(places.a[f"gradient.{stage.only_for}"])):
-                        _pack_call(places, stage, call, places.a[f"packed.{s}.{c}"])
-                else:
+                only = stage.only_for
+                with nullcontext() if only is None else k.when(places.given(places.a[f"gradient.{only}"])):
                     _pack_call(places, stage, call, places.a[f"packed.{s}.{c}"])
 
 

@@ -63,11 +63,6 @@ class TraceForm:
             found |= more
         return sorted(found)
 
-    def before(self, output: int) -> list[int]:
-        """The states whose traces from before a block an output depends on."""
-        inside = self.chain(output)
-        return sorted({of for s, of in self.pairs if s in inside})
-
     @property
     def pays_in_blocks(self) -> bool:
         """Whether a block with its recursion and products costs less than single steps."""

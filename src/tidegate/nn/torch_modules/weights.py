@@ -35,20 +35,16 @@ class TorchWeights:
         """Always true: they are read by name at each call."""
         return True
 
-    def _named(self) -> dict[str, Tensor] | None:
-        found: dict[str, Tensor] = {}
+    def tensors(self) -> list[Tensor] | None:
+        """Torch's own tensors."""
+        found: list[Tensor] = []
         dtype, parameters = self._dtype, self._parameters
         for name, key in self.keys.items():
             tensor = parameters.get(key)
             if tensor is None or not readable(tensor, self._shapes[name], dtype):
                 return None
-            found[name] = tensor
+            found.append(tensor)
         return found
-
-    def tensors(self) -> list[Tensor] | None:
-        """Torch's own tensors."""
-        named = self._named()
-        return None if named is None else list(named.values())
 
     def call(self, call: KernelCall) -> KernelCall:
         """A call that takes these tensors and returns their gradients."""
