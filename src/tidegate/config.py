@@ -323,6 +323,13 @@ class OnlineOptions(Options):
     delay: int = option(
         0, "How many steps late the labels come.", "a whole number from 0 to 100000", "24", ge=0, le=100_000
     )
+    anchor: Literal["naive", "none"] = option(
+        "naive",
+        "What a number is predicted from: naive (the last known number, which the net corrects) or none (the running "
+        "mean; for rows that are no series).",
+        "naive or none",
+        "none",
+    )
     seed: int = a_seed()
     window: int = option(
         10_000,

@@ -45,25 +45,31 @@ def main(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> int:
 
 def test_predictions_are_those_of_the_learner_before_each_label(tmp_path: Path) -> None:
     *lines, summary = learned(table(tmp_path / "s.csv"), "--target", "load")
-    learner, judge, last = (
-        OnlineLearner(hidden_size=4, rule="truncated:1,2", learning_rate=0.01),
-        Judge("regression"),
-        None,
-    )
+    learner, judge = OnlineLearner(hidden_size=4, rule="truncated:1,2", learning_rate=0.01), Judge("regression")
     for t, line in enumerate(lines):
         y = 50 + 9 * math.sin((t + 2) / 4)
-        x = {"wind": math.sin(t / 4), "hour": t % 24, "load": last}
+        x = {"wind": math.sin(t / 4), "hour": t % 24}
         judge.judge(learner.predict_one(x), y)
         assert line == {
             "row": t + 2, "key": None, "time": None, "prediction": learner.predict_one(x), "target": y,
             "error": judge.error if t else None, "naive": judge.naive if t else None, "drift": False,
         }  # fmt: skip
         learner.learn_one(x, y)
-        last = y
     assert summary == {
         "task": "regression", "rows": 40, "scored": 39, "error": judge.error, "naive": judge.naive, "drifts": 0,
         "refused": 0,
     }  # fmt: skip
+
+
+def test_without_an_anchor_the_last_number_is_a_feature(tmp_path: Path) -> None:
+    *lines, _ = learned(table(tmp_path / "s.csv"), "--target", "load", "--anchor", "none")
+    learner = OnlineLearner(hidden_size=4, rule="truncated:1,2", learning_rate=0.01, anchor="none")
+    last = None
+    for t, line in enumerate(lines):
+        x = {"wind": math.sin(t / 4), "hour": t % 24, "load": last}
+        assert line["prediction"] == learner.predict_one(x)
+        last = line["target"]
+        learner.learn_one(x, last)
 
 
 def test_text_every_so_many_rows(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def test_the_drawing_is_that_of_the_figures() -> None:
 def test_what_the_page_says_of_them_is_so() -> None:
     found, how = MADE.read(), MADE.HOW
     assert found["how"] == how
-    assert found["alarms"] == [how["drift"] + 7]
+    assert found["alarms"] == [how["drift"] + 122]
     border = how["drift"] // how["each"]
     assert max(found["learner"][border + 1 :]) < 1.5 < 5 < min(found["stopped"][border + 1 :])
 

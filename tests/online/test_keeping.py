@@ -29,6 +29,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "regression": {"rule": "truncated:1,3", "num_layers": 2},
     "classification": {"task": "classification", "rule": "snap:1"},
     "late": {"rule": "truncated:1,4", "delay": 5, "cell": "lstm"},
+    "without an anchor": {"anchor": "none", "rule": "truncated:1,4", "delay": 2},
     "room for more": {"max_features": 6, "rule": "truncated:1,2"},
 }
 
@@ -193,14 +194,19 @@ def tampered(change: Any) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     ("change", "text"),
     [
         (lambda s, t: t.pop("head.weight"), "its specification is incomplete or at odds: 'head.weight'"),
-        (lambda s, t: t.pop("layer.l0.i.x"), "tensor 'l0.i.x' must be torch.float32 (5, 2), got none"),
-        (lambda s, t: t.update({"adam.mean": torch.zeros(3)}), "tensor 'adam.mean' must be torch.float32 (166,), got "
+        (lambda s, t: t.pop("layer.l0.i.x"), "tensor 'l0.i.x' must be torch.float32 (5, 3), got none"),
+        (lambda s, t: t.update({"adam.mean": torch.zeros(3)}), "tensor 'adam.mean' must be torch.float32 (186,), got "
          "torch.float32 (3,)"),
         (lambda s, t: t.update({"keys.0.ahead.1": torch.zeros(1, 6)}), "tensor 'ahead.1' must be torch.float32 (1, 5), "
          "got torch.float32 (1, 6)"),
         (lambda s, t: t.update({"keys.1.rows": torch.zeros(9, 2)}), "9 steps wait for their labels, more than delay=5"),
         (lambda s, t: t.update({"keys.1.guesses": torch.zeros(3, 2)}), "tensor 'guesses' must be torch.float64 (3, 1), "
          "got torch.float32 (3, 2)"),
+        (lambda s, t: t.update({"keys.0.lasts": torch.zeros(7)}), "tensor 'lasts' must be torch.float64 (4,), got "
+         "torch.float32 (7,)"),
+        (lambda s, t: t.update({"keys.0.lasts": torch.tensor([-1e101] * 4, dtype=torch.float64)}), "tensor 'lasts' "
+         "must be between -1e+100 and 1e+100, got -1e+101"),
+        (lambda s, t: s["options"].update(anchor="mean"), "spec.options.anchor must be 'naive' or 'none', got 'mean'"),
         (lambda s, t: t.update({"other": torch.zeros(1)}), "tensor 'other' belongs to no part of the model"),
         (lambda s, t: s["options"].update(max_keys=2), "spec.keys must be at most 2, got 3"),
         (lambda s, t: s["options"].update(hidden_size=4096), "tensor 'l0.f.bias' must be torch.float32 (4096,), got "
@@ -228,7 +234,8 @@ def tampered(change: Any) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         (lambda s, t: s.update(updates=-5), "spec.updates must be greater than or equal to 0, got -5"),
         (lambda s, t: s.update(updates=31), "spec.updates must be at most 30, got 31"),
         (lambda s, t: s.pop("target"), "spec.target is missing"),
-        (lambda s, t: s.update(target=[1.0, 2.0, True]), "spec.target.2 must be a valid number, got True"),
+        (lambda s, t: s["target"][0].__setitem__(2, True), "spec.target.0.2 must be a valid number, got True"),
+        (lambda s, t: s["target"].pop(), "spec.target.1 is missing"),
     ],
 )  # fmt: skip
 def test_damage_is_refused(change: Any, text: str, tmp_path: Path) -> None:
@@ -368,7 +375,7 @@ def test_threads_may_share_a_learner(tmp_path: Path) -> None:
         thread.join()
     assert not errors
     spec, _ = learner.to_spec()
-    assert (spec["counts"]["steps"], spec["updates"], spec["target"][0]) == (480, 480, 480.0)
+    assert (spec["counts"]["steps"], spec["updates"], spec["target"][0][0]) == (480, 480, 480.0)
     assert OnlineLearner.load(tmp_path / "model").steps <= 480
 
 

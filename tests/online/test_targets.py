@@ -1,5 +1,7 @@
 """What outputs mean: scales of numbers, and labels as they come."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -8,14 +10,30 @@ from tidegate.online.targets import Labels, Number
 
 
 def test_a_number_is_guessed_in_its_units() -> None:
-    target = Number(100)
-    assert target.shown(target.guess([0.7])) == 0.0
+    target = Number(100, anchored=False)
+    assert target.shown(target.guess([0.7], None)) == 0.0
     for y in (10.0, 14.0, 18.0):
-        target.learn(y)
+        target.learn(y, None)
     deviation = np.std([10.0, 14.0, 18.0])
-    assert target.guess([0.5]) == [pytest.approx(14.0 + 0.5 * deviation)]
-    assert target.gradient([0.5], 16.0) == [pytest.approx(0.5 - 2.0 / deviation)]
+    assert target.guess([0.5], 99.0) == [pytest.approx(14.0 + 0.5 * deviation)]
+    assert target.gradient([0.5], 16.0, 99.0) == [pytest.approx(0.5 - 2.0 / deviation)]
+    assert target.inputs(99.0) == []
     assert target.error([3.0], 5.5) == 2.5
+
+
+def test_an_anchored_number_is_guessed_from_the_last_one() -> None:
+    target = Number(100, anchored=True)
+    for y, last in ((10.0, None), (16.0, 10.0), (13.0, 12.0)):
+        target.learn(y, last)
+    deviation, distance = np.std([10.0, 16.0, 13.0]), math.sqrt((6.0**2 + 1.0**2) / 2)
+    assert target.inputs(17.0) == [pytest.approx(4.0 / deviation)]
+    assert target.inputs(None) == [0.0]
+    assert target.guess([0.0], 18.3) == [18.3]
+    assert target.guess([0.5], 18.0) == [pytest.approx(18.0 + 0.5 * distance)]
+    assert target.guess([0.5], None) == [pytest.approx(13.0 + 0.5 * deviation)]
+    assert target.gradient([0.5], 17.0, 18.0) == [pytest.approx(0.5 + 1.0 / distance)]
+    assert target.gradient([0.5], 17.0, None) == [pytest.approx(0.5 - 4.0 / deviation)]
+    assert target.gradient([0.5], 1e9, 18.0) == [0.5 - 10.0]
 
 
 def test_labels_are_known_as_they_come() -> None:

@@ -35,8 +35,9 @@ def learn(stream: str, *, as_json: bool, **given: Any) -> None:
     """Learn a stream online, and predict each row before its label is used.
 
     Prints, beside each prediction, the error of all predictions so far and that of a naive guess: the last number, or
-    the most frequent label. A number is predicted from the row's other columns and the last number known. With a delay
-    the target in a row is that of DELAY rows before. Ends with the stream, at Ctrl-C or when told to terminate.
+    the most frequent label. A number is predicted from the row's other columns and the last number known, which the
+    net corrects. With a delay the target in a row is that of DELAY rows before. Ends with the stream, at Ctrl-C or when
+    told to terminate.
     """
     config = LearnConfig.make(**given)
     from tidegate.data.stream import WITHIN, read_stream
@@ -104,7 +105,7 @@ class Follower:
         others = {config.target, config.time, config.id}
         names = config.features or [name for name in row.values if name not in others]
         x = {name: row.float(name) for name in names}
-        if self.regression:
+        if self.regression and self.learner.options.anchor == "none":  # else the learner reads it by itself
             last = self.judge.last(key)
             x[config.target] = None if last is None else float(last)
         return x

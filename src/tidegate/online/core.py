@@ -21,7 +21,7 @@ from tidegate.online.inputs import FeatureInputs, Numbers
 from tidegate.online.net import OnlineNet
 from tidegate.online.scale import LARGEST
 from tidegate.online.targets import Guess, Labels, LearnerTarget, Number
-from tidegate.online.track import Recent, Track, unsound
+from tidegate.online.track import Recent, Track, Waiting, unsound
 
 
 class Step(NamedTuple):
@@ -42,8 +42,11 @@ class Core:
     def __init__(self, options: OnlineOptions, cell: str | Cell) -> None:
         self.options, self.cell = options, cell
         self.rule = rule_from_text(options.rule)
-        regression = options.task == "regression"
-        self.target: LearnerTarget = Number(options.window) if regression else Labels(options.max_classes)
+        self.target: LearnerTarget = (
+            Number(options.window, options.anchor == "naive")
+            if options.task == "regression"
+            else Labels(options.max_classes)
+        )
         self.inputs = FeatureInputs(0, options.window)
         self.net: OnlineNet | None = None
         self.tracks: Recent[Track] = Recent(options.max_keys)
@@ -53,16 +56,17 @@ class Core:
         self._last: Step | None = None
         online(self.layer(1, "meta"), self.rule)  # a cell or a rule that will not do is refused before the first step
 
-    def open(self, layer: Recurrent) -> OnlineNet:
-        """Use a net with this layer."""
-        o = self.options
-        self.inputs = FeatureInputs(layer.input_size, o.window)
+    def open(self, size: int, layer: Recurrent | None = None) -> OnlineNet:
+        """Use a net for `size` features, with this layer or a new one."""
+        o, layer = self.options, layer or self.layer(size)
+        self.inputs = FeatureInputs(size, o.window)
         self.net = OnlineNet(layer, self.target.outputs, self.rule, o.learning_rate, o.clip)
         return self.net
 
     def layer(self, size: int, device: str = "cpu") -> Recurrent:
-        """A layer for `size` features, with weights drawn from the seed; torch's random state is left alone."""
-        o = self.options
+        """A layer for `size` features and what the target adds to them, with weights drawn from the seed; torch's
+        random state is left alone."""
+        o, size = self.options, size + len(self.target.inputs(None))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(o.seed)
             layer = Recurrent(
@@ -73,28 +77,28 @@ class Core:
     def guess(self, numbers: Numbers, key: Key) -> Guess:
         """The prediction of a key's next step."""
         if self.net is None:
-            return self.target.guess([0.0] * self.target.outputs)
+            return self.target.guess([0.0] * self.target.outputs, None)
         row, _ = self.inputs.scaled(numbers)
         track = self.tracks.find(key) or self._fresh(self.net)
-        return self.target.guess(self._forward(self.net, track, row).out)
+        return self.target.guess(self._forward(self.net, track, row).out, track.last)
 
     def learn(self, numbers: Numbers, label: Any, key: Key) -> None:
         """One step of a key, and an update where there is a label whose step is known."""
-        net = self.net or self.open(self.layer(self.options.max_features or max(1, len(numbers))))
+        net = self.net or self.open(self.options.max_features or max(1, len(numbers)))
         self.inputs.admit(numbers)
         row, self.inputs.scales = self.inputs.scaled(numbers)
         track = self._met(net, key)
         step = self._forward(net, track, row)
-        guess = self.target.guess(step.out)
+        made = Waiting(step.x, track.last, self.target.guess(step.out, track.last))
         if not self.options.delay:
-            self._settle(net, track, key, (step.h, step.carried, step.out, guess), label)
+            self._settle(net, track, key, made, (step.h, step.carried, step.out), label)
             return
         self._go_ahead(track, key, step)
-        track.waiting.append((step.x, guess))
+        track.waiting.append(made)
         if len(track.waiting) > self.options.delay:
-            x, guess = track.waiting.popleft()
-            h, carried = net.online.step(track.memory, x)
-            self._settle(net, track, key, (h, carried, net.outputs(h), guess), label)
+            made = track.waiting.popleft()
+            h, carried = net.online.step(track.memory, made.x)
+            self._settle(net, track, key, made, (h, carried, net.outputs(h)), label)
 
     def _met(self, net: OnlineNet, key: Key) -> Track:
         """Count a step of the key and return its track, which becomes the most recent."""
@@ -110,6 +114,7 @@ class Core:
 
     def _forward(self, net: OnlineNet, track: Track, row: list[float]) -> Step:
         """Run the net from the newest state of a key. The last step is cached: predict and learn run it once."""
+        row = row + self.target.inputs(track.last)
         origin, last = track.ahead or track.memory, self._last
         if last is None or last.origin is not origin or last.updates != net.adam.steps or last.row != row:
             x = torch.tensor([row], dtype=torch.float32)
@@ -126,15 +131,16 @@ class Core:
             track.ahead = step.carried
 
     def _settle(
-        self, net: OnlineNet, track: Track, key: Key, step: tuple[Tensor, Any, list[float], Guess], label: Any
+        self, net: OnlineNet, track: Track, key: Key, made: Waiting, step: tuple[Tensor, Any, list[float]], label: Any
     ) -> None:
         """Store the state after a step and learn from it, unless something is not finite."""
-        h, carried, out, guess = step
+        h, carried, out = step
         broken = unsound(carried.state, out)
         if label is not None:
-            self._watch(key, self.target.error(guess, label))
-            self.target.learn(label)
-            if not broken and not net.learn(carried, h, self.target.gradient(out, label)):
+            self._watch(key, self.target.error(made.guess, label))
+            self.target.learn(label, made.last)
+            track.last = label if self.target.anchored else None
+            if not broken and not net.learn(carried, h, self.target.gradient(out, label, made.last)):
                 broken = "gradient"
         if broken:
             self._refuse(track, key, broken)

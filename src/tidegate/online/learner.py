@@ -39,13 +39,16 @@ class OnlineLearner(RiverModel):
 
     `task` is "regression" or "classification", `rule` a rule of `tidegate.gradients` that works step by step, or its
     text, `cell` the name of a cell or a `Cell`. The further options are the fields of `tidegate.config.OnlineOptions`,
-    which say what each does: num_layers, learning_rate, clip, delay, seed, window, drift, max_keys, max_features,
-    max_classes, snapshots, snapshot_every.
+    which say what each does: num_layers, learning_rate, clip, delay, anchor, seed, window, drift, max_keys,
+    max_features, max_classes, snapshots, snapshot_every.
 
     **Features** are fixed by the first step; a larger `max_features` leaves inputs for new ones, and those beyond it
     are ignored, with a notice. A feature that is missing (None, NaN, NaT, pandas.NA) reads as its running mean. An
     infinite one is an error. **Scales** are running means and deviations of each feature, this step's included, and of
     the target; predictions are in the target's units. Labels are known as they come, up to `max_classes`.
+
+    **Anchor**: a number is predicted as the last known one of its key plus the net's output, which begins at zero. The
+    net reads that last number too. With `anchor="none"` the prediction is the running mean plus the net's output.
 
     **Keys**, text or whole numbers: each has a state of its own; weights and scales are shared. The least recently
     seen key is forgotten when there are more than `max_keys`.

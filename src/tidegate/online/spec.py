@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ from tidegate.online.events import Key
 from tidegate.online.inputs import FeatureInputs, Name
 from tidegate.online.net import OnlineNet
 from tidegate.online.scale import LARGEST, RunningScale
-from tidegate.online.targets import Label, Labels, Number
-from tidegate.online.track import Track
+from tidegate.online.targets import Label, Labels, LearnerTarget, Number
+from tidegate.online.track import Track, Waiting
 
 Spec = dict[str, Any]
 Tensors = dict[str, Tensor]
@@ -86,7 +87,8 @@ def to_spec(core: Core) -> tuple[Spec, Tensors]:
     if core.net is None:
         return spec, {}
     parts = {"": _net_tensors(core.net)}
-    parts |= {f"keys.{k}.": _track_tensors(track) for k, track in enumerate(core.tracks.kept.values())}
+    for k, track in enumerate(core.tracks.kept.values()):
+        parts[f"keys.{k}."] = _track_tensors(track, core.target.anchored)
     return spec, {
         place + name: tensor.detach().clone(memory_format=torch.contiguous_format)
         for place, part in parts.items()
@@ -95,14 +97,16 @@ def to_spec(core: Core) -> tuple[Spec, Tensors]:
 
 
 def from_spec(spec: Spec, tensors: Tensors) -> Core:
-    """The learner of these, without a folder for snapshots. Raises ModelFileError, or errors of Python, for damage."""
+    """The learner of these, without a folder for snapshots. Raises ModelFileError, or errors of Python, for damage.
+
+    Version 0.1.0 had no anchors.
+    """
+    spec = {**spec, "options": {"anchor": "none", **spec["options"]}}
     data: LearnerData = checked(LearnerData, spec, "spec")
     options = data.options.model_copy(update={"snapshots": None})
     core, left = Core(options, Cell.from_json(spec["cell"])), dict(tensors)
-    regression = options.task == "regression"
-    seen = checked(Seen if regression else list[Label], spec["target"], "spec.target")
-    core.target = Number(options.window, seen) if regression else Labels(options.max_classes, seen)
-    _check_counts(data, () if regression else seen)
+    core.target = _target(options, spec["target"])
+    _check_counts(data, data.target if options.task == "classification" else [])
     core.test = PageHinkley(RunningScale(*data.test[0]), data.test[1])
     for name in LearnerCounts.__annotations__:
         setattr(core, name, getattr(data.counts, name))
@@ -113,6 +117,17 @@ def from_spec(spec: Spec, tensors: Tensors) -> Core:
     if left:
         raise ModelFileError(f"tensor {min(left)!r} belongs to no part of the model")
     return core
+
+
+def _target(options: OnlineOptions, data: object) -> LearnerTarget:
+    if options.task == "classification":
+        return Labels(options.max_classes, checked(list[Label], data, "spec.target"))
+    anchored = options.anchor == "naive"
+    found = checked(tuple[Seen, Seen] if anchored else Seen, data, "spec.target")
+    target = Number(options.window, anchored)
+    target.scale = RunningScale(*(found[0] if anchored else found))
+    target.moves = RunningScale(*found[1]) if anchored else RunningScale()
+    return target
 
 
 def _check_counts(data: LearnerData, labels: Sequence[Label]) -> None:
@@ -154,7 +169,7 @@ def _net(core: Core, data: LearnerData, tensors: Tensors) -> OnlineNet:
     """The net of these tensors, allocated once they are seen to fit the options."""
     layer = core.layer(data.size, "meta")
     fill(layer, _part(tensors, "layer."))
-    net = core.open(layer)
+    net = core.open(data.size, layer)
     for name, own in _net_tensors(net).items():
         if not name.startswith("layer."):
             check_tensors({name: tensors[name]}, {name: own})
@@ -169,27 +184,39 @@ def _net(core: Core, data: LearnerData, tensors: Tensors) -> OnlineNet:
 # A key
 
 
-def _track_tensors(track: Track) -> Tensors:
+def _track_tensors(track: Track, anchored: bool) -> Tensors:
     found = {f"memory.{name}": tensor for name, tensor in track.memory.tensors().items()}
     if track.ahead is not None:
         found |= {f"ahead.{k}": tensor for k, tensor in enumerate(pytree.tree_leaves(track.ahead))}
     if track.waiting:
-        found["rows"] = torch.cat([row for row, _ in track.waiting])
-        found["guesses"] = torch.tensor([guess for _, guess in track.waiting], dtype=torch.float64)
+        found["rows"] = torch.cat([made.x for made in track.waiting])
+        found["guesses"] = torch.tensor([made.guess for made in track.waiting], dtype=torch.float64)
+    if anchored:  # NaN: there was no label yet
+        known = [*(made.last for made in track.waiting), track.last]
+        found["lasts"] = torch.tensor([math.nan if y is None else y for y in known], dtype=torch.float64)
     return found
 
 
 def _track(core: Core, net: OnlineNet, tensors: Tensors) -> Track:
     memory = net.online.restored(_part(tensors, "memory."))
-    rows = tensors.pop("rows", torch.zeros(0, core.inputs.size))
+    size = core.inputs.size + len(core.target.inputs(None))
+    rows = tensors.pop("rows", torch.zeros(0, size))
     guesses = tensors.pop("guesses", torch.zeros(0, core.target.outputs, dtype=torch.float64))
     if len(rows) > core.options.delay:
         raise ModelFileError(f"{len(rows)} steps wait for their labels, more than delay={core.options.delay}")
-    sizes = {"rows": (core.inputs.size, torch.float32), "guesses": (core.target.outputs, torch.float64)}
-    like = {name: torch.zeros(len(rows), size, dtype=kind) for name, (size, kind) in sizes.items()}
-    check_tensors({"rows": rows, "guesses": guesses}, like)
-    waiting = zip((row[None] for row in rows.clone()), guesses.tolist(), strict=True)
-    return Track(memory, _ahead(net, tensors) if core.options.delay else None, deque(waiting))
+    lasts = tensors.pop("lasts") if core.target.anchored else torch.full((len(rows) + 1,), math.nan).double()
+    like = {
+        "rows": torch.zeros(len(rows), size),
+        "guesses": torch.zeros(len(rows), core.target.outputs, dtype=torch.float64),
+        "lasts": torch.zeros(len(rows) + 1, dtype=torch.float64),
+    }
+    check_tensors({"rows": rows, "guesses": guesses, "lasts": lasts}, like)
+    for y in lasts.tolist():
+        if abs(y) > LARGEST:
+            raise ModelFileError(f"tensor 'lasts' must be between -{LARGEST:g} and {LARGEST:g}, got {y:g}")
+    *known, last = (None if math.isnan(y) else y for y in lasts.tolist())
+    waiting = map(Waiting, (row[None] for row in rows.clone()), known, guesses.tolist())
+    return Track(memory, _ahead(net, tensors) if core.options.delay else None, deque(waiting), last)
 
 
 def _ahead(net: OnlineNet, tensors: Tensors) -> State:

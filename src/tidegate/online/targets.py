@@ -15,14 +15,22 @@ Guess = list[float]  # as many numbers as there are outputs
 
 
 class LearnerTarget(Protocol):
-    """A task. A guess is made before its label is known, in the scale or the labels of that time."""
+    """A task. A guess is made before its label is known, in the scale or the labels of that time.
+
+    `last` is the newest label of the key that was known when the step was predicted, or None. An `anchored` task reads
+    it beside the features, and adds the net's output to it.
+    """
 
     outputs: int
+    anchored: bool
+
+    def inputs(self, last: Any) -> list[float]:
+        """What the net reads of the last label, scaled."""
 
     def read(self, y: Any) -> Any:
         """A label, checked; None where it is missing."""
 
-    def guess(self, out: Sequence[float]) -> Guess:
+    def guess(self, out: Sequence[float], last: Any) -> Guess:
         """The guess that these outputs stand for."""
 
     def shown(self, guess: Guess) -> Any:
@@ -31,23 +39,39 @@ class LearnerTarget(Protocol):
     def error(self, guess: Guess, y: Any) -> float:
         """The error of a guess."""
 
-    def learn(self, y: Any) -> None:
-        """Update the scale, or the known labels, with a label."""
+    def learn(self, y: Any, last: Any) -> None:
+        """Update the scales, or the known labels, with a label."""
 
-    def gradient(self, out: Sequence[float], y: Any) -> list[float]:
+    def gradient(self, out: Sequence[float], y: Any, last: Any) -> list[float]:
         """The gradient of the loss in each output."""
 
     def to_json(self) -> Any:
-        """The scale or the known labels as plain data."""
+        """The scales or the known labels as plain data."""
 
 
 class Number:
-    """Regression: half the squared error, in deviations of the target from its running mean."""
+    """Regression: half the squared error, in the units of the net's output.
+
+    These are standard deviations from the target's running mean, or, if the target is `anchored` and there is a last
+    number, distances from it, in units of the root mean square of all such distances: `moves` is their scale.
+    """
 
     outputs = 1
 
-    def __init__(self, window: int, seen: Sequence[float] = ()) -> None:
-        self.window, self.scale = window, RunningScale(*seen)
+    def __init__(self, window: int, anchored: bool) -> None:
+        self.window, self.anchored = window, anchored
+        self.scale = self.moves = RunningScale()
+
+    def inputs(self, last: float | None) -> list[float]:
+        """The last number in deviations from the mean, 0 if there is none; nothing without an anchor."""
+        return [0.0 if last is None else self.scale.scaled(last)] if self.anchored else []
+
+    def _about(self, last: float | None) -> RunningScale:
+        """The scale of the output."""
+        if last is None or not self.anchored:
+            return self.scale
+        weight, mean, variance = self.moves
+        return RunningScale(weight, last, variance + mean * mean)
 
     def read(self, y: Any) -> float | None:
         """The number; None where it is missing."""
@@ -64,9 +88,9 @@ class Number:
             )
         return number
 
-    def guess(self, out: Sequence[float]) -> Guess:
+    def guess(self, out: Sequence[float], last: float | None) -> Guess:
         """The number, in the target's units."""
-        return [self.scale.unscaled(out[0])]
+        return [self._about(last).unscaled(out[0])]
 
     def shown(self, guess: Guess) -> float:
         """The number itself."""
@@ -76,25 +100,33 @@ class Number:
         """The absolute error."""
         return abs(y - guess[0])
 
-    def learn(self, y: float) -> None:
-        """Update the scale."""
+    def learn(self, y: float, last: float | None) -> None:
+        """Update the scales."""
         self.scale = self.scale.seen(y, self.window)
+        if last is not None:
+            self.moves = self.moves.seen(y - last, self.window)
 
-    def gradient(self, out: Sequence[float], y: float) -> list[float]:
-        """The error, in standard deviations."""
-        return [out[0] - self.scale.scaled(y)]
+    def gradient(self, out: Sequence[float], y: float, last: float | None) -> list[float]:
+        """The error, in units of the output."""
+        return [out[0] - self._about(last).scaled(y)]
 
-    def to_json(self) -> list[float]:
-        """The scale."""
-        return list(self.scale)
+    def to_json(self) -> list[Any]:
+        """The scale, and that of distances from an anchor."""
+        return [list(self.scale), list(self.moves)] if self.anchored else list(self.scale)
 
 
 class Labels:
     """Classification: cross-entropy over the labels met so far; further outputs are for labels still to come."""
 
+    anchored = False
+
     def __init__(self, outputs: int, known: Sequence[Label] = ()) -> None:
         self.outputs = outputs
         self.known: dict[Label, int] = {label: k for k, label in enumerate(known)}
+
+    def inputs(self, last: Label | None) -> list[float]:
+        """Nothing: a label is no number."""
+        return []
 
     def read(self, y: Any) -> Label | None:
         """The label, of plain Python; None where it is missing."""
@@ -110,7 +142,7 @@ class Labels:
             raise ArgumentError(f"label {y!r:.80} is one more than max_classes={self.outputs}: give a larger number")
         return label
 
-    def guess(self, out: Sequence[float]) -> Guess:
+    def guess(self, out: Sequence[float], last: Label | None = None) -> Guess:
         """The probability of each label; 0 for outputs without a label."""
         known = out[: len(self.known)]
         top = max(known, default=0.0)
@@ -131,11 +163,11 @@ class Labels:
         """One minus the probability of the label."""
         return 1.0 - guess[self.known[y]] if y in self.known else 1.0
 
-    def learn(self, y: Label) -> None:
+    def learn(self, y: Label, last: Label | None = None) -> None:
         """Add the label to the known ones."""
         self.known.setdefault(y, len(self.known))
 
-    def gradient(self, out: Sequence[float], y: Label) -> list[float]:
+    def gradient(self, out: Sequence[float], y: Label, last: Label | None = None) -> list[float]:
         """The probabilities, minus 1 at the label."""
         found = self.guess(out)
         found[self.known[y]] -= 1.0

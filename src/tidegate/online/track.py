@@ -6,7 +6,7 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from torch import Tensor
 
@@ -18,18 +18,27 @@ from tidegate.online.targets import Guess
 T = TypeVar("T")
 
 
+class Waiting(NamedTuple):
+    """A step whose label is still to come: what the net read, the last label known then, and what was guessed."""
+
+    x: Tensor
+    last: Any
+    guess: Guess
+
+
 @dataclass(slots=True)
 class Track:
     """The state of one key.
 
     `memory` is the learning line: state and influence after the last step whose label's time has come. Where labels
     come late, `ahead` is the prediction line, the state after the last step of all, and `waiting` holds the steps in
-    between, the oldest first: what the net read, and what was guessed.
+    between, the oldest first. `last` is the newest label, if the target is anchored to it.
     """
 
     memory: Memory
     ahead: State | None = None
-    waiting: deque[tuple[Tensor, Guess]] = field(default_factory=deque)
+    waiting: deque[Waiting] = field(default_factory=deque)
+    last: Any = None
 
 
 class Recent(Generic[T]):
