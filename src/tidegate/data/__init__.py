@@ -3,11 +3,11 @@
 from tidegate.data.buckets import BucketBatches
 from tidegate.data.calendar import calendar_features
 from tidegate.data.grid import Grid, infer_grid
-from tidegate.data.numbers import Decimal
 from tidegate.data.panel import Panel, Series, read_panel
 from tidegate.data.samples import sample
 from tidegate.data.stream import Row, read_stream
-from tidegate.data.table import Table, read_table
+from tidegate.data.tables.numbers import Decimal
+from tidegate.data.tables.table import Table, read_table
 from tidegate.data.windows import draw_windows, window_rows
 
 __all__ = [

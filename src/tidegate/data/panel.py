@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from tidegate.data.grid import Grid, infer_grid
-from tidegate.data.numbers import Decimal
-from tidegate.data.table import Table, read_table
+from tidegate.data.tables.numbers import Decimal
+from tidegate.data.tables.table import Table, read_table
 from tidegate.data.times import Times, read_times, shown_time
 from tidegate.errors import DataError
 
@@ -36,7 +36,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """Series of one table on one grid; `notes` says in sentences what was sorted, filled or missing."""
+    """Series of one table on one grid; `notes` says in sentences what was sorted, filled or missing.
+
+    `time` is the column of times, None where rows were counted.
+    """
 
     name: str
     target: str
@@ -44,6 +47,7 @@ class Panel:
     grid: Grid
     series: tuple[Series, ...]
     notes: tuple[str, ...]
+    time: str | None = None
 
 
 def read_panel(
@@ -66,6 +70,7 @@ def read_panel(
     `encoding` are as in `read_table`.
     """
     table = read_table(data, decimal=decimal, encoding=encoding)
+    time = time or table.index
     values = table.numbers(target)
     if np.isnan(values).all():
         raise DataError(f"{table.name} has no value in column '{target}'. Expected a number in most of its rows.")
@@ -86,7 +91,7 @@ def read_panel(
     filled = [_fill(name, places[name], values[group], extra[group]) for name, group in rows.items()]
     series = tuple(one for one in (_trim(one) for one in filled) if len(one))
     notes += _gap_notes(target, rows, filled, series, grid)
-    return Panel(table.name, target, tuple(covariates), grid, series, tuple(notes))
+    return Panel(table.name, target, tuple(covariates), grid, series, tuple(notes), time)
 
 
 def _groups(table: Table, id: str | None) -> _Rows:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from tidegate.data.delimited import no_column, read_delimited
-from tidegate.data.numbers import Decimal, Kinds, decide, kind_of, value_of
+from tidegate.data.tables.delimited import no_column, read_delimited
+from tidegate.data.tables.numbers import Decimal, Kinds, decide, kind_of, value_of
 from tidegate.data.values import WORDS, is_missing
 from tidegate.errors import DataError
 
@@ -88,9 +88,9 @@ def read_stream(
     """The rows of delimited text whose header has the `needed` columns, or of lines that are JSON objects.
 
     Each needed column must occur in one of the first `within` JSON objects. A line is read when its row is asked for:
-    the rows of a pipe are given as they are written. `tidegate.data.delimited` says how text is split into columns.
-    The decimal mark of a column's numbers is `decimal`, or else what its rows so far tell: a number that leaves it
-    open raises DataError, as does all else that cannot be read, with the number of the row.
+    the rows of a pipe are given as they are written. `tidegate.data.tables.delimited` says how text is
+    split into columns. The decimal mark of a column's numbers is `decimal`, or else what its rows so far tell: a number
+    that leaves it open raises DataError, as does all else that cannot be read, with the number of the row.
     """
     lines = iter(_decoded(lines, name))
     blank: list[str] = []

@@ -7,7 +7,7 @@ import polars as pl
 
 from tidegate.data.grid import Grid
 from tidegate.data.spellings import plain, readings, without_zone
-from tidegate.data.table import Table
+from tidegate.data.tables.table import Table
 from tidegate.data.values import WORDS
 from tidegate.data.zones import offset_name
 from tidegate.errors import DataError

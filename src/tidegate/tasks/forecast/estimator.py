@@ -81,8 +81,9 @@ class Forecaster:
         as it goes on; with `resume` it continues from that file where it exists, see `tidegate.training.train`. Raises
         `DataError` where the data is wrong or too short, `TrainingError` where the loss stops being finite.
         """
-        options, columns = self.options, Columns(target, time, id, tuple(covariates))
+        options = self.options
         panel = read_panel(data, target, time=time, id=id, covariates=covariates, decimal=decimal, encoding=encoding)
+        columns = Columns(target, panel.time, id, tuple(covariates))
         season = options.season or panel.grid.season
         panel, splits = split_all(panel, options.horizon, first_origin(season))
         where = None if checkpoint is None else Path(checkpoint)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.data import Decimal, read_stream, read_table
-from tidegate.data.numbers import kind_of, kinds_in, value_of, values_of
+from tidegate.data.tables.numbers import kind_of, kinds_in, value_of, values_of
 from tidegate.errors import DataError
 
 OPTION = "Give the decimal mark of the numbers: --decimal . or --decimal , (in Python decimal='.' or decimal=',')."

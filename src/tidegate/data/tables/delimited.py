@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from tidegate.data.numbers import kind_of
+from tidegate.data.tables.numbers import kind_of
 from tidegate.errors import DataError
 
 _SEPARATORS = ",;\t|"

@@ -4,21 +4,21 @@ import codecs
 import gzip
 import io
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from tidegate.data.delimited import no_column, read_delimited
-from tidegate.data.numbers import Decimal, decide, kinds_in, values_of
+from tidegate.data.tables.delimited import no_column, read_delimited
+from tidegate.data.tables.frames import columns_of, is_frame
+from tidegate.data.tables.numbers import Decimal, decide, kinds_in, values_of
 from tidegate.data.values import WORDS
 from tidegate.errors import DataError, MissingExtraError
 from tidegate.files import printable
 
 try:
-    import narwhals as nw
     import polars as pl
 except ImportError:  # pragma: no cover - seen only where the extra is not installed
     raise MissingExtraError("app", "Reading tables") from None
@@ -33,7 +33,8 @@ class Table:
     """A polars frame, the name that errors give it, and the number of each row as its reader would count it.
 
     `decimal` is the decimal mark of numbers in text, where the user gave one; `commas` says that commas separated the
-    columns.
+    columns. `unread` are the types of columns that cannot be read, `index` is the column of times that was the frame's
+    index.
     """
 
     frame: pl.DataFrame
@@ -41,12 +42,24 @@ class Table:
     rows: Sequence[int]
     decimal: Decimal | None = None
     commas: bool = False
+    unread: Mapping[str, str] = field(default_factory=dict)
+    index: str | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of all columns."""
+        return [*self.frame.columns, *self.unread]
 
     def column(self, name: str) -> pl.Series:
         """The column of that name."""
         if name in self.frame.columns:
             return self.frame[name]
-        raise no_column(self.name, name, self.frame.columns)
+        if name in self.unread:
+            raise DataError(
+                f"{self.name}, column '{name}' has the type {self.unread[name]}. Expected numbers, text or times: "
+                "convert the column first."
+            )
+        raise no_column(self.name, name, self.columns)
 
     def place(self, index: int, column: str) -> str:
         """The place of a value, for error messages."""
@@ -62,8 +75,8 @@ class Table:
     def numbers(self, name: str) -> np.ndarray:
         """A column as float64, NaN where a value is missing.
 
-        The decimal mark of text is decided for the whole column, see `tidegate.data.numbers`. Raises DataError for
-        text that is not a finite number, and for a column whose decimal mark cannot be told.
+        The decimal mark of text is decided for the whole column, see `tidegate.data.tables.numbers`. Raises
+        DataError for text that is not a finite number, and for a column whose decimal mark cannot be told.
         """
         column = self.column(name)
         if column.dtype.is_numeric() or column.dtype == pl.Boolean:
@@ -99,20 +112,22 @@ class Table:
 def read_table(data: Any, *, decimal: Decimal | None = None, encoding: str | None = None) -> Table:
     """A table from a path (CSV, TSV or text, also .gz; Parquet) or from a pandas, polars or other narwhals frame.
 
-    `tidegate.data.delimited` says how text is split into columns. `decimal` is the decimal mark of numbers in text,
-    without which each column tells; `encoding` that of a text file, UTF-8 without it. Rows are counted as in the file,
-    its first line being row 1; those of a frame or a Parquet file from 0.
+    `tidegate.data.tables.delimited` says how text is split into columns. `decimal` is the decimal mark of numbers in
+    text, without which each column tells; `encoding` that of a text file, UTF-8 without it. Times in the index of a
+    pandas frame become a column of the index's name, or `time`. Rows are counted as in the file, its first line being
+    row 1; those of a frame or a Parquet file from 0.
     """
     if isinstance(data, str | os.PathLike):
         return _read_file(Path(data), decimal, encoding)
-    frame = nw.from_native(data, eager_only=True, pass_through=True)
-    if not isinstance(frame, nw.DataFrame):
+    if not is_frame(data):
         raise DataError(f"data must be the path of a CSV, TSV or Parquet file, or a frame, got {type(data).__name__}.")
-    return _framed(frame.to_polars(), "the frame", decimal)
+    return _framed(data, "the frame", decimal)
 
 
-def _framed(frame: pl.DataFrame, name: str, decimal: Decimal | None) -> Table:
-    return Table(frame, name, range(frame.height), decimal)
+def _framed(data: Any, name: str, decimal: Decimal | None) -> Table:
+    found = columns_of(data, name)
+    rows = range(len(data))
+    return Table(found.frame, name, rows, decimal, unread=found.unread, index=found.index)
 
 
 def _read_file(path: Path, decimal: Decimal | None, encoding: str | None) -> Table:

@@ -1,0 +1,1 @@
+"""Tables from files and frames: text into columns, columns into numbers."""
