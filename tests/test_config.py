@@ -39,6 +39,10 @@ WRONG = {
     "id": ("", "The option 'id' must be the name of a column, got ''. Give for example store."),
     "covariates": (7, "The option 'covariates' must be names of columns with commas between them, got 7. "
                    "Give for example price,rain."),
+    "wide": ("both", "The option 'wide' must be true or false, got 'both'. Give for example true."),
+    "every": ("", "The option 'every' must be a number and a unit: ms, s, min, h, d, w, month, quarter or year, got "
+              "''. Give for example 5min."),
+    "how": ("median", "The option 'how' must be mean, sum, last, min or max, got 'median'. Give for example sum."),
     "decimal": (";", "The option 'decimal' must be a point or a comma, got ';'. Give for example ','."),
     "encoding": ("", "The option 'encoding' must be the name of an encoding, got ''. Give for example cp1252."),
     "out": ("", "The option 'out' must be the name of a folder, got ''. Give for example runs/co2."),

@@ -4,6 +4,7 @@ Nothing derived is kept here, and torch is not imported. A value that does not f
 what was expected, what was given and what to give instead. `checked` does the same for data of saved models.
 """
 
+import csv
 import difflib
 import itertools
 import json
@@ -40,8 +41,9 @@ def seconds(value: object) -> float:
 
 
 def _names(value: object) -> object:
+    """Names or numbers with commas between them; those that hold a comma themselves are in double quotes."""
     if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
+        return tuple(part.strip() for part in next(csv.reader([value], skipinitialspace=True), []) if part.strip())
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -272,9 +274,28 @@ class ReadingOptions(SpellingOptions):
     )
     covariates: Names = option(
         (),
-        "Further columns the net may read, with commas between them; their past is used, not their future.",
+        "Further columns the net may read, with commas between them (a name that holds one is put in double quotes); "
+        "their past is used, not their future.",
         "names of columns with commas between them",
         "price,rain",
+    )
+
+    wide: bool = option(
+        False,
+        "Each column, but for the time and the covariates, is a series; --target says what to call their values.",
+        "true or false",
+        "true",
+    )
+    every: str | None = option(
+        None,
+        "Bring the rows onto this step, such as 5min, 1h, 1d or 1month: each row is moved to a step, or the rows of a "
+        "step are joined where there are several.",
+        "a number and a unit: ms, s, min, h, d, w, month, quarter or year",
+        "5min",
+        min_length=1,
+    )
+    how: Literal["mean", "sum", "last", "min", "max"] = option(
+        "mean", "How rows in one step are joined: mean, sum, last, min or max.", "mean, sum, last, min or max", "sum"
     )
 
     def reading(self) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def with_options(
     fields = sorted(config.model_fields, key=lambda name: _rank(config, name))
     annotations = {
         "file": Annotated[str, typer.Argument(metavar=name, help=help)],
-        **{name: Annotated[str | None, _option(config, name)] for name in fields},
+        **{name: Annotated[_taken_as(config, name), _option(config, name)] for name in fields},
         **{name: Annotated[bool, typer.Option(f"--{name}", help=text)] for name, text in flags.items()},
         "as_json": Annotated[bool, typer.Option("--json", help="Print JSON.")],
     }
@@ -67,6 +67,12 @@ def with_options(
     return command
 
 
+def _taken_as(config: type[Options], name: str) -> Any:
+    """What the command line takes: text, but nothing for what is off unless it is named."""
+    field = config.model_fields[name]
+    return bool | None if field.annotation is bool and field.default is False else str | None
+
+
 def _rank(config: type[Options], name: str) -> int:
     """Options of reading come first in the help, then the verb's own, then those of what it makes."""
     return 0 if name in ReadingOptions.model_fields else 1 if name in config.__annotations__ else 2
@@ -76,7 +82,7 @@ def _option(config: type[Options], name: str) -> Any:
     field = config.model_fields[name]
     if field.is_required():
         note = " Required."
-    elif field.default in (None, ()):
+    elif field.default in (None, (), False):
         note = ""
     else:
         shown = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
@@ -196,13 +202,15 @@ def _run_file(path: Path) -> Any:
 
 
 def _as_text(forecaster: "Forecaster", folder: "RunFolder") -> str:
-    lines = forecaster.verdict, f"report: {folder.path / REPORT}", f"run: {folder.path}"
+    notes = (f"note: {note}" for note in forecaster.notes)
+    lines = forecaster.verdict, *notes, f"report: {folder.path / REPORT}", f"run: {folder.path}"
     return "\n".join(map(printable, lines))
 
 
 def _as_json(forecaster: "Forecaster", folder: "RunFolder") -> str:
     result = {
         "verdict": forecaster.verdict,
+        "notes": list(forecaster.notes),
         "evaluation": forecaster.evaluation.to_json(),
         "training": forecaster.history.to_json()["finished"],
         "forecast": forecaster.predict().to_json(),

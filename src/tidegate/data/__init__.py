@@ -4,6 +4,7 @@ from tidegate.data.buckets import BucketBatches
 from tidegate.data.calendar import calendar_features
 from tidegate.data.grid import Grid, infer_grid
 from tidegate.data.panel import Panel, Series, read_panel
+from tidegate.data.resample import How, Reading
 from tidegate.data.samples import sample
 from tidegate.data.stream import Row, read_stream
 from tidegate.data.tables.numbers import Decimal
@@ -14,7 +15,9 @@ __all__ = [
     "BucketBatches",
     "Decimal",
     "Grid",
+    "How",
     "Panel",
+    "Reading",
     "Row",
     "Series",
     "Table",

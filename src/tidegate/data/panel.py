@@ -1,29 +1,39 @@
 """Series on one grid, with their gaps filled in and marked; nothing is dropped without being counted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from tidegate.data.doubles import remedy
 from tidegate.data.grid import Grid, infer_grid
+from tidegate.data.resample import How, grid_of, on_days, onto, suggested
+from tidegate.data.rows import Placed, Roles, SeriesRows, long_rows, wide_rows
 from tidegate.data.tables.numbers import Decimal
 from tidegate.data.tables.table import Table, read_table
 from tidegate.data.times import Times, read_times, shown_time
-from tidegate.errors import DataError
+from tidegate.errors import ArgumentError, DataError
 
 _MOST_STEPS_A_ROW = 4
-_Rows = dict[str, np.ndarray]
+_LOOKED_AT = 50  # rows in which a column of times is looked for, where none was named
+SERIES = "series"  # the name that the column of names gets where each column is a series
 
 
 @dataclass(frozen=True)
 class Series:
-    """One series: `values[n]` and `covariates[n, C]` are those of the place `start + n` of the grid; NaN is missing."""
+    """One series: `values[n]` and `covariates[n, C]` are those of the place `start + n` of the grid; NaN is missing.
+
+    `known[n + a, K]` are the columns known in advance, for `a` places more than the target has; `static` are the
+    features that do not change, numbers or text.
+    """
 
     name: str
     start: int
     values: np.ndarray
     covariates: np.ndarray
+    known: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    static: tuple[float | str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.values)
@@ -38,7 +48,8 @@ class Series:
 class Panel:
     """Series of one table on one grid; `notes` says in sentences what was sorted, filled or missing.
 
-    `time` is the column of times, None where rows were counted.
+    `time` is the column of times, None where rows were counted; `id` that of the series' names, None for one series.
+    `known` and `static` name the columns of `Series.known` and `Series.static`.
     """
 
     name: str
@@ -48,6 +59,9 @@ class Panel:
     series: tuple[Series, ...]
     notes: tuple[str, ...]
     time: str | None = None
+    id: str | None = None
+    known: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
 
 
 def read_panel(
@@ -56,75 +70,112 @@ def read_panel(
     *,
     time: str | None = None,
     id: str | None = None,
-    covariates: Sequence[str] = (),
-    grid: Grid | None = None,
+    covariates: Sequence[str] | str = (),
+    known: Sequence[str] | str = (),
+    static: Sequence[str] | str = (),
+    wide: bool = False,
+    every: str | None = None,
+    how: How = "mean",
     decimal: Decimal | None = None,
     encoding: str | None = None,
+    grid: Grid | None = None,
 ) -> Panel:
     """Series from a path or a frame, in the order in which their names first occur.
 
     Rows out of order are sorted; times that the grid expects and the table lacks are filled in as missing; missing
     values before the first and after the last known value of the target are cut off. A time that occurs twice in a
-    series or is between the steps of the grid is an error, and so is a value that is not a number. `grid` is the grid
-    of an earlier reading, which these rows must then fit; without it, it is found from the rows. `decimal` and
-    `encoding` are as in `read_table`.
+    series or is between the steps of the grid is an error, and so is a value that is not a number.
+
+    Args:
+        data: as in `read_table`, with `decimal` and `encoding`.
+        target: the column to forecast; with `wide`, what to call the values of all columns.
+        time: the column of times. Without it, rows are steps in the order of the table.
+        id: the column that names the series of a row.
+        covariates: columns whose past may be read.
+        known: columns known in advance, such as holidays: read also in rows after the target's last value.
+        static: columns with one value for each series.
+        wide: whether each column, but for the time and the covariates, is a series.
+        every: a step such as 5min, 1h or 1month that rows are brought onto. Where rows come about once a step, each is
+            moved to one, however its clock drifts; where more often, those of a step are joined. Steps begin at the
+            start of a day, of Monday, or of a year, and are named by their start.
+        how: how rows in one step are joined: mean, sum, last, min or max.
+        grid: the grid of an earlier reading, which these rows must fit. Without it, it is found from the rows.
+
+    Raises DataError, with file, row and column, or ArgumentError where the arguments contradict each other.
     """
     table = read_table(data, decimal=decimal, encoding=encoding)
-    time = time or table.index
-    values = table.numbers(target)
-    if np.isnan(values).all():
-        raise DataError(f"{table.name} has no value in column '{target}'. Expected a number in most of its rows.")
-    extra = np.array([table.numbers(name) for name in covariates]).reshape(len(covariates), len(values)).T
-    rows, notes = _groups(table, id), list[str]()
+    names = [(given,) if isinstance(given, str) else tuple(given) for given in (covariates, known, static)]
+    roles = Roles(target, time or table.index, id, *names)
+    roles.check()
+    rows = (wide_rows if wide else long_rows)(table, roles)
+    placed, grid, notes = _placed(table, roles, rows, grid, every, how)
+    filled = [_fill(one, places, len(roles.covariates)) for one, places in placed]
+    series = tuple(one for one in map(_trim, filled) if len(one))
+    notes += _gap_notes(target, sum(len(places) for _, places in placed), filled, series, grid)
+    own = {"time": roles.time, "id": SERIES if wide else id, "known": roles.known, "static": roles.static}
+    return Panel(table.name, target, roles.covariates, grid, series, tuple(notes), **own)  # type: ignore[arg-type]
+
+
+def _placed(
+    table: Table, roles: Roles, rows: list[SeriesRows], grid: Grid | None, every: str | None, how: How
+) -> tuple[list[Placed], Grid, list[str]]:
+    """The rows of each series in the order of their places, and these; the grid; and what there is to note."""
+    time = roles.time
     if time is None:
-        grid = grid or Grid("step", 1, 0)
-        places = {name: np.arange(len(group)) for name, group in rows.items()}
-    else:
-        found = read_times(table, time, grid)
-        times = found.values
-        notes += [found.note] if found.note else []
-        rows = _sorted(rows, times, time, notes)
-        _refuse_twice(table, time, times, rows)
-        grid = _agreeing(table, time, found, grid) or infer_grid([times[group] for group in rows.values()])
-        grid = replace(grid, zone=found.zone)
-        places = {name: _places(table, time, times, group, grid) for name, group in rows.items()}
-    filled = [_fill(name, places[name], values[group], extra[group]) for name, group in rows.items()]
-    series = tuple(one for one in (_trim(one) for one in filled) if len(one))
-    notes += _gap_notes(target, rows, filled, series, grid)
-    return Panel(table.name, target, tuple(covariates), grid, series, tuple(notes), time)
+        if every is not None:
+            raise ArgumentError("every needs the column of times. Name it: --time NAME (in Python time='NAME').")
+        counted = [(one, np.arange(len(one.index))) for one in rows]
+        return counted, grid or Grid("step", 1, 0), _falling(table, roles)
+    found = read_times(table, time, grid)
+    notes = [found.note] if found.note else []
+    rows, times = _sorted(rows, found.values, time, notes), found.values
+    if every is not None:
+        if found.values.dtype.kind != "M":
+            raise ArgumentError(f"every needs times, but column '{time}' of {table.name} holds whole numbers.")
+        step = grid or grid_of(every)
+        found = on_days(found, step)
+        grid = replace(_agreeing(table, time, found, grid) or step, zone=found.zone)
+        placed, note = onto(rows, found.values, grid, how)
+        return placed, grid, [*notes, note]
+    _refuse_twice(table, roles, times, rows)
+    grid = _agreeing(table, time, found, grid) or infer_grid([times[one.index] for one in rows])
+    grid = replace(grid, zone=found.zone)
+    return [(one, _places(table, time, times, one.index, grid)) for one in rows], grid, notes
 
 
-def _groups(table: Table, id: str | None) -> _Rows:
-    if id is None:
-        return {"": np.arange(table.frame.height)}
-    names = table.texts(id)
-    if names.null_count():
-        raise DataError(
-            f"{table.place(int(names.is_null().arg_max() or 0), id)} is empty. "
-            "Expected the name of a series in every row."
-        )
-    found, inverse = np.unique(names.to_numpy(), return_inverse=True)
-    groups = {str(name): np.flatnonzero(inverse == index) for index, name in enumerate(found)}
-    return dict(sorted(groups.items(), key=lambda item: int(item[1][0])))
+def _falling(table: Table, roles: Roles) -> list[str]:
+    """A note where no time was named and some column says that the newest row is the first."""
+    head = replace(table, frame=table.frame.head(_LOOKED_AT))
+    for name in table.frame.columns if roles.id is None else ():
+        try:
+            times = read_times(head, name).values
+        except DataError:
+            continue
+        if times.dtype.kind == "M" and len(times) > 1 and np.all(np.diff(times) < np.timedelta64(0)):
+            return [
+                f"The times in '{name}' fall from row to row, but rows were taken in the order of the table, the "
+                f"newest first. Give --time {name} (in Python time='{name}') to sort them."
+            ]
+    return []
 
 
-def _sorted(rows: _Rows, times: np.ndarray, time: str, notes: list[str]) -> _Rows:
-    order = {name: group[np.argsort(times[group], kind="stable")] for name, group in rows.items()}
-    if any(bool(np.any(order[name] != rows[name])) for name in rows):
+def _sorted(rows: list[SeriesRows], times: np.ndarray, time: str, notes: list[str]) -> list[SeriesRows]:
+    orders = [np.argsort(times[one.index], kind="stable") for one in rows]
+    if any(bool(np.any(np.diff(order) < 0)) for order in orders):
         notes.append(f"The rows were not in the order of '{time}' and have been sorted.")
-    return order
+    return [one.taken(order) for one, order in zip(rows, orders, strict=True)]
 
 
-def _refuse_twice(table: Table, time: str, times: np.ndarray, rows: _Rows) -> None:
-    for name, group in rows.items():
-        again = np.flatnonzero(times[group][1:] == times[group][:-1])
+def _refuse_twice(table: Table, roles: Roles, times: np.ndarray, rows: list[SeriesRows]) -> None:
+    time = roles.time or ""
+    for one in rows:
+        again = np.flatnonzero(times[one.index][1:] == times[one.index][:-1])
         if len(again):
-            first, second = (int(group[again[0] + offset]) for offset in (0, 1))
-            whose = f" of series '{name}'" if name else ""
+            first, second = (int(one.index[again[0] + offset]) for offset in (0, 1))
+            whose = f" of series '{one.name}'" if one.name else ""
             raise DataError(
-                f"{table.place(second, time)}: {shown_time(times[second])}{whose} is also in row "
-                f"{table.rows[first]}. Expected each time once in a series; name the column that tells "
-                "series apart, or remove a row."
+                f"{table.place(second, time)}: {shown_time(times[second])}{whose} is also in row {table.rows[first]}. "
+                f"Expected each time once in a series. {remedy(table, time, roles.id, times, first, second)}"
             )
 
 
@@ -152,9 +203,8 @@ def _places(table: Table, time: str, times: np.ndarray, group: np.ndarray, grid:
     if len(off):
         row = int(group[off[0]])
         raise DataError(
-            f"{table.place(row, time)}: {shown_time(times[row])} is between the steps of "
-            f"{grid.spacing}, the distance found most often. Expected equal steps; bring the rows onto one, or leave "
-            "the time column out to count rows."
+            f"{table.place(row, time)}: {shown_time(times[row])} is between the steps of {grid.spacing}, the distance "
+            f"found most often. Expected equal steps. {_way_out(times[group], grid)}"
         )
     whole = places.astype(np.int64)
     span = int(whole[-1] - whole[0]) + 1
@@ -166,21 +216,36 @@ def _places(table: Table, time: str, times: np.ndarray, group: np.ndarray, grid:
     return whole
 
 
-def _fill(name: str, places: np.ndarray, values: np.ndarray, extra: np.ndarray) -> Series:
+def _way_out(times: np.ndarray, grid: Grid) -> str:
+    if grid.unit == "step":
+        return "Leave the time column out to count rows."
+    every = suggested(np.diff(times.astype("datetime64[us]")).astype(np.int64))
+    return (
+        f"Bring the rows onto one: --every {every} (in Python every='{every}') moves each to its own; or leave the "
+        "time column out to count rows."
+    )
+
+
+def _fill(one: SeriesRows, places: np.ndarray, covariates: int) -> Series:
+    """A series on all places from its first row to its last."""
     start, length = int(places[0]), int(places[-1] - places[0]) + 1
-    full, full_extra = np.full(length, np.nan), np.full((length, extra.shape[1]), np.nan)
-    full[places - start], full_extra[places - start] = values, extra
-    return Series(name, start, full, full_extra)
+    values, beside = np.full(length, np.nan), np.full((length, one.beside.shape[1]), np.nan)
+    values[places - start], beside[places - start] = one.values, one.beside
+    return Series(one.name, start, values, beside[:, :covariates], beside[:, covariates:], one.static)
 
 
 def _trim(one: Series) -> Series:
-    known = np.flatnonzero(~np.isnan(one.values))
-    first, stop = (int(known[0]), int(known[-1]) + 1) if len(known) else (0, 0)
-    return Series(one.name, one.start + first, one.values[first:stop], one.covariates[first:stop])
+    """The series from the first known value of the target to the last; what is known in advance goes on."""
+    there = np.flatnonzero(~np.isnan(one.values))
+    first, stop = (int(there[0]), int(there[-1]) + 1) if len(there) else (0, 0)
+    ahead = np.flatnonzero(~np.isnan(one.known).all(1)) if one.known.shape[1] else np.zeros(0, int)
+    end = max(stop, int(ahead[-1]) + 1) if len(ahead) and stop else stop
+    start, known = one.start + first, one.known[first:end]
+    return Series(one.name, start, one.values[first:stop], one.covariates[first:stop], known, one.static)
 
 
-def _gap_notes(target: str, rows: _Rows, filled: list[Series], series: tuple[Series, ...], grid: Grid) -> list[str]:
-    absent = sum(len(one) for one in filled) - sum(len(group) for group in rows.values())
+def _gap_notes(target: str, rows: int, filled: list[Series], series: tuple[Series, ...], grid: Grid) -> list[str]:
+    absent = sum(len(one) for one in filled) - rows
     missing = sum(int(np.isnan(one.values).sum()) for one in series)
     total = sum(len(one) for one in series)
     steps = sum(len(one) for one in filled)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -9,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from tidegate.config import ForecastOptions
-from tidegate.data import Decimal, read_panel
+from tidegate.data import Decimal, How, Reading, read_panel
 from tidegate.equations import Cell
 from tidegate.errors import ArgumentError
 from tidegate.files import to_json, write_atomic
@@ -67,6 +68,9 @@ class Forecaster:
         time: str | None = None,
         id: str | None = None,
         covariates: Sequence[str] = (),
+        wide: bool = False,
+        every: str | None = None,
+        how: How = "mean",
         decimal: Decimal | None = None,
         encoding: str | None = None,
         listeners: Sequence[Listener] = (),
@@ -82,8 +86,11 @@ class Forecaster:
         `DataError` where the data is wrong or too short, `TrainingError` where the loss stops being finite.
         """
         options = self.options
-        panel = read_panel(data, target, time=time, id=id, covariates=covariates, decimal=decimal, encoding=encoding)
-        columns = Columns(target, panel.time, id, tuple(covariates))
+        reading = Reading(wide, every, how)
+        panel = read_panel(
+            data, target, time=time, id=id, covariates=covariates, decimal=decimal, encoding=encoding, **asdict(reading)
+        )
+        columns = Columns(target, panel.time, panel.id, panel.covariates, reading)
         season = options.season or panel.grid.season
         panel, splits = split_all(panel, options.horizon, first_origin(season))
         where = None if checkpoint is None else Path(checkpoint)
@@ -125,6 +132,11 @@ class Forecaster:
     def verdict(self) -> str:
         """One sentence: whether the net is better than the best baseline, and by how much."""
         return self._ready().verdict
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was sorted, filled, joined or missing in the data of the fit, in sentences."""
+        return tuple(self._ready().story.notes)
 
     @property
     def history(self) -> History:

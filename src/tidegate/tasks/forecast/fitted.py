@@ -1,6 +1,6 @@
 """What a fit leaves: all that predicting, reporting and saving need."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tidegate.config import ForecastOptions, checked
-from tidegate.data import Decimal, Panel, read_panel
+from tidegate.data import Decimal, Panel, Reading, read_panel
 from tidegate.equations import Cell
 from tidegate.errors import ModelFileError
 from tidegate.nn.weights import fill
@@ -35,12 +35,13 @@ from tidegate.training import History
 
 @dataclass(frozen=True)
 class Columns:
-    """The names of the columns that the forecaster was fitted on."""
+    """The names of the columns that the forecaster was fitted on, and how they were read."""
 
     target: str
     time: str | None
     id: str | None
     covariates: tuple[str, ...]
+    reading: Reading = field(default_factory=Reading)
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,12 @@ class Fitted:
             data,
             columns.target,
             time=columns.time,
-            id=columns.id,
+            id=None if columns.reading.wide else columns.id,
             covariates=columns.covariates,
             grid=grid,
             decimal=decimal,
             encoding=encoding,
+            **asdict(columns.reading),
         )
         return continue_tail(self.tail, new, self.recipe, columns.time is not None)
 
@@ -147,6 +149,7 @@ class Fitted:
             "options": self.options.model_dump(),
             "cell": self.net.layer.cell.to_json(),
             "columns": [columns.target, columns.time, columns.id, list(columns.covariates)],
+            "reading": asdict(columns.reading),
             "recipe": self.recipe.to_json(),
             "tail": tail,
             "evaluation": self.evaluation.to_json(),
@@ -173,7 +176,7 @@ class Fitted:
         tail = with_states(panel, data.tail, left, net)
         if left:
             raise ModelFileError(f"tensor {next(iter(left))!r:.80} belongs to no part of the model")
-        columns, story = Columns(*data.columns), data.story
+        columns, story = Columns(*data.columns, data.reading), data.story
         return cls(data.options, columns, data.recipe, net, tail, data.evaluation, data.history, story, data.instead)
 
 

@@ -43,18 +43,31 @@ class Forecast:
     def to_frame(self) -> pl.DataFrame:
         """A row for each series and step: the id and the time under their own names, then q0.05, q0.1 and so on.
 
-        Times have the zone of the data; an offset that polars has no name for, such as +05:30, becomes UTC.
+        A name that is already taken gets an underscore: with an id called step, rows without times are counted in
+        step_. Times have the zone of the data; an offset that polars has no name for, such as +05:30, becomes UTC.
         """
         count, horizon = self.times.shape
+        id, time, levels = self._names()
         columns: dict[str, object] = {}
-        if self.id is not None:
-            columns[self.id] = np.repeat(np.array(self.names), horizon)
+        if id is not None:
+            columns[id] = np.repeat(np.array(self.names), horizon)
         times = pl.Series(self.times.reshape(-1))
         if self.grid.zone is not None:
             times = times.dt.replace_time_zone("UTC").dt.convert_time_zone(name_for_frames(self.grid.zone))
-        columns[self.time] = times
+        columns[time] = times
         flat = self.quantiles.reshape(count * horizon, -1)
-        return pl.DataFrame(columns | {f"q{level:g}": flat[:, k] for k, level in enumerate(self.levels)})
+        return pl.DataFrame(columns | {level: flat[:, k] for k, level in enumerate(levels)})
+
+    def _names(self) -> tuple[str | None, str, list[str]]:
+        """The names of the columns of id, time and quantiles, all different."""
+        taken = {self.id} - {None}
+        free: list[str] = []
+        for name in (self.time, *(f"q{level:g}" for level in self.levels)):
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            free.append(name)
+        return self.id, free[0], free[1:]
 
     def to_csv(self) -> str:
         """The frame as CSV text, of nine significant digits.
@@ -65,7 +78,7 @@ class Forecast:
         """
         frame = self.to_frame()
         if self.grid.unit != "step":
-            frame = frame.with_columns(pl.Series(self.time, [text for texts in self.texts for text in texts]))
+            frame = frame.with_columns(pl.Series(self._names()[1], [text for texts in self.texts for text in texts]))
         frame = frame.with_columns(
             pl.col(pl.Float64).round_sig_figs(_DIGITS),
             pl.col(pl.String).map_elements(spreadsheet_text, return_dtype=pl.String),

@@ -2,13 +2,13 @@
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from tidegate.config import ForecastOptions
-from tidegate.data import Grid, Panel
+from tidegate.data import Grid, Panel, Reading
 from tidegate.errors import DataError, ModelFileError
 from tidegate.tasks.forecast.judging.baselines import baselines
 from tidegate.tasks.forecast.judging.evaluation import METRICS, NET, START, Evaluation
@@ -35,6 +35,7 @@ class ForecasterData:
     history: History
     story: Story
     instead: str | None
+    reading: Reading = field(default_factory=Reading)
 
 
 def check_agreement(data: ForecasterData, panel: Panel) -> None:
