@@ -206,3 +206,23 @@ def test_new_rows_take_the_decimal_mark_that_is_given(
     assert "'1,034' may be read as 1034 or as 1.034" in capsys.readouterr().err
     assert call(monkeypatch, "predict", "run", "new.csv", "--decimal", ",") == 0
     assert call(monkeypatch, "predict", "run", "new.csv", "--decimal", ";") == 2
+
+
+def test_wide_rows_of_drifting_clocks_are_read_alike_by_fit_and_predict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    late = np.random.default_rng(0).integers(0, 40, 150)
+    times = np.datetime64("2024-01-01", "ms") + 1000 * (600 * np.arange(150) + late)
+    one, two = waves(150), waves(150, seed=1)
+    pl.DataFrame({"t": times, "a": one, "b, c": two, "rain": one}).write_csv("wide.csv")
+    columns = ["--time", "t", "--covariates", "rain", "--wide", "--every", "10min"]
+    assert call(monkeypatch, "fit", "forecast", "wide.csv", *columns, "--out", "run", *QUICK) == 0
+    assert "note: 300 rows were moved to steps of 10 minutes, which gave 300." in capsys.readouterr().out
+    assert call(monkeypatch, "predict", "run") == 0
+    after = capsys.readouterr().out
+    assert after.splitlines()[0].startswith("series,t,q0.05")
+    assert [line.partition(",2024")[0] for line in after.splitlines()[1:]] == ["a", "a", '"b, c"', '"b, c"']
+    assert after.splitlines()[1].startswith("a,2024-01-02 01:00:00,")
+    assert call(monkeypatch, "predict", "run", "wide.csv") == 0
+    assert capsys.readouterr().out == after

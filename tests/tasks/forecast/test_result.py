@@ -48,3 +48,12 @@ def test_times_have_their_zone_in_csv_json_and_frame() -> None:
     assert hours("+05:30").to_frame()["time"][0].isoformat() == "2024-06-17T14:00:00+00:00"
     assert hours(None).to_csv().splitlines()[1] == "2024-06-17 14:00:00,1.0"
     assert hours(None).to_json()[0]["time"] == "2024-06-17T14:00:00"
+
+
+def test_names_that_collide_get_an_underscore() -> None:
+    grid = Grid("step", 1, 0)
+    found = Forecast(("a",), np.arange(2)[None], (0.5,), np.ones((1, 2, 1)), "y", "step", "step", grid).to_frame()
+    assert found.columns == ["step", "step_", "q0.5"]
+    assert (found["step"].to_list(), found["step_"].to_list()) == (["a", "a"], [0, 1])
+    found = Forecast(("a",), np.arange(2)[None], (0.5,), np.ones((1, 2, 1)), "y", "step", "q0.5", grid).to_frame()
+    assert found.columns == ["q0.5", "step", "q0.5_"]

@@ -136,7 +136,8 @@ class Forecaster:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was sorted, filled, joined or missing in the data of the fit, in sentences."""
-        return tuple(self._ready().story.notes)
+        fitted = self._ready()
+        return tuple(fitted.story.notes) if isinstance(fitted, Fitted) else ()
 
     @property
     def history(self) -> History:
