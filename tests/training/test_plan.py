@@ -1,15 +1,17 @@
 """Schedules against their formulas, accumulation against one larger batch."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from tidegate.errors import ArgumentError
-from tidegate.gradients import BPTT, RTRL, Rule, TruncatedBPTT
+from tidegate.gradients import TruncatedBPTT
+from tidegate.nn import State
 from tidegate.training import TrainingPlan, train
-from training_cases import Follow
+from training_cases import Follow, Stream
 
 
 def test_constant() -> None:
@@ -68,12 +70,31 @@ class Parts(Follow):
         return self.rest.pop(0)
 
 
-@pytest.mark.parametrize("rule", [BPTT(), TruncatedBPTT(2, 4), RTRL(every=2)], ids=str)
-def test_accumulated_batches_learn_like_one_large_batch(rule: Rule) -> None:
+def test_accumulated_batches_learn_like_one_large_batch() -> None:
     whole, parts = Parts(8), Parts(1, 2, 5)
-    plan = {"rule": rule, "updates": 12, "check_every": 3, "clip": 0.1}
-    one = train(whole, TrainingPlan(**plan))  # type: ignore[arg-type]
-    many = train(parts, TrainingPlan(**plan, accumulate=3))  # type: ignore[arg-type]
+    plan = TrainingPlan(updates=12, check_every=3, clip=0.1)
+    one, many = train(whole, plan), train(parts, replace(plan, accumulate=3))
     for mine, theirs in zip(many.checks, one.checks, strict=True):
         assert (mine.update, mine.validation) == (theirs.update, pytest.approx(theirs.validation, rel=1e-10))
     assert one.checks[-1].validation < 0.99 * one.checks[0].validation
+
+
+class Ordered(Stream):
+    """A stream that records which batch runs, and whether it goes on from the end of the one before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ran: list[int] = []
+
+    def run(self, batch: Any, start: int, stop: int, state: State | None) -> tuple[torch.Tensor, State]:
+        self.ran.append(self.data[1:, 0, 0].tolist().index(batch[1][0, 0, 0].item()))
+        return super().run(batch, start, stop, state)
+
+
+def test_accumulated_batches_run_one_after_the_other() -> None:
+    """5 steps in segments of 2, 2 and 1: three batches have nine, and each three of these make an update."""
+    task = Ordered()
+    history = train(task, TrainingPlan(rule=TruncatedBPTT(2, 4), accumulate=3, updates=6, check_every=1))
+    assert [check.update for check in history.checks] == [0, 3, 6]
+    assert task.ran == sorted(task.ran)
+    assert set(task.ran) == {0, 5, 10, 15, 20, 25}

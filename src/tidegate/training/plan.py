@@ -27,7 +27,8 @@ class TrainingPlan:
     arXiv:1706.02677) and falls to 1 % along half a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983); the whole
     budget is used. Its share is that of `updates` where they are given, else that of the seconds.
 
-    `accumulate` batches make one update: the gradient of the mean over all their losses. Where `train` writes
+    With `accumulate` so many batches make one update, by the gradient of the mean over all their losses. Under a rule
+    with several updates a batch, so many of its segments make one. Where `train` writes
     checkpoints, it does so at each check and every `save_every` seconds.
     """
 

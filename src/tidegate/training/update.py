@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -44,16 +44,17 @@ class Updater:
     def batch(self, rate: Callable[[], float]) -> Iterator[Attempt]:
         """Learn from the next batch, or the next `accumulate` ones, with the learning rate that is asked for each time.
 
-        An update whose loss or gradient is not finite is not made. Whatever else the batch has changed is put back, and
-        the rest of it is skipped.
+        With `accumulate` the batches are gone through one after the other, so that a state can be carried, and as many
+        segments of the rule make one update. An update whose loss or gradient is not finite is not made; whatever else
+        the batches have changed is put back, and the rest of them is skipped.
         """
         batches = [self._draw() for _ in range(self.plan.accumulate)]
         before = self.task.state_dict() if isinstance(self.task, Resumable) else None
         buffers = [buffer.clone() for buffer in self.task.module.buffers()]
         self.task.module.train()
-        sweeps = [self._sweep(batch) for batch in batches]
-        while (found := self._backward(sweeps)) is not None:
-            total, count = found
+        segments = chain.from_iterable(map(self._sweep, batches))
+        while part := list(map(self._backward, islice(segments, self.plan.accumulate))):
+            total, count = self._summed(part)
             if count > 0:
                 update = self._step(total / count, count, rate())
                 if not update.made:
@@ -78,19 +79,16 @@ class Updater:
 
         return sweep(self.plan.rule, self.task.module, self.task.length(batch), run, score)
 
-    def _backward(self, sweeps: list[Segments]) -> tuple[float, float] | None:
-        """Sum the gradients of the next segment of each batch. Returns the sum of losses and their number; None where
-        no batch has another segment."""
-        self.optimiser.zero_grad()
-        found = []
-        for segments in sweeps:
-            for total, count in islice(segments, 1):
-                if count > 0:
-                    total.backward()
-                found.append((total.item(), float(count)))
-        if not found:
-            return None
-        sums = torch.tensor(found, dtype=torch.float64).sum(0)
+    def _backward(self, segment: tuple[Tensor, Tensor]) -> tuple[float, float]:
+        """Add the gradients of a segment. Returns the sum of its losses and their number."""
+        total, count = segment
+        if count > 0:
+            total.backward()
+        return total.item(), float(count)
+
+    def _summed(self, part: list[tuple[float, float]]) -> tuple[float, float]:
+        """The sum of losses and their number, over segments and processes, over which gradients are summed too."""
+        sums = torch.tensor(part, dtype=torch.float64).sum(0)
         if self.ranks.size > 1:
             for weight in self.parameters:
                 weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
@@ -108,6 +106,7 @@ class Updater:
         if update.made:
             self.optimiser.param_groups[0]["lr"] = rate
             self.optimiser.step()
+        self.optimiser.zero_grad()
         return update
 
     def _undo(self, buffers: list[Tensor], before: dict[str, Any] | None) -> None:
