@@ -22,6 +22,7 @@ from tidegate.training import (
     Started,
     Undone,
     Updated,
+    judging,
     read_events,
 )
 from tidegate.training.progress import TerminalProgress
@@ -245,6 +246,30 @@ def test_judging_is_shown_too() -> None:
     view(Judging(2, 8, 5.0))
     assert (view.line, view.share) == ("judging  2 of 8  0:15 left", 0.25)
     assert "judging  2 of 8" in shown(True, [*EVENTS, Judging(2, 8, 5.0)])
+
+
+def test_judging_tells_at_its_ends_and_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, events = [0.0], list[Event]()
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    seen = []
+    for part in judging("abcdefg", [events.append]):
+        seen.append(part)
+        clock[0] += 0.4
+    assert seen == list("abcdefg")
+    assert [(event.done, event.total) for event in events if isinstance(event, Judging)] == [
+        (0, 7),
+        (3, 7),
+        (6, 7),
+        (7, 7),
+    ]
+    assert events[1] == Judging(3, 7, pytest.approx(1.2))
+
+
+def test_a_second_training_is_shown_anew() -> None:
+    view = TrainingView()
+    for event in (*EVENTS, Judging(2, 2, 5.0), Started(12, math.inf, 50)):
+        view(event)
+    assert (view.text, view.share) == ("training  update 0", 0.0)
 
 
 def test_the_view_is_that_of_the_recorded_events(tmp_path: Path) -> None:

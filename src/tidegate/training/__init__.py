@@ -12,6 +12,7 @@ from tidegate.training.events import (
     read_events,
 )
 from tidegate.training.history import History
+from tidegate.training.judging import judging
 from tidegate.training.loop import seeded, train
 from tidegate.training.plan import TrainingPlan
 from tidegate.training.ranks import Ranks, torchrun
@@ -34,6 +35,7 @@ __all__ = [
     "TrainingPlan",
     "Undone",
     "Updated",
+    "judging",
     "read_events",
     "seeded",
     "torchrun",

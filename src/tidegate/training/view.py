@@ -9,8 +9,11 @@ class TrainingView:
     """A listener whose `text`, `share` and `left` say how far a run is."""
 
     def __init__(self) -> None:
-        self.started = Started(0, math.inf)
-        self.update, self.seconds = 0, 0.0
+        self._start(Started(0, math.inf))
+
+    def _start(self, event: Started) -> None:
+        self.started = event
+        self.update, self.seconds = event.update, event.seconds
         self.loss: float | None = None
         self.validation: float | None = None
         self.undone = 0
@@ -21,7 +24,7 @@ class TrainingView:
         """Take an event."""
         match event:
             case Started():
-                self.started = event
+                self._start(event)
             case Updated(loss=loss):
                 self.loss = loss
             case Checked(training=training, validation=validation):
@@ -33,9 +36,7 @@ class TrainingView:
             case Judging():
                 self.judging = event
         match event:
-            case Updated(update, seconds) | Checked(update, seconds) | Started(update=update, seconds=seconds):
-                self.update, self.seconds = update, seconds
-            case Finished(update, seconds):
+            case Updated(update, seconds) | Checked(update, seconds) | Finished(update, seconds):
                 self.update, self.seconds = update, seconds
 
     @property

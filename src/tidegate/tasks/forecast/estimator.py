@@ -97,7 +97,7 @@ class Forecaster:
         trainer = NetTrainer(panel, options, self.cell, season, listeners, where, resume)
         judged, levels = trainer.judged(splits), np.array(options.quantiles)
         nets = {NET: judged.net, START: judged.start}
-        evaluation = evaluate(nets, judged.inputs, panel, splits, levels)
+        evaluation = evaluate(nets, judged.inputs, panel, splits, levels, listeners)
         story = tell(panel, splits, judged.net, judged.inputs, levels)
         lost = evaluation.outcome == "worse" and not options.keep_net
         recipe, net = trainer.on_all(judged) if options.refit and not lost else (judged.recipe, judged.net)

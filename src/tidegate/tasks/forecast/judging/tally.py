@@ -1,6 +1,6 @@
 """Held-out forecasts of every method, and the scores over them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ from tidegate.tasks.forecast.judging.split import Split
 from tidegate.tasks.forecast.model.inputs import ForecastInputs
 from tidegate.tasks.forecast.model.net import ForecastNet
 from tidegate.tasks.forecast.model.rolling import in_units, outputs_of
+from tidegate.training import Listener, judging
 
 MOST_ORIGINS = 4096  # of a series; where it has more, they are spread evenly
 
@@ -48,19 +49,24 @@ class HeldOut:
 
 
 def evaluate(
-    nets: dict[str, ForecastNet], inputs: ForecastInputs, panel: Panel, splits: tuple[Split, ...], levels: np.ndarray
+    nets: dict[str, ForecastNet],
+    inputs: ForecastInputs,
+    panel: Panel,
+    splits: tuple[Split, ...],
+    levels: np.ndarray,
+    listeners: Sequence[Listener] = (),
 ) -> Evaluation:
     """Judge by rolling origins: at every step of the held-out part that has a whole horizon after it, or, in long
     series, at 4,096 of them.
 
     `nets` holds the trained net under `NET` and the untrained one under `START`. Series without a held-out part are
-    omitted.
+    omitted. `listeners` hear of the progress.
     """
     outputs = {name: outputs_of(net, inputs)[0] for name, net in nets.items()}
+    judged = [index for index, cut in enumerate(splits) if cut.judged]
     held = [
-        _held_out(nets, outputs, inputs, index, series, cut, levels)
-        for index, (series, cut) in enumerate(zip(panel.series, splits, strict=True))
-        if cut.judged
+        _held_out(nets, outputs, inputs, index, panel.series[index], splits[index], levels)
+        for index in judging(judged, listeners)
     ]
     methods = list(held[0].methods)
     scores = {method: _scores(held, method, levels) for method in methods}
