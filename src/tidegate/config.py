@@ -303,6 +303,18 @@ class ReadingOptions(SpellingOptions):
         return {name: getattr(self, name) for name in ReadingOptions.model_fields if name != "target"}
 
 
+class CheckConfig(ReadingOptions):
+    """Options of `tidegate check-data`."""
+
+    target: str | None = option(  # type: ignore[assignment]
+        None,
+        "The column to forecast. Without it: the last column of numbers.",
+        "the name of a column",
+        "co2",
+        min_length=1,
+    )
+
+
 class ForecastConfig(ReadingOptions, ForecastOptions):
     """Options of `tidegate fit forecast`: the columns to read, where to write, and those of a forecaster."""
 

@@ -45,7 +45,7 @@ def application() -> "typer.Typer":
     """The whole command line: each verb's file registers itself."""
     import typer
 
-    from tidegate.cli import cells, diagnose, doctor, explain, fit, learn, predict, report
+    from tidegate.cli import cells, check_data, diagnose, doctor, explain, fit, learn, predict, report
 
     app = typer.Typer(
         help="Recurrent neural networks from their equations.",
@@ -65,7 +65,7 @@ def application() -> "typer.Typer":
     @app.callback()
     def options(version: Annotated[bool, flag] = False) -> None: ...
 
-    for verb in (fit, predict, learn, report, diagnose, cells, explain, doctor):
+    for verb in (check_data, fit, predict, learn, report, diagnose, cells, explain, doctor):
         verb.register(app)
     return app
 

@@ -2,6 +2,7 @@
 
 from tidegate.data.buckets import BucketBatches
 from tidegate.data.calendar import calendar_features
+from tidegate.data.check import TableCheck, check_table
 from tidegate.data.grid import Grid, infer_grid
 from tidegate.data.panel import Panel, Series, read_panel
 from tidegate.data.resample import How, Reading
@@ -21,7 +22,9 @@ __all__ = [
     "Row",
     "Series",
     "Table",
+    "TableCheck",
     "calendar_features",
+    "check_table",
     "draw_windows",
     "infer_grid",
     "read_panel",

@@ -28,13 +28,21 @@ def remedy(table: Table, time: str, id: str | None, times: np.ndarray, first: in
     return f"{', or '.join(ways)}."
 
 
-def _several(table: Table, time: str) -> str:
+def telling_column(table: Table, time: str) -> str | None:
+    """The first column of text or whole numbers that tells rows of one time apart."""
     for name in table.frame.columns:
         kind = table.frame[name].dtype
         telling = kind in (pl.String, pl.Categorical, pl.Enum) or kind.is_integer()
         several = telling and 1 < table.frame[name].n_unique() < table.frame.height
         if name != time and several and table.frame.select(time, name).is_unique().all():
-            return f"Column '{name}' may tell several series apart: --id {name} (in Python id='{name}')."
+            return name
+    return None
+
+
+def _several(table: Table, time: str) -> str:
+    name = telling_column(table, time)
+    if name is not None:
+        return f"Column '{name}' may tell several series apart: --id {name} (in Python id='{name}')."
     return "The table may hold several series: name the column that tells them apart, --id NAME (in Python id='NAME')."
 
 
