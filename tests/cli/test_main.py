@@ -24,7 +24,7 @@ def test_version() -> None:
 def test_help_names_every_verb() -> None:
     done = subprocess.run([sys.executable, "-m", "tidegate", "--help"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    for verb in ("fit", "predict", "report", "cells", "doctor"):
+    for verb in ("check-data", "fit", "predict", "report", "cells", "doctor"):
         assert f"\n  {verb} " in done.stdout
 
 

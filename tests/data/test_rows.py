@@ -210,3 +210,12 @@ def test_a_file_without_a_header(tmp_path: Path) -> None:
     assert str(caught.value).startswith(
         "a.csv has no column 'v': its first row, 2024-01-01, 5, looks like values, not like names. Add a header row"
     )
+
+
+def test_errors_show_times_in_their_zone() -> None:
+    hours = ["2024-06-17T10:00+02:00", "2024-06-17T11:00+02:00", "2024-06-17T12:00+02:00", "2024-06-17T12:30+02:00"]
+    assert "2024-06-17T12:30:00+02:00 is between the steps" in complaint(frame(t=hours, v=[1, 2, 3, 4]), time="t")
+    assert "2024-06-17T12:00:00+02:00 is also in row 2" in complaint(
+        frame(t=[*hours[:3], hours[2]], v=[1, 2, 3, 4]), time="t"
+    )
+    assert complaint(frame(t=[1, 2], v=[1, 2]), time="t", how="sum").startswith("how='sum' joins the rows of a step")

@@ -74,8 +74,9 @@ def _taken_as(config: type[Options], name: str) -> Any:
 
 
 def _rank(config: type[Options], name: str) -> int:
-    """Options of reading come first in the help, then the verb's own, then those of what it makes."""
-    return 0 if name in ReadingOptions.model_fields else 1 if name in config.__annotations__ else 2
+    """Columns come first in the help, then how they are read, the verb's own options, and those of what it makes."""
+    groups = ReadingOptions.__annotations__, ReadingOptions.model_fields, config.__annotations__
+    return next((rank for rank, group in enumerate(groups) if name in group), len(groups))
 
 
 def _option(config: type[Options], name: str) -> Any:

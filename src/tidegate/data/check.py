@@ -136,8 +136,8 @@ def _column(table: Table, name: str) -> ColumnCheck:
     except DataError:
         times = None
     if times is not None and times.values.dtype.kind == "M":
-        ends = f"{shown_time(times.values.min())} to {shown_time(times.values.max())}"
-        return ColumnCheck(name, "times", f"{ends}{f', zone {times.zone}' if times.zone else ''}", missing)
+        first, last = (shown_time(end, times.zone) for end in (times.values.min(), times.values.max()))
+        return ColumnCheck(name, "times", f"{first} to {last}", missing)
     column = table.frame[name]
     if not (column.dtype.is_numeric() or all(kind_of(value) for value in known.unique())):
         return ColumnCheck(name, "text", f"{known.n_unique()} different values, such as {known[0]!r:.60}", missing)

@@ -107,6 +107,8 @@ def read_panel(
     names = [(given,) if isinstance(given, str) else tuple(given) for given in (covariates, known, static)]
     roles = Roles(target, time or table.index, id, *names)
     roles.check()
+    if how != "mean" and every is None:
+        raise ArgumentError(f"how='{how}' joins the rows of a step, and needs every. Give a step such as every='1d'.")
     rows = (wide_rows if wide else long_rows)(table, roles)
     placed, grid, notes = _placed(table, roles, rows, grid, every, how)
     filled = [_fill(one, places, len(roles.covariates)) for one, places in placed]
@@ -137,7 +139,7 @@ def _placed(
         grid = replace(_agreeing(table, time, found, grid) or step, zone=found.zone)
         placed, note = onto(rows, found.values, grid, how)
         return placed, grid, [*notes, note]
-    _refuse_twice(table, roles, times, rows)
+    _refuse_twice(table, roles, found, rows)
     grid = _agreeing(table, time, found, grid) or infer_grid([times[one.index] for one in rows])
     grid = replace(grid, zone=found.zone)
     return [(one, _places(table, time, times, one.index, grid)) for one in rows], grid, notes
@@ -166,16 +168,17 @@ def _sorted(rows: list[SeriesRows], times: np.ndarray, time: str, notes: list[st
     return [one.taken(order) for one, order in zip(rows, orders, strict=True)]
 
 
-def _refuse_twice(table: Table, roles: Roles, times: np.ndarray, rows: list[SeriesRows]) -> None:
-    time = roles.time or ""
+def _refuse_twice(table: Table, roles: Roles, found: Times, rows: list[SeriesRows]) -> None:
+    time, times = roles.time or "", found.values
     for one in rows:
         again = np.flatnonzero(times[one.index][1:] == times[one.index][:-1])
         if len(again):
             first, second = (int(one.index[again[0] + offset]) for offset in (0, 1))
             whose = f" of series '{one.name}'" if one.name else ""
             raise DataError(
-                f"{table.place(second, time)}: {shown_time(times[second])}{whose} is also in row {table.rows[first]}. "
-                f"Expected each time once in a series. {remedy(table, time, roles.id, times, first, second)}"
+                f"{table.place(second, time)}: {shown_time(times[second], found.zone)}{whose} is also in row "
+                f"{table.rows[first]}. Expected each time once in a series. "
+                + remedy(table, time, roles.id, times, first, second)
             )
 
 
@@ -203,8 +206,8 @@ def _places(table: Table, time: str, times: np.ndarray, group: np.ndarray, grid:
     if len(off):
         row = int(group[off[0]])
         raise DataError(
-            f"{table.place(row, time)}: {shown_time(times[row])} is between the steps of {grid.spacing}, the distance "
-            f"found most often. Expected equal steps. {_way_out(times[group], grid)}"
+            f"{table.place(row, time)}: {shown_time(times[row], grid.zone)} is between the steps of {grid.spacing}, "
+            f"the distance found most often. Expected equal steps. {_way_out(times[group], grid)}"
         )
     whole = places.astype(np.int64)
     span = int(whole[-1] - whole[0]) + 1

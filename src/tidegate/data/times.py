@@ -9,7 +9,7 @@ from tidegate.data.grid import Grid
 from tidegate.data.spellings import plain, readings, without_zone
 from tidegate.data.tables.table import Table
 from tidegate.data.values import WORDS
-from tidegate.data.zones import offset_name
+from tidegate.data.zones import offset_name, written
 from tidegate.errors import DataError
 
 _EXPECTED = "Expected a time such as 2024-01-31 or 2024-01-31 13:00:00 in every row, or whole numbers"
@@ -56,10 +56,12 @@ def read_times(table: Table, name: str, grid: Grid | None = None) -> Times:
     return _numbers(table, name, column)
 
 
-def shown_time(time: object) -> str:
-    """A time as short as it can be said."""
+def shown_time(time: object, zone: str | None = None) -> str:
+    """A time as short as it can be said, of one in UTC with a zone what clocks show there."""
     if not isinstance(time, np.datetime64):
         return str(time)
+    if zone is not None:
+        return written(np.array([time]), zone, "s")[0]
     return str(np.datetime_as_string(time, unit="auto")).replace("T", " ")
 
 
