@@ -7,6 +7,8 @@ there the weights' own gradients follow once a call, through the prologue.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 from tidegate.calculus.simplify import simplify
 from tidegate.equations.graph import Graph
@@ -120,15 +122,8 @@ def _fitted(gradient: Value, operand: Value) -> Value:
         return gradient
     if operand.size == SCALAR:
         return total(gradient)
-    return _broadcast(gradient, operand.size)
-
-
-def _broadcast(gradient: Value, size: Size) -> Value:
-    return spread(gradient, size) if gradient.size == SCALAR and len(size) == 1 else gradient
+    return spread(gradient, operand.size) if gradient.size == SCALAR and len(operand.size) == 1 else gradient
 
 
 def _summed(parts: list[Value]) -> Value:
-    result = parts[0]
-    for part in parts[1:]:
-        result = result + part
-    return result
+    return reduce(add, parts)

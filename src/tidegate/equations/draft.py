@@ -152,16 +152,15 @@ class Draft:
         output = new[source.output_name] if source.output_name in new else self._new[source.output]
         roots = [output, *new.values()]
         kept = self._kept_weights(roots)
-        found = Graph(
+        found = replace(
+            source,
             name=check_name(self.name, "the name of a cell"),
             source=self.source,
-            doc=source.doc,
             options=self._kept_options(roots, kept),
             symbols=self._symbols,
             inputs=tuple(self._inputs),
             states=tuple(self._states.values()),
             output=output,
-            output_name=source.output_name,
             new=new,
             weights={n: self._weights[n] for n in kept},
             inits={n: self._inits[n] for n in kept},

@@ -28,11 +28,11 @@ class TruncatedMemory:
 
         If the window reaches back to the initial state, there is one more input than states.
         """
-        found = {f"state.{k}": t for k, t in enumerate(_leaves(self.state))}
+        found = {f"state.{k}": t for k, t in enumerate(pytree.tree_leaves(self.state))}
         if self.window:
             each = [inputs for _, inputs in self.window]
             found |= {f"inputs.{name}": torch.stack([inputs[name] for inputs in each]) for name in each[0]}
-        before = [_leaves(state) for state, _ in self.window if state is not None]
+        before = [pytree.tree_leaves(state) for state, _ in self.window if state is not None]
         return found | {f"before.{k}": torch.stack(steps) for k, steps in enumerate(zip(*before, strict=True))}
 
 
@@ -84,7 +84,7 @@ class OnlineTruncated:
 
     def bytes(self, batch: int = 1) -> int:
         """The bytes of `k2` inputs and `k2` + 1 states."""
-        state = _leaves(self._start(batch))
+        state = pytree.tree_leaves(self._start(batch))
         widths = [size for _, size in self._inputs.values()]
         inputs = self.k2 * batch * sum(widths) * state[0].element_size()
         return inputs + (self.k2 + 1) * sum(t.nbytes for t in state)
@@ -116,10 +116,6 @@ class OnlineTruncated:
             states.append(pytree.tree_unflatten(each, form))
         given = [{name: t[n].clone() for name, t in inputs.items()} for n in range(steps)]
         return TruncatedMemory(pytree.tree_unflatten(state, form), tuple(zip(states, given, strict=True)))
-
-
-def _leaves(state: State) -> list[Tensor]:
-    return pytree.tree_leaves(state)
 
 
 def _same(tensor: Tensor, like: Tensor, name: str) -> Tensor:

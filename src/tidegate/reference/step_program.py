@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tidegate.equations.ops import OPS
 from tidegate.equations.values import Size, Value
@@ -53,13 +52,13 @@ class StepProgram:
 
 def _lines(values: Sequence[Value], place: Mapping[Value, int], bind: Bind) -> list[Line]:
     lines: list[Line] = []
-    parts = _whole_splits(values, bind)
+    parts = _whole_splits(values)
     for value in values:
         group = parts.get(value)
         if group is None:
             lines.append((_function(value, bind), tuple(place[a] for a in value.args), (place[value],)))
         elif value is group[0]:
-            split = partial(_split, [bind(p.size)[0] for p in group])
+            split = partial(torch.split, split_size_or_sections=[bind(p.size)[0] for p in group], dim=-1)
             lines.append((split, (place[value.args[0]],), tuple(place[p] for p in group)))
     return lines
 
@@ -70,11 +69,7 @@ def _function(value: Value, bind: Bind) -> Callable[..., Any]:
     return partial(row.value, xp) if row.kind == "pointwise" else partial(row.value, xp, value, bind)
 
 
-def _split(sizes: list[int], whole: Tensor) -> tuple[Tensor, ...]:
-    return torch.split(whole, sizes, -1)
-
-
-def _whole_splits(values: Sequence[Value], bind: Bind) -> dict[Value, list[Value]]:
+def _whole_splits(values: Sequence[Value]) -> dict[Value, list[Value]]:
     """For each part, all parts of the same value, where these are two or more and leave nothing of it out."""
     found: dict[Value, list[Value]] = {}
     for value in values:

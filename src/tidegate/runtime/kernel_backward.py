@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -183,7 +184,4 @@ class KernelBackward:
             totals[piece.begin] if piece.kind == "sum" else flat.as_strided(piece.size, piece.strides, piece.begin)
             for piece in self.cell.gradients.pieces[k]
         ]
-        whole_gradient = parts[0]
-        for part in parts[1:]:
-            whole_gradient = whole_gradient + part
-        return whole_gradient
+        return reduce(add, parts)

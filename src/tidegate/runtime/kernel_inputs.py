@@ -15,7 +15,6 @@ from tidegate.equations.rewrite import rewrite, with_args
 from tidegate.equations.values import Rate, Value
 from tidegate.errors import ArgumentError
 from tidegate.native.compile.plan import KernelPlan, make_plan
-from tidegate.native.run.gradient_layout import inputs_with_gradient
 from tidegate.native.run.kernel import graph_text
 from tidegate.reference import Program, bound
 from tidegate.reference import torch_ops as xp
@@ -138,7 +137,7 @@ def _after_prologue(plan: KernelPlan, sizes: tuple[tuple[str, int], ...]) -> Ref
 def _flows(plan: KernelPlan, inputs: Sequence[str]) -> list[bool]:
     """Whether gradients flow to the fixed values and to the inputs."""
     reached = {g.matrix for g in plan.gradients} | {v for v, _ in (*plan.biases, *plan.sums)}
-    moved = inputs_with_gradient(plan)
+    moved = {stage.only_for for stage in plan.backward.stages}
     return [*(v in reached for v in plan.fixed), *(n in moved for n in inputs)]
 
 

@@ -1,7 +1,8 @@
 """Reads a graph from plain data. Reading runs no code and trusts nothing: every value is checked, then the graph."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any, NoReturn, TypeVar
 
 from tidegate.equations.graph import Graph, Input, StateVariable
 from tidegate.equations.names import LETTER, check_identifier, check_name, check_weight_name
@@ -12,6 +13,7 @@ from tidegate.errors import EquationError
 
 FORMAT = 1
 LATEX_LIMIT = 200  # characters
+Kind = TypeVar("Kind")
 LEAF_RATES = {"input": ("sequence", "input"), "old": ("state",), "weight": ("weights",)}
 
 
@@ -130,10 +132,14 @@ def _wrong(complaint: str) -> NoReturn:
     raise EquationError(f"the cell's data {complaint}")
 
 
-def _dict(item: object) -> dict[str, Any]:
-    if not isinstance(item, dict):
-        _wrong(f"has {shown(item)} where a mapping is expected")
-    return item
+def _of(kind: type[Kind], what: str, value: object) -> Kind:
+    if not isinstance(value, kind):
+        _wrong(f"has {shown(value)} where {what} is expected")
+    return value
+
+
+_str, _bool = partial(_of, str, "a string"), partial(_of, bool, "true or false")
+_dict: Callable[[object], dict[str, Any]] = partial(_of, dict, "a mapping")
 
 
 def _get(item: object, key: str) -> Any:
@@ -160,12 +166,6 @@ def _mapping(item: object, key: str, most: int = MAX_STATES) -> dict[str, Any]:
     return dict(found)
 
 
-def _str(value: object) -> str:
-    if not isinstance(value, str):
-        _wrong(f"has {shown(value)} where a string is expected")
-    return value
-
-
 def _text(item: object, key: str) -> str:
     return _str(_get(item, key))
 
@@ -182,12 +182,6 @@ def _number(value: object) -> float:
     if number is None:
         _wrong(f"has {shown(value)} where a finite number is expected")
     return number
-
-
-def _bool(value: object) -> bool:
-    if not isinstance(value, bool):
-        _wrong(f"has {shown(value)} where true or false is expected")
-    return value
 
 
 def _whole(value: object, most: int, least: int = 0) -> int:

@@ -92,11 +92,6 @@ def backward_arrays(plan: KernelPlan, shape: CallShape) -> tuple[list[tuple[str,
     return [*vectors, ("dz", numbers)], numbers + shape.T * shape.B * row
 
 
-def inputs_with_gradient(plan: KernelPlan) -> frozenset[str]:
-    """The inputs that receive a gradient."""
-    return frozenset(s.only_for for s in plan.backward.stages if s.only_for is not None)
-
-
 def _one_after_another(named: Iterable[tuple[str, Size]], shape: CallShape) -> tuple[list[tuple[str, int]], int]:
     places, total = [], 0
     for name, size in named:

@@ -50,16 +50,14 @@ def whole(T: int, B: int, backwards: bool) -> RowOrder:
     return _cached_whole(T, B, backwards) if T * B <= MAX_CACHED_PLACES else _whole(T, B, backwards)
 
 
-@lru_cache(maxsize=64)
-def _cached_whole(T: int, B: int, backwards: bool) -> RowOrder:
-    return _whole(T, B, backwards)
-
-
 def _whole(T: int, B: int, backwards: bool) -> RowOrder:
     every = np.arange(T * B, dtype=np.int64)
     place = np.ascontiguousarray(every.reshape(T, B)[::-1]) if backwards else every
     blocks = _blocks(range(0, T * B + 1, B) if B else [0] * (T + 1))
     return RowOrder(np.arange(B, dtype=np.int64), np.full(B, T, np.int64), place, every, blocks, None)
+
+
+_cached_whole = lru_cache(maxsize=64)(_whole)
 
 
 def ragged(lengths: Integers, shape: CallShape, backwards: bool) -> RowOrder:
