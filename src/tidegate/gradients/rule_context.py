@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any
 
 from torch import nn
@@ -42,8 +43,8 @@ class RuleContext:
 
 class _LayerContext:
     def __init__(self, layer: Any, rule: Forward) -> None:
-        self.layer, self.rule = layer, rule
-        self._machines: dict[bool, InfluenceEngine] = {}
+        self.layer = layer
+        self._engine = cache(lambda training: InfluenceEngine(layer, rule))  # an engine knows the layer's mode
         self._last: tuple[list[int], EngineRun] | None = None
 
     @contextmanager
@@ -55,12 +56,9 @@ class _LayerContext:
             del self.layer.forward
 
     def _forward(self, x: Any, state: State | None = None, *, lengths: Any = None, reset: Any = None) -> Any:
-        training = self.layer.training
-        if training not in self._machines:
-            self._machines[training] = InfluenceEngine(self.layer, self.rule)
         goes_on = self._last is not None and state is not None and _places(state) == self._last[0]
         past = self._last[1].end if goes_on and self._last is not None else None
-        y, end, segment = self._machines[training](x, state, past, lengths, reset)
+        y, end, segment = self._engine(self.layer.training)(x, state, past, lengths, reset)
         self._last = _places(end), segment
         return y, end
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from typing import Any
 from weakref import WeakSet
@@ -204,14 +205,7 @@ def _forward(
     reset: Any,
 ) -> dict[str, Tensor]:
     """The gradients by a rule that goes forward."""
-    engines: list[InfluenceEngine] = []
-
-    def engine() -> InfluenceEngine:
-        if not engines:
-            engines.append(InfluenceEngine(layer, rule))
-        return engines[0]
-
-    cached = None
+    engine, cached = cache(lambda: InfluenceEngine(layer, rule)), None
     if lengths is None and reset is None and type(x) is Tensor and eager():
         cached = layer.calls.get(rule, x, lambda: CapturedGradient.compile(engine(), x))
     learned = _learned(layer.named_parameters() if cached is None else cached.parameters.items(), readout)

@@ -88,12 +88,7 @@ class Stack(NoTorchScript):
         row's end.
         """
 
-        def run(layer: Any, given: Any, begin: State | None) -> tuple[Any, Sequence[Any]]:
-            y, end = layer(given, begin, lengths=lengths, reset=reset)
-            return y, end.layers
-
-        y, ends = self.through(x, state, run, self._dropout, lengths)
-        return y, State(ends)
+        return self._run(lambda layer, *given: layer(*given, lengths=lengths, reset=reset), x, state, lengths)
 
     def step(self, x_t: Any, state: State | None = None) -> tuple[Tensor, State]:
         """One step: `x_t` is `[B, I]` (or `[B]` integers, or a mapping by input name). Returns `[B, size]`, State.
@@ -101,12 +96,18 @@ class Stack(NoTorchScript):
         Raises ArgumentError for a bidirectional layer, whose backward direction needs the later steps.
         """
         self._refuse_both_directions("step")
+        return self._run(lambda layer, *given: layer.step(*given), x_t, state)
+
+    def _run(
+        self, call: Callable[..., tuple[Any, State]], x: Any, state: State | None, lengths: Any = None
+    ) -> tuple[Any, State]:
+        """The output, and the State of all layers, by a call of each."""
 
         def run(layer: Any, given: Any, begin: State | None) -> tuple[Any, Sequence[Any]]:
-            y, end = layer.step(given, begin)
+            y, end = call(layer, given, begin)
             return y, end.layers
 
-        y, ends = self.through(x_t, state, run, self._dropout)
+        y, ends = self.through(x, state, run, self.dropout if self.training else 0.0, lengths)
         return y, State(ends)
 
     def stepper(self, batch: int = 1, state: State | None = None) -> StackStepper:
@@ -165,10 +166,6 @@ class Stack(NoTorchScript):
             return valid_steps(x.shape[0], ends)
         valid = valid_steps(x.shape[self.batch_first], ends)
         return (valid.t() if self.batch_first else valid).unsqueeze(-1)
-
-    @property
-    def _dropout(self) -> float:
-        return self.dropout if self.training else 0.0
 
     def _each(self) -> list[Layer]:
         return list(self.layers)  # type: ignore[arg-type]

@@ -110,10 +110,10 @@ def evaluate(roots: Iterable[Value], env: Env, xp: Any, sizes: Sizes) -> list[An
 
 
 def leaves(graph: Graph, weights: Mapping[str, Any], inputs: Mapping[str, Any], states: Mapping[str, Any]) -> Env:
-    """An environment with a graph's weights, inputs and old states, each given by name."""
+    """An environment with a graph's weights, inputs and those of its old states that are given, each by name."""
     env: Env = {graph.weights[name]: array for name, array in weights.items()}
     env |= {value: inputs[name] for name, value in graph.input_values.items()}
-    return env | {value: states[name] for name, value in graph.old.items()}
+    return env | {value: states[name] for name, value in graph.old.items() if name in states}
 
 
 def step(

@@ -25,7 +25,7 @@ from tidegate.gradients.influence.step_values import StepValues
 from tidegate.nn.arguments import Batch, check_types
 from tidegate.nn.flatten import FRESH, FlattenedLayer, flat_inputs
 from tidegate.nn.state import State
-from tidegate.reference import bound
+from tidegate.reference import bound, leaves
 from tidegate.reference import torch_ops as xp
 from tidegate.reference.unroll import UnrollArguments, refilled, valid_steps
 
@@ -193,11 +193,8 @@ class InfluenceEngine:
             y = after[self.plan.state_of_output]
         else:
             graph = self.flat.graph
-            env: dict[Value, Any] = {graph.weights[name]: w for name, w in weights.items()}
-            env |= {v: inputs[name] for name, v in graph.input_values.items()}
-            if self.plan.reads_old:
-                before = self.before(old[0][: batch.steps], batch.reset)
-                env |= {v: before[name] for name, v in graph.old.items()}
+            before = self.before(old[0][: batch.steps], batch.reset) if self.plan.reads_old else {}
+            env = leaves(graph, weights, inputs, before)
             env |= {graph.new[name]: a for name, a in after.items() if not graph.new[name].is_leaf}
             (found,) = self.plan.outputs(xp, self.flat.sizes, env)
             y = found.expand(batch.steps, batch.rows, *bound(graph.output_size, self.flat.sizes))
