@@ -90,7 +90,7 @@ def hang(folder: Path, ranks: Ranks, stuck: int) -> None:
     """One rank sleeps in the middle; each other one writes what it is told."""
     task: Any = Shared()
     if ranks.rank == stuck:
-        fail_at(task, 4, lambda: time.sleep(10))
+        fail_at(task, 4, lambda: time.sleep(25))
     try:
         train(task, PLAN, ranks=ranks)
     except TrainingError as error:
@@ -100,7 +100,7 @@ def hang(folder: Path, ranks: Ranks, stuck: int) -> None:
 
 def main() -> None:
     folder, scenario = Path(sys.argv[1]), sys.argv[2]
-    with torchrun(2.0 if scenario.startswith("hang") else 120.0) as ranks:
+    with torchrun(6.0 if scenario.startswith("hang") else 120.0) as ranks:
         if scenario.startswith("hang"):
             hang(folder, ranks, int(scenario[-1]))
         else:

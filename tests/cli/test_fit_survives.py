@@ -254,4 +254,4 @@ def test_kill_at_three_moments(processes: ForkServerContext, tmp_path: Path) -> 
 @pytest.mark.timeout(3600)
 def test_kill_at_200_moments(processes: ForkServerContext, tmp_path: Path) -> None:
     found = kills(processes, tmp_path, 200)
-    assert found["unfinished"] > 100
+    assert found["unfinished"] > 40  # the others were killed while data was read, or after training

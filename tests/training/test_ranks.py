@@ -59,10 +59,11 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stuck", [0, 1])
 def test_a_process_that_hangs_is_named(stuck: int, tmp_path: Path) -> None:
-    run(tmp_path, f"hang-{stuck}")
+    done = run(tmp_path, f"hang-{stuck}")
+    assert (tmp_path / f"told-{1 - stuck}").exists(), done.stderr
     told = (tmp_path / f"told-{1 - stuck}").read_text()
     assert told == (
-        f"Rank {1 - stuck} of 2 got no answer from rank {stuck} within 2 s: it ended or is stuck. Look at its output, "
+        f"Rank {1 - stuck} of 2 got no answer from rank {stuck} within 6 s: it ended or is stuck. Look at its output, "
         "and run the same command again to continue from the last checkpoint."
     )
 

@@ -15,6 +15,7 @@ from torch.distributed.rendezvous import rendezvous
 from tidegate.errors import TrainingError
 
 TIMEOUT = 600.0  # seconds that a process waits for the others
+START = 300.0  # seconds in which all processes must have started
 GRACE = 5.0  # seconds in which processes that wait in vain tell each other so
 
 
@@ -46,7 +47,10 @@ class TorchrunRanks(Ranks):
 
     def __init__(self, timeout: float = TIMEOUT) -> None:
         self.timeout = timeout
-        store, self.rank, self.size = next(rendezvous("env://", timeout=timedelta(seconds=timeout)))
+        store, self.rank, self.size = next(rendezvous("env://", timeout=timedelta(seconds=START)))
+        here = [f"tidegate/here/{rank}" for rank in range(self.size)]
+        store.set(here[self.rank], "")
+        store.wait(here, timedelta(seconds=START))  # so that time-outs below do not count the start of the others
         limit = timedelta(seconds=timeout)
         dist.init_process_group("gloo", store=store, rank=self.rank, world_size=self.size, timeout=limit)
         self._waiting = dist.PrefixStore("tidegate/waiting", store)
