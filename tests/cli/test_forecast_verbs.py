@@ -205,6 +205,11 @@ def test_new_rows_take_the_decimal_mark_that_is_given(
     assert call(monkeypatch, "predict", "run", "new.csv") == 2
     assert "'1,034' may be read as 1034 or as 1.034" in capsys.readouterr().err
     assert call(monkeypatch, "predict", "run", "new.csv", "--decimal", ",") == 0
+    given = ["--time", "t", "--decimal", ",", "--encoding", "latin-1", "--out", "given"]
+    assert call(monkeypatch, "fit", "forecast", "old.csv", *given, *QUICK) == 0
+    Path("new.csv").write_bytes("t;y;\xe9\n150;1,034;\n151;970;\n".encode("latin-1"))
+    assert call(monkeypatch, "predict", "given", "new.csv") == 0
+    assert call(monkeypatch, "predict", "given", "new.csv", "--encoding", "utf-8") == 2
     assert call(monkeypatch, "predict", "run", "new.csv", "--decimal", ";") == 2
 
 

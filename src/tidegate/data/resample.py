@@ -9,6 +9,7 @@ import numpy as np
 
 from tidegate.data.grid import Grid
 from tidegate.data.rows import Placed, SeriesRows
+from tidegate.data.tables.numbers import Decimal
 from tidegate.data.times import Times
 from tidegate.data.zones import local_clocks
 from tidegate.errors import ArgumentError
@@ -23,6 +24,8 @@ class Reading:
     wide: bool = False
     every: str | None = None
     how: How = "mean"
+    decimal: Decimal | None = None
+    encoding: str | None = None
 
 
 _SECOND = 1_000_000

@@ -16,6 +16,7 @@ _EXPECTED = "Expected a time such as 2024-01-31 or 2024-01-31 13:00:00 in every 
 _DAY, _MINUTE = 86_400_000_000, 60_000_000
 _UNIX = {1: 1_000_000, 1_000: 1_000, 1_000_000: 1}  # ticks a second, and microseconds a tick
 _UNIX_RANGE = 1_000_000_000, 4_102_444_800  # seconds: from September 2001 to 2100
+_UNIX_MINUTES = 100_000_000  # seconds: from March 1973, if all are whole minutes, as counters seldom are
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,10 @@ def _written_together(name: str, values: np.ndarray) -> Times | None:
 
 def _unix(name: str, values: np.ndarray) -> Times | None:
     """Seconds since 1970, or thousandths or millionths of one."""
-    low, high = _UNIX_RANGE
     for ticks, size in _UNIX.items():
+        low, high = _UNIX_RANGE
+        if len(values) > 1 and not np.any(values % (60 * ticks)):
+            low = _UNIX_MINUTES
         if len(values) and low * ticks <= values.min() and values.max() < high * ticks:
             times = np.round(values * size).astype(np.int64).astype("datetime64[us]")
             unit = {1: "seconds", 1_000: "milliseconds", 1_000_000: "microseconds"}[ticks]

@@ -107,6 +107,7 @@ def _filled(records: Iterator[tuple[int, list[str]]], name: str, width: int) -> 
                 f"{name}, row {number}: {len(fields)} fields where the header has {width}. "
                 "Expected as many fields in every row; put quotes around text that holds the separator."
             )
-        yield from ((empty, [""]) for empty in blank)
-        blank.clear()
+        if blank:
+            yield from ((empty, [""]) for empty in blank)
+            blank.clear()
         yield number, fields

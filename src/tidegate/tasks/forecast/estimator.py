@@ -86,10 +86,8 @@ class Forecaster:
         `DataError` where the data is wrong or too short, `TrainingError` where the loss stops being finite.
         """
         options = self.options
-        reading = Reading(wide, every, how)
-        panel = read_panel(
-            data, target, time=time, id=id, covariates=covariates, decimal=decimal, encoding=encoding, **asdict(reading)
-        )
+        reading = Reading(wide, every, how, decimal, encoding)
+        panel = read_panel(data, target, time=time, id=id, covariates=covariates, **asdict(reading))
         columns = Columns(target, panel.time, panel.id, panel.covariates, reading)
         season = options.season or panel.grid.season
         panel, splits = split_all(panel, options.horizon, first_origin(season))
@@ -119,7 +117,7 @@ class Forecaster:
 
         Without `data` the forecast goes on from the end of the data of the fit. With it, the series in it are
         forecast from their own ends: rows that follow the data of the fit are joined to it, other series are not.
-        `decimal` and `encoding` are as in `fit`.
+        `decimal` and `encoding` are those of the fit, unless given.
         """
         return self._ready().predict(data, decimal, encoding)
 

@@ -82,16 +82,15 @@ class Fitted:
     def read(self, data: Any, decimal: Decimal | None = None, encoding: str | None = None) -> Tail:
         """New rows, joined to the kept end where they follow it."""
         columns, grid = self.columns, self.tail.panel.grid
+        reading = columns.reading
         new = read_panel(
             data,
             columns.target,
             time=columns.time,
-            id=None if columns.reading.wide else columns.id,
+            id=None if reading.wide else columns.id,
             covariates=columns.covariates,
             grid=grid,
-            decimal=decimal,
-            encoding=encoding,
-            **asdict(columns.reading),
+            **asdict(replace(reading, decimal=decimal or reading.decimal, encoding=encoding or reading.encoding)),
         )
         return continue_tail(self.tail, new, self.recipe, columns.time is not None)
 
