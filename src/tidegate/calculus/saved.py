@@ -24,11 +24,7 @@ def saved_values(graph: Graph, back: StepVJP) -> tuple[Value, ...]:
     backward = walk(back.roots)
     read = {a for v in backward if v not in step and v not in at_hand for a in v.args if a in step}
     read |= {v for v in back.roots if v in step}
-    return tuple(sorted(_smallest_cut(step, read), key=_order))
-
-
-def _order(value: Value) -> int:
-    return value.order
+    return tuple(sorted(_smallest_cut(step, read), key=lambda v: v.order))
 
 
 def _recomputable(value: Value) -> bool:
@@ -82,7 +78,7 @@ class _Network:
 
 
 def _smallest_cut(step: set[Value], read: set[Value]) -> set[Value]:
-    network, number = _Network(), {v: k for k, v in enumerate(sorted(step, key=_order))}
+    network, number = _Network(), {v: k for k, v in enumerate(sorted(step, key=lambda v: v.order))}
     network.edge("source", "sink", 0)
     for value, k in number.items():
         network.edge(("in", k), ("out", k), SCALAR_COST if value.size == SCALAR else VECTOR_COST)

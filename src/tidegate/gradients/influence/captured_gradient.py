@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tidegate.equations.values import Value
 from tidegate.gradients.cost import FREE_BYTES
-from tidegate.gradients.influence.captured_run import CapturedRun, captured_run, ordered
+from tidegate.gradients.influence.captured_run import CapturedRun, captured_run
 from tidegate.gradients.influence.engine import InfluenceEngine, totals
 from tidegate.gradients.influence.output import OutputCell
 
@@ -122,5 +122,5 @@ class CapturedGradient:
         of_states = {self._scored[0]: dy}
         if self._output is not None:
             of_output, of_states = self._output.backward(dy, forward)
-        gradients = ordered(of_states, self._scored)
+        gradients = [of_states[n].contiguous() for n in self._scored]
         return run.advance(weights, inputs, found, self._scored, gradients, None, keep=False)[1], of_output

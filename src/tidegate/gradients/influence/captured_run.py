@@ -5,7 +5,7 @@ The first call of a shape binds every kernel; later ones set pointers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -219,8 +219,3 @@ def _captured_run(plan: RulePlan, T: int, B: int, dtype: torch.dtype, threads: i
         return None
     cell = cell_kernel(run.graph, run.sizes, [like])
     return None if cell is None else CapturedRun(plan, T, B, cell, like)
-
-
-def ordered(named: Mapping[str, Tensor], names: Sequence[str]) -> list[Tensor]:
-    """Tensors by name in this order, contiguous."""
-    return [named[n].contiguous() for n in names]

@@ -68,7 +68,9 @@ class Structure:
     @cached_property
     def diagonals(self) -> Mapping[tuple[str, str], Value]:
         """The diagonals of the Jacobians between states, where they can be computed alone."""
-        found = {key: on_diagonal(j) for key, j in self.jacobians.states.items() if _square(self.graph, *key)}
+        sizes = {s.name: s.size for s in self.graph.states}
+        square = {(n, o): j for (n, o), j in self.jacobians.states.items() if sizes[n] == sizes[o]}
+        found = {key: on_diagonal(j) for key, j in square.items()}
         return {key: v for key, v in found.items() if v is not None}
 
     @property
@@ -81,11 +83,6 @@ class Structure:
         """The states that learned weights influence, in the graph's order."""
         reached = {name for g in self.groups for name in g.reach}
         return tuple(s.name for s in self.graph.states if s.name in reached)
-
-
-def _square(graph: Graph, new: str, old: str) -> bool:
-    sizes = {s.name: s.size for s in graph.states}
-    return sizes[new] == sizes[old]
 
 
 @lru_cache(maxsize=256)
