@@ -16,6 +16,8 @@ WRONG = {
     "num_layers": (0, "The option 'num_layers' must be a whole number from 1 to 16, got 0. "
                    "Give for example 1."),
     "context": (1, "The option 'context' must be a whole number of at least 2, got 1. Give for example 96."),
+    "positive": ("perhaps", "The option 'positive' must be true or false, got 'perhaps'. Give for example true."),
+    "count": ("perhaps", "The option 'count' must be true or false, got 'perhaps'. Give for example true."),
     "refit": ("perhaps", "The option 'refit' must be true or false, got 'perhaps'. Give for example true."),
     "keep_net": ("perhaps", "The option 'keep_net' must be true or false, got 'perhaps'. Give for example true."),
     "quantiles": ("0.1,0.9", "The option 'quantiles' must be rising numbers between 0 and 1 "
@@ -76,8 +78,8 @@ def test_a_missing_value_is_told() -> None:
         (
             "xyz",
             "There is no option 'xyz'. The options are horizon, season, cell, hidden_size, num_layers, context, "
-            "refit, keep_net, quantiles, budget, updates, seed, learning_rate, schedule, accumulate, clip, "
-            "gradient.",
+            "positive, count, refit, keep_net, quantiles, budget, updates, seed, learning_rate, schedule, accumulate, "
+            "clip, gradient.",
         ),
     ],
 )

@@ -171,6 +171,13 @@ class ForecastOptions(Options):
         "96",
         ge=2,
     )
+    positive: bool | None = option(
+        None,
+        "Whether no forecast may be below 0. Without it: where no value is negative and one in twenty is 0.",
+        "true or false",
+        "true",
+    )
+    count: bool = option(False, "Forecast whole numbers of at least 0.", "true or false", "true")
     refit: bool = option(
         True,
         "Fit the net again on all of the data after it was judged; the verdict is that of the judged net.",

@@ -15,6 +15,7 @@ from tidegate.equations import Cell
 from tidegate.errors import ArgumentError
 from tidegate.files import to_json, write_atomic
 from tidegate.gradients import Diagnosis, Rule
+from tidegate.tasks.forecast.checks import with_checked_values
 from tidegate.tasks.forecast.diagnosis import diagnose_fitted
 from tidegate.tasks.forecast.fitted import Columns, Fitted
 from tidegate.tasks.forecast.judging.evaluation import NET, START, Evaluation
@@ -90,7 +91,7 @@ class Forecaster:
         panel = read_panel(data, target, time=time, id=id, covariates=covariates, **asdict(reading))
         columns = Columns(target, panel.time, panel.id, panel.covariates, reading)
         season = options.season or panel.grid.season
-        panel, splits = split_all(panel, options.horizon, first_origin(season))
+        panel, splits = split_all(with_checked_values(panel, options), options.horizon, first_origin(season))
         where = None if checkpoint is None else Path(checkpoint)
         trainer = NetTrainer(panel, options, self.cell, season, listeners, where, resume)
         judged, levels = trainer.judged(splits), np.array(options.quantiles)

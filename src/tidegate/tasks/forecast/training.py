@@ -91,7 +91,15 @@ class NetTrainer:
 
     def _inputs(self, stops: list[int]) -> tuple[Recipe, ForecastInputs]:
         options = self.options
-        recipe = make_recipe(self.panel, stops, horizon=options.horizon, season=self.season, context=options.context)
+        recipe = make_recipe(
+            self.panel,
+            stops,
+            horizon=options.horizon,
+            season=self.season,
+            context=options.context,
+            positive=options.positive,
+            count=options.count,
+        )
         return recipe, make_inputs(self.panel, recipe)
 
     def _start(self, recipe: Recipe, inputs: ForecastInputs, stops: list[int]) -> tuple[ForecastNet, ForecastNet]:

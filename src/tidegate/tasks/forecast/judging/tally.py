@@ -26,6 +26,7 @@ from tidegate.tasks.forecast.model.net import ForecastNet
 from tidegate.tasks.forecast.model.rolling import in_units, outputs_of
 from tidegate.training import Listener, judging
 
+_LEAST_CHANGE = 1e-6  # of the standard deviation: a smaller change is rounding
 MOST_ORIGINS = 4096  # of a series; where it has more, they are spread evenly
 
 
@@ -123,7 +124,7 @@ def _held_out(
 def loss_scale(before: np.ndarray, season: int) -> float:
     """The unit of a series' losses: its mean absolute change from season to season, else from step to step, else 1."""
     known = before[~np.isnan(before)]
-    floor = 1e-9 * float(np.abs(known).max()) if len(known) else 0.0
+    floor = _LEAST_CHANGE * float(known.std())
     found = (seasonal_scale(before, lag) for lag in (season, 1))
     return next((scale for scale in found if scale > floor), float(known.std()) or 1.0)
 

@@ -31,7 +31,7 @@ class Recipe:
 
     `back` seasons are looked back at, and where `cycle` is above 0, that many steps (a week of hours).
     `context` is the number of steps through which a training batch goes; `seen` steps decide which calendar cycles are
-    used.
+    used. `positive` and `count` are as in `scale_of`.
     """
 
     horizon: Count
@@ -42,6 +42,8 @@ class Recipe:
     seen: Count
     scales: dict[str, Scale]
     covariates: tuple[Standard, ...]
+    positive: bool | None = None
+    count: bool = False
 
     @property
     def past(self) -> int:
@@ -55,7 +57,10 @@ class Recipe:
 
     def scale(self, series: Series) -> Scale:
         """The scale of a series: that of the fit, or for a series that the fit did not see, from its own values."""
-        return self.scales.get(series.name) or scale_of(series.values, series.start, self.season)
+        found = self.scales.get(series.name)
+        if found is None:
+            found = scale_of(series.values, series.start, self.season, positive=self.positive, count=self.count)
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain data."""
@@ -67,7 +72,16 @@ def first_origin(season: int) -> int:
     return max(season, _FEWEST_STEPS) - 1
 
 
-def make_recipe(panel: Panel, stops: list[int], *, horizon: int, season: int, context: int | None) -> Recipe:
+def make_recipe(
+    panel: Panel,
+    stops: list[int],
+    *,
+    horizon: int,
+    season: int,
+    context: int | None,
+    positive: bool | None = None,
+    count: bool = False,
+) -> Recipe:
     """The recipe for a panel, from the first `stops[s]` steps of each series; nothing after them is looked at."""
     training = [series.values[:stop] for series, stop in zip(panel.series, stops, strict=True)]
     typical = int(np.median([len(values) for values in training]))
@@ -81,10 +95,12 @@ def make_recipe(panel: Panel, stops: list[int], *, horizon: int, season: int, co
         context=max(2, min(wanted, longest)),
         seen=longest,
         scales={
-            series.name: scale_of(values, series.start, season)
+            series.name: scale_of(values, series.start, season, positive=positive, count=count)
             for series, values in zip(panel.series, training, strict=True)
         },
         covariates=_standards([s.covariates[:stop] for s, stop in zip(panel.series, stops, strict=True)]),
+        positive=positive,
+        count=count,
     )
 
 

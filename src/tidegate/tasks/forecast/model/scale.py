@@ -18,6 +18,8 @@ _FAR = 20.0  # differences beyond this many medians count as that many: one sent
 _REACH = 10.0  # distances between the quartiles: far beyond heavy tails and growth, short of a sentinel
 _LEAST_UNIT = 1e-6  # of the spread of the series: what float32 resolves beside it
 _LEAST_SHARE = 0.1  # of the lowest value seen: what a logarithm reads instead of a value at or below zero
+_MANY_ZEROS = 0.05  # of the values: then zero is where a quantity ends, as of sales or rain
+_LARGEST_EXPONENT = 700.0  # beyond it exp overflows
 _ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -26,7 +28,8 @@ class Scale:
     """How a series is scaled: z = (f(y) - pattern - centre) / unit, with f the logarithm where `log`, else y itself.
 
     `pattern` is the seasonal component by place modulo season (empty where none was found). `alpha` smooths the level
-    of z; with `log`, values below `floor` are read as `floor`.
+    of z; with `log`, values below `floor` are read as `floor`. Forecasts are not below `least`, and whole numbers where
+    `whole`.
     """
 
     centre: Finite
@@ -35,6 +38,8 @@ class Scale:
     floor: Annotated[float, Field(ge=0, le=1e100)] = 0.0
     pattern: tuple[Finite, ...] = ()
     alpha: Annotated[float, Field(gt=0, le=1)] = 1.0
+    least: Finite | None = None
+    whole: bool = False
 
     def scaled(self, values: np.ndarray, start: int) -> np.ndarray:
         """Values `[N]`, the first of which is at place `start`, in scaled units."""
@@ -42,9 +47,14 @@ class Scale:
         return np.asarray((raw - self._season(start + np.arange(len(values))) - self.centre) / self.unit)
 
     def restored(self, scaled: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Scaled numbers `[..., Q]` at places `[...]` in the units of the series; the inverse of `scaled`."""
-        raw = scaled * self.unit + self.centre + self._season(places)[..., None]
-        return np.exp(np.minimum(raw, 700.0)) if self.log else raw
+        """Scaled numbers `[..., Q]` at places `[...]` in the units of the series: the inverse of `scaled`, within what
+        the series can be."""
+        found = scaled * self.unit + self.centre + self._season(places)[..., None]
+        if self.log:
+            found = np.exp(np.minimum(found, _LARGEST_EXPONENT))
+        if self.least is not None:
+            found = np.maximum(found, self.least)
+        return np.round(found) if self.whole else found
 
     def _season(self, places: np.ndarray) -> np.ndarray:
         if not self.pattern:
@@ -52,8 +62,13 @@ class Scale:
         return np.array(self.pattern)[places % len(self.pattern)]
 
 
-def scale_of(values: np.ndarray, start: int, season: int) -> Scale:
+def scale_of(
+    values: np.ndarray, start: int, season: int, *, positive: bool | None = None, count: bool = False
+) -> Scale:
     """The scale of a series with gaps, whose first value is at place `start`.
+
+    Forecasts are not negative where `positive` or `count` says so, or, with `positive` None, where no value is negative
+    and one in twenty is zero; with `count` they are whole numbers.
 
     Outliers count as missing, so that a sentinel decides nothing. The unit is the mean absolute difference of
     neighbours after the seasonal component is taken out, with differences beyond twenty medians cut. Where that is zero
@@ -71,7 +86,9 @@ def scale_of(values: np.ndarray, start: int, season: int) -> Scale:
     adjusted = raw - (pattern[(start + np.arange(len(raw))) % season] if len(pattern) else 0.0)
     unit, centre = _unit(raw, adjusted, season), float(np.nanmedian(adjusted))
     alpha = _best_alpha((last_known(adjusted) - centre) / unit)
-    return Scale(centre, unit, log, floor, tuple(pattern.tolist()), alpha)
+    zeros = positive is None and bool((known >= 0).all() and (known == 0).mean() >= _MANY_ZEROS)
+    least = 0.0 if positive or count or zeros else None
+    return Scale(centre, unit, log, floor, tuple(pattern.tolist()), alpha, least, count)
 
 
 def outliers(values: np.ndarray) -> np.ndarray:
