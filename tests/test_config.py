@@ -16,6 +16,10 @@ WRONG = {
     "num_layers": (0, "The option 'num_layers' must be a whole number from 1 to 16, got 0. "
                    "Give for example 1."),
     "context": (1, "The option 'context' must be a whole number of at least 2, got 1. Give for example 96."),
+    "known": (7, "The option 'known' must be names of columns with commas between them, got 7. "
+              "Give for example holiday,price."),
+    "static": (7, "The option 'static' must be names of columns with commas between them, got 7. "
+               "Give for example region,size."),
     "positive": ("perhaps", "The option 'positive' must be true or false, got 'perhaps'. Give for example true."),
     "count": ("perhaps", "The option 'count' must be true or false, got 'perhaps'. Give for example true."),
     "refit": ("perhaps", "The option 'refit' must be true or false, got 'perhaps'. Give for example true."),

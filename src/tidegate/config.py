@@ -287,6 +287,19 @@ class ReadingOptions(SpellingOptions):
         "price,rain",
     )
 
+    known: Names = option(
+        (),
+        "Columns known in advance, such as holidays or planned prices: read also for the steps ahead, in rows without "
+        "a target.",
+        "names of columns with commas between them",
+        "holiday,price",
+    )
+    static: Names = option(
+        (),
+        "Columns with one value for each series, numbers or text.",
+        "names of columns with commas between them",
+        "region,size",
+    )
     wide: bool = option(
         False,
         "Each column, but for the time and the covariates, is a series; --target says what to call their values.",

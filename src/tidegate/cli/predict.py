@@ -22,6 +22,12 @@ def register(app: typer.Typer) -> None:
 def predict(
     run: Annotated[str, typer.Argument(help="The folder that `tidegate fit forecast` wrote.")],
     file: Annotated[str | None, typer.Argument(help="New rows; without it the forecast goes on from the fit.")] = None,
+    future: Annotated[
+        str | None, typer.Option("--future", help="A file of the columns known in advance, for the steps ahead.")
+    ] = None,
+    digits: Annotated[
+        int | None, typer.Option("--digits", min=0, max=15, help="Round to so many decimal places.")
+    ] = None,
     out: Annotated[str | None, typer.Option("--out", help="Write a CSV file instead of printing it.")] = None,
     decimal: Annotated[str | None, typer.Option("--decimal", help="The decimal mark of the file's numbers.")] = None,
     encoding: Annotated[str | None, typer.Option("--encoding", help="The encoding of a text file.")] = None,
@@ -32,7 +38,9 @@ def predict(
     if out is not None and Path(out).exists():
         raise ArgumentError(f"The file {out} exists already and is not overwritten. Give another name.")
     spelling = SpellingOptions.make(decimal=decimal, encoding=encoding)
-    forecast = forecaster.predict(file, decimal=spelling.decimal, encoding=spelling.encoding)
+    forecast = forecaster.predict(file, future=future, decimal=spelling.decimal, encoding=spelling.encoding)
+    if digits is not None:
+        forecast = forecast.rounded(digits)
     if as_json:
         typer.echo(to_json(forecast.to_json(), indent=2))
     if out is not None:

@@ -26,6 +26,8 @@ class Reading:
     how: How = "mean"
     decimal: Decimal | None = None
     encoding: str | None = None
+    known: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
 
 
 _SECOND = 1_000_000

@@ -46,9 +46,10 @@ class Forecaster:
     Each series is cut in the order of time: training, 15 % for validation (early stopping, calibration of the
     intervals), 20 % held out. Scales, stopping and weights come from the parts before the held-out part, which is then
     judged at every origin beside naive forecasts. **The verdict is that of this net; the net that predicts is then
-    fitted again on all of the data** by as many updates (`refit=False` keeps the judged one). Where the net lost, the
+    fitted again on all of the data** (`refit=False` keeps the judged one). Where the net lost, the
     baseline that won predicts in its place (`keep_net=True` keeps the net). Short series are trained on and forecast
-    without being judged. A covariate's past is used, not its future.
+    without being judged. A covariate's past is used; of a `known` column, such as a holiday, also what is ahead; a
+    `static` one has a value for each series.
     """
 
     kind: ClassVar[str] = "forecaster"
@@ -69,6 +70,8 @@ class Forecaster:
         time: str | None = None,
         id: str | None = None,
         covariates: Sequence[str] = (),
+        known: Sequence[str] = (),
+        static: Sequence[str] = (),
         wide: bool = False,
         every: str | None = None,
         how: How = "mean",
@@ -87,7 +90,7 @@ class Forecaster:
         `DataError` where the data is wrong or too short, `TrainingError` where the loss stops being finite.
         """
         options = self.options
-        reading = Reading(wide, every, how, decimal, encoding)
+        reading = Reading(wide, every, how, decimal, encoding, tuple(known), tuple(static))
         panel = read_panel(data, target, time=time, id=id, covariates=covariates, **asdict(reading))
         columns = Columns(target, panel.time, panel.id, panel.covariates, reading)
         season = options.season or panel.grid.season
@@ -113,14 +116,26 @@ class Forecaster:
         self._fitted = self._current("to go on reading").updated(data)
         return self
 
-    def predict(self, data: Any = None, *, decimal: Decimal | None = None, encoding: str | None = None) -> Forecast:
+    def predict(
+        self,
+        data: Any = None,
+        *,
+        future: Any = None,
+        decimal: Decimal | None = None,
+        encoding: str | None = None,
+    ) -> Forecast:
         """Quantiles for the next `horizon` steps of each series.
 
         Without `data` the forecast goes on from the end of the data of the fit. With it, the series in it are
         forecast from their own ends: rows that follow the data of the fit are joined to it, other series are not.
-        `decimal` and `encoding` are those of the fit, unless given.
+        `future` is a table of the columns known in advance for the steps ahead, where `data` does not hold them in rows
+        without a target; several such tables give several scenarios. `decimal` and `encoding` are those of the
+        fit, unless given.
         """
-        return self._ready().predict(data, decimal, encoding)
+        fitted = self._ready()
+        if isinstance(fitted, FittedVersion1):
+            return fitted.predict(data, decimal, encoding)
+        return fitted.predict(data, decimal, encoding, future)
 
     @property
     def evaluation(self) -> Evaluation:

@@ -10,7 +10,7 @@ from torch import Tensor
 from tidegate.config import ForecastOptions, checked
 from tidegate.data import Decimal, Panel, Reading, read_panel
 from tidegate.equations import Cell
-from tidegate.errors import ModelFileError
+from tidegate.errors import ArgumentError, DataError, ModelFileError
 from tidegate.nn.weights import fill
 from tidegate.tasks.forecast.judging.baselines import baseline_quantiles, baselines
 from tidegate.tasks.forecast.judging.evaluation import Evaluation
@@ -23,6 +23,7 @@ from tidegate.tasks.forecast.story import Story
 from tidegate.tasks.forecast.tail import (
     Tail,
     continue_tail,
+    joined_known,
     merged,
     shorten,
     tail_from_data,
@@ -75,9 +76,63 @@ class Fitted:
             else self.evaluation.verdict
         )
 
-    def predict(self, data: Any = None, decimal: Decimal | None = None, encoding: str | None = None) -> Forecast:
+    def predict(
+        self,
+        data: Any = None,
+        decimal: Decimal | None = None,
+        encoding: str | None = None,
+        future: Any = None,
+    ) -> Forecast:
         """The forecast after the end of the data of the fit, or of new rows."""
-        return self.forecast(self.tail if data is None else self.read(data, decimal, encoding))
+        tail = self.tail if data is None else self.read(data, decimal, encoding)
+        if future is not None:
+            tail = self._with_future(tail, future, decimal, encoding)
+        self._refuse_unknown(tail)
+        return self.forecast(tail)
+
+    def _with_future(self, tail: Tail, future: Any, decimal: Decimal | None, encoding: str | None) -> Tail:
+        """The tail with rows of what is known in advance after the ends of its series."""
+        columns, known = self.columns, self.columns.reading.known
+        if not known:
+            raise ArgumentError("This forecaster has no column known in advance. Fit it with known=, or omit future.")
+        panel = read_panel(
+            future,
+            known[0],
+            time=columns.time,
+            id=None if columns.reading.wide else columns.id,
+            covariates=known[1:],
+            grid=tail.panel.grid,
+            decimal=decimal or columns.reading.decimal,
+            encoding=encoding or columns.reading.encoding,
+        )
+        found = {series.name: series for series in panel.series}
+        parts = []
+        for part in tail.parts:
+            kept, new = part.series, found.get("" if columns.reading.wide else part.series.name)
+            if new is not None:
+                at = new.start - kept.start if columns.time is not None else len(kept) + new.start
+                plan = np.concatenate([new.values[:, None], new.covariates], axis=1)
+                part = replace(part, series=replace(kept, known=joined_known(kept, plan, at)))
+            parts.append(part)
+        return replace(tail, parts=tuple(parts))
+
+    def _refuse_unknown(self, tail: Tail) -> None:
+        """Raise DataError where a column known in advance is missing for a step to forecast."""
+        for part in tail.parts if self.instead is None else ():
+            series = part.series
+            ahead = np.full((self.recipe.horizon, len(self.recipe.known)), np.nan)
+            given = series.known[len(series) :][: self.recipe.horizon]
+            ahead[: len(given)] = given
+            missing = np.argwhere(np.isnan(ahead))
+            if len(missing):
+                step, column = missing[0]
+                [time] = tail.panel.grid.texts(np.array([series.stop + step]))
+                name, whose = self.columns.reading.known[column], f" of series '{series.name}'" if series.name else ""
+                raise DataError(
+                    f"Column '{name}' is known in advance, but its value at {time}{whose} is missing. Give "
+                    "the steps ahead in rows without a target, or in a table of their own: --future "
+                    "FILE (in Python future=)."
+                )
 
     def read(self, data: Any, decimal: Decimal | None = None, encoding: str | None = None) -> Tail:
         """New rows, joined to the kept end where they follow it."""

@@ -1,6 +1,6 @@
 """A forecast: quantiles for the next steps of each series."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,10 @@ class Forecast:
     def median(self) -> np.ndarray:
         """The forecast in one number each: `[series, K]`."""
         return self.quantiles[..., self.levels.index(0.5)]
+
+    def rounded(self, digits: int) -> "Forecast":
+        """The forecast with quantiles of so many decimal places."""
+        return replace(self, quantiles=np.round(self.quantiles, digits))
 
     def to_frame(self) -> pl.DataFrame:
         """A row for each series and step: the id and the time under their own names, then q0.05, q0.1 and so on.

@@ -62,6 +62,10 @@ def _faults(data: ForecasterData, tail: Panel) -> Iterator[tuple[bool, str]]:
     yield any(one.lead >= one.rows for one in data.tail.series), "tail.series has no step after its lead"
     yield any(np.isnan(series.values[0]) for series in tail.series), "tail must begin with known values"
     yield not columns == len(recipe.covariates) == len(tail.covariates), "numbers of covariates differ"
+    reading = data.reading
+    yield not len(reading.known) == len(recipe.known) == len(tail.known), "numbers of known columns differ"
+    yield not len(reading.static) == len(recipe.static) == len(tail.static), "numbers of static columns differ"
+    yield any(len(series.static) != len(tail.static) for series in tail.series), "tail.series lacks static features"
     places = [(series.start, series.stop + recipe.horizon) for series in tail.series]
     yield not all(grid.has_times(*ends) for ends in places), "tail.grid gives times out of range"
     names = baselines(np.zeros(max(recipe.season, 2)), recipe.season)

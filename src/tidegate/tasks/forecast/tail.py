@@ -16,7 +16,7 @@ from tidegate.data import Grid, Panel, Series
 from tidegate.errors import DataError, ModelFileError
 from tidegate.nn import State
 from tidegate.tasks.forecast.model.features import SeriesMemory, run_memory
-from tidegate.tasks.forecast.model.inputs import ForecastInputs, SeriesPart, make_inputs
+from tidegate.tasks.forecast.model.inputs import ForecastInputs, SeriesPart, known_filled, make_inputs
 from tidegate.tasks.forecast.model.net import ForecastNet
 from tidegate.tasks.forecast.model.recipe import Recipe
 from tidegate.tasks.forecast.model.rolling import outputs_of
@@ -48,12 +48,14 @@ class Tail:
 @dataclass(frozen=True)
 class TailSeries:
     """A series of a saved tail: its first place, its number of rows, how many only lead up to the kept steps, and the
-    memory before these."""
+    memory before these; `ahead` is the number of rows of what is known in advance."""
 
     name: str
     start: Annotated[int, Field(ge=-(2**62), le=2**62)]
     rows: Annotated[int, Field(ge=1, le=2**40)]
     lead: Annotated[int, Field(ge=0, le=2**40)]
+    ahead: Annotated[int, Field(ge=0, le=2**40)]
+    static: tuple[Number | str, ...]
     memory: tuple[Number, Number, Number, Number, Number, Number, Number] | None
 
 
@@ -64,6 +66,8 @@ class TailData:
     name: str
     target: str
     covariates: tuple[str, ...]
+    known: tuple[str, ...]
+    static: tuple[str, ...]
     grid: Grid
     series: tuple[TailSeries, ...]
 
@@ -93,7 +97,9 @@ def _moved(part: SeriesPart, steps: int, recipe: Recipe, keep_rows: bool) -> Ser
     first = 0 if keep_rows else max(0, lead - recipe.past)
     while first and np.isnan(series.values[first]):
         first -= 1
-    return SeriesPart(_from(series, first), lead - first, memory)
+    known = series.known.copy()
+    known[:lead] = known_filled(series, recipe)[: len(known[:lead])]  # of the season before, which is not kept
+    return SeriesPart(_from(replace(series, known=known), first), lead - first, memory)
 
 
 def _from(series: Series, first: int) -> Series:
@@ -103,7 +109,13 @@ def _from(series: Series, first: int) -> Series:
         known = np.flatnonzero(~np.isnan(series.covariates[: first + 1, column]))
         if len(known):
             covariates[0, column] = series.covariates[known[-1], column]
-    return Series(series.name, series.start + first, series.values[first:], covariates)
+    return replace(
+        series,
+        start=series.start + first,
+        values=series.values[first:],
+        covariates=covariates,
+        known=series.known[first:],
+    )
 
 
 def continue_tail(tail: Tail, new: Panel, recipe: Recipe, timed: bool) -> Tail:
@@ -142,7 +154,21 @@ def _continue(
     before, missing = len(kept) + min(gap, 0), np.full((max(gap, 0), new.covariates.shape[1]), np.nan)
     values = np.concatenate([kept.values[:before], np.full(max(gap, 0), np.nan), new.values])
     covariates = np.concatenate([kept.covariates[:before], missing, new.covariates])
-    return replace(part, series=Series(new.name, kept.start, values, covariates)), state
+    known = joined_known(kept, new.known, len(kept) + gap)
+    return replace(part, series=replace(kept, values=values, covariates=covariates, known=known)), state
+
+
+def joined_known(kept: Series, new: np.ndarray, at: int) -> np.ndarray:
+    """What is known in advance of a series, with `new [N, K]` from its row `at` on; new values count where they are."""
+    if not new.shape[1]:
+        return kept.known
+    rows = max(len(kept.known), at + len(new))
+    found = np.full((rows, new.shape[1]), np.nan)
+    found[: len(kept.known)] = kept.known
+    place = found[max(at, 0) : at + len(new)]
+    fresh = new[max(-at, 0) :]
+    place[~np.isnan(fresh)] = fresh[~np.isnan(fresh)]
+    return found
 
 
 def merged(tail: Tail, new: Tail) -> Tail:
@@ -160,6 +186,8 @@ def tail_to_data(tail: Tail, net: ForecastNet) -> tuple[dict[str, Any], dict[str
         "name": panel.name,
         "target": panel.target,
         "covariates": list(panel.covariates),
+        "known": list(panel.known),
+        "static": list(panel.static),
         "grid": asdict(panel.grid),
         "series": [
             {
@@ -167,6 +195,8 @@ def tail_to_data(tail: Tail, net: ForecastNet) -> tuple[dict[str, Any], dict[str
                 "start": part.series.start,
                 "rows": len(part.series),
                 "lead": part.lead,
+                "ahead": len(part.series.known),
+                "static": list(part.series.static),
                 "memory": part.memory.to_numbers() if part.memory else None,
             }
             for part in tail.parts
@@ -177,43 +207,48 @@ def tail_to_data(tail: Tail, net: ForecastNet) -> tuple[dict[str, Any], dict[str
     tensors = {
         "tail.values": torch.from_numpy(np.concatenate([part.series.values for part in tail.parts])),
         "tail.covariates": torch.from_numpy(np.concatenate([part.series.covariates for part in tail.parts])),
+        "tail.known": torch.from_numpy(np.concatenate([part.series.known for part in tail.parts])),
     }
     return data, tensors | {name: tensor.detach().clone() for name, tensor in _named(states).items()}
 
 
 def tail_from_data(data: TailData, tensors: dict[str, Tensor]) -> Panel:
     """The panel of a saved tail; its tensors are taken out of the others."""
-    values, covariates = (tensors.pop(f"tail.{name}", torch.empty(0)) for name in ("values", "covariates"))
-    rows = [one.rows for one in data.series]
-    if values.shape != (sum(rows),) or covariates.shape != (sum(rows), len(data.covariates)):
-        raise ModelFileError(
-            f"tail.values and tail.covariates must have {sum(rows)} rows and {len(data.covariates)} covariates, got "
-            f"{list(values.shape)} and {list(covariates.shape)}"
-        )
-    if not values.dtype == covariates.dtype == torch.float64:
-        raise ModelFileError(
-            f"tail.values and tail.covariates must be float64, got {values.dtype} and {covariates.dtype}"
-        )
+    rows, ahead = [one.rows for one in data.series], [one.ahead for one in data.series]
+    shapes = {
+        "tail.values": (sum(rows),),
+        "tail.covariates": (sum(rows), len(data.covariates)),
+        "tail.known": (sum(ahead), len(data.known)),
+    }
+    values, covariates, known = (_taken(tensors, name, shape, torch.float64) for name, shape in shapes.items())
+    pieces = zip(data.series, values.split(rows), covariates.split(rows), known.split(ahead), strict=True)
     series = tuple(
-        Series(one.name, one.start, some.numpy(), extra.numpy())
-        for one, some, extra in zip(data.series, values.split(rows), covariates.split(rows), strict=True)
+        Series(one.name, one.start, some.numpy(), extra.numpy(), before.numpy(), one.static)
+        for one, some, extra, before in pieces
     )
-    return Panel(data.name, data.target, data.covariates, data.grid, series, ())
+    own = {"known": data.known, "static": data.static}
+    return Panel(data.name, data.target, data.covariates, data.grid, series, (), **own)  # type: ignore[arg-type]
+
+
+def _taken(tensors: dict[str, Tensor], name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """A tensor that is taken out of the others, if it is of this shape and type."""
+    found = tensors.pop(name, None)
+    if found is None or found.shape != shape or found.dtype != dtype:
+        got = "none" if found is None else f"{list(found.shape)} of {found.dtype}"
+        raise ModelFileError(f"{name} must be {list(shape)} of {dtype}, got {got}")
+    return found
 
 
 def with_states(panel: Panel, data: TailData, tensors: dict[str, Tensor], net: ForecastNet) -> Tail:
     """The tail of a saved panel with its states, which are taken out of the tensors."""
     own = net.layer.initial_state(1)
-    wanted = _named(own)
-    for name, tensor in wanted.items():
-        shape = (len(panel.series), *tensor.shape[1:])
-        found = tensors.get(name)
-        if found is None or found.shape != shape or found.dtype != tensor.dtype:
-            got = "none" if found is None else f"{list(found.shape)} of {found.dtype}"
-            raise ModelFileError(f"{name} must be {list(shape)} of {tensor.dtype}, got {got}")
+    found = {
+        name: _taken(tensors, name, (len(panel.series), *tensor.shape[1:]), tensor.dtype)
+        for name, tensor in _named(own).items()
+    }
     filled = State(
         [
-            [{name: tensors.pop(f"tail.state.{k}.{d}.{name}") for name in named} for d, named in enumerate(layer)]
+            [{name: found[f"tail.state.{k}.{d}.{name}"] for name in named} for d, named in enumerate(layer)]
             for k, layer in enumerate(own.layers)
         ]
     )

@@ -20,7 +20,8 @@ from tidegate.tasks.forecast.model.recipe import Recipe, make_recipe
 from tidegate.tasks.forecast.model.task import ForecastTask, training_origins
 from tidegate.training import History, Listener, TrainingPlan, seeded, train
 
-_FEWEST_UPDATES = 100  # of a net fitted again, unless no update improved on the start
+_LONGER = 2  # times the updates that were best, since the mean of a falling rate is half of its start
+_FEWEST_UPDATES = 200  # of a net fitted again, unless no update improved on the start
 _JUDGED_SHARE = 0.6  # of the budget, where the net is fitted again
 
 
@@ -67,16 +68,17 @@ class NetTrainer:
         return Trained(recipe, inputs, net, start, history)
 
     def on_all(self, judged: Trained) -> tuple[Recipe, ForecastNet]:
-        """A net trained on all of the data by as many updates as were best for the judged one, whose widths it takes.
+        """A net trained on all of the data by twice the updates that were best for the judged one, with its widths.
 
-        The learning rate falls along half a cosine, since there is no part left to choose weights by.
+        The learning rate falls along half a cosine, since there is no part left to choose weights by: its sum over all
+        updates is that of the judged net.
         """
         stops = [len(series) for series in self.panel.series]
         recipe, inputs = self._inputs(stops)
         net, _ = self._start(recipe, inputs, stops)
         best = judged.history.finished.best_update
         if best:
-            updates = max(best, min(_FEWEST_UPDATES, self.options.updates or _FEWEST_UPDATES))
+            updates = max(_LONGER * best, min(_FEWEST_UPDATES, self.options.updates or _FEWEST_UPDATES))
             plan = replace(self._plan(self.options.budget), updates=updates, schedule="cosine", validated=False)
             task = ForecastTask(net, inputs, [(stop, stop) for stop in stops], self.levels)
             train(task, plan, self.listeners, checkpoint=self._second_checkpoint, resume=self.resume)

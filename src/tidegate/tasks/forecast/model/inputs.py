@@ -10,7 +10,7 @@ from tidegate.data import Grid, Panel, Series, calendar_features
 from tidegate.errors import DataError
 from tidegate.metrics.baselines import last_known, seasonal_offsets
 from tidegate.tasks.forecast.model.features import SeriesMemory, run_memory
-from tidegate.tasks.forecast.model.recipe import Recipe
+from tidegate.tasks.forecast.model.recipe import Categories, Recipe
 
 _LARGEST = 1e30
 _GROWN = 50.0  # steps after which a series counts as half grown
@@ -120,8 +120,9 @@ def make_inputs(panel: Panel, recipe: Recipe, parts: tuple[SeriesPart, ...] | No
 def input_sizes(grid: Grid, recipe: Recipe) -> tuple[int, int]:
     """The numbers of inputs and of inputs known in advance."""
     calendar, _ = calendar_features(grid, np.zeros(1, int), recipe.seen)
-    known = calendar.shape[1]
-    return 7 + known + 2 * len(recipe.covariates), known
+    known = calendar.shape[1] + 2 * len(recipe.known)
+    static = sum(len(feature.names) if isinstance(feature, Categories) else 1 for feature in recipe.static)
+    return 7 + known + 2 * len(recipe.covariates) + static, known
 
 
 def _block(part: SeriesPart, grid: Grid, recipe: Recipe) -> tuple[np.ndarray, ...]:
@@ -137,6 +138,7 @@ def _block(part: SeriesPart, grid: Grid, recipe: Recipe) -> tuple[np.ndarray, ..
     filled = np.concatenate([before, here])
     relative = [levels.level - here, levels.slow - here, levels.mean - here]
     calendar, _ = calendar_features(grid, np.arange(series.start + lead, series.stop + recipe.horizon), recipe.seen)
+    ahead = np.concatenate([calendar, _known_columns(series, recipe)[lead:]], axis=1)
     columns = [
         here - filled[past - 1 : -1],
         here - filled[past - recipe.season : len(filled) - recipe.season],
@@ -145,13 +147,14 @@ def _block(part: SeriesPart, grid: Grid, recipe: Recipe) -> tuple[np.ndarray, ..
         np.isnan(scaled[lead:]),
         np.full(len(here), np.log(scale.unit) if scale.log else 0.0),
         levels.age / (levels.age + _GROWN),
-        *calendar[: len(here)].T,
+        *ahead[: len(here)].T,
         *(column[lead:] for pair in _covariate_columns(series, recipe) for column in pair),
+        *(np.full(len(here), number) for number in _static_numbers(series, recipe)),
     ]
     around = (past, recipe.horizon)
     return (
         np.pad(np.arcsinh(np.stack(columns, -1)), (around, (0, 0))),
-        np.pad(calendar, ((past, 0), (0, 0))),
+        np.pad(ahead, ((past, 0), (0, 0))),
         np.pad(filled, (0, recipe.horizon)),
         np.pad(np.concatenate([before, scaled[lead:]]), (0, recipe.horizon), constant_values=np.nan),
         np.pad(np.stack([*relative, levels.trend / 2, levels.correction, levels.drift], -1), (around, (0, 0))),
@@ -182,3 +185,37 @@ def _covariate_columns(series: Series, recipe: Recipe) -> list[tuple[np.ndarray,
         start = 0.0 if missing[0] else scaled[0]
         columns.append((last_known(np.concatenate([[start], scaled]))[1:], missing))
     return columns
+
+
+def known_filled(series: Series, recipe: Recipe) -> np.ndarray:
+    """The columns known in advance up to the horizon after the end `[N + horizon, K]`, in their own units.
+
+    What is missing takes the value of the season before, at last the mean.
+    """
+    count = len(series) + recipe.horizon
+    found = np.full((count, len(recipe.known)), np.nan)
+    found[: len(series.known)] = series.known[:count]
+    for row, column in np.argwhere(np.isnan(found)):
+        before = found[row - recipe.season, column] if row >= recipe.season else recipe.known[column].mean
+        found[row, column] = before
+    return found
+
+
+def _known_columns(series: Series, recipe: Recipe) -> np.ndarray:
+    """What is known in advance, scaled, and where it is missing: `[N + horizon, 2 K]`."""
+    filled = known_filled(series, recipe)
+    missing = np.ones(filled.shape)
+    given = series.known[: len(filled)]
+    missing[: len(given)] = np.isnan(given)
+    means, deviations = (np.array([getattr(one, name) for one in recipe.known]) for name in ("mean", "deviation"))
+    return np.concatenate([(filled - means) / deviations, missing], axis=1)
+
+
+def _static_numbers(series: Series, recipe: Recipe) -> list[float]:
+    numbers: list[float] = []
+    for value, feature in zip(series.static, recipe.static, strict=True):
+        if isinstance(feature, Categories):
+            numbers += [float(str(value) == name) for name in feature.names]
+        else:
+            numbers.append((float(value) - feature.mean) / feature.deviation)
+    return numbers

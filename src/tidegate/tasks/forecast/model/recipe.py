@@ -26,6 +26,13 @@ class Standard:
 
 
 @dataclass(frozen=True)
+class Categories:
+    """The texts that a static feature has; each is an input of its own."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How values become inputs.
 
@@ -44,6 +51,8 @@ class Recipe:
     covariates: tuple[Standard, ...]
     positive: bool | None = None
     count: bool = False
+    known: tuple[Standard, ...] = ()
+    static: tuple[Standard | Categories, ...] = ()
 
     @property
     def past(self) -> int:
@@ -101,6 +110,8 @@ def make_recipe(
         covariates=_standards([s.covariates[:stop] for s, stop in zip(panel.series, stops, strict=True)]),
         positive=positive,
         count=count,
+        known=_standards([s.known[:stop] for s, stop in zip(panel.series, stops, strict=True)]),
+        static=tuple(_feature(values) for values in zip(*(series.static for series in panel.series), strict=True)),
     )
 
 
@@ -112,6 +123,12 @@ def _weekly(grid: Grid, season: int, steps: int) -> int:
 
 def _standards(pieces: list[np.ndarray]) -> tuple[Standard, ...]:
     return tuple(_standard(column) for column in np.concatenate(pieces).T)
+
+
+def _feature(values: tuple[float | str, ...]) -> Standard | Categories:
+    if any(isinstance(value, str) for value in values):
+        return Categories(tuple(sorted({str(value) for value in values})))
+    return _standard(np.array(values, float))
 
 
 def _standard(column: np.ndarray) -> Standard:
