@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,17 +17,17 @@ import numpy as np
 from tidegate.files import write_atomic
 
 try:
-    from statsforecast.models import AutoARIMA, AutoETS, AutoTheta
+    from statsforecast.models import AutoARIMA, AutoETS, Theta
 except ImportError:
-    AutoARIMA = AutoETS = AutoTheta = None
+    AutoARIMA = AutoETS = Theta = None
 
 LACKS = None if AutoARIMA else "statsforecast cannot be imported: pip install 'tidegate[stats]'"
 THETA, ETS, ARIMA = "Theta", "ETS", "ARIMA"
-PEERS: Mapping[str, str] = {
-    THETA: "AutoTheta: the best of four Theta models (Fiorucci et al. 2016)",
-    ETS: "AutoETS: exponential smoothing, the model chosen by AICc (Hyndman et al. 2002)",
-    ARIMA: "AutoARIMA: seasonal ARIMA, chosen step by step by AICc (Hyndman & Khandakar 2008)",
-}
+PEERS = (
+    THETA,  # the standard Theta method, which won M3: Assimakopoulos & Nikolopoulos 2000
+    ETS,  # exponential smoothing, the model chosen by AICc: Hyndman et al. 2002
+    ARIMA,  # seasonal ARIMA, chosen step by step by AICc: Hyndman & Khandakar 2008
+)
 HISTORY = 1500  # the last rows that a peer is fitted to: ARIMA takes minutes for more, and gains little
 PATIENCE = 600.0  # seconds of processor time for the fits of one peer at all origins of a series
 
@@ -125,7 +125,7 @@ def _quantiles(request: Request) -> np.ndarray:
 def _model(request: Request) -> Any:
     season = request.season
     if request.method == THETA:
-        return AutoTheta(season_length=season)
+        return Theta(season_length=season)
     if request.method == ETS:
         return AutoETS(season_length=season)
     rough = len(request.history) > 150 or season > 12  # as R's auto.arima decides

@@ -110,7 +110,7 @@ def _parts(rows: Sequence[SeriesRow], setting: Setting) -> Iterator[str | Table]
         yield "Measured with `--quick`: few origins, seconds of training. The figures say nothing about quality."
     if setting.etth1 is None:
         yield "Without ETTh1, whose file was not given (`--etth1`)."
-    peers = () if LACKS else tuple(PEERS)
+    peers = () if LACKS else PEERS
     headings = ["series", "rows", "horizon", "origins", "loss", SEASONAL_NAIVE, *peers, "80 %", "90 %", "seconds"]
     yield Table(headings, [_cells(row) for row in rows] + [_means(rows, peers)])
     yield from _verdicts(rows)
