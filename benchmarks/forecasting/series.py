@@ -31,7 +31,7 @@ WORST = 1.3  # times the loss of the better of ETS and ARIMA: a series above it 
 
 @dataclass(frozen=True)
 class SeriesRow:
-    """A series' result: its size, each method's ratio and coverage, the seconds of our fit, and what was cut."""
+    """A series' result: size, each method's ratio and coverage, the seconds of our fit, what was cut, and our verdict."""
 
     name: str
     rows: int
@@ -42,6 +42,7 @@ class SeriesRow:
     coverages: dict[str, dict[float, float]]
     seconds: float
     cuts: list[str]
+    verdict: str
 
     @property
     def worst(self) -> float:
@@ -100,6 +101,7 @@ def judge(
         {method: {share: judged.coverage(method, share) for share in INTERVALS} for method in methods},
         seconds,
         cuts,
+        forecaster.verdict,
     )
 
 
@@ -172,4 +174,5 @@ def _figures(row: SeriesRow) -> dict[str, object]:
     return {
         "series": row.name, "rows": row.rows, "horizon": row.horizon, "origins": row.origins, "loss": row.loss,
         "ratios": row.ratios, "coverage": covered, "seconds": row.seconds, "cuts": row.cuts, "worst": row.worst,
+        "verdict": row.verdict,
     }  # fmt: skip
