@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.forecasting.peers import LACKS
 from benchmarks.forecasting.setting import Outcome
-from benchmarks.machine import load_average, machine
+from benchmarks.machine import ROOT, load_average, machine
 from tidegate.errors import ArgumentError
 
 
@@ -28,11 +29,22 @@ def rewrite(page: Path, outcome: Outcome, command: str, seconds: float) -> None:
 
 
 def provenance(command: str, seconds: float) -> str:
-    """By which command, on what, in how long."""
+    """By which command, on what, in how long, and of which commit."""
     found = machine()
     peers = "" if LACKS else f", statsforecast {version('statsforecast')}"
     load = ", ".join(f"{value:.1f}" for value in load_average())
     return (
         f"`{command}`, {seconds:.0f} s on {found['processor']}, {found['threads']} of {found['cores']} cores, load "
-        f"average {load}; tidegate {found['tidegate']}, torch {found['torch']}{peers}."
+        f"average {load}; tidegate {found['tidegate']}{_commit()}, torch {found['torch']}{peers}."
     )
+
+
+def _commit() -> str:
+    """The commit of the checkout, `-dirty` where files differ from it; nothing where there is no git."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return ""
+    return "" if done.returncode else f" at {done.stdout.strip()}"

@@ -31,7 +31,7 @@ WORST = 1.3  # times the loss of the better of ETS and ARIMA: a series above it 
 
 @dataclass(frozen=True)
 class SeriesRow:
-    """A series' result: size, each method's ratio and coverage, the seconds of our fit, what was cut, and our verdict."""
+    """A series' result: size, each method's ratio and coverage, seconds of our fit, what was cut, our own verdict."""
 
     name: str
     rows: int
