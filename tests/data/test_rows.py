@@ -94,7 +94,7 @@ def test_months_and_weeks() -> None:
 
 def test_steps_are_named_as_people_name_them() -> None:
     for text, spacing in (
-        *(("100ms", "100000 microseconds"), ("15s", "15 seconds"), ("5 min", "5 minutes"), ("minute", "1 minute")),
+        *(("100ms", "100 milliseconds"), ("15s", "15 seconds"), ("5 min", "5 minutes"), ("minute", "1 minute")),
         *(("2hours", "2 hours"), ("1d", "1 day"), ("week", "1 week"), ("quarter", "3 months"), ("1year", "12 months")),
     ):
         assert grid_of(text).spacing == spacing

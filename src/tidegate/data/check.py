@@ -147,7 +147,7 @@ def _column(table: Table, name: str) -> ColumnCheck:
     except DataError as error:
         return ColumnCheck(name, "undecided", str(error), missing)
     mark = mark if known.cast(str).str.contains(r"[.,]").any() else ""
-    return ColumnCheck(name, "numbers", f"{np.nanmin(values):.15g} to {np.nanmax(values):.15g}{mark}", missing)
+    return ColumnCheck(name, "numbers", f"{np.nanmin(values):.6g} to {np.nanmax(values):.6g}{mark}", missing)
 
 
 def _series(one: Series, panel: Panel) -> SeriesCheck:

@@ -10,7 +10,14 @@ from tidegate.data.zones import Precision, local_clocks, written, zone_named
 _SECOND = 1_000_000
 _DAY = 86_400 * _SECOND
 _YEAR_1, _YEAR_9999 = (float(np.datetime64(f"{year}-01-01", "us").astype(np.int64)) for year in ("0001", "9999"))
-_NAMES = {_SECOND: "second", 60 * _SECOND: "minute", 3600 * _SECOND: "hour", _DAY: "day", 7 * _DAY: "week"}
+_NAMES = {
+    1000: "millisecond",
+    _SECOND: "second",
+    60 * _SECOND: "minute",
+    3600 * _SECOND: "hour",
+    _DAY: "day",
+    7 * _DAY: "week",
+}
 _CYCLES = (_DAY, 3600 * _SECOND, 60 * _SECOND, _SECOND)
 _LONGEST_SEASON = 400  # steps: a net would need months of data to learn a day of seconds
 
