@@ -46,6 +46,7 @@ def test_names_that_are_given_are_used() -> None:
     found = check_table(data, "units", covariates=["price"])
     assert (found.target, found.problem) == ("units", "")
     assert check_table(data, covariates=["label"]).target == "price"
+    assert check_table(data, known=["label"], static=["price"]).target == "units"
     assert check_table(data.select("shop")).problem == "No column holds numbers to forecast."
 
 

@@ -77,6 +77,8 @@ def check_table(
     time: str | None = None,
     id: str | None = None,
     covariates: Sequence[str] = (),
+    known: Sequence[str] = (),
+    static: Sequence[str] = (),
     wide: bool = False,
     every: str | None = None,
     how: How = "mean",
@@ -92,7 +94,7 @@ def check_table(
     columns = tuple(_column(table, name) for name in table.columns)
     time = time or table.index or next((one.name for one in columns if one.kind == "times"), None)
     id = id or (None if wide else _id(table, time))
-    taken = {time, id, *covariates}
+    taken = {time, id, *covariates, *known, *static}
     numbers = [one.name for one in columns if one.kind in ("numbers", "undecided") and one.name not in taken]
     target = target or ("value" if wide else next(reversed(numbers), None))
     found = TableCheck(table.name, table.frame.height, columns, target, time, id)
@@ -100,8 +102,8 @@ def check_table(
         return replace(found, problem="No column holds numbers to forecast.")
     try:
         panel = read_panel(
-            data, target, time=time, id=id, covariates=covariates, wide=wide, every=every, how=how, decimal=decimal,
-            encoding=encoding,
+            data, target, time=time, id=id, covariates=covariates, known=known, static=static, wide=wide, every=every,
+            how=how, decimal=decimal, encoding=encoding,
         )  # fmt: skip
     except TidegateError as error:
         return replace(found, problem=str(error))
