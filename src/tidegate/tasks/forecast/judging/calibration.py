@@ -14,7 +14,7 @@ from tidegate.tasks.forecast.model.net import ForecastNet
 from tidegate.tasks.forecast.model.rolling import forecasts_from, outputs_of
 from tidegate.tasks.forecast.model.task import validation_origins
 
-_POOLED = 20.0  # independent origins at which a step's own factor counts as much as that of all steps together
+_POOLED = 20.0  # independent origins at which a step's or level's own factor counts as much as that of all together
 _NARROWEST, _WIDEST = 0.25, 4.0
 
 
@@ -35,7 +35,8 @@ def calibrate(
 
 def widths(forecasts: Tensor, targets: Tensor, levels: tuple[float, ...], blocks: int) -> Tensor:
     """Factors `[K, Q]` from quantiles `[N, K, Q]` and truths `[N, K]` of origins that are worth `blocks` independent
-    ones; NaN is a missing truth. A level and its mirror image share a factor."""
+    ones; NaN is a missing truth. A level and its mirror image share a factor; with few origins, all steps and levels
+    nearly do."""
     found, truth = forecasts.numpy().astype(float), targets.numpy().astype(float)
     middle = levels.index(0.5)
     out = np.ones(found.shape[1:])
@@ -47,7 +48,16 @@ def widths(forecasts: Tensor, targets: Tensor, levels: tuple[float, ...], blocks
             missed = truth - found[..., middle]
             ratio = np.abs(missed) / np.maximum(np.where(missed < 0, below, above), 1e-12)
             out[:, k] = _factors(ratio, abs(2 * level - 1), blocks)
+    sides = [k for k in range(len(levels)) if k != middle]
+    if sides:
+        common = np.exp(np.log(out[:, sides]).mean(1, keepdims=True))
+        out[:, sides] = out[:, sides] ** _own(blocks) * common ** (1 - _own(blocks))
     return torch.from_numpy(out.clip(_NARROWEST, _WIDEST)).float()
+
+
+def _own(blocks: int) -> float:
+    """How much the factor of one step or level counts beside that of all together."""
+    return blocks / (blocks + _POOLED)
 
 
 def _factors(ratio: np.ndarray, coverage: float, blocks: int) -> np.ndarray:
@@ -57,5 +67,4 @@ def _factors(ratio: np.ndarray, coverage: float, blocks: int) -> np.ndarray:
         return np.ones(ratio.shape[1])
     pooled = max(float(np.quantile(known, level)), 1e-3)
     own = [np.quantile(column[~np.isnan(column)], level) if (~np.isnan(column)).any() else pooled for column in ratio.T]
-    weight = blocks / (blocks + _POOLED)
-    return np.exp(weight * np.log(np.maximum(own, 1e-3)) + (1 - weight) * np.log(pooled))
+    return np.maximum(own, 1e-3) ** _own(blocks) * pooled ** (1 - _own(blocks))
