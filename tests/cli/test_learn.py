@@ -53,11 +53,12 @@ def test_predictions_are_those_of_the_learner_before_each_label(tmp_path: Path) 
         assert line == {
             "row": t + 2, "key": None, "time": None, "prediction": learner.predict_one(x), "target": y,
             "error": judge.error if t else None, "naive": judge.naive if t else None, "drift": False,
+            "backed_off": False,
         }  # fmt: skip
         learner.learn_one(x, y)
     assert summary == {
         "task": "regression", "rows": 40, "scored": 39, "error": judge.error, "naive": judge.naive, "drifts": 0,
-        "refused": 0,
+        "refused": 0, "backed_off": 0,
     }  # fmt: skip
 
 

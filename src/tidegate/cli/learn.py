@@ -78,6 +78,7 @@ class Follower:
         key = None if config.id is None else row.key(config.id)
         label = row.float(config.target) if self.regression else row.get(config.target)
         x = self._features(row, key)
+        backed_off = learner.backed_off
         try:
             prediction = learner.predict_one(x, key)
             learner.learn_one(x, label, key)
@@ -85,16 +86,24 @@ class Follower:
             raise DataError(f"{row.name}, row {row.number}: {error}") from error
         self.judge.judge(prediction, label, key)
         self.rows += 1
-        if self.rows % config.every and not learner.drift:
+        backed = learner.backed_off > backed_off
+        if self.rows % config.every and not (learner.drift or backed):
             return {}
         shown = {"row": row.number, "key": key, "time": None if config.time is None else row.get(config.time)}
-        return {**shown, "prediction": prediction, "target": label, **self._errors(), "drift": learner.drift}
+        return {
+            **shown,
+            "prediction": prediction,
+            "target": label,
+            **self._errors(),
+            "drift": learner.drift,
+            "backed_off": backed,
+        }
 
     def summary(self) -> dict[str, Any]:
         """The final figures."""
         learner = self.learner
         own = {"task": learner.task, "rows": self.rows, "scored": self.judge.count, **self._errors()}
-        return {**own, "drifts": learner.drifts, "refused": learner.refused}
+        return {**own, "drifts": learner.drifts, "refused": learner.refused, "backed_off": learner.backed_off}
 
     def _errors(self) -> dict[str, float | None]:
         some = self.judge.count > 0
@@ -214,7 +223,8 @@ def _as_text(shown: dict[str, Any]) -> str:
     parts = [f"row {shown['row']}"]
     parts += [f"{name} {_short(shown[name])}" for name in ("key", "time") if shown[name] is not None]
     parts += [f"{name} {_short(shown[name])}" for name in ("prediction", "target", "error", "naive")]
-    return "  ".join([*parts, "drift"] if shown["drift"] else parts)
+    parts += [word for name, word in (("drift", "drift"), ("backed_off", "backed off")) if shown[name]]
+    return "  ".join(parts)
 
 
 def _short(value: Any) -> str:
@@ -223,6 +233,7 @@ def _short(value: Any) -> str:
 
 def _verdict(summary: dict[str, Any]) -> str:
     end = f"{summary['rows']} rows, {summary['drifts']} alarms of a drift, {summary['refused']} steps refused"
+    end += f", backed off {summary['backed_off']} times" if summary["backed_off"] else ""
     if not summary["scored"]:
         return f"{end}; there was no label to score a prediction by"
     error, naive = summary["error"], summary["naive"]

@@ -15,10 +15,11 @@ from tidegate.equations import Cell
 from tidegate.errors import TidegateNotice
 from tidegate.gradients import Memory, online, rule_from_text
 from tidegate.nn import Recurrent, State
+from tidegate.online.adam import STREAK, BackOff
 from tidegate.online.drift import PageHinkley
-from tidegate.online.events import Drifted, Event, Forgotten, Key, Refused
+from tidegate.online.events import BackedOff, Drifted, Event, Forgotten, Key, Refused
 from tidegate.online.inputs import FeatureInputs, Numbers
-from tidegate.online.net import OnlineNet
+from tidegate.online.net import EXPLODED, OnlineNet
 from tidegate.online.scale import LARGEST
 from tidegate.online.targets import Guess, Labels, LearnerTarget, Number
 from tidegate.online.track import Recent, Track, Waiting, unsound
@@ -51,7 +52,8 @@ class Core:
         self.net: OnlineNet | None = None
         self.tracks: Recent[Track] = Recent(options.max_keys)
         self.test, self.drift = PageHinkley(), False
-        self.steps = self.refused = self.drifts = 0
+        self.back_off = BackOff(options.learning_rate, options.learning_rate)
+        self.steps = self.refused = self.drifts = self.backed_off = 0
         self.tell: Callable[[Event], None] = lambda event: None
         self._last: Step | None = None
         online(self.layer(1, "meta"), self.rule)  # a cell or a rule that will not do is refused before the first step
@@ -88,17 +90,27 @@ class Core:
         self.inputs.admit(numbers)
         row, self.inputs.scales = self.inputs.scaled(numbers)
         track = self._met(net, key)
+        updates = net.adam.steps
+        broken = self._advance(net, track, row, label, key)
+        if broken:
+            self._refuse(net, track, key, broken)
+        elif net.adam.steps > updates:
+            track.streak, net.adam.rate = 0, self.back_off.updated()
+
+    def _advance(self, net: OnlineNet, track: Track, row: list[float], label: Any, key: Key) -> str:
+        """Move the lines of a key by one step; returns the name of what is broken, if anything."""
         step = self._forward(net, track, row)
         made = Waiting(step.x, track.last, self.target.guess(step.out, track.last))
         if not self.options.delay:
-            self._settle(net, track, key, made, (step.h, step.carried, step.out), label)
-            return
-        self._go_ahead(track, key, step)
+            return self._settle(net, track, key, made, (step.h, step.carried, step.out), label)
+        broken = unsound(step.carried, step.out)
+        track.ahead = track.ahead if broken else step.carried
         track.waiting.append(made)
         if len(track.waiting) > self.options.delay:
             made = track.waiting.popleft()
             h, carried = net.online.step(track.memory, made.x)
-            self._settle(net, track, key, made, (h, carried, net.outputs(h)), label)
+            broken = self._settle(net, track, key, made, (h, carried, net.outputs(h)), label) or broken
+        return broken
 
     def _met(self, net: OnlineNet, key: Key) -> Track:
         """Count a step of the key and return its track, which becomes the most recent."""
@@ -123,17 +135,10 @@ class Core:
             last = self._last = Step(origin, net.adam.steps, row, x, h, carried, net.outputs(h))
         return last
 
-    def _go_ahead(self, track: Track, key: Key, step: Step) -> None:
-        broken = unsound(step.carried, step.out)
-        if broken:
-            self._refuse(track, key, broken)
-        else:
-            track.ahead = step.carried
-
     def _settle(
         self, net: OnlineNet, track: Track, key: Key, made: Waiting, step: tuple[Tensor, Any, list[float]], label: Any
-    ) -> None:
-        """Store the state after a step and learn from it, unless something is not finite."""
+    ) -> str:
+        """Store the state after a step and learn from it, unless something is broken, whose name is returned."""
         h, carried, out = step
         broken = unsound(carried.state, out)
         if label is not None:
@@ -142,10 +147,8 @@ class Core:
             track.last = label if self.target.anchored else None
             if not broken and not net.learn(carried, h, self.target.gradient(out, label, made.last)):
                 broken = "gradient"
-        if broken:
-            self._refuse(track, key, broken)
-        else:
-            track.memory = carried
+        track.memory = track.memory if broken else carried
+        return broken
 
     def _watch(self, key: Key, error: float) -> None:
         if self.options.drift and math.isfinite(error):
@@ -154,15 +157,34 @@ class Core:
             self.drifts += 1
             self.tell(Drifted(self.steps, key, error))
 
-    def _refuse(self, track: Track, key: Key, what: str) -> None:
-        self.refused += 1
-        if self.net and not all(t.isfinite().all() for t in track.memory.tensors().values()):
-            track.memory = self.net.online.begin()  # else every later step would be refused too
+    def _refuse(self, net: OnlineNet, track: Track, key: Key, what: str) -> None:
+        self.refused, self.back_off.quiet, track.streak = self.refused + 1, 0, track.streak + 1
+        if not all(t.isfinite().all() for t in track.memory.tensors().values()):
+            track.memory = net.online.begin()  # else every later step would be refused too
         self.tell(Refused(self.steps, key, what))
         if self.refused == 1:
+            above = f" or above {EXPLODED:g}" if what == "gradient" else ""
             warnings.warn(
-                f"step {self.steps} was refused: its {what} is not finite. Weights and state stay as they were; "
-                "`refused` counts such steps, and listeners hear of each. A smaller learning_rate or clip may help.",
+                f"step {self.steps} was refused: its {what} is not finite{above}. Weights and state stay as they were; "
+                f"`refused` counts such steps, and listeners hear of each. After {STREAK} in a row states start anew, "
+                "with half the learning rate.",
                 TidegateNotice,
-                stacklevel=5,
+                stacklevel=4,
             )
+        if track.streak >= STREAK:
+            self._back_off(net, key)
+
+    def _back_off(self, net: OnlineNet, key: Key) -> None:
+        """Start the states and the influence of all keys anew, as their weights are shared, with a lower rate.
+
+        If the rate has not yet recovered from the last time, the weights are at fault and start anew as well.
+        """
+        if self.back_off.lowered_before:
+            net.restart(self.layer(self.inputs.size))
+        net.adam.clear()
+        net.adam.rate = self.back_off.lowered()
+        for track in self.tracks.kept.values():
+            fresh = self._fresh(net)
+            track.memory, track.ahead, track.streak = fresh.memory, fresh.ahead, 0
+        self.backed_off += 1
+        self.tell(BackedOff(self.steps, key, net.adam.rate))

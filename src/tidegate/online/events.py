@@ -19,11 +19,20 @@ class Drifted:
 
 @dataclass(frozen=True)
 class Refused:
-    """Nothing was learned from a step, and its state was discarded, because `what` was not finite."""
+    """Nothing was learned from a step, and its state was discarded, because `what` was not finite or exploded."""
 
     step: int
     key: Key
     what: str
+
+
+@dataclass(frozen=True)
+class BackedOff:
+    """Several steps of a key in a row were refused: states start anew, and this is the learning rate from here on."""
+
+    step: int
+    key: Key
+    learning_rate: float
 
 
 @dataclass(frozen=True)
@@ -34,5 +43,5 @@ class Forgotten:
     key: Key
 
 
-Event = Drifted | Refused | Forgotten
+Event = Drifted | Refused | BackedOff | Forgotten
 Listener = Callable[[Event], None]

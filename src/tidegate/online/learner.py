@@ -57,8 +57,10 @@ class OnlineLearner(RiverModel):
     it is ignored. A key then has two lines: predictions are made from the newest state, while
     learning follows k steps behind, fed from the last k inputs, with a memory of its own.
 
-    **Guards**: gradients are clipped to the norm `clip`. A step whose output, state or gradient is not finite is
-    refused: weights, optimiser and the key's memory stay as they were, and `refused` counts it. When errors grow an
+    **Guards**: gradients are clipped to the norm `clip`. A step whose output, state or gradient is not finite, or whose
+    gradient has exploded, is refused: weights, optimiser and the key's memory stay as they were, and `refused` counts
+    it. After three refused steps of a key in a row the learner backs off: the states of all keys and Adam's moments
+    start anew, with half the learning rate, which recovers when all goes well; `backed_off` counts. When errors grow an
     alarm is raised: `drift` says so of the last step, `drifts` counts. `listeners` are called with the events of
     `tidegate.online`. With `snapshots=` a folder keeps the last two snapshots, one every `snapshot_every` steps.
 
@@ -156,6 +158,16 @@ class OnlineLearner(RiverModel):
     def refused(self) -> int:
         """The number of refused steps."""
         return self._core.refused
+
+    @property
+    def backed_off(self) -> int:
+        """How often the learner has backed off."""
+        return self._core.backed_off
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next update: that of the options, or a lower one after backing off."""
+        return self._core.back_off.rate
 
     @property
     def drift(self) -> bool:

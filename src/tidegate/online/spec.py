@@ -18,6 +18,7 @@ from tidegate.equations import Cell
 from tidegate.errors import ModelFileError
 from tidegate.nn import State
 from tidegate.nn.weights import check_tensors, fill
+from tidegate.online.adam import BackOff
 from tidegate.online.core import Core
 from tidegate.online.drift import PageHinkley
 from tidegate.online.events import Key
@@ -47,6 +48,7 @@ class LearnerCounts:
     refused: Count
     drifts: Count
     drift: bool
+    backed_off: Count = 0  # as all that follows not in version 0.1.0
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class LearnerData:
     counts: LearnerCounts
     keys: list[Key]
     updates: Count
+    streaks: list[Count] | None = None
+    back_off: tuple[Annotated[float, Field(gt=0, lt=1)], Count] | None = None  # rate, quiet
 
 
 def to_spec(core: Core) -> tuple[Spec, Tensors]:
@@ -83,6 +87,8 @@ def to_spec(core: Core) -> tuple[Spec, Tensors]:
         "counts": {name: getattr(core, name) for name in LearnerCounts.__annotations__},
         "keys": list(core.tracks.kept),
         "updates": core.net.adam.steps if core.net else 0,
+        "streaks": [track.streak for track in core.tracks.kept.values()],
+        "back_off": [core.back_off.rate, core.back_off.quiet],
     }
     if core.net is None:
         return spec, {}
@@ -110,10 +116,13 @@ def from_spec(spec: Spec, tensors: Tensors) -> Core:
     core.test = PageHinkley(RunningScale(*data.test[0]), data.test[1])
     for name in LearnerCounts.__annotations__:
         setattr(core, name, getattr(data.counts, name))
+    core.back_off = BackOff(options.learning_rate, *(data.back_off or [options.learning_rate]))
     if data.size:
         net = _net(core, data, left)
-        for k, key in enumerate(data.keys):
-            core.tracks.keep(key, _track(core, net, _part(left, f"keys.{k}.")))
+        for k, (key, streak) in enumerate(zip(data.keys, data.streaks or [0] * len(data.keys), strict=True)):
+            track = _track(core, net, _part(left, f"keys.{k}."))
+            track.streak = streak
+            core.tracks.keep(key, track)
     if left:
         raise ModelFileError(f"tensor {min(left)!r} belongs to no part of the model")
     return core
@@ -142,7 +151,7 @@ def _check_counts(data: LearnerData, labels: Sequence[Label]) -> None:
         if len({*found}) < len(found):
             raise ModelFileError(f"spec.{name} must name each once, got {found!r:.80}")
     counts = {name: (len(found), most) for name, (found, most) in names.items()}
-    counts |= {f"counts.{name}": (getattr(data.counts, name), steps) for name in ("refused", "drifts")}
+    counts |= {f"counts.{name}": (getattr(data.counts, name), steps) for name in ("refused", "drifts", "backed_off")}
     counts["updates"] = data.updates, steps if data.size else 0
     for name, (count, most) in counts.items():
         if count > most:
@@ -174,7 +183,7 @@ def _net(core: Core, data: LearnerData, tensors: Tensors) -> OnlineNet:
         if not name.startswith("layer."):
             check_tensors({name: tensors[name]}, {name: own})
             own.copy_(tensors.pop(name))
-    net.adam.steps = data.updates
+    net.adam.steps, net.adam.rate = data.updates, core.back_off.rate
     core.inputs = FeatureInputs(
         data.size, core.options.window, data.features, [RunningScale(*scale) for scale in data.scales]
     )

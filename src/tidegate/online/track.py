@@ -32,13 +32,15 @@ class Track:
 
     `memory` is the learning line: state and influence after the last step whose label's time has come. Where labels
     come late, `ahead` is the prediction line, the state after the last step of all, and `waiting` holds the steps in
-    between, the oldest first. `last` is the newest label, if the target is anchored to it.
+    between, the oldest first. `last` is the newest label, if the target is anchored to it. `streak` counts refused
+    steps since the last update.
     """
 
     memory: Memory
     ahead: State | None = None
     waiting: deque[Waiting] = field(default_factory=deque)
     last: Any = None
+    streak: int = 0
 
 
 class Recent(Generic[T]):
