@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tidegate import errors
-from tidegate.errors import EquationError, MissingExtraError, TidegateError, TidegateNotice
+from tidegate.errors import EquationError, MissingExtraError, TidegateError, TidegateNotice, type_of
 
 LINE = re.compile(r"^\s*(?:[├└]── )?(Tidegate\w+|\w+Error)(?: \((\w+)\))? *", re.MULTILINE)
 
@@ -56,3 +56,12 @@ def test_a_missing_extra_says_how_to_install_it() -> None:
 def test_a_notice_is_no_error() -> None:
     assert issubclass(TidegateNotice, UserWarning)
     assert not issubclass(TidegateNotice, TidegateError)
+
+
+@pytest.mark.parametrize(
+    ("name", "article"),
+    [("OnlineRegressor", "an"), ("Forecaster", "a"), ("LSTM", "an"), ("GRU", "a"), ("RNN", "an"), ("int", "an"),
+     ("str", "a"), ("UserDict", "a"), ("Adam", "an"), ("A", "an")],
+)  # fmt: skip
+def test_a_type_has_the_article_of_how_it_is_spoken(name: str, article: str) -> None:
+    assert type_of(type(name, (), {})()) == f"{article} {name}"

@@ -65,5 +65,12 @@ class MissingExtraError(TidegateError, ImportError):
         super().__init__(f"{what} needs the extra '{extra}': pip install 'tidegate[{extra}]'")
 
 
+def type_of(value: object) -> str:
+    """The type of a value with its article, for messages: "an int", "a GRU", "an LSTM"."""
+    name = type(value).__name__
+    spoken_with_a_vowel = "AEFHILMNORSX" if name[:2].isupper() else "AEIOaeio"  # initials are spelled out
+    return f"{'an' if name[0] in spoken_with_a_vowel else 'a'} {name}"
+
+
 class TidegateNotice(UserWarning):
     """Something was done otherwise than asked; said once, with the reason."""

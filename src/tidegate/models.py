@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tidegate.equations import Cell
 from tidegate.equations.values import shown
-from tidegate.errors import ArgumentError, ModelFileError
+from tidegate.errors import ArgumentError, ModelFileError, type_of
 from tidegate.files import read_model, reading, write_model
 from tidegate.nn import GRU, LSTM, RNN, Recurrent, Stack
 from tidegate.nn.weights import fill
@@ -186,7 +186,7 @@ def _kind_of(model: Any) -> str:
         if type(model) is KINDS[name].load_type():
             return name
     raise ArgumentError(
-        f"a {type(model).__name__} cannot be saved: tidegate.save takes layers (Recurrent, Stack, LSTM, GRU, RNN) and "
+        f"{type_of(model)} cannot be saved: tidegate.save takes layers (Recurrent, Stack, LSTM, GRU, RNN) and "
         "estimators (Forecaster, OnlineLearner); keep a module of your own with its state_dict"
     )
 

@@ -200,7 +200,7 @@ def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
             "missing",
         ),
         (
-            '{"x": 1, "y": 1}\n{"x": 1, "y": 2}\n{"x": 1, "\\ud800": 2}\n',
+            '{"x": 1, "y": 1}\n{"x": 1, "y": 2}\n{"x": 1, "y": 3, "\\ud800": 2}\n',
             [],
             "s.csv, row 3: a feature's name must be text or a whole number of 64 bits, got '\\ud800'",
         ),
@@ -210,14 +210,19 @@ def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
             "s.csv, row 4, column 'id' is empty. Expected the name of a series in every row.",
         ),
         (
-            '{"x": 1, "y": 1}\n{"x": 1, "y": 2}\n',
+            '{"x": 1, "y": 1, "wind": null}\n{"x": 1, "y": 2, "wind": 1}\n{"x": 1, "y": 2}\n',
             ["--features", "x,wind"],
-            "s.csv has no column 'wind'; its columns are x, y.",
+            "s.csv, row 3 has no column 'wind'; its columns are x, y. Write null where a value is missing.",
         ),
         (
-            '{"x": 1, "y": 1, "\\u001b[31mred": 2}\n{"x": 1, "y": 2}\n',
-            ["--features", "x,wind"],
-            "s.csv has no column 'wind'; its columns are x, y, \\x1b[31mred.",
+            '{"x": 1, "y": null}\n{"x": 1, "y": 2}\n{"x": 1}\n',
+            [],
+            "s.csv, row 3 has no column 'y'; its columns are x. Write null where a value is missing.",
+        ),
+        (
+            '{"x": 1, "y": 1}\n{"x": 1, "y": 2}\n{"x": 1, "\\u001b[31mred": 2}\n',
+            [],
+            "s.csv, row 3 has no column 'y'; its columns are x, \\x1b[31mred. Write null where a value is missing.",
         ),
     ],
 )

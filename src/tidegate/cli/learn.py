@@ -40,7 +40,7 @@ def learn(stream: str, *, as_json: bool, **given: Any) -> None:
     told to terminate.
     """
     config = LearnConfig.make(**given)
-    from tidegate.data.stream import WITHIN, read_stream
+    from tidegate.data.stream import read_stream
 
     if config.save is not None:
         _check_writable(Path(config.save))
@@ -49,9 +49,8 @@ def learn(stream: str, *, as_json: bool, **given: Any) -> None:
     needed = [name for name in (config.target, config.time, config.id, *config.features) if name is not None]
     try:
         with _opened(stream) as lines, Stops() as stops:
-            within = WITHIN + learner.options.delay
             name = "the standard input" if stream == "-" else Path(stream).name
-            found = read_stream(lines, printable(name), needed, within=within, decimal=config.decimal)
+            found = read_stream(lines, printable(name), needed, decimal=config.decimal)
             for row in stops.until_asked(found):
                 shown = follower.follow(row)
                 if shown:

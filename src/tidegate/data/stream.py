@@ -12,8 +12,6 @@ from tidegate.data.tables.numbers import Decimal, Kinds, decide, kind_of, value_
 from tidegate.data.values import WORDS, is_missing
 from tidegate.errors import DataError
 
-WITHIN = 100  # rows of JSON, in which each needed column must occur once
-
 
 @dataclass
 class NumberFormats:
@@ -82,12 +80,11 @@ def read_stream(
     lines: Iterable[str],
     name: str,
     needed: Sequence[str] = (),
-    within: int = WITHIN,
     decimal: Decimal | None = None,
 ) -> Iterator[Row]:
-    """The rows of delimited text whose header has the `needed` columns, or of lines that are JSON objects.
+    """The rows of delimited text whose header has the `needed` columns, or of JSON objects that each have them.
 
-    Each needed column must occur in one of the first `within` JSON objects. A line is read when its row is asked for:
+    A null is a missing value, a JSON object without a needed column an error. A line is read when its row is asked for:
     the rows of a pipe are given as they are written. `tidegate.data.tables.delimited` says how text is
     split into columns. The decimal mark of a column's numbers is `decimal`, or else what its rows so far tell: a number
     that leaves it open raises DataError, as does all else that cannot be read, with the number of the row.
@@ -103,7 +100,7 @@ def read_stream(
     text = chain(blank, [first], lines)
     if first.lstrip().startswith("{"):
         formats = NumberFormats(decimal)
-        yield from _with_columns(_json(text, name, formats), name, needed, within)
+        yield from _json(text, name, needed, formats)
     else:
         table = read_delimited(text, name, needed)
         formats = NumberFormats(decimal, table.separator == ",")
@@ -120,27 +117,7 @@ def _decoded(lines: Iterable[str], name: str) -> Iterator[str]:
         raise DataError(f"{name} cannot be read: {error.strerror}. Give a file of text.") from error
 
 
-def _with_columns(rows: Iterable[Row], name: str, needed: Sequence[str], within: int) -> Iterator[Row]:
-    """The same rows. Raises DataError once `within` of them, or all, lack a needed column."""
-    seen: dict[str, None] = {}
-
-    def check() -> None:
-        absent = next((column for column in needed if column not in seen), None)
-        if absent is not None:
-            raise no_column(name, absent, list(seen))
-
-    count = 0
-    for count, row in enumerate(rows, start=1):
-        if count <= within:
-            seen |= dict.fromkeys(row.values)
-        if count == within:
-            check()
-        yield row
-    if count < within:
-        check()
-
-
-def _json(lines: Iterable[str], name: str, formats: NumberFormats) -> Iterator[Row]:
+def _json(lines: Iterable[str], name: str, needed: Sequence[str], formats: NumberFormats) -> Iterator[Row]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -154,4 +131,8 @@ def _json(lines: Iterable[str], name: str, formats: NumberFormats) -> Iterator[R
             raise DataError(
                 f"{name}, row {number}: got {type(values).__name__}. Expected one JSON object in each line."
             )
+        absent = next((column for column in needed if column not in values), None)
+        if absent is not None:
+            told = no_column(f"{name}, row {number}", absent, list(values))
+            raise DataError(f"{told} Write null where a value is missing.")
         yield Row(name, number, values, formats)

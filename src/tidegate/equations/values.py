@@ -16,7 +16,7 @@ from types import FrameType, FunctionType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Union
 
 from tidegate.equations.instead import refusal
-from tidegate.errors import EquationError
+from tidegate.errors import EquationError, type_of
 
 Size = tuple[str | int, ...]
 SCALAR: Size = (1,)
@@ -291,7 +291,7 @@ def shown(thing: object) -> str:
     try:
         text = " ".join(_SHORT.repr(thing).split())
     except ValueError:  # a whole number of more digits than Python writes
-        return f"a {type(thing).__name__} that is too long to show"
+        return f"{type_of(thing)} that is too long to show"
     return text if len(text) <= 80 else text[:77] + "..."
 
 

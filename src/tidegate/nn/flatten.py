@@ -12,7 +12,7 @@ from tidegate.equations.graph import StateVariable as Declared
 from tidegate.equations.ops import spread
 from tidegate.equations.rewrite import rewrite
 from tidegate.equations.values import SCALAR, Rate, Size, Value, constant, pointwise
-from tidegate.errors import ArgumentError
+from tidegate.errors import ArgumentError, type_of
 from tidegate.nn.layer import Recurrent
 from tidegate.nn.stack import Stack, highway
 from tidegate.nn.state import State, check_is_state, check_state
@@ -57,7 +57,7 @@ class FlattenedLayer:
     def __init__(self, layer: nn.Module) -> None:
         if not isinstance(layer, Recurrent | Stack):
             raise ArgumentError(
-                f"forward gradient rules take a Recurrent or a Stack, got a {type(layer).__name__}: "
+                f"forward gradient rules take a Recurrent or a Stack, got {type_of(layer)}: "
                 "pass the layer itself, and what follows it as readout="
             )
         if layer.bidirectional:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tidegate.errors import ArgumentError
+from tidegate.errors import ArgumentError, type_of
 from tidegate.nn import Recurrent, Stack
 from tidegate.nn.torch_modules.convert import KNOWN, as_recurrent
 from tidegate.nn.unroll_autograd import AutogradUnroll, follow
@@ -55,7 +55,7 @@ class DiagnosedLayer:
         """The loss, with gradients of the chosen `[T, B]` steps only. Raises ArgumentError if it has no gradient."""
         value = self.score(torch.where(chosen.unsqueeze(-1), outputs, outputs.detach()), self.steps)
         if not isinstance(value, Tensor) or value.dim() or not value.requires_grad:
-            given = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            given = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else type_of(value)
             given += " that does not depend on the outputs" if isinstance(value, Tensor) and not value.dim() else ""
             raise ArgumentError(
                 f"loss(outputs, target) must return one number computed from the outputs, got {given}: reduce the "
@@ -122,7 +122,7 @@ def _check_cells(layer: Any) -> None:
 
 def _check_input(x: Any) -> None:
     if not isinstance(x, Tensor) or x.dim() != (3 if x.is_floating_point() else 2):
-        found = f"a tensor {list(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+        found = f"a tensor {list(x.shape)}" if isinstance(x, Tensor) else type_of(x)
         raise ArgumentError(f"x must be one tensor [T, B, I], or integers [T, B], got {found}")
     if len(x) < 2 or not x.shape[1]:
         raise ArgumentError(f"diagnose needs at least 2 steps of at least 1 row, got {list(x.shape)}")

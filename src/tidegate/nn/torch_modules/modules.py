@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from tidegate.cells import get
 from tidegate.equations.graph import Graph
 from tidegate.equations.values import whole
-from tidegate.errors import ArgumentError
+from tidegate.errors import ArgumentError, type_of
 from tidegate.nn.arguments import Batch, check_types
 from tidegate.nn.stacked import Direction, Stacked
 from tidegate.nn.state import check_state_type
@@ -115,7 +115,7 @@ class _DropIn(NoTorchScript, nn.RNNBase):
         tensors = (hx,) if len(names) == 1 else hx
         if not isinstance(tensors, tuple | list) or [isinstance(t, Tensor) for t in tensors] != [True] * len(names):
             wanted = "the tensor h_0" if len(names) == 1 else "the pair of tensors (h_0, c_0)"
-            raise ArgumentError(f"hx must be {wanted} for {type(self).__name__}, got a {type(hx).__name__}")
+            raise ArgumentError(f"hx must be {wanted} for {type(self).__name__}, got {type_of(hx)}")
         return dict(zip(names, tensors, strict=True))
 
     @property
