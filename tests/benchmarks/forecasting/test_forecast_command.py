@@ -89,7 +89,7 @@ def test_a_quick_run_prints_a_table_and_writes_figures(invoke: Invoke, data: Pat
     assert (row["series"], row["rows"], row["origins"]) == ("beer", 60, 3)
     assert set(row["ratios"]) == {"seasonal naive", "Theta", "ETS", "ARIMA"}
     assert row["verdict"].startswith("The ")
-    assert 0.3 < row["ratios"]["seasonal naive"] < 1.5
+    assert 0.1 < row["ratios"]["seasonal naive"] < 10  # of seconds of training: no wrong unit or place
     assert 0 <= row["coverage"]["Tidegate"]["0.8"] <= row["coverage"]["Tidegate"]["0.9"] <= 1
     assert len(list((tmp_path / "cache").rglob("*.json"))) == 9
 
