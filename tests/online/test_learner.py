@@ -450,6 +450,11 @@ def test_an_error_leaves_everything_as_it_was() -> None:
     assert learner.snapshot() == before
 
 
-def test_its_face() -> None:
-    assert repr(OnlineLearner("lstm", delay=2)) == "OnlineLearner('lstm', delay=2)"
+def test_its_face(golden: Any) -> None:
+    learner = OnlineLearner("lstm", delay=2, learning_rate=0.01)
+    new = repr(learner)
+    for n, (x, y) in enumerate(waves(9)):
+        learner.learn_one(x, y, n % 2)
+    labels = OnlineLearner(task="classification").learn_one({f"feature {n}": 1.0 for n in range(30)}, "a")
+    golden("online_learner.txt", "\n\n".join([new, repr(learner), repr(labels)]) + "\n")
     assert isinstance(tg.OnlineLearner(), OnlineLearner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 import threading
 from importlib.metadata import version
 from pathlib import Path
@@ -253,7 +254,17 @@ class OnlineLearner(RiverModel):
 
     def __repr__(self) -> str:
         own = self.options.model_dump(exclude_defaults=True, exclude={"cell"})
-        return ", ".join([f"OnlineLearner({self.options.cell!r}", *(f"{k}={v!r}" for k, v in own.items())]) + ")"
+        made = ", ".join([f"OnlineLearner({self.options.cell!r}", *(f"{k}={v!r}" for k, v in own.items())]) + ")"
+        with self._lock:
+            core, features = self._core, ", ".join(map(str, self._core.inputs.slots))
+            return (
+                f"{made}\n"
+                f"  task           {self.task}{', from the last known value' if core.target.anchored else ''}\n"
+                f"  rule           {self.options.rule}, learning rate {self.learning_rate:g}\n"
+                f"  features       {textwrap.shorten(features, 80, placeholder=' ...') or 'those of the first step'}\n"
+                f"  steps          {core.steps}, keys {len(core.tracks.kept)}\n"
+                f"  refused        {core.refused}, backed off {core.backed_off}, alarms of a drift {core.drifts}"
+            )
 
     def _get_params(self) -> dict[str, Any]:
         return {**self.options.model_dump(), "cell": self.cell}
