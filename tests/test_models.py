@@ -289,9 +289,14 @@ class Mine(tg.Recurrent):
 
 
 def test_what_cannot_be_saved(tmp_path: Path) -> None:
-    for model, name in [(nn.Linear(2, 2), "Linear"), (nn.LSTM(2, 2), "LSTM"), (Mine("gru", 2, 2), "Mine"), (3, "int")]:
+    for model, name in [
+        (nn.Linear(2, 2), "a Linear"),
+        (nn.LSTM(2, 2), "an LSTM"),
+        (Mine("gru", 2, 2), "a Mine"),
+        (3, "an int"),
+    ]:
         refused(
-            f"a {name} cannot be saved: tidegate.save takes layers (Recurrent, Stack, LSTM, GRU, RNN) and "
+            f"{name} cannot be saved: tidegate.save takes layers (Recurrent, Stack, LSTM, GRU, RNN) and "
             "estimators (Forecaster, OnlineLearner); keep a module of your own with its state_dict",
             tg.save, model, tmp_path, error=ArgumentError,
         )  # fmt: skip
