@@ -23,7 +23,7 @@ _RANKED = 5
 def forecast_page(fitted: Fitted) -> str:
     """The page: verdict, forecast, series, judgement, training, gates and states, the cell, the run."""
     columns, story = fitted.columns, fitted.story
-    several = f"{story.series} series of together " if story.series > 1 else ""
+    several = f"{story.series} series, in all " if story.series > 1 else ""
     subtitle = f"{story.data}: {several}{story.steps} steps of {fitted.tail.panel.grid.spacing}"
     parts = [
         report.banner(fitted.verdict, tone=_TONES[fitted.evaluation.outcome]),
