@@ -23,7 +23,7 @@ from tidegate.equations import Cell, Graph
 from tidegate.equations.values import Rate
 from tidegate.native import _llvm
 from tidegate.native.compile.arguments import CallShape, Pass, work_sizes
-from tidegate.native.run.gradient_layout import gradient_layout, saved_arrays
+from tidegate.native.run.gradient_layout import backward_arrays, gradient_layout, saved_arrays
 from tidegate.native.run.kernel import FLAG_BYTES, Kernel
 from tidegate.native.run.row_order import fresh_starts, ragged, whole
 from tidegate.native.target import TARGETS, DType
@@ -454,7 +454,9 @@ class Run:
         for array in (*sums.values(), *flat.values()):
             array[...] = 0
         vectors = {f"vector.{k}": shape.number(v.size) for k, v in enumerate(plan.vectors)}
-        passing = {n: self._allocate(n, self.T, self.B, size) for n, size in {**vectors, "dz": laid.row}.items()}
+        arrays, total = backward_arrays(plan, shape)
+        row = (total - dict(arrays)["dz"]) // (self.T * self.B)
+        passing = {n: self._allocate(n, self.T, self.B, size) for n, size in {**vectors, "dz": row}.items()}
         self._call("backward", given | begins | sums | flat | passing, None)
         slots = slice(None) if self.tables.slots is None else self.tables.slots
         summed = {n: torch.from_numpy(np.add.reduce(a[slots], axis=0)) for n, a in sums.items()}

@@ -106,7 +106,7 @@ def test_inputs_by_a_loop() -> None:
             known[k] - smoothed(past, min(0.1, 2 / (SLOW_SEASONS * SEASON + 1))),
             float(np.isnan(values[k])),
             0.0,
-            (k + 1) / (k + 51),
+            min((k + 1) / (4 * SEASON + 16), 1.0),
         ]
         np.testing.assert_allclose(inputs.x[CYCLE + k], np.arcsinh(expected), atol=1e-5)
 

@@ -21,7 +21,6 @@ from tidegate.tasks.forecast.model.task import ForecastTask, training_origins
 from tidegate.training import History, Listener, TrainingPlan, seeded, train
 
 _LONGER = 2  # times the updates that were best, since the mean of a falling rate is half of its start
-_FEWEST_UPDATES = 200  # of a net fitted again, unless no update improved on the start
 _JUDGED_SHARE = 0.6  # of the budget, where the net is fitted again
 
 
@@ -78,8 +77,7 @@ class NetTrainer:
         net, _ = self._start(recipe, inputs, stops)
         best = judged.history.finished.best_update
         if best:
-            updates = max(_LONGER * best, min(_FEWEST_UPDATES, self.options.updates or _FEWEST_UPDATES))
-            plan = replace(self._plan(self.options.budget), updates=updates, schedule="cosine", validated=False)
+            plan = replace(self._plan(self.options.budget), updates=_LONGER * best, schedule="cosine", validated=False)
             task = ForecastTask(net, inputs, [(stop, stop) for stop in stops], self.levels)
             train(task, plan, self.listeners, checkpoint=self._second_checkpoint, resume=self.resume)
             if self._second_checkpoint is not None:

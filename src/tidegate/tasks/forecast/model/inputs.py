@@ -13,7 +13,7 @@ from tidegate.tasks.forecast.model.features import SeriesMemory, run_memory
 from tidegate.tasks.forecast.model.recipe import Categories, Recipe
 
 _LARGEST = 1e30
-_GROWN = 50.0  # steps after which a series counts as half grown
+_GROWN_SEASONS, _GROWN_STEPS = 4, 16  # after which the age stays the same: a net must not learn dates by it
 ANCHORS = (
     "the last value",
     "the last season",
@@ -146,7 +146,7 @@ def _block(part: SeriesPart, grid: Grid, recipe: Recipe) -> tuple[np.ndarray, ..
         here - levels.slow,
         np.isnan(scaled[lead:]),
         np.full(len(here), np.log(scale.unit) if scale.log else 0.0),
-        levels.age / (levels.age + _GROWN),
+        np.minimum(levels.age / (_GROWN_SEASONS * recipe.season + _GROWN_STEPS), 1.0),
         *ahead[: len(here)].T,
         *(column[lead:] for pair in _covariate_columns(series, recipe) for column in pair),
         *(np.full(len(here), number) for number in _static_numbers(series, recipe)),
