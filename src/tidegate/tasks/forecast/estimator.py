@@ -102,7 +102,7 @@ class Forecaster:
         evaluation = evaluate(nets, judged.inputs, panel, splits, levels, listeners)
         story = tell(panel, splits, judged.net, judged.inputs, levels)
         lost = evaluation.outcome == "worse" and not options.keep_net
-        recipe, net = trainer.on_all(judged) if options.refit and not lost else (judged.recipe, judged.net)
+        recipe, net = trainer.again(splits, judged) if options.refit and not lost else (judged.recipe, judged.net)
         tail = shorten(Tail.whole(panel), recipe, net, keep_rows=lost)
         instead = evaluation.best_baseline if lost else None
         self._fitted = Fitted(options, columns, recipe, net, tail, evaluation, judged.history, story, instead)

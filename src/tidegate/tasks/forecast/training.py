@@ -20,8 +20,9 @@ from tidegate.tasks.forecast.model.recipe import Recipe, make_recipe
 from tidegate.tasks.forecast.model.task import ForecastTask, training_origins
 from tidegate.training import History, Listener, TrainingPlan, seeded, train
 
-_LONGER = 2  # times the updates that were best, since the mean of a falling rate is half of its start
-_JUDGED_SHARE = 0.6  # of the budget, where the net is fitted again
+_LONGER = 2  # times the updates that were best: the mean of the falling rate is half of its start
+_FEWEST_UPDATES = 100  # of a net that is trained on all of the data, where any were good
+_JUDGED_SHARE = 0.6  # of the budget, where another net is trained after it
 
 
 @dataclass(frozen=True)
@@ -54,40 +55,60 @@ class NetTrainer:
 
     def judged(self, splits: tuple[Split, ...]) -> Trained:
         """The net that is trained before the held-out parts, stopped and calibrated by the validation parts."""
+        share = _JUDGED_SHARE if self.options.refit else 1.0
+        return self._validated(splits, self.checkpoint, self.options.budget * share)
+
+    def again(self, splits: tuple[Split, ...], judged: Trained) -> tuple[Recipe, ForecastNet]:
+        """A net that has seen the held-out parts, too.
+
+        Where there are more steps than the net has weights, it is trained on all of the data, with as much learning as
+        was best for the judged net, whose widths it takes. With fewer it would learn them by heart, as nothing stops
+        it: then the parts are moved to the end, so that it is trained on what was validation, and stopped and
+        calibrated by the newest steps.
+        """
+        steps = sum(len(series) for series in self.panel.series)
+        if steps >= sum(weight.numel() for weight in judged.net.parameters()):
+            found = self._on_all(judged)
+        else:
+            moved = tuple(
+                Split(cut.stop - cut.held_out + cut.validation, cut.stop, cut.stop) if cut.judged else cut
+                for cut in splits
+            )
+            again = self._validated(moved, self._second_checkpoint, self.options.budget * (1 - _JUDGED_SHARE))
+            found = again.recipe, again.net
+        if self._second_checkpoint is not None and self._second_checkpoint.exists():
+            disk.remove(self._second_checkpoint)
+        return found
+
+    def _validated(self, splits: tuple[Split, ...], checkpoint: Path | None, budget: float) -> Trained:
         options, stops = self.options, [cut.validation for cut in splits]
         recipe, inputs = self._inputs(stops)
         net, start = self._start(recipe, inputs, stops)
         spans = [(cut.validation, cut.held_out) for cut in splits]
         task = ForecastTask(net, inputs, spans, self.levels)
-        plan = self._plan(options.budget * (_JUDGED_SHARE if options.refit else 1.0))
-        history = train(task, plan, self.listeners, checkpoint=self.checkpoint, resume=self.resume)
+        history = train(task, self._plan(budget), self.listeners, checkpoint=checkpoint, resume=self.resume)
         net.eval()
         for one in (net, start):
             calibrate(one, inputs, spans, options.quantiles)
         return Trained(recipe, inputs, net, start, history)
 
-    def on_all(self, judged: Trained) -> tuple[Recipe, ForecastNet]:
-        """A net trained on all of the data by twice the updates that were best for the judged one, with its widths.
-
-        The learning rate falls along half a cosine, since there is no part left to choose weights by: its sum over all
-        updates is that of the judged net.
-        """
+    def _on_all(self, judged: Trained) -> tuple[Recipe, ForecastNet]:
+        """The learning rate falls along half a cosine, since there is no part left to choose weights by."""
         stops = [len(series) for series in self.panel.series]
         recipe, inputs = self._inputs(stops)
         net, _ = self._start(recipe, inputs, stops)
         best = judged.history.finished.best_update
         if best:
-            plan = replace(self._plan(self.options.budget), updates=_LONGER * best, schedule="cosine", validated=False)
+            updates = max(_LONGER * best, min(_FEWEST_UPDATES, self.options.updates or _FEWEST_UPDATES))
+            plan = replace(self._plan(self.options.budget), updates=updates, schedule="cosine", validated=False)
             task = ForecastTask(net, inputs, [(stop, stop) for stop in stops], self.levels)
             train(task, plan, self.listeners, checkpoint=self._second_checkpoint, resume=self.resume)
-            if self._second_checkpoint is not None:
-                disk.remove(self._second_checkpoint)
         net.widths.copy_(judged.net.widths)
         return recipe, net.eval()
 
     @property
     def _second_checkpoint(self) -> Path | None:
-        return self.checkpoint and self.checkpoint.with_stem(f"{self.checkpoint.stem}-on-all")
+        return self.checkpoint and self.checkpoint.with_stem(f"{self.checkpoint.stem}-again")
 
     def _inputs(self, stops: list[int]) -> tuple[Recipe, ForecastInputs]:
         options = self.options
