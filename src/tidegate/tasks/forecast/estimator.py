@@ -15,6 +15,8 @@ from tidegate.equations import Cell
 from tidegate.errors import ArgumentError
 from tidegate.files import to_json, write_atomic
 from tidegate.gradients import Diagnosis, Rule
+from tidegate.report.html import element, escape
+from tidegate.tasks.forecast.card import forecaster_text
 from tidegate.tasks.forecast.checks import with_checked_values
 from tidegate.tasks.forecast.diagnosis import diagnose_fitted
 from tidegate.tasks.forecast.fitted import Columns, Fitted
@@ -61,6 +63,12 @@ class Forecaster:
         self.options = ForecastOptions.make(horizon=horizon, cell=name, gradient=str(gradient), **options)
         self.cell = cell
         self._fitted: Fitted | FittedVersion1 | None = None
+
+    def __repr__(self) -> str:
+        return forecaster_text(self.options, self._fitted)
+
+    def _repr_html_(self) -> str:
+        return element("pre", escape(repr(self)))
 
     def fit(
         self,

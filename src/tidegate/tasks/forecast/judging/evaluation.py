@@ -1,17 +1,20 @@
 """The judgement: rolling origins of the held-out part, the net beside the baselines, and what follows in a sentence."""
 
 from dataclasses import asdict, dataclass, field
+from textwrap import fill
 from typing import Annotated, Any
 
 import numpy as np
 
 from tidegate.config import BeforeValidator
 from tidegate.metrics import Comparison
+from tidegate.report.html import element, escape
 
 NET, START = "net", "untrained start"
 METRICS = {"scaled_loss", "quantile_loss", "weighted_quantile_loss", "mae", "rmse", "mase", "coverage"}
 Score = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
 _NEGLIGIBLE = 1e-6  # of the series' usual change: a percentage of a smaller loss says nothing
+_WIDTH = 100  # characters of a line
 _OFF = 0.05  # by which a coverage may miss before the verdict says so
 
 
@@ -50,6 +53,18 @@ class Evaluation:
     comparison: Comparison
     median: Comparison
     by_series: list[SeriesScore] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        """The verdict, and a line for each method, the lowest scaled loss first."""
+        head = f"  {'':28}{'scaled loss':>12}{'MASE':>9}{f'in {self.interval:.0%}':>9}"
+        rows = [
+            f"  {name:28}{found['scaled_loss']:12.4g}{found['mase']:9.3g}{found['coverage']:9.0%}"
+            for name, found in sorted(self.scores.items(), key=lambda item: item[1]["scaled_loss"])
+        ]
+        return "\n".join([fill(self.verdict, _WIDTH), head, *rows])
+
+    def _repr_html_(self) -> str:
+        return element("pre", escape(repr(self)))
 
     @property
     def gain(self) -> float:
