@@ -149,7 +149,7 @@ def test_every_field_of_a_specification_is_refused_or_predicts(folder: Path, tmp
         ("recipe.scales..unit", 0.0, "spec.recipe.scales..unit must be greater than 0, got 0.0"),
         (
             "recipe.scales..unit", 1e-40,
-            "The series has the value 13.6 at 36, which is 7e+39 times its usual change. Correct the value, or leave "
+            "The series has the value 13.6 at 36, which is 1e+40 times its usual change. Correct the value, or leave "
             "it empty.",
         ),
         ("recipe.covariates", [], "numbers of covariates differ"),

@@ -216,3 +216,15 @@ def test_a_mean_over_nothing_is_null_in_json_and_nan_again() -> None:
     again = checked(Evaluation, json.loads(text), "evaluation")
     assert json.loads(text)["scores"][NET]["weighted_quantile_loss"] is None
     assert np.isnan(again.scores[NET]["weighted_quantile_loss"])
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "instead"),
+    [
+        (BETTER, None),
+        (with_outcome(-0.25, -0.4, -0.1), "naive"),
+        (replace(BETTER, scores=BETTER.scores | {START: {"scaled_loss": 1.4}}), START),
+    ],
+)
+def test_what_forecasts_instead_of_the_net(evaluation: Evaluation, instead: str | None) -> None:
+    assert evaluation.instead == instead

@@ -109,10 +109,14 @@ class Forecaster:
         nets = {NET: judged.net, START: judged.start}
         evaluation = evaluate(nets, judged.inputs, panel, splits, levels, listeners)
         story = tell(panel, splits, judged.net, judged.inputs, levels)
-        lost = evaluation.outcome == "worse" and not options.keep_net
-        recipe, net = trainer.again(splits, judged) if options.refit and not lost else (judged.recipe, judged.net)
-        tail = shorten(Tail.whole(panel), recipe, net, keep_rows=lost)
-        instead = evaluation.best_baseline if lost else None
+        instead = None if options.keep_net else evaluation.instead
+        if instead == START:
+            recipe, net = trainer.untrained(judged)
+        elif instead is None and options.refit:
+            recipe, net = trainer.again(splits, judged)
+        else:
+            recipe, net = judged.recipe, judged.net
+        tail = shorten(Tail.whole(panel), recipe, net, keep_rows=instead not in (None, START))
         self._fitted = Fitted(options, columns, recipe, net, tail, evaluation, judged.history, story, instead)
         return self
 

@@ -13,7 +13,7 @@ from tidegate.equations import Cell
 from tidegate.errors import ArgumentError, DataError, ModelFileError
 from tidegate.nn.weights import fill
 from tidegate.tasks.forecast.judging.baselines import baseline_quantiles, baselines
-from tidegate.tasks.forecast.judging.evaluation import Evaluation
+from tidegate.tasks.forecast.judging.evaluation import START, Evaluation
 from tidegate.tasks.forecast.model.net import ForecastNet
 from tidegate.tasks.forecast.model.recipe import Recipe
 from tidegate.tasks.forecast.model.rolling import in_units, outputs_of
@@ -49,7 +49,7 @@ class Columns:
 class Fitted:
     """A trained net with its recipe, the end of its series, its judgement and its record.
 
-    `instead` is the baseline that forecasts in place of a net that lost to it.
+    `instead` is the baseline that forecasts in place of a net that lost to it, or the untrained start.
     """
 
     options: ForecastOptions
@@ -63,6 +63,11 @@ class Fitted:
     instead: str | None = None
 
     @property
+    def replaced(self) -> bool:
+        """Whether a baseline forecasts, and not a net."""
+        return self.instead not in (None, START)
+
+    @property
     def refitted(self) -> bool:
         """Whether the net that forecasts was fitted again on all of the data after the judgement."""
         return self.options.refit and self.instead is None
@@ -71,7 +76,7 @@ class Fitted:
     def verdict(self) -> str:
         """The judgement in a sentence, and what predicts where the net lost."""
         return (
-            f"{self.evaluation.verdict} Forecasts are those of {self.instead}."
+            f"{self.evaluation.verdict} Forecasts are those of {_called(self.instead)}."
             if self.instead
             else self.evaluation.verdict
         )
@@ -118,7 +123,7 @@ class Fitted:
 
     def _refuse_unknown(self, tail: Tail) -> None:
         """Raise DataError where a column known in advance is missing for a step to forecast."""
-        for part in tail.parts if self.instead is None else ():
+        for part in () if self.replaced else tail.parts:
             series = part.series
             ahead = np.full((self.recipe.horizon, len(self.recipe.known)), np.nan)
             given = series.known[len(series) :][: self.recipe.horizon]
@@ -151,13 +156,13 @@ class Fitted:
 
     def updated(self, data: Any) -> "Fitted":
         """The same net after new rows."""
-        new = shorten(self.read(data), self.recipe, self.net, keep_rows=self.instead is not None)
+        new = shorten(self.read(data), self.recipe, self.net, keep_rows=self.replaced)
         return replace(self, tail=merged(self.tail, new))
 
     def forecast(self, tail: Tail) -> Forecast:
         """Quantiles for the steps after the end of each series of a tail."""
         panel = tail.panel
-        quantiles = np.stack(self._by_baseline(panel) if self.instead else self._by_net(tail))
+        quantiles = np.stack(self._by_baseline(panel) if self.replaced else self._by_net(tail))
         ahead = np.arange(self.recipe.horizon)
         times = np.stack([panel.grid.times(series.stop + ahead) for series in panel.series])
         names = tuple(series.name for series in panel.series)
@@ -232,6 +237,10 @@ class Fitted:
             raise ModelFileError(f"tensor {next(iter(left))!r:.80} belongs to no part of the model")
         columns, story = Columns(*data.columns, data.reading), data.story
         return cls(data.options, columns, data.recipe, net, tail, data.evaluation, data.history, story, data.instead)
+
+
+def _called(instead: str) -> str:
+    return f"the {START}, which did better" if instead == START else instead
 
 
 @torch.no_grad()

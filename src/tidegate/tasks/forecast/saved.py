@@ -69,7 +69,7 @@ def _faults(data: ForecasterData, tail: Panel) -> Iterator[tuple[bool, str]]:
     places = [(series.start, series.stop + recipe.horizon) for series in tail.series]
     yield not all(grid.has_times(*ends) for ends in places), "tail.grid gives times out of range"
     names = baselines(np.zeros(max(recipe.season, 2)), recipe.season)
-    yield data.instead is not None and data.instead not in names, f"instead must not be {data.instead!r}"
+    yield data.instead not in (None, START, *names), f"instead must not be {data.instead!r}"
     yield not any(check.best for check in data.history.checks), "history has no best check"
     yield not _complete(data.evaluation, data.options), "evaluation has not all methods, scores, horizons or levels"
     yield not _consistent(data.story, data.options, grid), "story has parts of different lengths, or out of range"

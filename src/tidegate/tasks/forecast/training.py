@@ -80,6 +80,16 @@ class NetTrainer:
             disk.remove(self._second_checkpoint)
         return found
 
+    def untrained(self, judged: Trained) -> tuple[Recipe, ForecastNet]:
+        """The start of the judged net, with scales and mixture from all of the data, and its own widths."""
+        if not self.options.refit:
+            return judged.recipe, judged.start
+        stops = [len(series) for series in self.panel.series]
+        recipe, inputs = self._inputs(stops)
+        net, _ = self._start(recipe, inputs, stops)
+        net.widths.copy_(judged.start.widths)
+        return recipe, net.eval()
+
     def _validated(self, splits: tuple[Split, ...], checkpoint: Path | None, budget: float) -> Trained:
         options, stops = self.options, [cut.validation for cut in splits]
         recipe, inputs = self._inputs(stops)

@@ -81,6 +81,14 @@ class Evaluation:
         """ "better" or "worse" where the net differs from the best baseline by more than noise, else "same"."""
         return self.comparison.outcome
 
+    @property
+    def instead(self) -> str | None:
+        """What should forecast instead of the net: the best baseline where the net lost to it, or the untrained start
+        where training raised the loss on the held-out part."""
+        if self.outcome == "worse":
+            return self.best_baseline
+        return START if self.learned < 0 else None
+
     def _share(self, method: str) -> float:
         theirs = self.scores[method]["scaled_loss"]
         return 1 - self.scores[NET]["scaled_loss"] / theirs if theirs > _NEGLIGIBLE else 0.0

@@ -13,6 +13,7 @@ from tidegate.nn import Recurrent, State
 
 _CHOOSY = 4.0
 _LEAST_GAP = 1e-3
+_LEAST_LOGIT = -20.0  # of an anchor far from the best: nothing that a net learns brings it back
 _FUTURE_UNITS = 16
 
 
@@ -103,7 +104,7 @@ class ForecastNet(nn.Module):
         """Set mixture and spread from origins `[N]` of the training part: anchors `[N, K, A]`, targets `[N, K]`."""
         errors = (targets[..., None] - anchors).abs().nanmean(0)
         best = errors.min(-1, keepdim=True).values.clamp(min=_LEAST_GAP)
-        self.mixture.copy_((-_CHOOSY * (errors / best - 1)).nan_to_num(0.0).clamp(min=-8.0))
+        self.mixture.copy_((-_CHOOSY * (errors / best - 1)).nan_to_num(0.0).clamp(min=_LEAST_LOGIT))
         centre = (self.mixture.softmax(-1) * anchors).sum(-1)
         found = (targets - centre).nanquantile(levels, dim=0).T.nan_to_num(0.0)
         gaps = found.diff(dim=-1).clamp(min=_LEAST_GAP)
